@@ -1,0 +1,22 @@
+# Libraries from the distribution. Sources that are fetched and pinned come
+# from third_party.lock; see cmake/HearthLlama.cmake.
+find_package(Threads REQUIRED)
+if(BUILD_TESTING)
+  find_package(GTest REQUIRED)
+endif()
+
+# Boost is used header-only (Asio, Beast).
+add_library(hearth_boost INTERFACE)
+target_include_directories(hearth_boost SYSTEM INTERFACE /usr/include)
+target_compile_definitions(hearth_boost INTERFACE BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_BOOST_COROUTINE)
+target_link_libraries(hearth_boost INTERFACE Threads::Threads)
+add_library(hearth::boost ALIAS hearth_boost)
+
+# libstdc++ 12 has no <format>; fmt is used header-only, since Debian ships no
+# static library and the binary should need nothing but libc. No fmt type
+# appears in a header of ours.
+add_library(hearth_fmt INTERFACE)
+target_compile_definitions(hearth_fmt INTERFACE FMT_HEADER_ONLY)
+add_library(hearth::fmt ALIAS hearth_fmt)
+
+include(HearthLlama OPTIONAL)

@@ -1,0 +1,82 @@
+#include "domain/generate.h"
+
+#include <cmath>
+
+#include <fmt/format.h>
+
+namespace hearth::domain {
+namespace {
+
+Status in_range(double value, double low, double high, char const* field) {
+    if (std::isfinite(value) && value >= low && value <= high) return ok();
+    return Error(Code::invalid_argument, fmt::format("'{}' must be between {} and {}, got {}", field, low, high, value), field);
+}
+
+Status at_most(std::size_t value, std::size_t limit, char const* field, char const* what) {
+    if (value <= limit) return ok();
+    return Error(Code::invalid_argument, fmt::format("'{}' has {} {}, the limit is {}", field, value, what, limit), field);
+}
+
+Status validate_sampling(SamplingParams const& p) {
+    HEARTH_CHECK(in_range(p.temperature, 0, 100, "temperature"));
+    HEARTH_CHECK(in_range(p.top_k, 0, 1 << 24, "top_k"));
+    HEARTH_CHECK(in_range(p.top_p, 0, 1, "top_p"));
+    HEARTH_CHECK(in_range(p.min_p, 0, 1, "min_p"));
+    HEARTH_CHECK(in_range(p.typical_p, 0, 1, "typical_p"));
+    HEARTH_CHECK(in_range(p.repeat_penalty, 0.01, 100, "repeat_penalty"));
+    HEARTH_CHECK(in_range(p.frequency_penalty, -2, 2, "frequency_penalty"));
+    HEARTH_CHECK(in_range(p.presence_penalty, -2, 2, "presence_penalty"));
+    HEARTH_CHECK(in_range(p.repeat_last_n, -1, 1 << 24, "repeat_last_n"));
+    HEARTH_CHECK(in_range(p.dry_multiplier, 0, 100, "dry_multiplier"));
+    HEARTH_CHECK(in_range(p.dry_base, 0, 100, "dry_base"));
+    HEARTH_CHECK(in_range(p.dry_allowed_length, 0, 1 << 24, "dry_allowed_length"));
+    HEARTH_CHECK(in_range(p.dry_penalty_last_n, -1, 1 << 24, "dry_penalty_last_n"));
+    HEARTH_CHECK(at_most(p.dry_sequence_breakers.size(), kDryBreakersMax, "dry_sequence_breakers", "strings"));
+    for (auto const& breaker : p.dry_sequence_breakers) {
+        HEARTH_CHECK(at_most(breaker.size(), kStopBytesMax, "dry_sequence_breakers", "bytes in one string"));
+        if (breaker.empty()) return Error(Code::invalid_argument, "'dry_sequence_breakers' must not hold an empty string", "dry_sequence_breakers");
+    }
+    HEARTH_CHECK(in_range(p.xtc_probability, 0, 1, "xtc_probability"));
+    HEARTH_CHECK(in_range(p.xtc_threshold, 0, 1, "xtc_threshold"));
+    HEARTH_CHECK(in_range(p.mirostat_tau, 0, 100, "mirostat_tau"));
+    HEARTH_CHECK(in_range(p.mirostat_eta, 0, 1, "mirostat_eta"));
+    HEARTH_CHECK(at_most(p.logit_bias.size(), kLogitBiasMax, "logit_bias", "entries"));
+    for (auto const& bias : p.logit_bias) {
+        bool const forbids = std::isinf(bias.bias) && bias.bias < 0;
+        if (!forbids) HEARTH_CHECK(in_range(bias.bias, -100, 100, "logit_bias"));
+    }
+    return ok();
+}
+
+Status validate_prompt(ChatPrompt const& prompt) {
+    if (prompt.messages.empty()) return Error(Code::invalid_argument, "'messages' must hold at least one message", "messages");
+    HEARTH_CHECK(at_most(prompt.messages.size(), kMessagesMax, "messages", "messages"));
+    std::size_t bytes = 0;
+    for (auto const& message : prompt.messages) bytes += message.content.size();
+    return at_most(bytes, kPromptBytesMax, "messages", "bytes");
+}
+
+Status validate_prompt(TextPrompt const& prompt) { return at_most(prompt.text.size(), kPromptBytesMax, "prompt", "bytes"); }
+
+Status validate_prompt(TokenPrompt const& prompt) {
+    if (prompt.tokens.empty()) return Error(Code::invalid_argument, "'prompt' must hold at least one token", "prompt");
+    return at_most(prompt.tokens.size(), kPromptBytesMax / sizeof(Token), "prompt", "tokens");
+}
+
+}  // namespace
+
+Status validate(GenerateRequest const& request) {
+    HEARTH_CHECK(std::visit([](auto const& prompt) { return validate_prompt(prompt); }, request.prompt));
+    HEARTH_CHECK(validate_sampling(request.sampling));
+    HEARTH_CHECK(in_range(request.choices, 1, kChoicesMax, "n"));
+    if (request.max_tokens) HEARTH_CHECK(in_range(*request.max_tokens, 1, 1 << 24, "max_tokens"));
+    if (request.top_logprobs) HEARTH_CHECK(in_range(*request.top_logprobs, 0, kLogprobsMax, "top_logprobs"));
+    HEARTH_CHECK(at_most(request.stop.size(), kStopStringsMax, "stop", "strings"));
+    for (auto const& stop : request.stop) {
+        if (stop.empty()) return Error(Code::invalid_argument, "'stop' must not hold an empty string", "stop");
+        HEARTH_CHECK(at_most(stop.size(), kStopBytesMax, "stop", "bytes in one string"));
+    }
+    return ok();
+}
+
+}  // namespace hearth::domain

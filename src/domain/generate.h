@@ -1,0 +1,184 @@
+// GenerateRequest and Event: one generation, as every dialect, the front and
+// the engine see it.
+//
+// A dialect adapter fills a GenerateRequest and calls validate() once; nothing
+// behind that re-checks it or sees JSON. The worker answers with Events, in
+// this order for each request:
+//
+//   Started, then Delta* and one ChoiceDone per choice (choices interleave),
+//   then one Done;  or at any point one Failed, which ends the request.
+//
+// Plain values; copyable; no threads of their own.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include "base/result.h"
+
+namespace hearth::domain {
+
+using RequestId = std::uint64_t;  // unique within one front process, never 0
+using Token = std::int32_t;
+
+// Limits that hold for every dialect. validate() quotes them.
+inline constexpr std::uint32_t kChoicesMax = 16;
+inline constexpr std::uint32_t kStopStringsMax = 16;
+inline constexpr std::uint32_t kStopBytesMax = 256;
+inline constexpr std::uint32_t kMessagesMax = 4096;
+inline constexpr std::uint32_t kLogitBiasMax = 1024;
+inline constexpr std::uint32_t kLogprobsMax = 20;
+inline constexpr std::uint32_t kDryBreakersMax = 16;
+inline constexpr std::uint32_t kPromptBytesMax = 16U << 20;
+
+struct Message {
+    std::string role;     // system, user, assistant, tool (developer is mapped to system by the dialect)
+    std::string content;  // text parts joined by the dialect
+    bool operator==(Message const&) const = default;
+};
+
+// Rendered by the model's own chat template in the worker.
+struct ChatPrompt {
+    std::vector<Message> messages;
+    bool add_generation_prompt = true;
+    bool operator==(ChatPrompt const&) const = default;
+};
+struct TextPrompt {
+    std::string text;  // special-token text inside is plain text
+    bool operator==(TextPrompt const&) const = default;
+};
+struct TokenPrompt {
+    std::vector<Token> tokens;
+    bool operator==(TokenPrompt const&) const = default;
+};
+using Prompt = std::variant<ChatPrompt, TextPrompt, TokenPrompt>;
+
+struct LogitBias {
+    Token token;
+    float bias;  // added to the logit; -infinity forbids the token
+    bool operator==(LogitBias const&) const = default;
+};
+
+enum class Mirostat : std::uint8_t { off = 0, v1 = 1, v2 = 2 };
+
+// The sampler chain, in llama-server's vocabulary. The defaults change nothing:
+// plain sampling from the model's distribution.
+struct SamplingParams {
+    float temperature = 1.0F;         // 0 = greedy
+    std::int32_t top_k = 0;           // 0 = off
+    float top_p = 1.0F;               // 1 = off
+    float min_p = 0.0F;               // 0 = off
+    float typical_p = 1.0F;           // 1 = off
+    float repeat_penalty = 1.0F;      // 1 = off
+    float frequency_penalty = 0.0F;   // 0 = off
+    float presence_penalty = 0.0F;    // 0 = off
+    std::int32_t repeat_last_n = 64;  // tokens the penalties look back; 0 = off, -1 = whole context
+    float dry_multiplier = 0.0F;      // 0 = off
+    float dry_base = 1.75F;
+    std::int32_t dry_allowed_length = 2;
+    std::int32_t dry_penalty_last_n = -1;  // 0 = off, -1 = whole context
+    std::vector<std::string> dry_sequence_breakers{"\n", ":", "\"", "*"};
+    float xtc_probability = 0.0F;  // 0 = off
+    float xtc_threshold = 0.1F;    // above 0.5 = off
+    Mirostat mirostat = Mirostat::off;
+    float mirostat_tau = 5.0F;
+    float mirostat_eta = 0.1F;
+    std::vector<LogitBias> logit_bias;
+    std::optional<std::uint64_t> seed;  // absent: drawn by the engine; choice i uses seed + i
+    bool ignore_eos = false;
+    bool operator==(SamplingParams const&) const = default;
+};
+
+struct GenerateRequest {
+    std::string model;  // resolved id of a resident model
+    Prompt prompt;
+    SamplingParams sampling;
+    std::uint32_t choices = 1;                   // n
+    std::optional<std::uint32_t> max_tokens;     // absent: until the context is full
+    std::vector<std::string> stop;
+    std::optional<std::uint32_t> top_logprobs;   // absent: no logprobs; 0: the chosen token's only
+    bool return_prompt_progress = false;
+    bool operator==(GenerateRequest const&) const = default;
+};
+
+// Checks every range and count above; the error names the field as OpenAI
+// spells it in `param`.
+[[nodiscard]] Status validate(GenerateRequest const& request);
+
+struct TokenLogprob {
+    Token token = 0;
+    float logprob = 0;
+    std::string bytes;  // the token's exact bytes, maybe not valid UTF-8
+    bool operator==(TokenLogprob const&) const = default;
+};
+
+struct SampledLogprob {
+    TokenLogprob chosen;
+    std::vector<TokenLogprob> top;  // best first
+    bool operator==(SampledLogprob const&) const = default;
+};
+
+enum class FinishReason : std::uint8_t { stop = 0, length = 1, cancelled = 2, error = 3 };
+
+struct Timings {  // llama-server's meaning
+    std::uint32_t cache_n = 0;      // prompt tokens reused
+    std::uint32_t prompt_n = 0;     // prompt tokens computed
+    double prompt_ms = 0;           // admission to first sampled token
+    std::uint32_t predicted_n = 0;  // tokens sampled, all choices
+    double predicted_ms = 0;        // first sampled token to last
+    double queue_ms = 0;            // arrival to admission
+    bool operator==(Timings const&) const = default;
+};
+
+struct Usage {
+    std::uint32_t prompt_tokens = 0;
+    std::uint32_t cached_tokens = 0;
+    std::uint32_t completion_tokens = 0;  // all choices, the end-of-sequence token included as peers do
+    bool operator==(Usage const&) const = default;
+};
+
+// The prompt was tokenised, admitted and its computation begins.
+struct Started {
+    std::uint32_t prompt_tokens = 0;
+    std::uint32_t cached_tokens = 0;
+    bool operator==(Started const&) const = default;
+};
+struct PromptProgress {
+    std::uint32_t total = 0, cached = 0, processed = 0;
+    double ms = 0;
+    bool operator==(PromptProgress const&) const = default;
+};
+struct Delta {
+    std::uint32_t choice = 0;
+    std::uint32_t tokens = 0;               // tokens this delta accounts for; >= 0
+    std::string text;                       // valid UTF-8; may be empty while a stop string or code point is pending
+    std::vector<SampledLogprob> logprobs;   // one per token when asked for
+    bool operator==(Delta const&) const = default;
+};
+struct ChoiceDone {
+    std::uint32_t choice = 0;
+    FinishReason reason = FinishReason::stop;
+    std::string stop_string;  // the stop string that matched, empty otherwise
+    bool operator==(ChoiceDone const&) const = default;
+};
+struct Done {
+    Usage usage;
+    Timings timings;
+    bool operator==(Done const&) const = default;
+};
+struct Failed {
+    Error error;
+    bool operator==(Failed const&) const = default;
+};
+
+using Event = std::variant<Started, PromptProgress, Delta, ChoiceDone, Done, Failed>;
+
+[[nodiscard]] inline bool is_terminal(Event const& event) {
+    return std::holds_alternative<Done>(event) || std::holds_alternative<Failed>(event);
+}
+
+}  // namespace hearth::domain

@@ -1,0 +1,50 @@
+#include "domain/generate.h"
+
+#include <cmath>
+#include <limits>
+
+#include <gtest/gtest.h>
+
+namespace hearth::domain {
+namespace {
+
+GenerateRequest request() {
+    GenerateRequest r;
+    r.prompt = TextPrompt{"x"};
+    return r;
+}
+
+TEST(Validate, TheDefaultsAreValid) { EXPECT_TRUE(validate(request())); }
+
+TEST(Validate, AnErrorNamesTheFieldTheLimitAndTheValue) {
+    auto r = request();
+    r.choices = 17;
+    auto const status = validate(r);
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error(), Error(Code::invalid_argument, "'n' must be between 1 and 16, got 17", "n"));
+}
+
+TEST(Validate, NumbersThatAreNotNumbersAreRefused) {
+    auto r = request();
+    r.sampling.temperature = std::numeric_limits<float>::quiet_NaN();
+    EXPECT_EQ(validate(r).error().param, "temperature");
+    r = request();
+    r.sampling.logit_bias = {{1, std::numeric_limits<float>::infinity()}};
+    EXPECT_EQ(validate(r).error().param, "logit_bias");
+    r.sampling.logit_bias = {{1, -std::numeric_limits<float>::infinity()}};
+    EXPECT_TRUE(validate(r));
+}
+
+TEST(Validate, EmptyStopsPromptsAndMessagesAreRefused) {
+    auto r = request();
+    r.stop = {""};
+    EXPECT_EQ(validate(r).error().param, "stop");
+    r = request();
+    r.prompt = ChatPrompt{};
+    EXPECT_EQ(validate(r).error().param, "messages");
+    r.prompt = TokenPrompt{};
+    EXPECT_EQ(validate(r).error().param, "prompt");
+}
+
+}  // namespace
+}  // namespace hearth::domain

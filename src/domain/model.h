@@ -1,0 +1,45 @@
+// ModelInfo: what a loaded model is and can do. Filled by the worker once it
+// is ready; a plain value.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace hearth::domain {
+
+struct ModelInfo {
+    std::string architecture;   // GGUF general.architecture
+    std::string name;           // GGUF general.name
+    std::string quantization;   // e.g. "Q4_1"
+    std::string cpu_variant;    // kernels chosen on this machine, e.g. "x86-64-v4+vnni"
+    std::string isolation;      // the sandbox in force, in words; says so when a part is missing
+    std::uint64_t parameters = 0;
+    std::uint64_t file_bytes = 0;
+    std::uint32_t vocabulary = 0;
+    std::uint32_t embedding = 0;
+    std::uint32_t context_train = 0;   // tokens the model was trained on
+    std::uint32_t context_request = 0; // tokens one request may use, prompt + output
+    std::uint32_t kv_cells = 0;        // tokens all running requests may use together
+    std::uint32_t sequences_max = 0;   // sequences that run at once
+    std::uint32_t threads = 0;         // compute threads
+    std::uint64_t memory_bytes = 0;    // estimate: weights + KV + scratch
+    bool chat_template = false;        // the file carries one
+    bool operator==(ModelInfo const&) const = default;
+};
+
+// Gauges a worker reports; monotonic counters are named _total.
+struct EngineStats {
+    std::uint32_t running = 0;   // sequences in the batch
+    std::uint32_t waiting = 0;   // requests without a sequence
+    std::uint32_t kv_used = 0;   // cells
+    std::uint32_t kv_cells = 0;
+    std::uint64_t steps_total = 0;
+    std::uint64_t prompt_tokens_total = 0;
+    std::uint64_t generated_tokens_total = 0;
+    std::uint64_t preemptions_total = 0;
+    std::uint64_t rss_bytes = 0;
+    std::uint64_t cpu_ms_total = 0;
+    bool operator==(EngineStats const&) const = default;
+};
+
+}  // namespace hearth::domain

@@ -1,0 +1,88 @@
+// Engine: one loaded model, one engine thread, continuous batching.
+//
+// Each step builds one batch: a decode token of every running sequence, then
+// chunks of waiting prompts up to the token budget; decodes it; samples; and
+// hands all events of the step to the sink in one call. Requests join and
+// leave at any step. n choices of one request compute its prompt once and share
+// its cells.
+//
+// Flow control: each request carries a credit of tokens it may still emit. At
+// zero its sequences pause (they stay in the cache, they just are not in the
+// batch), so a slow reader holds up nobody else.
+//
+// When cells run out, the youngest sequence is swapped to host memory and comes
+// back exactly where it was; nothing is recomputed and nobody is failed.
+//
+// Threads:   submit(), cancel(), grant(), stats(), close() from any thread; the
+//            sink is called on the engine thread and must not block.
+// Ownership: owns the backend and every request from submit() to its terminal event.
+// Limits:    Options; submit() fails with `overloaded` at once when
+//            requests_max are inside.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "domain/generate.h"
+#include "domain/model.h"
+#include "llama/backend.h"
+
+namespace hearth::engine {
+
+using domain::RequestId;
+
+struct Options {
+    std::uint32_t requests_max = 256;      // inside the engine, running or waiting
+    std::uint32_t step_tokens_max = 512;   // budget of one step when nobody decodes
+    std::uint32_t mixed_tokens_max = 64;   // budget of one step while sequences decode: bounds their ITL
+    std::uint32_t credit = 256;            // tokens a request may emit before the first grant()
+    std::uint64_t seed = 0;                // of requests that name none; 0: from the system
+};
+
+struct StepEvent {
+    RequestId request;
+    domain::Event event;
+};
+
+// All events of one step, in order. Never empty.
+using Sink = std::function<void(std::span<StepEvent>)>;
+
+class Engine {
+public:
+    // REQUIRES: backend and sink are set
+    [[nodiscard]] static Result<std::unique_ptr<Engine>> create(std::unique_ptr<llama::Backend> backend, Options options,
+                                                                Clock const& clock, Sink sink);
+    virtual ~Engine() = default;  // as close(), then joins
+
+    // Hands over a validated request (domain::validate). Template, tokens and
+    // the check against the context happen on the calling thread, so call it off
+    // the engine thread. Errors: `overloaded`; `context_overflow` (message and
+    // both numbers); `unsupported`, `invalid_argument` from the template;
+    // `cancelled` after close(). After an error no event follows.
+    [[nodiscard]] virtual Status submit(RequestId id, domain::GenerateRequest request) = 0;
+
+    // The request ends with ChoiceDone{cancelled} per open choice and Done,
+    // within one step. Unknown ids are ignored.
+    virtual void cancel(RequestId id) = 0;
+
+    // `tokens` more may be emitted.
+    virtual void grant(RequestId id, std::uint32_t tokens) = 0;
+
+    [[nodiscard]] virtual domain::EngineStats stats() const = 0;
+
+    // Steps taken so far; a supervisor that sees it stand still while work waits
+    // knows the engine hangs.
+    [[nodiscard]] virtual std::uint64_t heartbeat() const = 0;
+
+    // Refuses new requests, ends those inside as cancelled, stops the thread. Idempotent.
+    virtual void close() = 0;
+
+    [[nodiscard]] virtual llama::Backend const& backend() const = 0;
+};
+
+}  // namespace hearth::engine

@@ -1,0 +1,151 @@
+// Server: HTTP/1.1 on Boost.Beast, one loop thread, every buffer bounded.
+//
+// A route is one line of one table and declares method, path, permission and
+// limits; a route without a permission does not compile. A handler is a
+// coroutine that gets an Exchange: it answers once with send(), or streams with
+// start_stream(), write() and end_stream().
+//
+// The server owns sockets, parsing, keep-alive, time-outs, limits, Host and
+// Origin checks, request ids, access log and HTTP metrics. It knows no dialect:
+// errors it finds itself (bad request line, 404, 405, 413, 431, 408, 403) are
+// rendered by the `render_error` hook, so that each path prefix speaks its own
+// dialect.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "net/loop.h"
+#include "net/task.h"
+
+namespace hearth::telemetry {
+class Log;
+class Registry;
+}
+
+namespace hearth::http {
+
+enum class Method : std::uint8_t { get, head, post, put, del, options, patch };
+
+// What a caller must be allowed to do. Later issues put keys and roles behind it.
+enum class Permission : std::uint8_t {
+    anyone,    // liveness, version
+    observe,   // metrics, state
+    infer,     // run models
+    administer // change the server
+};
+
+using Headers = std::vector<std::pair<std::string, std::string>>;
+
+struct Request {
+    Method method{};
+    std::string path;                                             // percent-decoded, no query
+    std::string query;                                            // raw
+    std::vector<std::pair<std::string, std::string>> parameters;  // from {name} in the pattern; {name...} takes the rest with '/'
+    Headers headers;                                              // as received
+    std::string body;
+    std::string id;       // x-request-id: the client's if it is 1-128 of [A-Za-z0-9._-], else ours
+    std::string peer;     // address:port
+    Instant received{};
+
+    [[nodiscard]] std::string_view header(std::string_view name) const;     // case-insensitive; empty if absent
+    [[nodiscard]] std::string_view parameter(std::string_view name) const;  // empty if absent
+};
+
+struct Response {
+    unsigned status = 200;
+    std::string content_type = "application/json";
+    std::string body;
+    Headers headers;
+    bool close = false;
+};
+
+struct StreamHead {
+    std::string content_type = "text/event-stream";
+    Headers headers;
+};
+
+// One request and its one answer. Lives as long as its handler runs.
+class Exchange {
+public:
+    virtual ~Exchange() = default;
+    [[nodiscard]] virtual Request const& request() const = 0;
+
+    // The whole answer. REQUIRES: nothing was sent yet
+    virtual net::Task<void> send(Response response) = 0;
+
+    // Status 200 and headers, chunked. REQUIRES: nothing was sent yet
+    virtual net::Task<Status> start_stream(StreamHead head) = 0;
+
+    // Sends `bytes`; resumes at once while less than Options::stream_buffer_max
+    // wait for the client, else when the client has read. `cancelled` once the
+    // client is gone.
+    virtual net::Task<Status> write(std::string bytes) = 0;
+    virtual net::Task<void> end_stream() = 0;
+
+    // Called once, on the loop, when the client leaves before the answer is
+    // complete or the server aborts the exchange (drain, stalled reader). At most
+    // one callback; setting replaces.
+    virtual void on_disconnect(std::function<void()> callback) = 0;
+    [[nodiscard]] virtual bool disconnected() const = 0;
+    [[nodiscard]] virtual bool started() const = 0;  // bytes of the answer went out
+};
+
+using Handler = std::function<net::Task<void>(Exchange&)>;
+
+struct RouteLimits {
+    std::size_t body_max;  // bytes; 0: a body is refused
+};
+
+// Patterns: literal segments, {name} for one segment, {name...} for the rest.
+struct Route {
+    Route(Method m, std::string_view p, Permission who, RouteLimits l, Handler h)
+        : method(m), pattern(p), permission(who), limits(l), handler(std::move(h)) {}
+    Method method;
+    std::string pattern;
+    Permission permission;
+    RouteLimits limits;
+    Handler handler;
+};
+
+struct Options {
+    std::string host = "127.0.0.1";
+    std::uint16_t port = 8080;  // 0: any free one, see Server::port()
+    std::size_t connections_max = 1024;
+    std::size_t header_bytes_max = 32U << 10;
+    std::size_t stream_buffer_max = 256U << 10;  // unsent bytes of one stream before write() suspends
+    Duration header_timeout = std::chrono::seconds(10);   // request line to last header byte
+    Duration body_timeout = std::chrono::seconds(30);
+    Duration idle_timeout = std::chrono::seconds(75);     // keep-alive
+    Duration write_timeout = std::chrono::seconds(60);    // a reader that takes nothing for so long is dropped
+    std::vector<std::string> allowed_hosts;    // besides localhost, loopback addresses and `host`; "*" = any
+    std::vector<std::string> allowed_origins;  // besides same-origin and loopback; "*" = any
+};
+
+// Error found by the server itself, to be dressed by the dialect of `path`.
+using ErrorRenderer = std::function<Response(Request const& request, unsigned status, Error const& error)>;
+
+class Server {
+public:
+    // Binds and listens; fails with `io` naming host, port and the way out.
+    [[nodiscard]] static Result<std::unique_ptr<Server>> create(net::Loop& loop, Options options, std::vector<Route> routes,
+                                                                ErrorRenderer render_error, telemetry::Log& log,
+                                                                telemetry::Registry& metrics);
+    virtual ~Server() = default;
+    [[nodiscard]] virtual std::uint16_t port() const = 0;
+
+    // Stops accepting; idle connections close; resumes when the last exchange is
+    // over or `grace` passed (the rest is aborted then). True if all finished.
+    virtual net::Task<bool> drain(Duration grace) = 0;
+    [[nodiscard]] virtual std::size_t active_exchanges() const = 0;
+};
+
+}  // namespace hearth::http

@@ -1,0 +1,132 @@
+// Backend: a loaded model and its KV cache, as the engine drives it.
+//
+// The seam between Hearth's scheduler and whatever computes: libllama
+// (libllama_backend.h), or a scripted stand-in without weights
+// (scripted_backend.h) that behaves the same to the last rule below.
+//
+// A sequence is an id in [0, properties().sequences_max) with a contiguous run
+// of positions in the KV cache. A cell is the KV of one position; cells are
+// shared by the sequences copied from one another and live while any owns them.
+//
+// Threads:   tokenize(), append_piece(), is_end_of_generation(), render_chat()
+//            and properties() from any thread at any time; everything else from
+//            one thread at a time.
+// Ownership: the spans returned by logits() live until the next decode().
+// Limits:    a batch holds at most properties().batch_max entries; the
+//            implementation checks batch size, ids, positions and tokens itself
+//            and returns an error before upstream code could abort.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "domain/generate.h"
+#include "domain/model.h"
+
+namespace hearth::llama {
+
+using domain::Token;
+using SequenceId = std::int32_t;
+using Position = std::int32_t;
+
+struct BatchEntry {
+    Token token;
+    Position position;
+    SequenceId sequence;
+    bool wants_logits;
+};
+
+struct Properties {
+    domain::ModelInfo info;
+    std::uint32_t batch_max = 0;      // entries one decode() takes
+    std::uint32_t sequences_max = 0;  // sequence ids, from 0
+    std::uint32_t kv_cells = 0;       // shared by all sequences
+    std::uint32_t vocabulary = 0;     // length of a logits row
+    bool can_share_cells = true;      // copy_sequence() of any range shares cells (attention-only models)
+    bool can_truncate = true;         // remove() of a tail works (not so for recurrent state)
+};
+
+struct TokenizeOptions {
+    bool add_special = true;     // BOS/EOS as the model's metadata asks
+    bool parse_special = false;  // read "<|im_start|>" as its token: for rendered templates only, never for user text
+};
+
+struct MemoryEstimate {  // bytes
+    std::uint64_t weights = 0;
+    std::uint64_t kv = 0;
+    std::uint64_t scratch = 0;
+};
+
+// A prompt rendered by the model's chat template.
+struct RenderedChat {
+    std::string text;                           // tokenise with parse_special, add_special = false
+    std::vector<Token> tokens;                  // already tokenised: message content as plain text, template text with specials
+    std::vector<std::string> additional_stops;  // strings at which the template says a turn ends
+};
+
+class Backend {
+public:
+    virtual ~Backend() = default;
+
+    [[nodiscard]] virtual Properties const& properties() const = 0;
+
+    // --- vocabulary; any thread ---
+
+    // `text` as token ids. Fails with `too_large` above domain::kPromptBytesMax.
+    [[nodiscard]] virtual Result<std::vector<Token>> tokenize(std::string_view text, TokenizeOptions options) const = 0;
+
+    // Appends the token's bytes to `out`: nothing for control tokens.
+    // An id outside the vocabulary appends nothing.
+    virtual void append_piece(Token token, std::string& out) const = 0;
+
+    // True for every token that ends a generation (EOS, EOT, <|im_end|>, ...).
+    [[nodiscard]] virtual bool is_end_of_generation(Token token) const = 0;
+
+    // Renders messages with the template in the model file. Special-token text
+    // inside a message stays plain text. Fails with `unsupported` when the model
+    // has no chat template, `invalid_argument` when the template rejects the
+    // messages (its own words in the message).
+    [[nodiscard]] virtual Result<RenderedChat> render_chat(domain::ChatPrompt const& prompt) const = 0;
+
+    // --- computing; one thread ---
+
+    // Runs the model once over `batch`: any mix of sequences, each sequence's
+    // positions consecutive and following its last one. On error no entry of
+    // the batch is in the cache (a partly computed batch is removed again).
+    // Fails with `overloaded` when no cells are left, `invalid_argument` for a
+    // batch that breaks the rules, `internal` when computing fails.
+    [[nodiscard]] virtual Status decode(std::span<BatchEntry const> batch) = 0;
+
+    // Logits of the entry at `index` of the last batch; length vocabulary.
+    // REQUIRES: that entry had wants_logits
+    [[nodiscard]] virtual std::span<float const> logits(std::size_t index) const = 0;
+
+    // Sequence `to` gets positions [0, end) of `from`, sharing its cells.
+    // REQUIRES: `to` is empty
+    [[nodiscard]] virtual Status copy_sequence(SequenceId from, SequenceId to, Position end) = 0;
+
+    // Removes positions >= `begin`; 0 empties the sequence, which always works.
+    [[nodiscard]] virtual Status remove(SequenceId sequence, Position begin) = 0;
+
+    // The sequence's whole state as an opaque blob for restore() in a backend of
+    // the same build, model and options.
+    [[nodiscard]] virtual Result<std::vector<std::byte>> save(SequenceId sequence) = 0;
+
+    // REQUIRES: `sequence` is empty. Fails with `overloaded` when cells lack,
+    // `corrupt` for a blob that does not fit; the sequence is empty then.
+    [[nodiscard]] virtual Status restore(SequenceId sequence, std::span<std::byte const> blob) = 0;
+
+    // One vector per input, mean-pooled unless the model says otherwise, not
+    // normalised. Runs apart from the generation cache.
+    [[nodiscard]] virtual Result<std::vector<std::vector<float>>> embed(std::span<std::vector<Token> const> inputs) = 0;
+
+    [[nodiscard]] virtual MemoryEstimate memory() const = 0;
+};
+
+}  // namespace hearth::llama

@@ -1,0 +1,36 @@
+// The real Backend: one GGUF model on libllama and ggml.
+//
+// The CPU kernels are chosen at run time among the variants compiled into the
+// binary (cpu_variants.h). KV and scratch memory are reserved, not touched: a
+// page costs memory only once a token uses it.
+//
+// Threads: as Backend. Several backends may exist in one process; upstream's
+// log callback is global and goes to the sink given to the first.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "base/result.h"
+#include "llama/backend.h"
+
+namespace hearth::llama {
+
+struct LoadOptions {
+    std::string path;                    // the GGUF file, already validated by models::; first split of several
+    std::uint32_t context_request = 0;   // longest sequence; 0: min(trained context, 8192)
+    std::uint32_t kv_cells = 0;          // 0: max(context_request, 32768), less when memory is short
+    std::uint32_t sequences_max = 16;    // 1 .. 256
+    std::uint32_t batch_max = 512;       // tokens per decode
+    std::uint32_t threads = 0;           // 0: the CPUs this process may run on, at most the physical cores
+    std::string cpu_variant;             // empty: the best this machine runs
+    std::function<void(float)> progress; // 0..1, on the calling thread
+    std::function<void(int level, std::string_view text)> log;  // upstream's log; level 0 debug .. 3 error
+};
+
+// Fails with `not_found`, `corrupt` or `unsupported` (architecture), `io`.
+[[nodiscard]] Result<std::unique_ptr<Backend>> load_libllama(LoadOptions options);
+
+}  // namespace hearth::llama

@@ -1,0 +1,42 @@
+// Report: what `hearth check` says of a model file.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace hearth::models {
+
+struct CheckReport {
+    std::string path;
+    bool valid = false;
+    std::vector<std::string> problems;   // why it is refused; empty when valid
+    std::vector<std::string> warnings;   // served, but worth knowing
+    std::uint64_t file_bytes = 0;
+    std::uint32_t files = 1;             // splits
+    std::uint32_t gguf_version = 0;
+    std::string architecture, name, quantization, tokenizer, license;
+    std::uint64_t parameters = 0;
+    std::uint64_t context_train = 0, embedding = 0, layers = 0, heads = 0, kv_heads = 0, vocabulary = 0;
+    std::uint64_t tensors = 0;
+    std::vector<std::pair<std::string, std::uint64_t>> tensor_types;  // type name, count; most frequent first
+    bool chat_template = false;
+    std::string chat_template_sha256;    // hex
+    double elapsed_ms = 0;
+};
+
+// Never fails: an unreadable file is a report with a problem.
+[[nodiscard]] CheckReport check_model(std::string const& path);
+
+[[nodiscard]] std::string render_text(CheckReport const& report);
+
+// Which file `--model` means: a path, or a name looked up as NAME, NAME.gguf in
+// `folders`, case-insensitive. `not_found` lists what there is.
+[[nodiscard]] Result<std::string> resolve_model(std::string const& name_or_path, std::vector<std::string> const& folders);
+
+// Id for clients: the file name without folder, ".gguf" and split suffix.
+[[nodiscard]] std::string model_id(std::string const& path);
+
+}  // namespace hearth::models

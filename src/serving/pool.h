@@ -1,0 +1,121 @@
+// Pool: the models this front serves, each behind one supervised worker.
+//
+// submit() admits a request or refuses it at once: `overloaded` when
+// requests_max are inside the model already, `not_found`, `unavailable` while
+// draining. An admitted request yields a Generation; the caller pulls its
+// events. Requests wait here while a model loads or its worker restarts.
+//
+// Supervision: a worker that closes its connection, exits, sends a broken frame
+// or does not answer a ping for hang_timeout is killed. Its requests that have
+// emitted nothing (no Started yet, or Started without a Delta) are replayed to
+// the next worker, up to replays_max times; the others end with
+// Failed{engine_lost} at once. It restarts after backoff (doubling from
+// backoff_min to backoff_max, reset after it has been ready for a minute). A
+// model whose file cannot be loaded (LoadFailed) is `failed` and is not retried.
+//
+// Threads: all on the loop's thread. Ownership: the pool owns workers and
+// requests; a Generation that is destroyed cancels.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "domain/generate.h"
+#include "domain/model.h"
+#include "net/loop.h"
+#include "net/task.h"
+#include "serving/launcher.h"
+
+namespace hearth::telemetry {
+class Log;
+class Registry;
+}
+
+namespace hearth::serving {
+
+enum class ModelState : std::uint8_t { starting, loading, ready, restarting, failed, stopped };
+[[nodiscard]] std::string_view to_string(ModelState) noexcept;
+
+struct ModelStatus {
+    std::string id;
+    std::vector<std::string> aliases;
+    std::string path;
+    ModelState state = ModelState::starting;
+    float progress = 0;                     // while loading
+    std::optional<domain::ModelInfo> info;  // once it was ready
+    domain::EngineStats stats;              // last reported
+    std::uint32_t inside = 0;               // admitted requests
+    std::uint32_t waiting = 0;              // of those, without Started
+    std::uint64_t restarts = 0;
+    std::int64_t pid = 0;
+    std::string problem;                    // why it is failed or restarting
+    std::int64_t created_unix = 0;          // when the pool took it on
+};
+
+struct PoolOptions {
+    std::uint32_t requests_max = 256;  // per model, running and waiting
+    std::uint32_t replays_max = 2;
+    std::uint32_t credit_tokens = 256;          // matches engine::Options::credit
+    Duration ping_interval = std::chrono::milliseconds(250);
+    Duration hang_timeout = std::chrono::milliseconds(800);  // without a pong; a long decode step does not block pongs
+    Duration backoff_min = std::chrono::milliseconds(100);
+    Duration backoff_max = std::chrono::seconds(30);
+};
+
+class Generation {
+public:
+    virtual ~Generation() = default;  // cancels
+    [[nodiscard]] virtual RequestId id() const = 0;
+
+    // The next event; after a terminal one, never again. Adjacent deltas of one
+    // choice that arrived together stay separate.
+    virtual net::Task<domain::Event> next() = 0;
+
+    // The same, but nothing when `timeout` passed first: time for a ping.
+    virtual net::Task<std::optional<domain::Event>> next_within(Duration timeout) = 0;
+
+    // What has arrived already, without waiting.
+    virtual std::optional<domain::Event> try_next() = 0;
+
+    // Ends it: the worker stops within a step; next() yields what remains.
+    virtual void cancel() = 0;
+
+    // Requests in front of it, 0 once started: for a waiting client.
+    [[nodiscard]] virtual std::uint32_t position() const = 0;
+};
+
+class Pool {
+public:
+    static std::unique_ptr<Pool> create(net::Loop& loop, PoolOptions options, Launcher& launcher, Clock const& clock,
+                                        telemetry::Log& log, telemetry::Registry& metrics);
+    virtual ~Pool() = default;
+
+    // Starts the model's worker. Fails with `invalid_argument` for a taken id or alias.
+    [[nodiscard]] virtual Status add(ModelSpec spec) = 0;
+
+    // `request.model` empty: the first model added.
+    [[nodiscard]] virtual Result<std::unique_ptr<Generation>> submit(domain::GenerateRequest request) = 0;
+
+    // Id or alias; empty = the first.
+    [[nodiscard]] virtual Result<ModelStatus> status(std::string_view model) const = 0;
+    [[nodiscard]] virtual std::vector<ModelStatus> models() const = 0;
+
+    // Seconds a refused caller should wait, from the measured rate; at least 1.
+    [[nodiscard]] virtual std::uint32_t retry_after_s(std::string_view model) const = 0;
+
+    // All models ready.
+    [[nodiscard]] virtual bool ready() const = 0;
+
+    // Refuses new requests from now on (`unavailable`).
+    virtual void drain() = 0;
+
+    // Cancels what is left, closes the workers, waits up to `grace`, then kills.
+    virtual net::Task<void> stop(Duration grace) = 0;
+};
+
+}  // namespace hearth::serving
