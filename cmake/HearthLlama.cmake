@@ -1,0 +1,194 @@
+# llama.cpp and ggml as static libraries, straight from the pinned source tree.
+#
+#   hearth::llama_cpp   libllama, ggml and every CPU variant: link this
+#   hearth::llama_chat  upstream's template engine (common/jinja)
+#
+# The source is third_party.lock's, unpacked in the user's cache by `./dev
+# setup`, or any checkout named by HEARTH_LLAMA_SOURCE. Nothing is patched and
+# nothing of it is copied here. We list the sources ourselves instead of calling
+# upstream's CMake: that would set the build type for everybody, add its
+# install rules and options, and could not do what follows.
+#
+# CPU variants. One binary must be fast on every x86-64 machine, so the kernels
+# (ggml-cpu) are compiled once per instruction set level. They all define the
+# same symbols, and their inline functions would be merged across variants by
+# the linker, which could put an AVX-512 std::vector into the code of an old
+# CPU. Hence each variant is linked alone into one relocatable object, its
+# section groups dissolved, and every symbol but its registration function made
+# local. src/llama/cpu_variants.cpp picks one at run time.
+
+set(default "$ENV{HEARTH_LLAMA_SOURCE}")
+if(NOT default)
+  set(cache "$ENV{XDG_CACHE_HOME}")
+  if(NOT cache)
+    set(cache "$ENV{HOME}/.cache")
+  endif()
+  set(default "${cache}/hearth/third_party/llama.cpp")
+endif()
+set(HEARTH_LLAMA_SOURCE "${default}" CACHE PATH "Source tree of llama.cpp")
+set(LLAMA "${HEARTH_LLAMA_SOURCE}")
+if(NOT EXISTS ${LLAMA}/include/llama.h)
+  message(FATAL_ERROR "No llama.cpp source at '${LLAMA}'. Run `./dev setup` to fetch the pinned one, "
+                      "or set HEARTH_LLAMA_SOURCE to a checkout.")
+endif()
+
+# Their code: no warnings of ours, always optimised (GGML_ASSERT is independent
+# of NDEBUG and stays), no debug information, so that objects are the same in
+# every build folder and ccache shares them. Sanitizers still apply; what UBSan
+# says about idioms of theirs is listed, with reasons, in the ignore list.
+add_library(hearth_third_party INTERFACE)
+target_compile_options(hearth_third_party INTERFACE -w -DNDEBUG -g0)
+if(HEARTH_SANITIZE)
+  target_compile_options(hearth_third_party INTERFACE -O2
+    -fsanitize-ignorelist=${CMAKE_CURRENT_LIST_DIR}/llama_sanitize_ignore.txt)
+else()
+  target_compile_options(hearth_third_party INTERFACE -O3)
+endif()
+target_compile_definitions(hearth_third_party INTERFACE _GNU_SOURCE _XOPEN_SOURCE=600)
+
+function(hearth_third_party_library name kind)
+  add_library(${name} ${kind} EXCLUDE_FROM_ALL ${ARGN})
+  target_link_libraries(${name} PRIVATE hearth_third_party)
+  target_compile_features(${name} PRIVATE c_std_11 cxx_std_17)
+  set_target_properties(${name} PROPERTIES CXX_STANDARD 17 EXPORT_COMPILE_COMMANDS OFF)
+endfunction()
+
+# --- ggml: tensors, graphs, the backend registry (no kernels) ---
+
+file(GLOB ggml_sources ${LLAMA}/ggml/src/*.c ${LLAMA}/ggml/src/*.cpp)
+hearth_third_party_library(hearth_ggml STATIC ${ggml_sources})
+target_include_directories(hearth_ggml SYSTEM PUBLIC ${LLAMA}/ggml/include PRIVATE ${LLAMA}/ggml/src)
+target_compile_definitions(hearth_ggml PRIVATE GGML_SCHED_MAX_COPIES=4)
+target_link_libraries(hearth_ggml PUBLIC Threads::Threads m ${CMAKE_DL_LIBS})
+
+# The version headers are for one file each: an include path into the build
+# folder would cost every other file its place in the shared compiler cache.
+function(hearth_version_header prefix list_file template user)
+  file(STRINGS ${LLAMA}/${list_file} parts REGEX "^set\\(${prefix}_VERSION_(MAJOR|MINOR|PATCH) [0-9]+\\)")
+  list(TRANSFORM parts REPLACE "[^0-9]" "")
+  list(JOIN parts "." ${prefix}_VERSION)
+  set(${prefix}_BUILD_COMMIT pinned)
+  set(${prefix}_BUILD_NUMBER 0)
+  get_filename_component(name ${template} NAME_WLE)
+  configure_file(${LLAMA}/${template} ${CMAKE_BINARY_DIR}/llama_generated/${name} @ONLY)
+  set_source_files_properties(${LLAMA}/${user} PROPERTIES INCLUDE_DIRECTORIES ${CMAKE_BINARY_DIR}/llama_generated)
+endfunction()
+hearth_version_header(GGML ggml/CMakeLists.txt ggml/src/ggml-version.h.in ggml/src/ggml.c)
+hearth_version_header(LLAMA CMakeLists.txt src/llama-version.h.in src/llama.cpp)
+
+# --- libllama ---
+
+file(GLOB llama_core ${LLAMA}/src/*.cpp)
+file(GLOB llama_models ${LLAMA}/src/models/*.cpp)
+hearth_third_party_library(hearth_libllama STATIC ${llama_core} ${llama_models})
+target_include_directories(hearth_libllama SYSTEM PUBLIC ${LLAMA}/include PRIVATE ${LLAMA}/src)
+target_link_libraries(hearth_libllama PUBLIC hearth_ggml)
+# 150 small files that include the same headers: unity halves the time. The core files clash.
+set_target_properties(hearth_libllama PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 16)
+set_source_files_properties(${llama_core} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
+
+# --- CPU variants ---
+
+set(cpu ${LLAMA}/ggml/src/ggml-cpu)
+file(GLOB cpu_sources ${cpu}/*.c ${cpu}/*.cpp ${cpu}/amx/*.cpp ${cpu}/tiled/*.cpp ${cpu}/llamafile/*.cpp)
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
+  file(GLOB arch_sources ${cpu}/arch/x86/*.c ${cpu}/arch/x86/*.cpp)
+  list(FILTER arch_sources EXCLUDE REGEX cpu-feats)
+  # Name and features, worst first. The order and the features are those of
+  # src/llama/cpu_variants.cpp.
+  set(avx2 -msse4.2 -mavx -mf16c -mfma -mavx2 -mbmi2)
+  set(avx512 ${avx2} -mavx512f -mavx512cd -mavx512vl -mavx512dq -mavx512bw)
+  set(flags_sse42 -msse4.2)
+  set(flags_haswell ${avx2})
+  set(flags_alderlake ${avx2} -mavxvnni)
+  set(flags_skylakex ${avx512})
+  set(flags_icelake ${avx512} -mavx512vbmi -mavx512vnni)
+  set(flags_zen4 ${flags_icelake} -mavx512bf16)
+  set(flags_sapphirerapids ${flags_zen4} -mamx-tile -mamx-int8)
+  set(all_variants sse42 haswell alderlake skylakex icelake zen4 sapphirerapids)
+else()
+  if(CMAKE_SYSTEM_PROCESSOR MATCHES "aarch64|arm")
+    file(GLOB arch_sources ${cpu}/arch/arm/*.c ${cpu}/arch/arm/*.cpp)
+    set(flags_native -mcpu=native)
+  else()
+    set(arch_sources "")
+    set(flags_native -DGGML_CPU_GENERIC)
+  endif()
+  list(FILTER arch_sources EXCLUDE REGEX cpu-feats)
+  set(all_variants native)
+endif()
+
+# Everyday builds take the oldest variant, for its tests, and the best one of
+# this machine; what ships takes them all.
+function(hearth_default_variants out)
+  if(CMAKE_BUILD_TYPE STREQUAL "Release" OR all_variants STREQUAL "native")
+    set(${out} ${all_variants} PARENT_SCOPE)
+    return()
+  endif()
+  file(READ /proc/cpuinfo cpuinfo)
+  string(REGEX MATCH "flags[^\n]*" have "${cpuinfo}")
+  set(best sse42)
+  foreach(pair "haswell=avx2" "alderlake=avx_vnni" "skylakex=avx512bw" "icelake=avx512_vnni" "zen4=avx512_bf16"
+               "sapphirerapids=amx_int8")
+    string(REPLACE "=" ";" pair ${pair})
+    list(GET pair 0 name)
+    list(GET pair 1 feature)
+    if("${have} " MATCHES " ${feature} ")
+      set(best ${name})
+    endif()
+  endforeach()
+  set(list sse42 ${best})
+  list(REMOVE_DUPLICATES list)
+  set(${out} ${list} PARENT_SCOPE)
+endfunction()
+hearth_default_variants(default_variants)
+set(HEARTH_CPU_VARIANTS "${default_variants}" CACHE STRING "Instruction set levels compiled in; of ${all_variants}")
+
+find_program(HEARTH_LD NAMES ld.lld-19 ld.lld ld.bfd REQUIRED)
+find_program(HEARTH_OBJCOPY NAMES llvm-objcopy-19 llvm-objcopy objcopy REQUIRED)
+
+add_library(hearth_ggml_cpu INTERFACE)
+set(variant_objects "")
+foreach(variant IN LISTS HEARTH_CPU_VARIANTS)
+  if(NOT variant IN_LIST all_variants)
+    message(FATAL_ERROR "HEARTH_CPU_VARIANTS: '${variant}' is none of ${all_variants}")
+  endif()
+  set(target hearth_ggml_cpu_${variant})
+  hearth_third_party_library(${target} OBJECT ${cpu_sources} ${arch_sources})
+  target_include_directories(${target} SYSTEM PRIVATE ${LLAMA}/ggml/include ${LLAMA}/ggml/src ${cpu})
+  target_compile_definitions(${target} PRIVATE GGML_USE_CPU_REPACK GGML_USE_LLAMAFILE)
+  target_compile_options(${target} PRIVATE ${flags_${variant}})
+
+  set(object ${CMAKE_BINARY_DIR}/llama_generated/ggml_cpu_${variant}.o)
+  set(registration hearth_cpu_reg_${variant})
+  add_custom_command(OUTPUT ${object}
+    COMMAND ${HEARTH_LD} -r --force-group-allocation -o ${object}.tmp $<TARGET_OBJECTS:${target}>
+    COMMAND ${HEARTH_OBJCOPY} --redefine-sym ggml_backend_cpu_reg=${registration} ${object}.tmp
+    COMMAND ${HEARTH_OBJCOPY} --keep-global-symbol=${registration} ${object}.tmp ${object}
+    COMMAND ${CMAKE_COMMAND} -E rm ${object}.tmp
+    DEPENDS ${target} $<TARGET_OBJECTS:${target}> COMMAND_EXPAND_LISTS VERBATIM
+    COMMENT "Closing the CPU variant ${variant}")
+  list(APPEND variant_objects ${object})
+  string(TOUPPER ${variant} upper)
+  target_compile_definitions(hearth_ggml_cpu INTERFACE HEARTH_CPU_${upper})
+endforeach()
+add_library(hearth_ggml_cpu_objects STATIC EXCLUDE_FROM_ALL ${variant_objects})
+set_target_properties(hearth_ggml_cpu_objects PROPERTIES LINKER_LANGUAGE CXX)
+set_source_files_properties(${variant_objects} PROPERTIES EXTERNAL_OBJECT TRUE GENERATED TRUE)
+target_link_libraries(hearth_ggml_cpu INTERFACE hearth_ggml_cpu_objects hearth_ggml)
+
+# --- chat templates ---
+
+file(GLOB jinja_sources ${LLAMA}/common/jinja/*.cpp)
+hearth_third_party_library(hearth_llama_chat STATIC ${jinja_sources} ${LLAMA}/common/json.cpp ${LLAMA}/common/unicode.cpp)
+target_include_directories(hearth_llama_chat SYSTEM PUBLIC ${LLAMA}/common PRIVATE ${LLAMA}/vendor)
+target_link_libraries(hearth_llama_chat PUBLIC hearth_libllama)
+
+# --- what the module links ---
+
+add_library(hearth_llama_cpp INTERFACE)
+target_link_libraries(hearth_llama_cpp INTERFACE hearth_libllama hearth_ggml_cpu hearth_ggml)
+# The module replaces parts of ggml's buffer type: it needs the internal header.
+target_include_directories(hearth_llama_cpp SYSTEM INTERFACE ${LLAMA}/ggml/src)
+add_library(hearth::llama_cpp ALIAS hearth_llama_cpp)
+add_library(hearth::llama_chat ALIAS hearth_llama_chat)
