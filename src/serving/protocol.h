@@ -8,6 +8,10 @@
 // little-endian. A decoder accepts exactly its own version; anything malformed
 // is `corrupt` and ends the connection (the peer is another build or broken).
 //
+// There is one encoding of a frame, so encode(decode(bytes)) == bytes; and
+// encode() refuses what decode() would refuse, so a bad value is an error of
+// the request that holds it and never the end of a connection.
+//
 // Threads: one per object.
 #pragma once
 
@@ -18,6 +22,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/bytes.h"
 #include "base/result.h"
 #include "domain/generate.h"
 #include "domain/model.h"
@@ -25,7 +30,10 @@
 namespace hearth::serving {
 
 inline constexpr std::uint16_t kFrameVersion = 1;
-inline constexpr std::uint32_t kFrameBytesMax = 64U << 20;
+inline constexpr std::uint32_t kFrameBytesMax = 64U << 20;       // length field; a request's prompt fits four times over
+inline constexpr std::uint32_t kWorkerFrameBytesMax = 8U << 20;  // worker -> front: what a broken worker can make the front hold
+inline constexpr std::uint32_t kStepFrameBytes = 1U << 20;       // a writer starts another Step frame beyond this
+inline constexpr std::uint32_t kLogBytesMax = 4096;              // longer lines are cut
 
 using domain::RequestId;
 
@@ -51,22 +59,55 @@ struct LogFrame { std::uint8_t level = 0; std::string text; bool operator==(LogF
 using Frame = std::variant<SubmitFrame, CancelFrame, GrantFrame, PingFrame, CloseFrame, LoadingFrame, ReadyFrame, LoadFailedFrame,
                            StepFrame, PongFrame, LogFrame>;
 
-// The frame's bytes, length included. Fails with `too_large` above kFrameBytesMax.
+// The frame's bytes, length included. Text that goes to the front is sent as
+// valid UTF-8 (see base/utf8.h); a NaN log-probability as -infinity. Fails with
+// `too_large` above kFrameBytesMax, `invalid_argument` for a value that decode()
+// would refuse.
 [[nodiscard]] Result<std::string> encode(Frame const& frame);
 
 // One frame without its length prefix.
 [[nodiscard]] Result<Frame> decode(std::string_view body);
 
-// Cuts a byte stream into frames. Holds at most one incomplete frame.
+// Builds Step frames without copying events, into a buffer it reuses: what a
+// worker does on every step.
+class StepEncoder {
+public:
+    StepEncoder();
+
+    // REQUIRES: id > 0
+    void add(RequestId id, domain::Event const& event);
+
+    [[nodiscard]] bool empty() const { return entries_ == 0; }
+    [[nodiscard]] std::size_t size() const { return out_.size(); }  // bytes so far; beyond kStepFrameBytes: finish and clear
+
+    // The frame, valid until the next call of clear() or add().
+    // REQUIRES: !empty()
+    [[nodiscard]] std::string_view finish();
+
+    void clear();
+
+private:
+    ByteWriter out_;
+    std::uint32_t entries_ = 0;
+};
+
+// Cuts a byte stream into frames. Holds at most one incomplete frame between
+// calls, provided that next() is called until it yields nothing after each push().
 class FrameReader {
 public:
+    explicit FrameReader(std::uint32_t frame_bytes_max = kFrameBytesMax) : frame_bytes_max_(frame_bytes_max) {}
+
     void push(std::string_view bytes);
 
     // The next complete frame, nothing when more bytes are needed, or `corrupt`,
-    // after which the reader stays failed.
+    // after which the reader stays failed. A bad length, version or type is
+    // found as soon as its bytes are there.
     [[nodiscard]] Result<std::optional<Frame>> next();
 
 private:
+    Error fail(std::string message);
+
+    std::uint32_t frame_bytes_max_;
     std::string buffer_;
     std::size_t consumed_ = 0;
     bool failed_ = false;

@@ -1,0 +1,161 @@
+// Random frames by seed, for the tests of the protocol: every type, every
+// optional part present and absent, lists empty and filled, extreme numbers.
+#pragma once
+
+#include <cstdint>
+#include <limits>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "serving/protocol.h"
+
+namespace hearth::serving::testing {
+
+class FrameSource {
+public:
+    explicit FrameSource(std::uint64_t seed) : random_(seed) {}
+
+    // A frame of alternative `index` of Frame.
+    Frame frame(std::size_t index) {
+        switch (index) {
+            case 0: return SubmitFrame{id(), request()};
+            case 1: return CancelFrame{id()};
+            case 2: return GrantFrame{id(), 1 + below(1U << 30)};
+            case 3: return PingFrame{random_()};
+            case 4: return CloseFrame{};
+            case 5: return LoadingFrame{static_cast<float>(below(1001)) / 1000.0F};
+            case 6: return ReadyFrame{info()};
+            case 7: return LoadFailedFrame{error()};
+            case 8: return step();
+            case 9: return PongFrame{random_(), random_(), stats()};
+            default: return LogFrame{static_cast<std::uint8_t>(below(4)), text()};
+        }
+    }
+
+    domain::Event event() {
+        switch (below(6)) {
+            case 0: return domain::Started{number(), number()};
+            case 1: return domain::PromptProgress{number(), number(), number(), real()};
+            case 2: return delta();
+            case 3: return domain::ChoiceDone{below(domain::kChoicesMax), static_cast<domain::FinishReason>(below(4)), text()};
+            case 4: return done();
+            default: return domain::Failed{error()};
+        }
+    }
+
+    RequestId id() { return 1 + (random_() >> below(63)) / 2; }
+    std::uint32_t below(std::uint32_t limit) { return static_cast<std::uint32_t>(random_() % limit); }
+    bool coin() { return below(2) == 1; }
+    std::uint32_t number() { return static_cast<std::uint32_t>(random_()) >> below(32); }
+
+    std::string bytes() {
+        std::string out(below(40), '\0');
+        for (auto& c : out) c = static_cast<char>(random_());
+        return out;
+    }
+
+    std::string text() {
+        static constexpr char const* kPieces[] = {"a", "\n", "hello ", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x94\xa5", "\"", "<|im_end|>", ""};
+        std::string out;
+        for (auto left = below(8); left > 0; --left) out += kPieces[below(std::size(kPieces))];
+        if (below(8) == 0) out += '\0';
+        return out;
+    }
+
+private:
+    double real() {
+        static constexpr double kValues[] = {0, -0.0, 1.5, -3.25, 1e308, -1e308, std::numeric_limits<double>::denorm_min()};
+        return kValues[below(std::size(kValues))];
+    }
+    float single() {
+        static constexpr float kValues[] = {0, -0.0F, 1, 0.7F, -2, 3e38F, std::numeric_limits<float>::denorm_min()};
+        return kValues[below(std::size(kValues))];
+    }
+    float logprob() { return below(6) == 0 ? -std::numeric_limits<float>::infinity() : -static_cast<float>(below(1000)) / 64.0F; }
+    Error error() { return {static_cast<Code>(below(kCodeCount)), text(), text()}; }
+
+    std::vector<std::string> strings(std::uint32_t count_max) {
+        std::vector<std::string> out(below(count_max + 1));
+        for (auto& s : out) s = bytes();
+        return out;
+    }
+
+    domain::Prompt prompt() {
+        switch (below(3)) {
+            case 0: {
+                domain::ChatPrompt chat{{}, coin()};
+                for (auto left = below(6); left > 0; --left) chat.messages.push_back({bytes(), bytes()});
+                return chat;
+            }
+            case 1: return domain::TextPrompt{bytes()};
+            default: {
+                domain::TokenPrompt tokens;
+                for (auto left = below(50); left > 0; --left) tokens.tokens.push_back(static_cast<domain::Token>(random_()));
+                return tokens;
+            }
+        }
+    }
+
+    domain::GenerateRequest request() {
+        domain::GenerateRequest r;
+        r.model = bytes();
+        r.prompt = prompt();
+        auto& s = r.sampling;
+        for (auto* value : {&s.temperature, &s.top_p, &s.min_p, &s.typical_p, &s.repeat_penalty, &s.frequency_penalty, &s.presence_penalty,
+                            &s.dry_multiplier, &s.dry_base, &s.xtc_probability, &s.xtc_threshold, &s.mirostat_tau, &s.mirostat_eta}) {
+            *value = single();
+        }
+        for (auto* value : {&s.top_k, &s.repeat_last_n, &s.dry_allowed_length, &s.dry_penalty_last_n}) *value = static_cast<std::int32_t>(random_());
+        s.dry_sequence_breakers = strings(domain::kDryBreakersMax);
+        s.mirostat = static_cast<domain::Mirostat>(below(3));
+        for (auto left = below(5); left > 0; --left) s.logit_bias.push_back({static_cast<domain::Token>(random_()), logprob()});
+        if (coin()) s.seed = random_();
+        s.ignore_eos = coin();
+        r.choices = 1 + below(domain::kChoicesMax);
+        if (coin()) r.max_tokens = number();
+        r.stop = strings(domain::kStopStringsMax);
+        if (coin()) r.top_logprobs = below(domain::kLogprobsMax + 1);
+        r.return_prompt_progress = coin();
+        return r;
+    }
+
+    domain::TokenLogprob token_logprob() { return {static_cast<domain::Token>(random_()), logprob(), bytes()}; }
+
+    domain::Delta delta() {
+        domain::Delta d{below(domain::kChoicesMax), number(), text(), {}};
+        for (auto left = below(3); left > 0; --left) {
+            domain::SampledLogprob sampled{token_logprob(), {}};
+            for (auto top = below(domain::kLogprobsMax + 1); top > 0; --top) sampled.top.push_back(token_logprob());
+            d.logprobs.push_back(std::move(sampled));
+        }
+        return d;
+    }
+
+    domain::Done done() {
+        return {{number(), number(), number()}, {number(), number(), real(), number(), real(), real()}};
+    }
+
+    StepFrame step() {
+        StepFrame frame;
+        for (auto left = 1 + below(20); left > 0; --left) frame.entries.push_back({id(), event()});
+        return frame;
+    }
+
+    domain::ModelInfo info() {
+        domain::ModelInfo i;
+        for (auto* value : {&i.architecture, &i.name, &i.quantization, &i.cpu_variant, &i.isolation}) *value = text();
+        for (auto* value : {&i.parameters, &i.file_bytes, &i.memory_bytes}) *value = random_();
+        for (auto* value : {&i.vocabulary, &i.embedding, &i.context_train, &i.context_request, &i.kv_cells, &i.sequences_max, &i.threads}) *value = number();
+        i.chat_template = coin();
+        return i;
+    }
+
+    domain::EngineStats stats() {
+        return {number(), number(), number(), number(), random_(), random_(), random_(), random_(), random_(), random_()};
+    }
+
+    std::mt19937_64 random_;
+};
+
+}  // namespace hearth::serving::testing
