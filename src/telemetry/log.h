@@ -2,11 +2,17 @@
 //
 // log.info("worker ready", {{"model", id}, {"ms", 41.0}});
 // Never prompt or answer text. Values that look like secrets are the caller's
-// duty to leave out.
+// duty to leave out. One event is one line, whatever the values hold:
+//
+//   2026-01-31T12:00:00.123Z info  worker ready model=smollm2 ms=41 note="a b"
+//   {"ts":"2026-01-31T12:00:00.123Z","level":"info","msg":"worker ready","model":"smollm2","ms":41,"note":"a b"}
+//
+// Control characters are escaped in both formats, bytes that are no UTF-8
+// become U+FFFD, a text above 8 KiB is cut and ends with "…".
 //
 // Threads: all methods from any thread; a line is written whole. A destination
-// that stops taking bytes (full disk) drops lines, counts them and says so once
-// it works again; it never blocks or ends the server.
+// that stops taking bytes (full disk, a pipe nobody reads) drops lines, counts
+// them and says so once it works again; it never blocks or ends the server.
 #pragma once
 
 #include <cstdint>
@@ -14,6 +20,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
 #include <variant>
 
 #include "base/result.h"
@@ -43,8 +50,13 @@ using Fields = std::initializer_list<Field>;
 struct LogOptions {
     Level level = Level::info;
     Format format = Format::human;
-    std::string file;  // empty: stderr
+    std::string file;                        // empty: `fd`
+    int fd = 2;                              // stays open and belongs to the caller
+    bool color = false;                      // human format only: the level's name in colour
+    std::uint64_t file_bytes_max = 64U << 20;  // at this size `file` becomes `file`.1 and a new one starts; 0: never
 };
+
+[[nodiscard]] std::string_view to_string(Level) noexcept;
 
 class Log {
 public:
@@ -52,6 +64,7 @@ public:
     [[nodiscard]] static Result<std::unique_ptr<Log>> create(LogOptions options);
     virtual ~Log() = default;
 
+    // The keys ts, level and msg are taken. REQUIRES: keys are of [A-Za-z0-9_.]
     virtual void write(Level level, std::string_view message, Fields fields) = 0;
     [[nodiscard]] virtual bool enabled(Level level) const = 0;
     [[nodiscard]] virtual std::uint64_t dropped() const = 0;  // lines lost so far

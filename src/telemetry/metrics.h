@@ -11,6 +11,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -46,7 +47,8 @@ public:
     explicit Histogram(std::vector<double> bounds);
     void observe(double v);
     [[nodiscard]] std::vector<double> const& bounds() const { return bounds_; }
-    [[nodiscard]] std::uint64_t bucket(std::size_t i) const { return counts_[i].load(std::memory_order_relaxed); }  // not cumulative
+    // Not cumulative; i == bounds().size() is the rest. REQUIRES: i <= bounds().size()
+    [[nodiscard]] std::uint64_t bucket(std::size_t i) const { return counts_[i].load(std::memory_order_relaxed); }
     [[nodiscard]] double sum() const { return sum_.load(std::memory_order_relaxed); }
     [[nodiscard]] std::uint64_t count() const;
 
@@ -64,15 +66,21 @@ public:
     Registry& operator=(Registry const&) = delete;
 
     // The child of family `name` with these label values; declares the family at
-    // first use. REQUIRES: a name keeps its kind and label names.
-    Counter& counter(std::string_view name, std::string_view help, std::vector<std::string> const& label_names = {}, Labels const& labels = {});
-    Gauge& gauge(std::string_view name, std::string_view help, std::vector<std::string> const& label_names = {}, Labels const& labels = {});
+    // first use. REQUIRES: a name keeps its kind, label names and bounds; names
+    // follow Prometheus' grammar; as many values as label names; bounds ascend.
+    Counter& counter(std::string_view name, std::string_view help, std::vector<std::string> const& label_names = {},
+                     Labels const& labels = {});
+    Gauge& gauge(std::string_view name, std::string_view help, std::vector<std::string> const& label_names = {},
+                 Labels const& labels = {});
     Histogram& histogram(std::string_view name, std::string_view help, std::vector<double> const& bounds,
                          std::vector<std::string> const& label_names = {}, Labels const& labels = {});
 
-    // Called before each render(), to refresh gauges that are read, not pushed.
+    // Called before each render(), to refresh gauges that are read, not pushed;
+    // on the thread of render(), which may be several at once. What `callback`
+    // captures must outlive the registry.
     void on_collect(std::function<void()> callback);
 
+    // Families and children in the order of their names.
     [[nodiscard]] std::string render();
 
 private:
