@@ -40,7 +40,7 @@ add_library(hearth_third_party INTERFACE)
 target_compile_options(hearth_third_party INTERFACE -w -DNDEBUG -g0)
 if(HEARTH_SANITIZE)
   target_compile_options(hearth_third_party INTERFACE -O2
-    -fsanitize-ignorelist=${CMAKE_CURRENT_LIST_DIR}/llama_sanitize_ignore.txt)
+    -fsanitize-ignorelist=${CMAKE_CURRENT_LIST_DIR}/llama/sanitize_ignore.txt)
 else()
   target_compile_options(hearth_third_party INTERFACE -O3)
 endif()
@@ -61,31 +61,43 @@ target_include_directories(hearth_ggml SYSTEM PUBLIC ${LLAMA}/ggml/include PRIVA
 target_compile_definitions(hearth_ggml PRIVATE GGML_SCHED_MAX_COPIES=4)
 target_link_libraries(hearth_ggml PUBLIC Threads::Threads m ${CMAKE_DL_LIBS})
 
-# The version headers are for one file each: an include path into the build
-# folder would cost every other file its place in the shared compiler cache.
-function(hearth_version_header prefix list_file template user)
+# The version headers that upstream generates: see cmake/llama/.
+function(hearth_version_header prefix list_file user)
   file(STRINGS ${LLAMA}/${list_file} parts REGEX "^set\\(${prefix}_VERSION_(MAJOR|MINOR|PATCH) [0-9]+\\)")
   list(TRANSFORM parts REPLACE "[^0-9]" "")
-  list(JOIN parts "." ${prefix}_VERSION)
-  set(${prefix}_BUILD_COMMIT pinned)
-  set(${prefix}_BUILD_NUMBER 0)
-  get_filename_component(name ${template} NAME_WLE)
-  configure_file(${LLAMA}/${template} ${CMAKE_BINARY_DIR}/llama_generated/${name} @ONLY)
-  set_source_files_properties(${LLAMA}/${user} PROPERTIES INCLUDE_DIRECTORIES ${CMAKE_BINARY_DIR}/llama_generated)
+  list(JOIN parts "." version)
+  set_source_files_properties(${LLAMA}/${user} PROPERTIES
+    INCLUDE_DIRECTORIES ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/llama
+    COMPILE_DEFINITIONS "HEARTH_UPSTREAM_VERSION=\"${version}\"")
+  set(HEARTH_${prefix}_VERSION ${version} PARENT_SCOPE)
 endfunction()
-hearth_version_header(GGML ggml/CMakeLists.txt ggml/src/ggml-version.h.in ggml/src/ggml.c)
-hearth_version_header(LLAMA CMakeLists.txt src/llama-version.h.in src/llama.cpp)
+hearth_version_header(GGML ggml/CMakeLists.txt ggml/src/ggml.c)
+hearth_version_header(LLAMA CMakeLists.txt src/llama.cpp)
+message(STATUS "llama.cpp ${HEARTH_LLAMA_VERSION}, ggml ${HEARTH_GGML_VERSION} in ${LLAMA}")
 
 # --- libllama ---
 
 file(GLOB llama_core ${LLAMA}/src/*.cpp)
+# The 150 files of models/ are small and include the same headers: compiled
+# sixteen at a time, as upstream does, they cost half. With -include instead of
+# CMake's UNITY_BUILD, whose generated files lie in the build folder and would
+# miss the compiler cache of every other.
 file(GLOB llama_models ${LLAMA}/src/models/*.cpp)
-hearth_third_party_library(hearth_libllama STATIC ${llama_core} ${llama_models})
+set(llama_batches "")
+set(in_batch 0)
+foreach(file IN LISTS llama_models)
+  math(EXPR position "${in_batch} % 16")
+  math(EXPR in_batch "${in_batch} + 1")
+  if(position EQUAL 0)
+    set(first ${file})
+    list(APPEND llama_batches ${first})
+  else()
+    set_property(SOURCE ${first} APPEND_STRING PROPERTY COMPILE_FLAGS " -include \"${file}\"")
+  endif()
+endforeach()
+hearth_third_party_library(hearth_libllama STATIC ${llama_core} ${llama_batches})
 target_include_directories(hearth_libllama SYSTEM PUBLIC ${LLAMA}/include PRIVATE ${LLAMA}/src)
 target_link_libraries(hearth_libllama PUBLIC hearth_ggml)
-# 150 small files that include the same headers: unity halves the time. The core files clash.
-set_target_properties(hearth_libllama PROPERTIES UNITY_BUILD ON UNITY_BUILD_BATCH_SIZE 16)
-set_source_files_properties(${llama_core} PROPERTIES SKIP_UNITY_BUILD_INCLUSION ON)
 
 # --- CPU variants ---
 
