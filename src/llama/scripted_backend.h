@@ -2,16 +2,25 @@
 // null model of overhead measurements.
 //
 // Vocabulary: id 0..255 are single bytes; then one token per distinct script
-// piece; then the control tokens <|im_start|>, <|im_end|> (end of generation).
-// It "generates" by script: the k-th token sampled after a prompt has logits
-// that make pieces[k] the clear winner (greedy picks it; the rest of the
-// distribution is a fixed, seedable spread), and after the last piece the end
-// token wins. Text tokenises to bytes. The chat template is ChatML.
+// piece, in the order of first appearance; then the control tokens
+// <|im_start|>, <|im_end|> (end of generation). Text tokenises to bytes, never
+// to pieces; there is no BOS. The chat template is ChatML and knows the roles
+// system, user, assistant and tool.
+//
+// It "generates" by script: the first entry of a sequence that wants logits
+// makes pieces[0] the clear winner, each entry after it the next piece, and
+// after the last piece the end token wins; which token was in fact sampled does
+// not matter. An entry that wants no logits is a prompt again and starts the
+// script over. The winner's logit is 20, all others lie in [0, 4), fixed per
+// token id: greedy and temperature 1 follow the script (a stray token once in
+// some 100,000), temperature 2 leaves it about once in 30 tokens, by seed.
+//
 // It keeps real bookkeeping of cells and positions, so that every error rule of
 // Backend holds, and it can be told to fail, stall or die at the n-th decode.
+//
+// Threads: as Backend.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -23,16 +32,27 @@
 namespace hearth::llama {
 
 struct ScriptedOptions {
-    std::vector<std::string> pieces;     // what each generation says, token by token; may split code points
+    std::vector<std::string> pieces{};   // what each generation says, token by token; may split code points
     bool repeat = false;                 // start over instead of ending
     std::uint32_t context_request = 4096;
     std::uint32_t kv_cells = 16384;
     std::uint32_t sequences_max = 16;
     std::uint32_t batch_max = 512;
     bool chat_template = true;
-    std::function<Status(std::uint64_t decode_index)> before_decode;  // a returned error is decode()'s; may block or kill
+    // Called once per valid decode(), from 0; a returned error is decode()'s; may block or kill.
+    std::function<Status(std::uint64_t decode_index)> before_decode{};
 };
 
-[[nodiscard]] std::unique_ptr<Backend> make_scripted(ScriptedOptions options);
+// What a test may look at besides the Backend; on the computing thread.
+class ScriptedBackend : public Backend {
+public:
+    [[nodiscard]] virtual std::uint32_t cells_used() const = 0;
+    [[nodiscard]] virtual std::uint32_t sequences_used() const = 0;  // ids that hold at least one cell
+
+    // The tokens at positions 0.. of the sequence.
+    [[nodiscard]] virtual std::vector<Token> sequence_tokens(SequenceId sequence) const = 0;
+};
+
+[[nodiscard]] std::unique_ptr<ScriptedBackend> make_scripted(ScriptedOptions options);
 
 }  // namespace hearth::llama
