@@ -1,8 +1,11 @@
-// Report: what `hearth check` says of a model file.
+// Report: what `hearth check` says of a model file, and which file a name means.
+//
+// Threads: none; pure functions over read-only files.
 #pragma once
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -14,12 +17,12 @@ struct CheckReport {
     bool valid = false;
     std::vector<std::string> problems;   // why it is refused; empty when valid
     std::vector<std::string> warnings;   // served, but worth knowing
-    std::uint64_t file_bytes = 0;
+    std::uint64_t file_bytes = 0;        // of all files
     std::uint32_t files = 1;             // splits
     std::uint32_t gguf_version = 0;
     std::string architecture, name, quantization, tokenizer, license;
     std::uint64_t parameters = 0;
-    std::uint64_t context_train = 0, embedding = 0, layers = 0, heads = 0, kv_heads = 0, vocabulary = 0;
+    std::uint64_t context_train = 0, embedding = 0, layers = 0, heads = 0, kv_heads = 0, vocabulary = 0;  // heads: of the largest layer
     std::uint64_t tensors = 0;
     std::vector<std::pair<std::string, std::uint64_t>> tensor_types;  // type name, count; most frequent first
     bool chat_template = false;
@@ -30,10 +33,13 @@ struct CheckReport {
 // Never fails: an unreadable file is a report with a problem.
 [[nodiscard]] CheckReport check_model(std::string const& path);
 
+// Lines for a terminal; metadata is made printable.
 [[nodiscard]] std::string render_text(CheckReport const& report);
 
-// Which file `--model` means: a path, or a name looked up as NAME, NAME.gguf in
-// `folders`, case-insensitive. `not_found` lists what there is.
+// Which file `--model` means: a path, or a name looked up as NAME, NAME.gguf or
+// the first of its splits in `folders`, in that order, case-insensitive where
+// no name matches exactly. A later split gives the first one. `not_found` lists
+// what there is, `invalid_argument` is an ambiguous or empty name.
 [[nodiscard]] Result<std::string> resolve_model(std::string const& name_or_path, std::vector<std::string> const& folders);
 
 // Id for clients: the file name without folder, ".gguf" and split suffix.
