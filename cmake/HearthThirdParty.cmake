@@ -8,7 +8,9 @@ endif()
 # Boost is used header-only (Asio, Beast).
 add_library(hearth_boost INTERFACE)
 target_include_directories(hearth_boost SYSTEM INTERFACE /usr/include)
-target_compile_definitions(hearth_boost INTERFACE BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_BOOST_COROUTINE)
+target_compile_definitions(hearth_boost INTERFACE
+  BOOST_ASIO_NO_DEPRECATED BOOST_ASIO_DISABLE_BOOST_COROUTINE
+  BOOST_ASIO_SEPARATE_COMPILATION)  # compiled once, in src/net/asio.cpp
 target_link_libraries(hearth_boost INTERFACE Threads::Threads)
 add_library(hearth::boost ALIAS hearth_boost)
 
@@ -20,3 +22,11 @@ target_compile_definitions(hearth_fmt INTERFACE FMT_HEADER_ONLY)
 add_library(hearth::fmt ALIAS hearth_fmt)
 
 include(HearthLlama OPTIONAL)
+
+# Static, so that the binary needs nothing but libc.
+find_path(SECCOMP_INCLUDE seccomp.h REQUIRED)
+find_library(SECCOMP_STATIC libseccomp.a REQUIRED)
+add_library(hearth_seccomp INTERFACE)
+target_include_directories(hearth_seccomp SYSTEM INTERFACE ${SECCOMP_INCLUDE})
+target_link_libraries(hearth_seccomp INTERFACE ${SECCOMP_STATIC})
+add_library(hearth::seccomp ALIAS hearth_seccomp)

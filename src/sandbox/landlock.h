@@ -1,0 +1,28 @@
+// Landlock: from restrict_to_reading() on, this thread and those it starts see
+// no file system but the listed paths, open no TCP connection, and reach no
+// process outside, as far as the kernel's ABI can forbid it.
+//
+// The system calls are made directly: the headers of a distribution lag behind
+// the kernels its users run. Private to sandbox.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+
+namespace hearth::sandbox {
+
+struct LandlockSupport {
+    int abi = 0;         // 0: not there
+    std::string reason;  // why not
+};
+
+[[nodiscard]] LandlockSupport probe_landlock();
+
+// Allows reading `readable` (files, or folders with everything below) and
+// forbids all other access. Fails with `io` naming the path or step.
+// REQUIRES: probe_landlock().abi > 0, no_new_privs is set
+[[nodiscard]] Status restrict_to_reading(int abi, std::vector<std::string> const& readable);
+
+}  // namespace hearth::sandbox
