@@ -4,8 +4,10 @@
 #pragma once
 
 #include <chrono>
+#include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -27,51 +29,70 @@ public:
     Loop(Loop const&) = delete;
     Loop& operator=(Loop const&) = delete;
 
-    // Runs until stop() or until nothing is left to wait for.
+    // Runs until stop() or until no coroutine, Pipe or timer is left. May be called
+    // again.
+    // An exception that leaves anything the loop calls aborts the process.
     void run();
     void stop();
 
     // Runs `work` on the loop's thread, later.
     void post(std::function<void()> work);
 
-    // Starts a coroutine; it owns itself. An exception that leaves it aborts.
+    // Starts a coroutine, at the loop's next turn; it owns itself. What is still
+    // suspended when the loop is destroyed is destroyed with it.
     void spawn(Task<void> task);
 
     // Suspends for `wait`.
     Task<void> sleep(Duration wait);
 
     // Calls `work` on the loop's thread when one of `signals` arrives, every time.
+    // From then on run() ends by stop() only.
     void on_signals(std::initializer_list<int> signals, std::function<void(int)> work);
 
     [[nodiscard]] boost::asio::io_context& context();
 
+    struct Impl;  // private to the module
+
 private:
-    struct Impl;
+    friend class Signal;
     std::unique_ptr<Impl> impl_;
 };
 
-// One-thread condition: waiters resume after notify(). A notify() without a
-// waiter is remembered once.
+// One-thread condition: all waiters resume after notify(), at the loop's next
+// turn and never inside notify(). A notify() without a waiter is remembered
+// once. A coroutine that still waits when its Signal is destroyed never resumes:
+// it is destroyed.
+//
+// Time-outs are cheap to renew: the timer is set again only when it fires. Until
+// then, or until the Signal goes, it keeps run() from ending by itself.
 class Signal {
 public:
     explicit Signal(Loop& loop);
     ~Signal();
+    Signal(Signal const&) = delete;
+    Signal& operator=(Signal const&) = delete;
+
     void notify();
+
+    // To be awaited at once.
     Task<void> wait();
     // False when `timeout` passed first.
     Task<bool> wait_for(Duration timeout);
 
+    struct Impl;  // private to the module
+
 private:
-    struct Impl;
     std::shared_ptr<Impl> impl_;
 };
 
 // A connected local stream socket (one end of a socketpair), for worker frames.
 //
 // Reading: `on_bytes` gets each chunk; `on_closed` is called once, after the
-// last chunk, when the peer is gone or close() was called.
-// Writing: send() queues; queued() is what the kernel has not taken yet. The
-// owner bounds it.
+// last chunk, when the peer is gone or close() was called; never from inside
+// close(). Neither is called once the Pipe is destroyed; both may destroy it.
+// Writing: send() queues, what one turn of the loop queued leaves in one system
+// call; queued() is what the kernel has not taken yet. The owner bounds it.
+// When the peer has stopped reading, bytes are dropped and on_closed tells.
 class Pipe {
 public:
     // Takes ownership of `fd`.
@@ -82,6 +103,8 @@ public:
 
     void send(std::string bytes);
     [[nodiscard]] std::size_t queued() const;
+
+    // Gives the kernel what it takes at once of the queue, then closes.
     void close();
 
 private:

@@ -1,0 +1,3 @@
+// The one compilation of Boost.Asio; see BOOST_ASIO_SEPARATE_COMPILATION in
+// cmake/HearthThirdParty.cmake.
+#include <boost/asio/impl/src.hpp>
