@@ -3,9 +3,9 @@
 #pragma once
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -22,32 +22,44 @@ struct ModelSpec {
     std::uint32_t sequences_max = 16;
     std::uint32_t threads = 0;            // 0: the engine's default
     std::string cpu_variant;              // empty: best
+    std::uint32_t requests_max = 0;       // set by the pool: what the engine must be able to hold
+    std::uint32_t credit_tokens = 0;      // set by the pool: tokens a request may emit before the first grant
+    bool operator==(ModelSpec const&) const = default;
 };
 
+// One running worker. Destroying the handle kills what still runs. One thread.
 class WorkerHandle {
 public:
     virtual ~WorkerHandle() = default;
-    [[nodiscard]] virtual int fd() const = 0;      // our end of the socketpair; the pool takes it with release_fd()
-    virtual int release_fd() = 0;
-    virtual void kill() = 0;                       // at once, SIGKILL
-    // How it ended, in words ("exit status 1", "signal 11 (SIGSEGV)"), empty while it runs. Never blocks.
+    [[nodiscard]] virtual int fd() const = 0;  // our end of the socketpair, -1 once released
+    virtual int release_fd() = 0;              // hands it to the caller, who closes it
+    virtual void kill() = 0;                   // at once, SIGKILL; idempotent
+    // How it ended, in words ("exit status 1", "signal 11 (Segmentation fault)"), empty while it runs. Never blocks.
     [[nodiscard]] virtual std::string exit_reason() = 0;
     [[nodiscard]] virtual std::int64_t pid() const = 0;  // 0 for a thread
 };
 
+// One thread. A handle may outlive its launcher.
 class Launcher {
 public:
     virtual ~Launcher() = default;
+    // Fails with `io`: the executable cannot be started, no descriptors are left.
     [[nodiscard]] virtual Result<std::unique_ptr<WorkerHandle>> launch(ModelSpec const& spec) = 0;
 };
 
-// `executable worker --fd N ...` over a socketpair, all other descriptors
-// closed, default signal mask, parent-death signal set, environment emptied but
-// for what `environment` lists.
+// Starts `executable worker --fd N ...` over a socketpair: stdin and stdout are
+// /dev/null, stderr is ours, all other descriptors closed, signals as a new
+// program expects them, a process group of its own (a terminal's Ctrl-C stops
+// the front, which lets requests finish), the environment exactly
+// `environment` ("KEY=value"). The worker itself sees to it that it dies with
+// its parent (worker::prepare_process()). No zombie stays: ended workers are
+// reaped by exit_reason(), the next launch() or the launcher's end.
 [[nodiscard]] std::unique_ptr<Launcher> make_process_launcher(std::string executable, std::vector<std::string> environment);
 
-// The arguments a process launcher passes, and what `hearth worker` parses.
+// The arguments a process launcher passes after "worker", and what the worker
+// parses. Aliases are the front's business and are not passed.
 [[nodiscard]] std::vector<std::string> worker_arguments(ModelSpec const& spec, int fd);
+// Fails with `invalid_argument` naming the argument.
 [[nodiscard]] Result<std::pair<ModelSpec, int>> parse_worker_arguments(std::vector<std::string> const& arguments);
 
 }  // namespace hearth::serving

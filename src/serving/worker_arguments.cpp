@@ -1,0 +1,86 @@
+#include <array>
+#include <charconv>
+#include <cstdint>
+#include <string_view>
+
+#include <fmt/format.h>
+
+#include "serving/launcher.h"
+
+namespace hearth::serving {
+namespace {
+
+struct TextArgument {
+    std::string_view name;
+    std::string ModelSpec::* field;
+};
+struct NumberArgument {
+    std::string_view name;
+    std::uint32_t ModelSpec::* field;
+};
+
+constexpr std::string_view kFd = "--fd";
+constexpr std::array kTexts{TextArgument{"--id", &ModelSpec::id}, TextArgument{"--model", &ModelSpec::path},
+                            TextArgument{"--cpu-variant", &ModelSpec::cpu_variant}};
+constexpr std::array kNumbers{
+    NumberArgument{"--ctx", &ModelSpec::context_request},      NumberArgument{"--kv-cells", &ModelSpec::kv_cells},
+    NumberArgument{"--max-seqs", &ModelSpec::sequences_max},   NumberArgument{"--threads", &ModelSpec::threads},
+    NumberArgument{"--max-requests", &ModelSpec::requests_max}, NumberArgument{"--credit", &ModelSpec::credit_tokens}};
+
+template <typename T>
+Result<T> parse_number(std::string_view name, std::string_view text) {
+    T value{};
+    auto const [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (failed != std::errc{} || end != text.data() + text.size() || text.empty()) {
+        return Error(Code::invalid_argument, fmt::format("{} must be a number, got '{}'", name, text), std::string(name));
+    }
+    return value;
+}
+
+// Sets the field that `name` names.
+Status set(ModelSpec& spec, int& fd, std::string const& name, std::string const& value) {
+    if (name == kFd) {
+        HEARTH_TRY(fd, parse_number<int>(name, value));
+        return ok();
+    }
+    for (auto const& text : kTexts) {
+        if (name != text.name) continue;
+        spec.*text.field = value;
+        return ok();
+    }
+    for (auto const& number : kNumbers) {
+        if (name != number.name) continue;
+        HEARTH_TRY(spec.*number.field, parse_number<std::uint32_t>(name, value));
+        return ok();
+    }
+    return Error(Code::invalid_argument, fmt::format("unknown worker argument '{}'", name), name);
+}
+
+}  // namespace
+
+std::vector<std::string> worker_arguments(ModelSpec const& spec, int fd) {
+    std::vector<std::string> out{std::string(kFd), std::to_string(fd)};
+    auto const add = [&](std::string_view name, std::string value) {
+        out.emplace_back(name);
+        out.push_back(std::move(value));
+    };
+    for (auto const& text : kTexts) add(text.name, spec.*text.field);
+    for (auto const& number : kNumbers) add(number.name, std::to_string(spec.*number.field));
+    return out;
+}
+
+Result<std::pair<ModelSpec, int>> parse_worker_arguments(std::vector<std::string> const& arguments) {
+    ModelSpec spec;
+    int fd = -1;
+    for (std::size_t i = 0; i < arguments.size(); i += 2) {
+        if (i + 1 == arguments.size()) {
+            return Error(Code::invalid_argument, fmt::format("worker argument '{}' has no value", arguments[i]), arguments[i]);
+        }
+        HEARTH_CHECK(set(spec, fd, arguments[i], arguments[i + 1]));
+    }
+    if (fd < 0) return Error(Code::invalid_argument, "a worker needs --fd; it is started by `hearth serve`, not by hand", std::string(kFd));
+    if (spec.path.empty()) return Error(Code::invalid_argument, "a worker needs --model", "--model");
+    return std::pair(std::move(spec), fd);
+}
+
+}  // namespace hearth::serving
