@@ -89,7 +89,8 @@ struct GgufFile {
 
 // The same over bytes in memory; `file_bytes` is the size the file claims to have.
 // REQUIRES: header.size() <= file_bytes
-[[nodiscard]] Result<GgufFile> parse_gguf(std::span<std::byte const> header, std::uint64_t file_bytes, std::string path);
+[[nodiscard]] Result<GgufFile> parse_gguf(std::span<std::byte const> header, std::uint64_t file_bytes,
+                                          std::string path);
 
 // Name of a ggml type id ("Q4_1"), empty if unknown or no longer supported.
 [[nodiscard]] std::string_view ggml_type_name(std::uint32_t type);

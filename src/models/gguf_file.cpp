@@ -41,7 +41,8 @@ class SpanSource final : public HeaderSource {
 public:
     SpanSource(std::span<std::byte const> data, std::string path) : data_(data), path_(std::move(path)) {}
     Status extend(std::uint64_t end) override {
-        return corrupt_at(path_, data_.size(), fmt::format("the header reaches byte {}, but no more of the file was given", end));
+        return corrupt_at(path_, data_.size(),
+                          fmt::format("the header reaches byte {}, but no more of the file was given", end));
     }
     [[nodiscard]] std::span<std::byte const> bytes() const override { return data_; }
 
@@ -54,7 +55,8 @@ private:
 // reading and copying. Memory is not zeroed first: it is overwritten at once.
 class FileSource final : public HeaderSource {
 public:
-    FileSource(int fd, std::uint64_t file_bytes, std::string const& path) : fd_(fd), file_bytes_(file_bytes), path_(path) {}
+    FileSource(int fd, std::uint64_t file_bytes, std::string const& path)
+        : fd_(fd), file_bytes_(file_bytes), path_(path) {}
 
     Status extend(std::uint64_t end) override {
         auto const limit = std::min(file_bytes_, kGgufHeaderMax);
@@ -65,10 +67,15 @@ public:
         while (size_ < capacity) {
             auto const got = ::pread(fd_, data_.get() + size_, capacity - size_, static_cast<::off_t>(size_));
             if (got < 0 && errno == EINTR) continue;
-            if (got < 0) return Error(Code::io, fmt::format("{}: cannot read byte {}: {}", path_, size_, std::strerror(errno)), path_);
+            if (got < 0)
+                return Error(Code::io, fmt::format("{}: cannot read byte {}: {}", path_, size_, std::strerror(errno)),
+                             path_);
             if (got == 0) {
-                return Error(Code::io, fmt::format("{}: the file ended at byte {} while being read, {} expected: it is being changed", path_,
-                                                   size_, file_bytes_), path_);
+                return Error(
+                    Code::io,
+                    fmt::format("{}: the file ended at byte {} while being read, {} expected: it is being changed",
+                                path_, size_, file_bytes_),
+                    path_);
             }
             size_ += static_cast<std::uint64_t>(got);
         }
@@ -102,7 +109,8 @@ Status check_member(GgufFile const& file, GgufFile const& first, std::uint32_t i
     auto const declared = file.number("split.count");
     if (!number || !declared) return no_member(file, "named as a split, but it lacks split.no or split.count");
     if (*number != index) return no_member(file, fmt::format("split.no is {}, but its name says {}", *number, index));
-    if (*declared != count) return no_member(file, fmt::format("split.count is {}, but its name says {}", *declared, count));
+    if (*declared != count)
+        return no_member(file, fmt::format("split.count is {}, but its name says {}", *declared, count));
     auto const total = file.number("split.tensors.count");
     if (total && total != first.number("split.tensors.count")) {
         return no_member(file, fmt::format("split.tensors.count is {}, but the first split says otherwise", *total));
@@ -130,7 +138,9 @@ Status check_together(std::vector<GgufFile> const& files) {
     }
     auto const total = files[0].number("split.tensors.count");
     if (!total) return no_member(files[0], "split.tensors.count is missing");
-    if (*total != tensors) return no_member(files[0], fmt::format("split.tensors.count is {}, but the splits hold {} tensors", *total, tensors));
+    if (*total != tensors)
+        return no_member(files[0],
+                         fmt::format("split.tensors.count is {}, but the splits hold {} tensors", *total, tensors));
     return ok();
 }
 
@@ -140,7 +150,8 @@ Result<std::vector<GgufFile>> read_splits(SplitName const& name) {
         auto file = read_gguf(split_path(name.prefix, i, name.count));
         if (!file) {
             auto& error = file.error();
-            if (error.code == Code::not_found) error.message += fmt::format(": split {} of {} is missing", i, name.count);
+            if (error.code == Code::not_found)
+                error.message += fmt::format(": split {} of {} is missing", i, name.count);
             return std::move(error);
         }
         files.push_back(std::move(file).value());
@@ -175,7 +186,8 @@ GgufArray const* GgufFile::array(std::string_view key) const {
 
 Result<GgufFile> validate(HeaderSource& source, std::uint64_t file_bytes, std::string path) {
     if (file_bytes > kFileBytesMax) {
-        return Error(Code::too_large, fmt::format("{}: {} bytes; a file has at most {}", path, file_bytes, kFileBytesMax), path);
+        return Error(Code::too_large,
+                     fmt::format("{}: {} bytes; a file has at most {}", path, file_bytes, kFileBytesMax), path);
     }
     HEARTH_TRY(auto header, parse_header(source, file_bytes, std::move(path)));
     HEARTH_CHECK(check_hyperparameters(header));
@@ -196,10 +208,14 @@ Result<GgufFile> read_gguf(std::string const& path) {
         auto const code = errno == ENOENT || errno == ENOTDIR ? Code::not_found : Code::io;
         return Error(code, fmt::format("{}: cannot open it: {}", path, std::strerror(errno)), path);
     }
-    struct ::stat status {};
-    if (::fstat(file.get(), &status) != 0) return Error(Code::io, fmt::format("{}: {}", path, std::strerror(errno)), path);
+    struct ::stat status{};
+    if (::fstat(file.get(), &status) != 0)
+        return Error(Code::io, fmt::format("{}: {}", path, std::strerror(errno)), path);
     if (!S_ISREG(status.st_mode)) {
-        return Error(Code::io, fmt::format("{}: {}, not a model file", path, S_ISDIR(status.st_mode) ? "a folder" : "not a regular file"), path);
+        return Error(
+            Code::io,
+            fmt::format("{}: {}, not a model file", path, S_ISDIR(status.st_mode) ? "a folder" : "not a regular file"),
+            path);
     }
     auto const bytes = static_cast<std::uint64_t>(status.st_size);
     FileSource source(file.get(), bytes, path);
@@ -211,7 +227,8 @@ std::optional<SplitName> parse_split_name(std::string_view path) {
     if (path.size() <= kTail.size()) return std::nullopt;
     auto const tail = path.substr(path.size() - kTail.size());
     auto const prefix = path.substr(0, path.size() - kTail.size());
-    if (tail[0] != '-' || tail.substr(6, 4) != "-of-" || tail.substr(15) != ".gguf" || prefix.ends_with('/')) return std::nullopt;
+    if (tail[0] != '-' || tail.substr(6, 4) != "-of-" || tail.substr(15) != ".gguf" || prefix.ends_with('/'))
+        return std::nullopt;
     auto const number = split_number(tail.substr(1, 5));
     auto const count = split_number(tail.substr(10, 5));
     if (number < 1 || number > count) return std::nullopt;
@@ -225,7 +242,8 @@ std::string split_path(std::string_view prefix, std::uint32_t number, std::uint3
 Result<std::vector<GgufFile>> read_gguf_model(std::string const& path) {
     auto const name = parse_split_name(path);
     if (name && name->count > kGgufSplitsMax) {
-        return Error(Code::too_large, fmt::format("{}: {} splits; at most {} are allowed", path, name->count, kGgufSplitsMax), path);
+        return Error(Code::too_large,
+                     fmt::format("{}: {} splits; at most {} are allowed", path, name->count, kGgufSplitsMax), path);
     }
     std::vector<GgufFile> files;
     if (name && name->count > 1) {
@@ -234,12 +252,16 @@ Result<std::vector<GgufFile>> read_gguf_model(std::string const& path) {
         HEARTH_TRY(auto file, read_gguf(path));
         auto const count = file.number("split.count").value_or(1);
         if (count > 1) {
-            return no_member(file, fmt::format("one of {} splits, but its name does not end in -00001-of-{:05}.gguf: rename it as it was "
-                                               "published, beside the others", count, count));
+            return no_member(
+                file,
+                fmt::format("one of {} splits, but its name does not end in -00001-of-{:05}.gguf: rename it as it was "
+                            "published, beside the others",
+                            count, count));
         }
         files.push_back(std::move(file));
     }
-    auto const any = std::any_of(files.begin(), files.end(), [](GgufFile const& file) { return !file.tensors.empty(); });
+    auto const any =
+        std::any_of(files.begin(), files.end(), [](GgufFile const& file) { return !file.tensors.empty(); });
     if (!any) return no_member(files[0], "it holds no tensors: a vocabulary, not a model");
     return files;
 }

@@ -51,7 +51,8 @@ public:
         auto const end = position_ + count;
         if (end <= bytes_.size()) return true;
         if (end > kGgufHeaderMax) {
-            return fail(position_, fmt::format("{} ends at byte {}, but a header may have at most {} bytes", what, end, kGgufHeaderMax));
+            return fail(position_, fmt::format("{} ends at byte {}, but a header may have at most {} bytes", what, end,
+                                               kGgufHeaderMax));
         }
         auto extended = source_.extend(end);
         if (!extended) {
@@ -104,7 +105,8 @@ private:
 };
 
 bool has_control_characters(std::string_view text) {
-    return std::any_of(text.begin(), text.end(), [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
+    return std::any_of(text.begin(), text.end(),
+                       [](char c) { return static_cast<unsigned char>(c) < 0x20 || c == 0x7f; });
 }
 
 class Parser {
@@ -153,7 +155,8 @@ bool Parser::magic() {
     std::string_view const text(bytes.data(), bytes.size());
     if (text == "GGUF") return true;
     std::string_view kind;
-    if (text == "lmgg" || text == "fmgg" || text == "tjgg" || text == "algg") kind = " (an old GGML format; convert it to GGUF)";
+    if (text == "lmgg" || text == "fmgg" || text == "tjgg" || text == "algg")
+        kind = " (an old GGML format; convert it to GGUF)";
     if (text.starts_with("PK")) kind = " (a ZIP or PyTorch archive)";
     if (text == "vers") kind = " (a Git LFS pointer; the real file was not downloaded)";
     if (text.starts_with("<")) kind = " (looks like HTML or XML)";
@@ -167,9 +170,11 @@ bool Parser::version() {
     if (file_.version == 2 || file_.version == 3) return true;
     auto const swapped = __builtin_bswap32(file_.version);
     if (swapped >= 1 && swapped <= 0xffff) {
-        return cursor_.fail(at, fmt::format("a big-endian GGUF file (version {}); only little-endian files are supported", swapped));
+        return cursor_.fail(
+            at, fmt::format("a big-endian GGUF file (version {}); only little-endian files are supported", swapped));
     }
-    if (file_.version == 1) return cursor_.fail(at, "GGUF version 1 has 32-bit sizes and is no longer supported; convert it again");
+    if (file_.version == 1)
+        return cursor_.fail(at, "GGUF version 1 has 32-bit sizes and is no longer supported; convert it again");
     return cursor_.fail(at, fmt::format("GGUF version {} is unknown; versions 2 and 3 are supported", file_.version));
 }
 
@@ -179,11 +184,13 @@ bool Parser::preamble() {
     auto const at = cursor_.position();
     tensor_count_ = cursor_.read<std::uint64_t>("the tensor count");
     pair_count_ = cursor_.read<std::uint64_t>("the metadata count");
-    auto const check = [&](std::string_view what, std::uint64_t where, std::uint64_t count, std::uint64_t max, std::uint64_t each) {
-        if (count > max) return cursor_.fail(where, fmt::format("claims {} {}; at most {} are allowed", count, what, max));
+    auto const check = [&](std::string_view what, std::uint64_t where, std::uint64_t count, std::uint64_t max,
+                           std::uint64_t each) {
+        if (count > max)
+            return cursor_.fail(where, fmt::format("claims {} {}; at most {} are allowed", count, what, max));
         if (count > cursor_.left() / each) {
-            return cursor_.fail(where, fmt::format("claims {} {} of at least {} bytes, but the file has {} bytes left", count, what,
-                                                   each, cursor_.left()));
+            return cursor_.fail(where, fmt::format("claims {} {} of at least {} bytes, but the file has {} bytes left",
+                                                   count, what, each, cursor_.left()));
         }
         return true;
     };
@@ -211,7 +218,8 @@ std::optional<GgufType> Parser::type_id(std::string const& name) {
     auto const id = cursor_.read<std::uint32_t>("a value type");
     if (cursor_.failed()) return std::nullopt;
     if (id >= kGgufTypeCount) {
-        cursor_.fail(at, fmt::format("{} has value type {}; types 0 to {} exist", quoted(name), id, kGgufTypeCount - 1));
+        cursor_.fail(at,
+                     fmt::format("{} has value type {}; types 0 to {} exist", quoted(name), id, kGgufTypeCount - 1));
         return std::nullopt;
     }
     return static_cast<GgufType>(id);
@@ -223,7 +231,8 @@ bool Parser::pairs() {
         auto const at = cursor_.position();
         if (!key(name)) return false;
         if (out_.places.contains(name)) {
-            return cursor_.fail(at, fmt::format("metadata key {} appears twice (first at byte {})", quoted(name), out_.places[name].offset));
+            return cursor_.fail(at, fmt::format("metadata key {} appears twice (first at byte {})", quoted(name),
+                                                out_.places[name].offset));
         }
         auto const type = type_id(name);
         if (!type) return false;
@@ -253,7 +262,8 @@ bool Parser::scalar(std::string const& name, GgufType type, GgufValue& value) {
         case GgufType::f64: value = cursor_.read<double>(name); break;
         case GgufType::boolean: {
             auto const byte = cursor_.read<std::uint8_t>(name);
-            if (byte > 1) return cursor_.fail(at, fmt::format("{} is a bool with value {}; 0 and 1 exist", quoted(name), byte));
+            if (byte > 1)
+                return cursor_.fail(at, fmt::format("{} is a bool with value {}; 0 and 1 exist", quoted(name), byte));
             value = byte == 1;
             break;
         }
@@ -263,7 +273,8 @@ bool Parser::scalar(std::string const& name, GgufType type, GgufValue& value) {
             if (cursor_.failed()) return false;
             if (!is_valid_utf8(text)) return cursor_.fail(at, fmt::format("{} is not valid UTF-8", quoted(name)));
             // Upstream reads it as a C string: what follows a NUL would be invisible to it.
-            if (text.find('\0') != std::string_view::npos) return cursor_.fail(at, fmt::format("{} holds a NUL byte", quoted(name)));
+            if (text.find('\0') != std::string_view::npos)
+                return cursor_.fail(at, fmt::format("{} holds a NUL byte", quoted(name)));
             value = std::string(text);
             break;
         }
@@ -277,7 +288,8 @@ bool Parser::array(std::string const& name, GgufValue& value) {
     auto const element = type_id(name);
     if (!element) return false;
     if (*element == GgufType::array) {
-        return cursor_.fail(at, fmt::format("{} is an array of arrays; no model needs one and the engine refuses them", quoted(name)));
+        return cursor_.fail(
+            at, fmt::format("{} is an array of arrays; no model needs one and the engine refuses them", quoted(name)));
     }
     GgufArray array;
     array.element = *element;
@@ -286,8 +298,9 @@ bool Parser::array(std::string const& name, GgufValue& value) {
     array.offset = cursor_.position();
     auto const each = *element == GgufType::string ? 8 : kTypeBytes[static_cast<std::size_t>(*element)];
     if (array.count > cursor_.left() / each) {
-        return cursor_.fail(at + 4, fmt::format("{} claims {} elements of at least {} bytes, but the file has {} bytes left", quoted(name),
-                                                array.count, each, cursor_.left()));
+        return cursor_.fail(at + 4,
+                            fmt::format("{} claims {} elements of at least {} bytes, but the file has {} bytes left",
+                                        quoted(name), array.count, each, cursor_.left()));
     }
     if (*element == GgufType::string) {
         if (!string_elements(name, array)) return false;
@@ -314,7 +327,8 @@ bool Parser::bool_elements(std::string const& name, GgufArray const& array) {
     for (std::uint64_t i = 0; i < array.count; ++i) {
         auto const byte = std::to_integer<std::uint8_t>(*cursor_.at(array.offset + i));
         if (byte > 1) {
-            return cursor_.fail(array.offset + i, fmt::format("{} holds a bool with value {}; 0 and 1 exist", quoted(name), byte));
+            return cursor_.fail(array.offset + i,
+                                fmt::format("{} holds a bool with value {}; 0 and 1 exist", quoted(name), byte));
         }
     }
     return true;
@@ -350,9 +364,10 @@ bool Parser::alignment() {
         return cursor_.fail(offset, fmt::format("general.alignment has type {}; it must be u32", to_string(type)));
     }
     file_.alignment = std::get<std::uint64_t>(file_.metadata.at("general.alignment"));
-    if (!std::has_single_bit(file_.alignment) || file_.alignment < kGgufAlignmentMin || file_.alignment > kGgufAlignmentMax) {
-        return cursor_.fail(offset, fmt::format("general.alignment is {}; it must be a power of two from {} to {}", file_.alignment,
-                                                kGgufAlignmentMin, kGgufAlignmentMax));
+    if (!std::has_single_bit(file_.alignment) || file_.alignment < kGgufAlignmentMin ||
+        file_.alignment > kGgufAlignmentMax) {
+        return cursor_.fail(offset, fmt::format("general.alignment is {}; it must be a power of two from {} to {}",
+                                                file_.alignment, kGgufAlignmentMin, kGgufAlignmentMax));
     }
     return true;
 }
@@ -386,7 +401,8 @@ bool Parser::tensor_name(GgufTensor& tensor) {
     if (cursor_.failed()) return false;
     if (name.empty()) return cursor_.fail(at, "a tensor's name is empty");
     if (has_control_characters(name) || !is_valid_utf8(name)) {
-        return cursor_.fail(at, fmt::format("tensor name {} holds control characters or is not valid UTF-8", quoted(name)));
+        return cursor_.fail(at,
+                            fmt::format("tensor name {} holds control characters or is not valid UTF-8", quoted(name)));
     }
     tensor.name = name;
     return true;
@@ -397,18 +413,20 @@ bool Parser::dimensions(GgufTensor& tensor, std::uint64_t& elements) {
     auto const count = cursor_.read<std::uint32_t>("a tensor's dimension count");
     if (cursor_.failed()) return false;
     if (count < 1 || count > kDimensionsMax) {
-        return cursor_.fail(at, fmt::format("tensor {} has {} dimensions; 1 to {} are allowed", quoted(tensor.name), count, kDimensionsMax));
+        return cursor_.fail(at, fmt::format("tensor {} has {} dimensions; 1 to {} are allowed", quoted(tensor.name),
+                                            count, kDimensionsMax));
     }
     for (std::uint32_t i = 0; i < count; ++i) {
         at = cursor_.position();
         auto const dimension = cursor_.read<std::uint64_t>("a tensor's dimension");
         if (cursor_.failed()) return false;
         if (dimension < 1 || dimension > kGgufDimensionMax) {
-            return cursor_.fail(at, fmt::format("tensor {} has dimension {} of {}; 1 to {} are allowed", quoted(tensor.name), i, dimension,
-                                                kGgufDimensionMax));
+            return cursor_.fail(at, fmt::format("tensor {} has dimension {} of {}; 1 to {} are allowed",
+                                                quoted(tensor.name), i, dimension, kGgufDimensionMax));
         }
         if (dimension > kElementsMax / elements) {
-            return cursor_.fail(at, fmt::format("tensor {} has more than {} elements", quoted(tensor.name), kElementsMax));
+            return cursor_.fail(at,
+                                fmt::format("tensor {} has more than {} elements", quoted(tensor.name), kElementsMax));
         }
         elements *= dimension;
         tensor.dimensions.push_back(dimension);
@@ -421,30 +439,34 @@ bool Parser::tensor_bytes(GgufTensor& tensor, std::uint64_t elements) {
     tensor.type = cursor_.read<std::uint32_t>("a tensor's type");
     if (cursor_.failed()) return false;
     auto const type = ggml_type(tensor.type);
-    if (type.name.empty()) return cursor_.fail(at, fmt::format("tensor {} has unknown type {}", quoted(tensor.name), tensor.type));
+    if (type.name.empty())
+        return cursor_.fail(at, fmt::format("tensor {} has unknown type {}", quoted(tensor.name), tensor.type));
     if (type.block_elements == 0) {
-        return cursor_.fail(at, fmt::format("tensor {} has type {} ({}), which was removed from the format; convert the model again",
-                                            quoted(tensor.name), tensor.type, type.name));
+        return cursor_.fail(
+            at, fmt::format("tensor {} has type {} ({}), which was removed from the format; convert the model again",
+                            quoted(tensor.name), tensor.type, type.name));
     }
     if (tensor.dimensions[0] % type.block_elements != 0) {
-        return cursor_.fail(at, fmt::format("tensor {} has rows of {} elements, not a multiple of the {} in a block of type {}",
-                                            quoted(tensor.name), tensor.dimensions[0], type.block_elements, type.name));
+        return cursor_.fail(
+            at, fmt::format("tensor {} has rows of {} elements, not a multiple of the {} in a block of type {}",
+                            quoted(tensor.name), tensor.dimensions[0], type.block_elements, type.name));
     }
     auto const blocks = elements / type.block_elements;
     if (__builtin_mul_overflow(blocks, std::uint64_t{type.block_bytes}, &tensor.bytes)) {
-        return cursor_.fail(at, fmt::format("tensor {} of {} elements of type {} has a size beyond 64 bits", quoted(tensor.name), elements,
-                                            type.name));
+        return cursor_.fail(at, fmt::format("tensor {} of {} elements of type {} has a size beyond 64 bits",
+                                            quoted(tensor.name), elements, type.name));
     }
     return true;
 }
 
 bool Parser::gap(GgufTensor const& tensor, std::uint64_t expected, std::uint64_t at) {
     if (tensor.offset % file_.alignment != 0) {
-        return cursor_.fail(at, fmt::format("tensor {} has offset {}, not a multiple of the alignment {}", quoted(tensor.name),
-                                            tensor.offset, file_.alignment));
+        return cursor_.fail(at, fmt::format("tensor {} has offset {}, not a multiple of the alignment {}",
+                                            quoted(tensor.name), tensor.offset, file_.alignment));
     }
-    return cursor_.fail(at, fmt::format("tensor {} has offset {}, but the tensors before it end at {}: it {}", quoted(tensor.name),
-                                        tensor.offset, expected, tensor.offset < expected ? "overlaps them" : "leaves a gap"));
+    return cursor_.fail(
+        at, fmt::format("tensor {} has offset {}, but the tensors before it end at {}: it {}", quoted(tensor.name),
+                        tensor.offset, expected, tensor.offset < expected ? "overlaps them" : "leaves a gap"));
 }
 
 // Tensors must follow one another in the order of their infos, each padded to
@@ -453,7 +475,8 @@ bool Parser::extents() {
     auto const header_end = cursor_.position();
     file_.data_offset = header_end;
     // Positions are at most kGgufHeaderMax here, alignments 1 MiB: no overflow.
-    if (!file_.tensors.empty()) file_.data_offset = (header_end + file_.alignment - 1) / file_.alignment * file_.alignment;
+    if (!file_.tensors.empty())
+        file_.data_offset = (header_end + file_.alignment - 1) / file_.alignment * file_.alignment;
     std::uint64_t expected = 0;  // from data_offset; at most file_bytes + alignment
     for (std::size_t i = 0; i < file_.tensors.size(); ++i) {
         auto const& tensor = file_.tensors[i];
@@ -461,15 +484,17 @@ bool Parser::extents() {
         if (tensor.offset != expected) return gap(tensor, expected, at);
         auto const start = file_.data_offset + tensor.offset;
         if (start > file_.file_bytes || tensor.bytes > file_.file_bytes - start) {
-            return cursor_.fail(at, fmt::format("tensor {} takes bytes {} to {} + {}, but the file has {}: it is truncated",
-                                                quoted(tensor.name), start, start, tensor.bytes, file_.file_bytes));
+            return cursor_.fail(at,
+                                fmt::format("tensor {} takes bytes {} to {} + {}, but the file has {}: it is truncated",
+                                            quoted(tensor.name), start, start, tensor.bytes, file_.file_bytes));
         }
         expected += (tensor.bytes + file_.alignment - 1) / file_.alignment * file_.alignment;
     }
     auto const end = file_.data_offset + expected;
     auto const slack = file_.tensors.empty() ? file_.alignment : 0;
     if (file_.file_bytes > end + slack) {
-        return cursor_.fail(end, fmt::format("{} bytes follow the last tensor; the header does not account for them", file_.file_bytes - end));
+        return cursor_.fail(end, fmt::format("{} bytes follow the last tensor; the header does not account for them",
+                                             file_.file_bytes - end));
     }
     return true;
 }

@@ -131,23 +131,28 @@ private:
 
 Error Rules::wrong(std::string_view key, std::string_view what) const {
     auto const place = header_.places.find(key);
-    return corrupt_at(file_.path, place == header_.places.end() ? 0 : place->second.offset, fmt::format("{} {}", key, what));
+    return corrupt_at(file_.path, place == header_.places.end() ? 0 : place->second.offset,
+                      fmt::format("{} {}", key, what));
 }
 
 // Upstream reads these with an accessor that asserts the exact type.
 Status Rules::splits() {
-    for (auto const& [key, type] : {std::pair{"split.no", GgufType::u16}, {"split.count", GgufType::u16},
+    for (auto const& [key, type] : {std::pair{"split.no", GgufType::u16},
+                                    {"split.count", GgufType::u16},
                                     {"split.tensors.count", GgufType::i32}}) {
         auto const place = header_.places.find(std::string_view(key));
         if (place == header_.places.end()) continue;
         if (place->second.type != type) {
-            return wrong(key, fmt::format("has type {}; it must be {}", to_string(place->second.type), to_string(type)));
+            return wrong(key,
+                         fmt::format("has type {}; it must be {}", to_string(place->second.type), to_string(type)));
         }
     }
     auto const count = file_.number("split.count").value_or(1);
     auto const index = file_.number("split.no").value_or(0);
-    if (count > kGgufSplitsMax) return wrong("split.count", fmt::format("is {}; at most {} are allowed", count, kGgufSplitsMax));
-    if (index >= std::max<std::uint64_t>(count, 1)) return wrong("split.no", fmt::format("is {}, but split.count is {}", index, count));
+    if (count > kGgufSplitsMax)
+        return wrong("split.count", fmt::format("is {}; at most {} are allowed", count, kGgufSplitsMax));
+    if (index >= std::max<std::uint64_t>(count, 1))
+        return wrong("split.no", fmt::format("is {}, but split.count is {}", index, count));
     if (header_.places.contains("split.tensors.count") && !file_.number("split.tensors.count")) {
         return wrong("split.tensors.count", "is negative");
     }
@@ -166,9 +171,11 @@ Status Rules::tensor_types() {
             return corrupt_at(file_.path, file_.data_offset + tensor.offset,
                               fmt::format("tensor {} has type {}; {}", quoted(tensor.name), type, why));
         };
-        bool const index_table = (type == "I32" && ends("ffn_gate_tid2eid.weight")) || (type == "I64" && tensor.name == "d2t");
+        bool const index_table =
+            (type == "I32" && ends("ffn_gate_tid2eid.weight")) || (type == "I64" && tensor.name == "d2t");
         if (index_table) continue;
-        if (std::find(kNoProduct.begin(), kNoProduct.end(), type) != kNoProduct.end()) return refuse("the engine cannot compute with it");
+        if (std::find(kNoProduct.begin(), kNoProduct.end(), type) != kNoProduct.end())
+            return refuse("the engine cannot compute with it");
         bool const elementwise = tensor.dimensions.size() == 1 || ends("norm.weight") || ends(".bias");
         if (elementwise && type != "F32") return refuse("norms, biases and other vectors must be F32");
     }
@@ -183,14 +190,19 @@ Status Rules::architecture() {
         return corrupt_at(file_.path, 0, "general.architecture is missing: nothing says what model this is");
     }
     if (place->second.type != GgufType::string) {
-        return wrong("general.architecture", fmt::format("has type {}; it must be string", to_string(place->second.type)));
+        return wrong("general.architecture",
+                     fmt::format("has type {}; it must be string", to_string(place->second.type)));
     }
     auto const name = file_.text("general.architecture");
-    auto const plain = [](char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.'; };
+    auto const plain = [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+    };
     if (name.empty() || name.size() > 64 || !std::all_of(name.begin(), name.end(), plain)) {
-        return wrong("general.architecture", fmt::format("is {}; it must be 1 to 64 characters of a-z, 0-9, '-', '_' and '.'", quoted(name)));
+        return wrong("general.architecture",
+                     fmt::format("is {}; it must be 1 to 64 characters of a-z, 0-9, '-', '_' and '.'", quoted(name)));
     }
-    if (name == "clip") return wrong("general.architecture", "is 'clip': an image or audio projector, not a language model");
+    if (name == "clip")
+        return wrong("general.architecture", "is 'clip': an image or audio projector, not a language model");
     if (!later_split) architecture_ = name;
     return ok();
 }
@@ -219,7 +231,8 @@ Status Rules::per_layer(NumberRule const& rule) {
     auto const* array = file_.array(key);
     if (array == nullptr) return number(rule, false);
     auto const blocks = value("block_count", 0);
-    if (array->count != blocks) return wrong(key, fmt::format("has {} elements, but there are {} layers", array->count, blocks));
+    if (array->count != blocks)
+        return wrong(key, fmt::format("has {} elements, but there are {} layers", array->count, blocks));
     if (array->element != GgufType::u32 && array->element != GgufType::i32) {
         return wrong(key, fmt::format("holds {}; it must hold u32 or i32", to_string(array->element)));
     }
@@ -245,7 +258,8 @@ std::vector<std::uint64_t> Rules::layers(std::string_view key) const {
 Status Rules::floats() {
     for (auto const& [key, value] : file_.metadata) {
         auto const* number = std::get_if<double>(&value);
-        if (number != nullptr && !std::isfinite(*number)) return wrong(key, fmt::format("is {}; it must be finite", *number));
+        if (number != nullptr && !std::isfinite(*number))
+            return wrong(key, fmt::format("is {}; it must be finite", *number));
     }
     auto const f32 = [&](std::string_view key, auto&& holds, std::string_view range) -> Status {
         auto const name = full(key);
@@ -269,8 +283,9 @@ Status Rules::heads() {
     auto const kv_heads = layers("attention.head_count_kv");
     for (std::size_t i = 0; i < std::min(heads.size(), kv_heads.size()); ++i) {
         if (kv_heads[i] != 0 && heads[i] % kv_heads[i] != 0) {
-            return wrong(full("attention.head_count_kv"),
-                         fmt::format("is {} in layer {}, which does not divide the {} heads", kv_heads[i], i, heads[i]));
+            return wrong(
+                full("attention.head_count_kv"),
+                fmt::format("is {} in layer {}, which does not divide the {} heads", kv_heads[i], i, heads[i]));
         }
     }
     if (!heads.empty() && heads[0] > value("embedding_length", 0)) {
@@ -288,16 +303,22 @@ Status Rules::experts() {
     auto const group_used = value("expert_group_used_count", 0);
     auto const key = full("expert_used_count");
     if (used_max > count) return wrong(key, fmt::format("is {}, but expert_count is {}", used_max, count));
-    // Hunyuan files may say one expert and use none.
-    if (count > 1 && used_max == 0) return wrong(full("expert_count"), fmt::format("is {}, but no expert is used", count));
-    if (groups > 0 && groups >= count) return wrong(full("expert_group_count"), fmt::format("is {}, but expert_count is {}", groups, count));
+    // Hunyuan files may say one expert and use none; upstream corrects that.
+    bool const hunyuan = architecture_.starts_with("hunyuan") && count == 1;
+    if (count > 0 && used_max == 0 && !hunyuan)
+        return wrong(full("expert_count"), fmt::format("is {}, but no expert is used", count));
+    if (groups > 0 && groups >= count)
+        return wrong(full("expert_group_count"), fmt::format("is {}, but expert_count is {}", groups, count));
     if (groups > 1 && (count % groups != 0 || group_used == 0 || group_used >= groups)) {
-        return wrong(full("expert_group_count"), fmt::format("is {} with {} experts and {} groups used; it must divide the experts and exceed "
-                                                             "the groups used, of which there must be one", groups, count, group_used));
+        return wrong(full("expert_group_count"),
+                     fmt::format("is {} with {} experts and {} groups used; it must divide the experts and exceed "
+                                 "the groups used, of which there must be one",
+                                 groups, count, group_used));
     }
     auto const predicted = file_.number(full("nextn_predict_layers"));
     if (predicted && *predicted >= value("block_count", 0)) {
-        return wrong(full("nextn_predict_layers"), fmt::format("is {}, but there are {} layers", *predicted, value("block_count", 0)));
+        return wrong(full("nextn_predict_layers"),
+                     fmt::format("is {}, but there are {} layers", *predicted, value("block_count", 0)));
     }
     return ok();
 }

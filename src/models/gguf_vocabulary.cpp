@@ -17,8 +17,8 @@
 namespace hearth::models {
 namespace {
 
-constexpr std::int32_t kTokenTypeMax = 6;            // undefined, normal, unknown, control, user defined, unused, byte
-constexpr std::uint64_t kNoToken = 0xffffffff;       // how converters write "none"
+constexpr std::int32_t kTokenTypeMax = 6;  // undefined, normal, unknown, control, user defined, unused, byte
+constexpr std::uint64_t kNoToken = 0xffffffff;  // how converters write "none"
 constexpr std::int64_t kNone = -1;
 constexpr std::size_t kByteTokens = 256;
 
@@ -42,8 +42,9 @@ constexpr std::array kTokenizers = {
     Tokenizer{"rwkv", false, kNone, kNone, kNone, false, false, false},
 };
 
-constexpr std::array<std::string_view, 14> kIds = {
-    "bos", "eos", "eot", "eom", "unknown", "seperator", "padding", "cls", "mask", "fim_pre", "fim_suf", "fim_mid", "fim_rep", "fim_sep"};
+constexpr std::array<std::string_view, 14> kIds = {"bos",       "eos",     "eot",     "eom",    "unknown",
+                                                   "seperator", "padding", "cls",     "mask",   "fim_pre",
+                                                   "fim_suf",   "fim_mid", "fim_rep", "fim_sep"};
 // Generation goes wrong without these: an id outside the vocabulary is refused.
 constexpr std::array<std::string_view, 4> kVitalIds = {"bos", "eos", "eot", "eom"};
 
@@ -104,7 +105,8 @@ private:
     Status chat_template();
 
     [[nodiscard]] Error wrong(std::string_view key, std::string_view what) const;
-    [[nodiscard]] Result<GgufArray const*> parallel(std::string_view key, GgufType element, std::optional<GgufType> other) const;
+    [[nodiscard]] Result<GgufArray const*> parallel(std::string_view key, GgufType element,
+                                                    std::optional<GgufType> other) const;
     [[nodiscard]] std::optional<std::uint64_t> valid_id(std::string_view name, std::int64_t otherwise) const;
     [[nodiscard]] bool flag(std::string_view name, bool otherwise) const;
     template <typename T>
@@ -123,7 +125,8 @@ private:
 
 Error Vocabulary::wrong(std::string_view key, std::string_view what) const {
     auto const place = header_.places.find(key);
-    return corrupt_at(file_.path, place == header_.places.end() ? 0 : place->second.offset, fmt::format("{} {}", key, what));
+    return corrupt_at(file_.path, place == header_.places.end() ? 0 : place->second.offset,
+                      fmt::format("{} {}", key, what));
 }
 
 Status Vocabulary::model() {
@@ -139,7 +142,8 @@ Status Vocabulary::model() {
     }
     if (tokenizer_ == nullptr) {
         bool const none = name == "no_vocab" || name == "none";
-        return wrong(kKey, fmt::format("is {}: {}", quoted(name), none ? "the model has no vocabulary" : "the engine knows no such tokenizer"));
+        return wrong(kKey, fmt::format("is {}: {}", quoted(name),
+                                       none ? "the model has no vocabulary" : "the engine knows no such tokenizer"));
     }
     constexpr std::string_view kPre = "tokenizer.ggml.pre";
     auto const pre = header_.places.find(kPre);
@@ -163,7 +167,8 @@ Status Vocabulary::tokens() {
     constexpr std::string_view kKey = "tokenizer.ggml.tokens";
     auto const* array = file_.array(kKey);
     if (array == nullptr) return wrong(kKey, "is missing or no array: the model has no vocabulary");
-    if (array->element != GgufType::string) return wrong(kKey, fmt::format("holds {}; it must hold strings", to_string(array->element)));
+    if (array->element != GgufType::string)
+        return wrong(kKey, fmt::format("holds {}; it must hold strings", to_string(array->element)));
     count_ = array->count;
     if (count_ == 0 || count_ > kGgufVocabularyMax) {
         return wrong(kKey, fmt::format("has {} tokens; 1 to {} are allowed", count_, kGgufVocabularyMax));
@@ -193,7 +198,9 @@ Status Vocabulary::tokens() {
     stand_ins.reserve(empty.size());  // the set keeps views
     for (auto const& [index, at] : empty) {
         auto const& text = stand_ins.emplace_back(fmt::format("[EMPTY_{}]", index));
-        if (seen.add(text)) return corrupt_at(file_.path, at, fmt::format("token {} is empty and another is named {}", index, quoted(text)));
+        if (seen.add(text))
+            return corrupt_at(file_.path, at,
+                              fmt::format("token {} is empty and another is named {}", index, quoted(text)));
     }
     if (!empty.empty()) file_.warnings.push_back(fmt::format("{} tokens have no text", empty.size()));
     return ok();
@@ -205,21 +212,25 @@ Status Vocabulary::byte_tokens() {
     std::size_t missing = 0;
     for (bool const seen : bytes_seen_) missing += seen ? 0 : 1;
     if (missing > 0) {
-        file_.warnings.push_back(fmt::format("{} of 256 bytes have no token: text that needs them cannot be tokenised", missing));
+        file_.warnings.push_back(
+            fmt::format("{} of 256 bytes have no token: text that needs them cannot be tokenised", missing));
     }
     return ok();
 }
 
 // An optional array with one element per token; null if absent.
-Result<GgufArray const*> Vocabulary::parallel(std::string_view key, GgufType element, std::optional<GgufType> other) const {
+Result<GgufArray const*> Vocabulary::parallel(std::string_view key, GgufType element,
+                                              std::optional<GgufType> other) const {
     auto const place = header_.places.find(key);
     if (place == header_.places.end()) return static_cast<GgufArray const*>(nullptr);
     auto const* array = file_.array(key);
-    if (array == nullptr) return wrong(key, fmt::format("has type {}; it must be an array", to_string(place->second.type)));
+    if (array == nullptr)
+        return wrong(key, fmt::format("has type {}; it must be an array", to_string(place->second.type)));
     if (array->element != element && array->element != other) {
         return wrong(key, fmt::format("holds {}; it must hold {}", to_string(array->element), to_string(element)));
     }
-    if (array->count != count_) return wrong(key, fmt::format("has {} elements, but there are {} tokens", array->count, count_));
+    if (array->count != count_)
+        return wrong(key, fmt::format("has {} elements, but there are {} tokens", array->count, count_));
     return array;
 }
 
@@ -230,7 +241,8 @@ Status Vocabulary::scores() {
     for (std::uint64_t i = 0; i < count_; ++i) {
         // Not a number has no order, and the tokenizer sorts by score.
         if (std::isnan(element<float>(*array, i))) {
-            return corrupt_at(file_.path, array->offset + i * sizeof(float), fmt::format("the score of token {} is not a number", i));
+            return corrupt_at(file_.path, array->offset + i * sizeof(float),
+                              fmt::format("the score of token {} is not a number", i));
         }
     }
     return ok();
@@ -262,7 +274,8 @@ Status Vocabulary::merges() {
 }
 
 Status Vocabulary::switches() {
-    for (auto const* const name : {"add_bos_token", "add_eos_token", "add_sep_token", "add_space_prefix", "remove_extra_whitespaces"}) {
+    for (auto const* const name :
+         {"add_bos_token", "add_eos_token", "add_sep_token", "add_space_prefix", "remove_extra_whitespaces"}) {
         auto const key = fmt::format("tokenizer.ggml.{}", name);
         auto const place = header_.places.find(key);
         if (place != header_.places.end() && place->second.type != GgufType::boolean) {
@@ -304,13 +317,16 @@ bool Vocabulary::flag(std::string_view name, bool otherwise) const {
 // Upstream asserts that a token it is to add to prompts exists.
 Status Vocabulary::added_ids() {
     auto const missing = [&](std::string_view id) {
-        return wrong(id_key(id), fmt::format("names no token of the {}, but prompts are to get one (tokenizer '{}')", count_, tokenizer_->name));
+        return wrong(id_key(id), fmt::format("names no token of the {}, but prompts are to get one (tokenizer '{}')",
+                                             count_, tokenizer_->name));
     };
     bool const always_bos = tokenizer_->name == "gemma4" || tokenizer_->name == "bert";
-    if ((always_bos || flag("add_bos_token", tokenizer_->adds_bos)) && !valid_id("bos", tokenizer_->bos)) return missing("bos");
+    if ((always_bos || flag("add_bos_token", tokenizer_->adds_bos)) && !valid_id("bos", tokenizer_->bos))
+        return missing("bos");
     if (flag("add_eos_token", tokenizer_->adds_eos) && !valid_id("eos", tokenizer_->eos)) return missing("eos");
     if (tokenizer_->adds_sep && !valid_id("seperator", tokenizer_->sep)) return missing("seperator");
-    if (!file_.number(id_key("eos"))) file_.warnings.emplace_back("tokenizer.ggml.eos_token_id is missing: a default ends answers");
+    if (!file_.number(id_key("eos")))
+        file_.warnings.emplace_back("tokenizer.ggml.eos_token_id is missing: a default ends answers");
     return ok();
 }
 

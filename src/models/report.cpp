@@ -18,13 +18,15 @@ namespace {
 
 // Names of general.file_type as upstream prints them; empty: never used or removed.
 constexpr std::array<std::string_view, 42> kFileTypes = {
-    "F32",  "F16",     "Q4_0",   "Q4_1",   "",       "",     "",      "Q8_0",  "Q5_0",    "Q5_1",   "Q2_K",   "Q3_K_S", "Q3_K_M", "Q3_K_L",
-    "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K",   "IQ2_XXS", "IQ2_XS", "Q2_K_S", "IQ3_XS", "IQ3_XXS", "IQ1_S",  "IQ4_NL", "IQ3_S",  "IQ3_M",
-    "IQ2_S", "IQ2_M",  "IQ4_XS", "IQ1_M",  "BF16",   "",     "",      "",      "TQ1_0",   "TQ2_0",  "MXFP4",  "NVFP4",  "Q1_0",   "Q2_0"};
+    "F32",    "F16",     "Q4_0",   "Q4_1",   "",       "",       "",       "Q8_0",  "Q5_0",    "Q5_1",   "Q2_K",
+    "Q3_K_S", "Q3_K_M",  "Q3_K_L", "Q4_K_S", "Q4_K_M", "Q5_K_S", "Q5_K_M", "Q6_K",  "IQ2_XXS", "IQ2_XS", "Q2_K_S",
+    "IQ3_XS", "IQ3_XXS", "IQ1_S",  "IQ4_NL", "IQ3_S",  "IQ3_M",  "IQ2_S",  "IQ2_M", "IQ4_XS",  "IQ1_M",  "BF16",
+    "",       "",        "",       "TQ1_0",  "TQ2_0",  "MXFP4",  "NVFP4",  "Q1_0",  "Q2_0"};
 
 std::string quantization(GgufFile const& file, std::map<std::uint32_t, std::uint64_t> const& bytes_by_type) {
     auto const declared = file.number("general.file_type");
-    if (declared && *declared < kFileTypes.size() && !kFileTypes[*declared].empty()) return std::string(kFileTypes[*declared]);
+    if (declared && *declared < kFileTypes.size() && !kFileTypes[*declared].empty())
+        return std::string(kFileTypes[*declared]);
     auto const largest = std::max_element(bytes_by_type.begin(), bytes_by_type.end(),
                                           [](auto const& a, auto const& b) { return a.second < b.second; });
     return largest == bytes_by_type.end() ? std::string() : std::string(ggml_type_name(largest->first));
@@ -46,8 +48,9 @@ void count_tensors(std::vector<GgufFile> const& files, CheckReport& report) {
         report.warnings.insert(report.warnings.end(), file.warnings.begin(), file.warnings.end());
     }
     report.tensor_types.assign(counts.begin(), counts.end());
-    std::sort(report.tensor_types.begin(), report.tensor_types.end(),
-              [](auto const& a, auto const& b) { return a.second != b.second ? a.second > b.second : a.first < b.first; });
+    std::sort(report.tensor_types.begin(), report.tensor_types.end(), [](auto const& a, auto const& b) {
+        return a.second != b.second ? a.second > b.second : a.first < b.first;
+    });
     report.quantization = quantization(files[0], bytes_by_type);
 }
 
@@ -56,7 +59,8 @@ std::uint64_t largest(GgufFile const& file, std::string const& key) {
     if (auto const one = file.number(key)) return *one;
     auto const* array = file.array(key);
     if (array == nullptr || array->numbers.empty()) return 0;
-    return static_cast<std::uint64_t>(std::max<std::int64_t>(0, *std::max_element(array->numbers.begin(), array->numbers.end())));
+    return static_cast<std::uint64_t>(
+        std::max<std::int64_t>(0, *std::max_element(array->numbers.begin(), array->numbers.end())));
 }
 
 void describe(GgufFile const& file, CheckReport& report) {
@@ -122,14 +126,17 @@ void render_facts(CheckReport const& r, std::string& out) {
     row("architecture", r.architecture);
     row("parameters", human_count(r.parameters));
     row("quantization", r.quantization);
-    row("size", fmt::format("{} in {} file{}, GGUF version {}", human_bytes(r.file_bytes), r.files, r.files == 1 ? "" : "s", r.gguf_version));
+    row("size", fmt::format("{} in {} file{}, GGUF version {}", human_bytes(r.file_bytes), r.files,
+                            r.files == 1 ? "" : "s", r.gguf_version));
     row("context", fmt::format("{} tokens", r.context_train));
-    row("shape", fmt::format("{} layers, embedding {}, {} heads, {} key/value heads", r.layers, r.embedding, r.heads, r.kv_heads));
+    row("shape", fmt::format("{} layers, embedding {}, {} heads, {} key/value heads", r.layers, r.embedding, r.heads,
+                             r.kv_heads));
     row("tokenizer", fmt::format("{}, {} tokens", r.tokenizer, r.vocabulary));
     row("chat template", r.chat_template ? fmt::format("sha256 {}", r.chat_template_sha256) : "none");
     row("license", r.license);
     std::string types;
-    for (auto const& [type, count] : r.tensor_types) types += fmt::format("{}{} {}", types.empty() ? "" : ", ", count, type);
+    for (auto const& [type, count] : r.tensor_types)
+        types += fmt::format("{}{} {}", types.empty() ? "" : ", ", count, type);
     row("tensors", fmt::format("{}: {}", r.tensors, types));
 }
 
@@ -154,7 +161,8 @@ CheckReport check_model(std::string const& path) {
 }
 
 std::string render_text(CheckReport const& report) {
-    auto out = fmt::format("{}: {} ({:.1f} ms)\n", printable(report.path), report.valid ? "valid" : "refused", report.elapsed_ms);
+    auto out = fmt::format("{}: {} ({:.1f} ms)\n", printable(report.path), report.valid ? "valid" : "refused",
+                           report.elapsed_ms);
     if (report.valid) render_facts(report, out);
     for (auto const& problem : report.problems) out += fmt::format("  problem       {}\n", printable(problem));
     for (auto const& warning : report.warnings) out += fmt::format("  warning       {}\n", printable(warning));

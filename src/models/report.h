@@ -22,7 +22,8 @@ struct CheckReport {
     std::uint32_t gguf_version = 0;
     std::string architecture, name, quantization, tokenizer, license;
     std::uint64_t parameters = 0;
-    std::uint64_t context_train = 0, embedding = 0, layers = 0, heads = 0, kv_heads = 0, vocabulary = 0;  // heads: of the largest layer
+    std::uint64_t context_train = 0, embedding = 0, layers = 0, heads = 0, kv_heads = 0,
+                  vocabulary = 0;  // heads: of the largest layer
     std::uint64_t tensors = 0;
     std::vector<std::pair<std::string, std::uint64_t>> tensor_types;  // type name, count; most frequent first
     bool chat_template = false;
@@ -40,7 +41,8 @@ struct CheckReport {
 // the first of its splits in `folders`, in that order, case-insensitive where
 // no name matches exactly. A later split gives the first one. `not_found` lists
 // what there is, `invalid_argument` is an ambiguous or empty name.
-[[nodiscard]] Result<std::string> resolve_model(std::string const& name_or_path, std::vector<std::string> const& folders);
+[[nodiscard]] Result<std::string> resolve_model(std::string const& name_or_path,
+                                                std::vector<std::string> const& folders);
 
 // Id for clients: the file name without folder, ".gguf" and split suffix.
 [[nodiscard]] std::string model_id(std::string const& path);

@@ -19,7 +19,8 @@ constexpr std::size_t kListed = 20;          // names in an error
 
 std::string lower(std::string_view text) {
     std::string out(text);
-    std::transform(out.begin(), out.end(), out.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
+    std::transform(out.begin(), out.end(), out.begin(),
+                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
     return out;
 }
 
@@ -44,9 +45,11 @@ std::vector<std::string> models_in(std::string const& folder) {
     std::vector<std::string> found;
     std::error_code failed;
     std::size_t seen = 0;
-    for (fs::directory_iterator it(folder, failed), end; !failed && it != end && seen < kEntriesMax; it.increment(failed), ++seen) {
+    for (fs::directory_iterator it(folder, failed), end; !failed && it != end && seen < kEntriesMax;
+         it.increment(failed), ++seen) {
         auto const path = it->path().string();
-        if (lower(it->path().extension().string()) == ".gguf" && is_file(path) && !is_later_split(path)) found.push_back(path);
+        if (lower(it->path().extension().string()) == ".gguf" && is_file(path) && !is_later_split(path))
+            found.push_back(path);
     }
     std::sort(found.begin(), found.end());
     return found;
@@ -88,7 +91,9 @@ Result<std::string> resolve_model(std::string const& name_or_path, std::vector<s
         std::error_code failed;
         bool const folder = fs::is_directory(name_or_path, failed);
         return Error(folder ? Code::invalid_argument : Code::not_found,
-                     fmt::format("no model at '{}': {}", name_or_path, folder ? "it is a folder; name a file in it" : "no such file"), "model");
+                     fmt::format("no model at '{}': {}", name_or_path,
+                                 folder ? "it is a folder; name a file in it" : "no such file"),
+                     "model");
     }
     for (auto const& folder : folders) {
         auto const models = models_in(folder);
@@ -98,8 +103,10 @@ Result<std::string> resolve_model(std::string const& name_or_path, std::vector<s
                          [&](auto const& path) { return matches(path, name_or_path, exact); });
             if (hits.size() == 1) return hits[0];
             if (hits.size() > 1) {
-                return Error(Code::invalid_argument, fmt::format("'{}' means more than one model: {} and {}; give the path", name_or_path, hits[0],
-                                                                 hits[1]), "model");
+                return Error(Code::invalid_argument,
+                             fmt::format("'{}' means more than one model: {} and {}; give the path", name_or_path,
+                                         hits[0], hits[1]),
+                             "model");
             }
         }
     }
@@ -109,7 +116,8 @@ Result<std::string> resolve_model(std::string const& name_or_path, std::vector<s
 std::string model_id(std::string const& path) {
     auto const split = parse_split_name(path);
     auto name = fs::path(split ? split->prefix : path).filename().string();
-    if (!split && name.size() > 5 && lower(std::string_view(name).substr(name.size() - 5)) == ".gguf") name.resize(name.size() - 5);
+    if (!split && name.size() > 5 && lower(std::string_view(name).substr(name.size() - 5)) == ".gguf")
+        name.resize(name.size() - 5);
     return name;
 }
 

@@ -60,7 +60,9 @@ public:
     GgufWriter& u32(std::string key, std::uint32_t v) { return scalar(std::move(key), GgufType::u32, v); }
     GgufWriter& i32(std::string key, std::int32_t v) { return scalar(std::move(key), GgufType::i32, v); }
     GgufWriter& f32(std::string key, float v) { return scalar(std::move(key), GgufType::f32, v); }
-    GgufWriter& boolean(std::string key, bool v) { return scalar(std::move(key), GgufType::boolean, static_cast<std::uint8_t>(v)); }
+    GgufWriter& boolean(std::string key, bool v) {
+        return scalar(std::move(key), GgufType::boolean, static_cast<std::uint8_t>(v));
+    }
     GgufWriter& text(std::string key, std::string_view v) {
         ByteWriter out;
         put_string(out, v);
@@ -92,7 +94,8 @@ public:
         }
         return *this;
     }
-    GgufWriter& tensor(std::string name, std::vector<std::uint64_t> dimensions, std::uint32_t type = 0, std::uint64_t offset = kPlaced) {
+    GgufWriter& tensor(std::string name, std::vector<std::uint64_t> dimensions, std::uint32_t type = 0,
+                       std::uint64_t offset = kPlaced) {
         tensors_.push_back({std::move(name), std::move(dimensions), type, offset});
         return *this;
     }
@@ -134,13 +137,15 @@ private:
         pairs_.emplace_back(std::move(key), std::move(value));
         return *this;
     }
-    [[nodiscard]] std::uint64_t padded(std::uint64_t bytes) const { return (bytes + alignment - 1) / alignment * alignment; }
-    // Wrong tensors take no data.
+    [[nodiscard]] std::uint64_t padded(std::uint64_t bytes) const {
+        return (bytes + alignment - 1) / alignment * alignment;
+    }
+    // Tensors that are wrong or beyond a million elements take no data.
     [[nodiscard]] static std::uint64_t bytes_of(Tensor const& tensor) {
         auto const type = ggml_type(tensor.type);
         std::uint64_t elements = tensor.dimensions.empty() ? 0 : 1;
         for (auto const dimension : tensor.dimensions) {
-            if (dimension > 1U << 20 || elements > 1U << 20) return 0;
+            if (dimension == 0 || elements > (1U << 20) / dimension) return 0;
             elements *= dimension;
         }
         return type.block_elements == 0 ? 0 : elements / type.block_elements * type.block_bytes;
@@ -155,7 +160,8 @@ inline std::vector<std::string> byte_vocabulary(std::vector<std::string> const& 
     std::vector<std::string> tokens = {"<unk>", "<s>", "</s>"};
     for (int byte = 0; byte < 256; ++byte) {
         constexpr std::string_view kDigits = "0123456789ABCDEF";
-        tokens.push_back(std::string("<0x") + kDigits[static_cast<std::size_t>(byte / 16)] + kDigits[static_cast<std::size_t>(byte % 16)] + ">");
+        tokens.push_back(std::string("<0x") + kDigits[static_cast<std::size_t>(byte / 16)] +
+                         kDigits[static_cast<std::size_t>(byte % 16)] + ">");
     }
     tokens.insert(tokens.end(), words.begin(), words.end());
     return tokens;
@@ -164,18 +170,24 @@ inline std::vector<std::string> byte_vocabulary(std::vector<std::string> const& 
 // A complete llama model of a few thousand weights, all of them zero: it
 // validates, and the engine loads it.
 inline GgufWriter tiny_llama(std::uint32_t matrix_type = 0, std::uint32_t width = 32) {
-    auto const tokens = byte_vocabulary({"\xe2\x96\x81", "a", "b", "ab", "\xe2\x96\x81" "ab"});
+    auto const tokens = byte_vocabulary({"\xe2\x96\x81", "a", "b", "ab",
+                                         "\xe2\x96\x81"
+                                         "ab"});
     std::vector<float> const scores(tokens.size(), 0.0F);
     std::vector<std::int32_t> types(tokens.size(), 1);
     for (std::size_t i = 0; i < types.size(); ++i) types[i] = i == 0 ? 2 : i < 3 ? 3 : i < 259 ? 6 : 1;
     GgufWriter w;
     w.text("general.architecture", "llama").text("general.name", "tiny");
     w.u32("llama.context_length", 64).u32("llama.embedding_length", width).u32("llama.block_count", 1);
-    w.u32("llama.feed_forward_length", width * 2).u32("llama.attention.head_count", 4).u32("llama.attention.head_count_kv", 2);
+    w.u32("llama.feed_forward_length", width * 2)
+        .u32("llama.attention.head_count", 4)
+        .u32("llama.attention.head_count_kv", 2);
     w.u32("llama.rope.dimension_count", width / 4).f32("llama.attention.layer_norm_rms_epsilon", 1e-5F);
     w.text("tokenizer.ggml.model", "llama").texts("tokenizer.ggml.tokens", tokens);
     w.array("tokenizer.ggml.scores", GgufType::f32, scores).array("tokenizer.ggml.token_type", GgufType::i32, types);
-    w.u32("tokenizer.ggml.bos_token_id", 1).u32("tokenizer.ggml.eos_token_id", 2).u32("tokenizer.ggml.unknown_token_id", 0);
+    w.u32("tokenizer.ggml.bos_token_id", 1)
+        .u32("tokenizer.ggml.eos_token_id", 2)
+        .u32("tokenizer.ggml.unknown_token_id", 0);
     w.text("tokenizer.chat_template", "{% for m in messages %}{{ m.content }}{% endfor %}");
     std::uint64_t const n = width;
     w.tensor("token_embd.weight", {n, tokens.size()}, matrix_type).tensor("output_norm.weight", {n});
