@@ -39,6 +39,6 @@ function(hearth_finish_modules)
   if(BUILD_TESTING)
     add_test(NAME layering COMMAND python3 ${CMAKE_SOURCE_DIR}/tools/check_layers.py
              ${CMAKE_BINARY_DIR}/modules.txt ${CMAKE_SOURCE_DIR}/src)
-    set_tests_properties(layering PROPERTIES LABELS unit)
+    set_tests_properties(layering PROPERTIES LABELS lint)
   endif()
 endfunction()

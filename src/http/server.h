@@ -109,6 +109,8 @@ struct RouteLimits {
 struct Route {
     Route(Method m, std::string_view p, Permission who, RouteLimits l, Handler h)
         : method(m), pattern(p), permission(who), limits(l), handler(std::move(h)) {}
+    // Makes {} ambiguous: it would be Permission::anyone.
+    Route(Method, std::string_view, int, RouteLimits, Handler) = delete;
     Method method;
     std::string pattern;
     Permission permission;

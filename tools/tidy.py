@@ -1,0 +1,134 @@
+#!/usr/bin/env python3
+"""Runs clang-tidy over every source of ours and remembers what was clean.
+
+    tools/tidy.py --build BUILD --cache FOLDER [--jobs N] [FILE...]
+
+A file is checked again only when it, a header of ours that it includes (however indirectly), .clang-tidy, its compile
+command, third_party.lock or clang-tidy itself has changed. Only clean results are remembered.
+"""
+import argparse
+import concurrent.futures
+import hashlib
+import json
+import pathlib
+import re
+import shlex
+import subprocess
+import sys
+import time
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+TIDY = 'clang-tidy-19'
+INCLUDE = re.compile(r'^\s*#\s*include\s+"([^"]+)"', re.M)
+CACHED_MAX = 20_000  # entries of a few bytes; past it the oldest half goes
+# Three quarters of the analyzer's time would go into gtest's macros, which it cannot follow anyway.
+NOT_IN_TESTS = '-clang-analyzer-*,-bugprone-unchecked-optional-access,-performance-inefficient-vector-operation'
+
+
+def is_test(path):
+    return path.name.endswith('_test.cpp') or 'testing' in path.parts or path.is_relative_to(ROOT / 'tests')
+
+
+class Fingerprints:
+    """Digest of a file and, recursively, of our headers it includes."""
+
+    def __init__(self):
+        self.texts = {}
+
+    def text(self, path):
+        if path not in self.texts:
+            self.texts[path] = path.read_text(errors='replace')
+        return self.texts[path]
+
+    def closure(self, path):
+        seen, waiting = set(), [path]
+        while waiting:
+            file = waiting.pop()
+            if file in seen:
+                continue
+            seen.add(file)
+            for name in INCLUDE.findall(self.text(file)):
+                waiting += [c for c in (ROOT / 'src' / name, ROOT / 'tests' / name, file.parent / name) if c.is_file()]
+        return sorted(seen)
+
+    def of(self, path, *more):
+        digest = hashlib.sha256()
+        for part in more:
+            digest.update(part.encode() + b'\0')
+        for file in self.closure(path):
+            digest.update(file.relative_to(ROOT).as_posix().encode() + b'\0' + self.text(file).encode() + b'\0')
+        return digest.hexdigest()
+
+
+def commands(build):
+    rows = json.loads((build / 'compile_commands.json').read_text())
+    ours = {}
+    for row in rows:
+        path = pathlib.Path(row['directory'], row['file']).resolve()
+        if path.is_relative_to(ROOT / 'src') or path.is_relative_to(ROOT / 'tests'):
+            # Paths differ between checkouts, what is compiled does not.
+            ours[path] = ' '.join(shlex.split(row.get('command', ''))).replace(str(build), '').replace(str(ROOT), '')
+    return ours
+
+
+def check(path, build):
+    started = time.monotonic()
+    reduced = [f'--checks={NOT_IN_TESTS}'] if is_test(path) else []
+    result = subprocess.run([TIDY, '-p', build, '--quiet', *reduced, path], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                            stderr=subprocess.PIPE, text=True, errors='replace')
+    # stderr counts suppressed warnings; it matters only when there is nothing else.
+    return result.returncode, result.stdout or (result.stderr if result.returncode else ''), time.monotonic() - started
+
+
+def prune(cache):
+    entries = sorted(cache.iterdir(), key=lambda p: p.stat().st_mtime)
+    if len(entries) > CACHED_MAX:
+        for entry in entries[:len(entries) // 2]:
+            entry.unlink(missing_ok=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('--build', type=pathlib.Path, required=True, help='a configured build folder (compile_commands.json)')
+    parser.add_argument('--cache', type=pathlib.Path, required=True, help='folder that remembers clean files')
+    parser.add_argument('--jobs', type=int, default=1)
+    parser.add_argument('files', nargs='*', type=pathlib.Path, help='only these')
+    options = parser.parse_args()
+
+    build = options.build.resolve()
+    ours = commands(build)
+    if not ours:
+        print(f'tidy: {build}/compile_commands.json names no file of {ROOT}', file=sys.stderr)
+        return 1
+    if options.files:
+        wanted = {f.resolve() for f in options.files}
+        if unknown := wanted - set(ours):
+            print('tidy: not compiled in this build: ' + ', '.join(map(str, sorted(unknown))), file=sys.stderr)
+            return 1
+        ours = {path: command for path, command in ours.items() if path in wanted}
+    version = subprocess.run([TIDY, '--version'], capture_output=True, text=True, check=True).stdout
+    common = [version, (ROOT / '.clang-tidy').read_text(), (ROOT / 'third_party.lock').read_text(), NOT_IN_TESTS]
+    options.cache.mkdir(parents=True, exist_ok=True)
+    prints = Fingerprints()
+    keys = {path: options.cache / prints.of(path, command, *common) for path, command in ours.items()}
+    todo = sorted((path for path in keys if not keys[path].exists()), key=lambda p: -p.stat().st_size)
+    print(f'tidy: {len(keys)} files, {len(keys) - len(todo)} known to be clean', flush=True)
+    failed = 0
+    with concurrent.futures.ThreadPoolExecutor(max(1, options.jobs)) as pool:
+        running = {pool.submit(check, path, build): path for path in todo}
+        for done, future in enumerate(concurrent.futures.as_completed(running), 1):
+            path = running[future]
+            status, output, seconds = future.result()
+            print(f'[{done}/{len(todo)}] {path.relative_to(ROOT)} {seconds:.0f} s{"" if status == 0 else " FAILED"}', flush=True)
+            if status == 0:
+                keys[path].touch()
+            else:
+                failed += 1
+                print(output, flush=True)
+    prune(options.cache)
+    print(f'tidy: {failed} of {len(keys)} files have findings' if failed else f'tidy: {len(keys)} files clean')
+    return 1 if failed else 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())
