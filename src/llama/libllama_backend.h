@@ -12,11 +12,16 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "llama/backend.h"
 
 namespace hearth::llama {
+
+// Flash attention trades the memory of the score matrix against speed, which on
+// a CPU depends on model and context; see docs/architecture.md for figures.
+enum class FlashAttention : std::uint8_t { automatic, on, off };
 
 struct LoadOptions {
     std::string path;                    // the GGUF file, already validated by models::; first split of several
@@ -24,13 +29,16 @@ struct LoadOptions {
     std::uint32_t kv_cells = 0;          // 0: max(context_request, 32768), less when memory is short
     std::uint32_t sequences_max = 16;    // 1 .. 256
     std::uint32_t batch_max = 512;       // tokens per decode
-    std::uint32_t threads = 0;           // 0: the CPUs this process may run on, at most the physical cores
-    std::string cpu_variant;             // empty: the best this machine runs
+    std::uint32_t threads = 0;           // 0: usable_cores(), or 1 for a tiny model; see compute_threads.h
+    std::string cpu_variant;             // empty: the best this machine runs; see cpu_variants.h
+    FlashAttention flash_attention = FlashAttention::automatic;
     std::function<void(float)> progress; // 0..1, on the calling thread
-    std::function<void(int level, std::string_view text)> log;  // upstream's log; level 0 debug .. 3 error
+    std::function<void(int level, std::string_view text)> log;  // upstream's log, a line per call; level 0 debug .. 3 error;
+                                                                // from any thread that uses a backend, one at a time
 };
 
-// Fails with `not_found`, `corrupt` or `unsupported` (architecture), `io`.
+// Fails with `not_found`, `corrupt`, `unsupported` (architecture, tokenizer),
+// `invalid_argument` (an option, which `param` names), `io`, `overloaded` (memory).
 [[nodiscard]] Result<std::unique_ptr<Backend>> load_libllama(LoadOptions options);
 
 }  // namespace hearth::llama

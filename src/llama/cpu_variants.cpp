@@ -1,0 +1,120 @@
+#include "llama/cpu_variants.h"
+
+#include <fmt/format.h>
+
+#include <array>
+
+#include "llama/cpu_features.h"
+#include "llama/cpu_registration.h"
+
+// Each variant's object exports exactly this one function.
+extern "C" {
+ggml_backend_reg_t hearth_cpu_reg_sse42();
+ggml_backend_reg_t hearth_cpu_reg_avx2();
+ggml_backend_reg_t hearth_cpu_reg_avx2_vnni();
+ggml_backend_reg_t hearth_cpu_reg_avx512();
+ggml_backend_reg_t hearth_cpu_reg_avx512_vnni();
+ggml_backend_reg_t hearth_cpu_reg_avx512_bf16();
+ggml_backend_reg_t hearth_cpu_reg_amx();
+ggml_backend_reg_t hearth_cpu_reg_native();
+}
+
+namespace hearth::llama {
+
+namespace {
+
+struct Variant {
+    std::string_view name;
+    std::uint32_t needs;
+    ggml_backend_reg_t (*registration)();
+};
+
+// Worst first. The features are those of the compiler flags in
+// cmake/HearthLlama.cmake; a build may leave variants out.
+[[maybe_unused]] constexpr std::uint32_t kLevel2 = kSse42 | kAvx2;
+[[maybe_unused]] constexpr std::uint32_t kLevel3 = kLevel2 | kAvx512;
+[[maybe_unused]] constexpr std::uint32_t kLevel4 = kLevel3 | kAvx512Vnni;
+
+constexpr auto kVariants = std::to_array<Variant>({
+#ifdef HEARTH_CPU_SSE42
+    {"sse42", kSse42, hearth_cpu_reg_sse42},
+#endif
+#ifdef HEARTH_CPU_AVX2
+    {"avx2", kLevel2, hearth_cpu_reg_avx2},
+#endif
+#ifdef HEARTH_CPU_AVX2_VNNI
+    {"avx2-vnni", kLevel2 | kAvxVnni, hearth_cpu_reg_avx2_vnni},
+#endif
+#ifdef HEARTH_CPU_AVX512
+    {"avx512", kLevel3, hearth_cpu_reg_avx512},
+#endif
+#ifdef HEARTH_CPU_AVX512_VNNI
+    {"avx512-vnni", kLevel4, hearth_cpu_reg_avx512_vnni},
+#endif
+#ifdef HEARTH_CPU_AVX512_BF16
+    {"avx512-bf16", kLevel4 | kAvx512Bf16, hearth_cpu_reg_avx512_bf16},
+#endif
+#ifdef HEARTH_CPU_AMX
+    {"amx", kLevel4 | kAvx512Bf16 | kAmxInt8, hearth_cpu_reg_amx},
+#endif
+#ifdef HEARTH_CPU_NATIVE
+    {"native", 0, hearth_cpu_reg_native},
+#endif
+});
+
+bool runs_here(Variant const& variant) { return (variant.needs & ~machine_features()) == 0; }
+
+std::string runnable_names() {
+    std::string names;
+    for (auto const& variant : kVariants) {
+        if (!runs_here(variant)) continue;
+        if (!names.empty()) names += ", ";
+        names += variant.name;
+    }
+    return names.empty() ? "none" : names;
+}
+
+Variant const* find(std::string_view name) {
+    for (auto const& variant : kVariants)
+        if (variant.name == name) return &variant;
+    return nullptr;
+}
+
+}  // namespace
+
+std::vector<CpuVariant> cpu_variants() {
+    std::vector<CpuVariant> all;
+    for (auto const& variant : kVariants) all.push_back({std::string(variant.name), runs_here(variant)});
+    return all;
+}
+
+Result<std::string> choose_cpu_variant(std::string_view name) {
+    if (name.empty()) {
+        Variant const* best = nullptr;
+        for (auto const& variant : kVariants)
+            if (runs_here(variant)) best = &variant;
+        if (best == nullptr)
+            return Error(Code::unsupported, fmt::format("this processor is older than every kernel compiled in, of which "
+                                                        "the oldest is {}",
+                                                        kVariants.front().name));
+        return std::string(best->name);
+    }
+    Variant const* const variant = find(name);
+    if (variant == nullptr)
+        return Error(Code::invalid_argument,
+                     fmt::format("unknown CPU variant '{}'; this machine runs: {}", name, runnable_names()),
+                     "cpu_variant");
+    if (!runs_here(*variant))
+        return Error(Code::unsupported,
+                     fmt::format("this machine lacks the instructions of CPU variant '{}'; it runs: {}", name,
+                                 runnable_names()),
+                     "cpu_variant");
+    return std::string(name);
+}
+
+ggml_backend_reg_t cpu_registration(std::string_view name) {
+    Variant const* const variant = find(name);
+    return variant == nullptr ? nullptr : variant->registration();
+}
+
+}  // namespace hearth::llama

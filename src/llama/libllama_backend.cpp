@@ -1,0 +1,293 @@
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <exception>
+#include <numeric>
+
+#include "base/assert.h"
+#include "llama/libllama_impl.h"
+#include "llama/runtime.h"
+#include "llama/state_blob.h"
+
+namespace hearth::llama {
+
+namespace {
+
+std::uint32_t index_of(SequenceId sequence) { return static_cast<std::uint32_t>(sequence); }
+
+}  // namespace
+
+LibllamaBackend::LibllamaBackend(BackendParts parts)
+    : parts_(std::move(parts)),
+      embedder_(*parts_.model, parts_.pool.get(),
+                {.input_max = parts_.embed_input_max, .threads = parts_.properties.info.threads}),
+      ledger_(parts_.properties.sequences_max, parts_.properties.kv_cells),
+      added_(parts_.properties.sequences_max, 0) {
+    std::size_t const size = parts_.properties.batch_max;
+    participants_.reserve(parts_.properties.sequences_max);
+    wants_logits_.reserve(size);
+    tokens_.resize(size);
+    positions_.resize(size);
+    sequence_counts_.assign(size, 1);
+    sequences_.resize(size);
+    output_.resize(size);
+    for (auto& sequence : sequences_) sequence_pointers_.push_back(&sequence);
+    sequence_pointers_.push_back(nullptr);
+}
+
+LibllamaBackend::~LibllamaBackend() = default;
+
+// --- vocabulary ---
+
+Result<std::vector<Token>> LibllamaBackend::tokenize(std::string_view text, TokenizeOptions options) const {
+    return parts_.vocabulary->tokenize(text, options);
+}
+
+void LibllamaBackend::append_piece(Token token, std::string& out) const { parts_.vocabulary->append_piece(token, out); }
+
+bool LibllamaBackend::is_end_of_generation(Token token) const { return parts_.vocabulary->is_end_of_generation(token); }
+
+Result<RenderedChat> LibllamaBackend::render_chat(domain::ChatPrompt const& prompt) const {
+    if (!parts_.chat_template) return parts_.chat_template.error();
+    HEARTH_TRY(RenderedText rendered, parts_.chat_template->render(prompt));
+
+    // Most templates write BOS themselves, some leave it to the tokenizer: it must be there once.
+    Vocabulary const& vocabulary = *parts_.vocabulary;
+    std::string const& bos = vocabulary.bos_text();
+    if (vocabulary.adds_bos() && !bos.empty() && !rendered.text.starts_with(bos)) {
+        rendered.text.insert(0, bos);
+        for (TextSpan& span : rendered.plain) {
+            span.begin += bos.size();
+            span.end += bos.size();
+        }
+    }
+    std::string const& eos = vocabulary.eos_text();
+    if (vocabulary.adds_eos() && !eos.empty() && !rendered.text.ends_with(eos)) rendered.text += eos;
+
+    HEARTH_TRY(auto tokens, vocabulary.tokenize_marked(rendered.text, rendered.plain));
+    return RenderedChat{std::move(rendered.text), std::move(tokens), parts_.chat_template->additional_stops()};
+}
+
+// --- checks ---
+
+Status LibllamaBackend::check_generates() const {
+    if (parts_.kind == MemoryKind::none)
+        return Error(Code::unsupported, fmt::format("{} models compute embeddings only", parts_.properties.info.architecture));
+    return ok();
+}
+
+Status LibllamaBackend::check_sequence(SequenceId sequence, char const* param) const {
+    if (sequence < 0 || index_of(sequence) >= ledger_.sequences())
+        return Error(Code::invalid_argument,
+                     fmt::format("sequence {} is outside 0..{}", sequence, ledger_.sequences() - 1), param);
+    return ok();
+}
+
+// Also counts the entries of each participant into added_.
+Status LibllamaBackend::check_batch(std::span<BatchEntry const> batch) {
+    for (SequenceId const sequence : participants_) added_[index_of(sequence)] = 0;
+    participants_.clear();
+    Properties const& limits = parts_.properties;
+    if (batch.empty() || batch.size() > limits.batch_max)
+        return Error(Code::invalid_argument,
+                     fmt::format("a batch has 1..{} entries, this one {}", limits.batch_max, batch.size()), "batch");
+    for (BatchEntry const& entry : batch) {
+        HEARTH_CHECK(check_sequence(entry.sequence, "sequence"));
+        if (entry.token < 0 || entry.token >= static_cast<Token>(limits.vocabulary))
+            return Error(Code::invalid_argument,
+                         fmt::format("token {} is outside 0..{}", entry.token, limits.vocabulary - 1), "token");
+        std::uint32_t& added = added_[index_of(entry.sequence)];
+        auto const expected = ledger_.length(index_of(entry.sequence)) + added;
+        if (entry.position < 0 || index_of(entry.position) != expected)
+            return Error(Code::invalid_argument,
+                         fmt::format("sequence {} continues at position {}, not {}", entry.sequence, expected, entry.position),
+                         "position");
+        if (added++ == 0) participants_.push_back(entry.sequence);
+    }
+    if (batch.size() > ledger_.free())
+        return Error(Code::overloaded, fmt::format("the batch needs {} cells; {} of {} are free", batch.size(),
+                                                   ledger_.free(), ledger_.cells()));
+    return ok();
+}
+
+// Whether the state after only the first `length` positions can still be had.
+bool LibllamaBackend::can_go_back(SequenceId sequence, std::uint32_t length) const {
+    if (length == 0 || length == ledger_.length(index_of(sequence))) return true;
+    switch (parts_.kind) {
+        case MemoryKind::attention: return true;
+        case MemoryKind::window: {
+            auto const oldest = llama_memory_seq_pos_min(cache(), sequence);
+            auto const needed = length > parts_.window ? static_cast<llama_pos>(length - parts_.window) : 0;
+            return oldest >= 0 && oldest <= needed;
+        }
+        case MemoryKind::recurrent:
+        case MemoryKind::none: return false;
+    }
+    return false;
+}
+
+// --- computing ---
+
+void LibllamaBackend::fill_batch(std::span<BatchEntry const> batch) {
+    wants_logits_.clear();
+    for (std::size_t i = 0; i < batch.size(); ++i) {
+        tokens_[i] = batch[i].token;
+        positions_[i] = batch[i].position;
+        sequences_[i] = batch[i].sequence;
+        output_[i] = batch[i].wants_logits ? 1 : 0;
+        wants_logits_.push_back(batch[i].wants_logits);
+    }
+}
+
+// After a failed batch: what it added goes; a recurrent state that was already
+// advanced cannot go back, so its sequence is emptied.
+void LibllamaBackend::undo_batch() {
+    wants_logits_.clear();
+    for (SequenceId const sequence : participants_) {
+        auto const length = ledger_.length(index_of(sequence));
+        bool const untouched = llama_memory_seq_pos_max(cache(), sequence) == static_cast<llama_pos>(length) - 1;
+        if (untouched) continue;
+        if (length == 0 || !llama_memory_seq_rm(cache(), sequence, static_cast<llama_pos>(length), -1)) forget(sequence);
+    }
+}
+
+void LibllamaBackend::forget(SequenceId sequence) {
+    llama_memory_seq_rm(cache(), sequence, -1, -1);
+    ledger_.truncate(index_of(sequence), 0);
+}
+
+Status LibllamaBackend::decode(std::span<BatchEntry const> batch) {
+    HEARTH_CHECK(check_generates());
+    HEARTH_CHECK(check_batch(batch));
+    fill_batch(batch);
+    llama_batch upstream_batch{};
+    upstream_batch.n_tokens = static_cast<std::int32_t>(batch.size());
+    upstream_batch.token = tokens_.data();
+    upstream_batch.pos = positions_.data();
+    upstream_batch.n_seq_id = sequence_counts_.data();
+    upstream_batch.seq_id = sequence_pointers_.data();
+    upstream_batch.logits = output_.data();
+
+    ErrorCapture const capture;
+    std::int32_t status = 0;
+    std::string reason;
+    try {
+        status = llama_decode(parts_.context.get(), upstream_batch);
+    } catch (std::exception const& e) {
+        status = -3;
+        reason = e.what();
+    }
+    if (status == 0) {
+        for (SequenceId const sequence : participants_) ledger_.append(index_of(sequence), added_[index_of(sequence)]);
+        return ok();
+    }
+    undo_batch();
+    if (status == 1)
+        return Error(Code::overloaded, fmt::format("the cache has no place for a batch of {}", batch.size()));
+    return Error(Code::internal, fmt::format("decoding {} tokens failed ({}): {}", batch.size(), status,
+                                             reason.empty() ? capture.text() : reason));
+}
+
+std::span<float const> LibllamaBackend::logits(std::size_t index) const {
+    HEARTH_ASSERT(index < wants_logits_.size() && wants_logits_[index], "the entry asked for logits");
+    float const* const row = llama_get_logits_ith(parts_.context.get(), static_cast<std::int32_t>(index));
+    HEARTH_ASSERT(row != nullptr, "upstream has the logits it was asked for");
+    return {row, parts_.properties.vocabulary};
+}
+
+Status LibllamaBackend::copy_sequence(SequenceId from, SequenceId to, Position end) {
+    HEARTH_CHECK(check_generates());
+    HEARTH_CHECK(check_sequence(from, "from"));
+    HEARTH_CHECK(check_sequence(to, "to"));
+    auto const length = ledger_.length(index_of(from));
+    if (from == to) return Error(Code::invalid_argument, fmt::format("sequence {} cannot be copied to itself", from), "to");
+    if (ledger_.length(index_of(to)) != 0)
+        return Error(Code::invalid_argument,
+                     fmt::format("sequence {} is not empty: it has {} positions", to, ledger_.length(index_of(to))), "to");
+    if (end < 0 || index_of(end) > length)
+        return Error(Code::invalid_argument, fmt::format("sequence {} has {} positions, not {}", from, length, end), "end");
+    if (end == 0) return ok();
+    if (!can_go_back(from, index_of(end)))
+        return Error(Code::unsupported, fmt::format("this model keeps no state of the first {} of {} positions", end, length),
+                     "end");
+    llama_memory_seq_cp(cache(), from, to, -1, index_of(end) == length ? -1 : end);
+    ledger_.share(index_of(from), index_of(to), index_of(end));
+    return ok();
+}
+
+Status LibllamaBackend::remove(SequenceId sequence, Position begin) {
+    HEARTH_CHECK(check_generates());
+    HEARTH_CHECK(check_sequence(sequence, "sequence"));
+    if (begin < 0) return Error(Code::invalid_argument, fmt::format("position {} is negative", begin), "begin");
+    if (begin == 0) {
+        forget(sequence);
+        return ok();
+    }
+    auto const length = ledger_.length(index_of(sequence));
+    if (index_of(begin) >= length) return ok();
+    if (!can_go_back(sequence, index_of(begin)) || !llama_memory_seq_rm(cache(), sequence, begin, -1))
+        return Error(Code::unsupported,
+                     fmt::format("this model cannot go back from position {} to {}", length, begin), "begin");
+    ledger_.truncate(index_of(sequence), index_of(begin));
+    return ok();
+}
+
+// --- state ---
+
+Result<std::vector<std::byte>> LibllamaBackend::save(SequenceId sequence) {
+    HEARTH_CHECK(check_generates());
+    HEARTH_CHECK(check_sequence(sequence, "sequence"));
+    StateHeader const header{.fingerprint = parts_.fingerprint, .positions = ledger_.length(index_of(sequence))};
+    std::vector<std::byte> blob(kStateHeaderBytes);
+    if (header.positions > 0) {
+        try {
+            std::size_t const size = llama_state_seq_get_size(parts_.context.get(), sequence);
+            blob.resize(kStateHeaderBytes + size);
+            auto* const payload = reinterpret_cast<std::uint8_t*>(blob.data() + kStateHeaderBytes);
+            std::size_t const written = llama_state_seq_get_data(parts_.context.get(), payload, size, sequence);
+            if (written == 0 || written > size)
+                return Error(Code::internal, fmt::format("saving sequence {} wrote {} of {} bytes", sequence, written, size));
+            blob.resize(kStateHeaderBytes + written);
+        } catch (std::exception const& e) {
+            return Error(Code::internal, fmt::format("saving sequence {} failed: {}", sequence, e.what()));
+        }
+    }
+    seal_state(blob, header);
+    return blob;
+}
+
+Status LibllamaBackend::restore(SequenceId sequence, std::span<std::byte const> blob) {
+    HEARTH_CHECK(check_generates());
+    HEARTH_CHECK(check_sequence(sequence, "sequence"));
+    if (auto const length = ledger_.length(index_of(sequence)); length != 0)
+        return Error(Code::invalid_argument, fmt::format("sequence {} is not empty: it has {} positions", sequence, length),
+                     "sequence");
+    HEARTH_TRY(StateHeader const header, open_state(blob, parts_.fingerprint));
+    if (header.positions == 0) return ok();
+    if (header.positions > ledger_.free())
+        return Error(Code::overloaded, fmt::format("the saved sequence needs {} cells; {} of {} are free", header.positions,
+                                                   ledger_.free(), ledger_.cells()));
+    ErrorCapture const capture;
+    std::size_t read = 0;
+    auto const payload = blob.subspan(kStateHeaderBytes);
+    try {
+        read = llama_state_seq_set_data(parts_.context.get(), reinterpret_cast<std::uint8_t const*>(payload.data()),
+                                        payload.size(), sequence);
+    } catch (std::exception const&) {
+        read = 0;
+    }
+    bool const whole = read == payload.size() &&
+                       llama_memory_seq_pos_max(cache(), sequence) == static_cast<llama_pos>(header.positions) - 1;
+    if (!whole) {
+        forget(sequence);
+        return Error(Code::corrupt, fmt::format("the saved sequence could not be read back: {}", capture.text()));
+    }
+    ledger_.append(index_of(sequence), header.positions);
+    return ok();
+}
+
+Result<std::vector<std::vector<float>>> LibllamaBackend::embed(std::span<std::vector<Token> const> inputs) {
+    return embedder_.embed(inputs);
+}
+
+}  // namespace hearth::llama

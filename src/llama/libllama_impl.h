@@ -1,0 +1,87 @@
+// LibllamaBackend: Backend over one llama_context. Private to the module.
+//
+// load_libllama.cpp builds the parts, libllama_backend.cpp runs them.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "llama/backend.h"
+#include "llama/cell_ledger.h"
+#include "llama/chat_template.h"
+#include "llama/embedder.h"
+#include "llama/upstream.h"
+#include "llama/vocabulary.h"
+
+namespace hearth::llama {
+
+// What can be undone in the model's memory.
+enum class MemoryKind : std::uint8_t {
+    none,       // no cache at all: the model only embeds
+    attention,  // every position on its own
+    window,     // old positions are dropped: only recent ones can be gone back to
+    recurrent,  // one state for the whole past, or both kinds of layers
+};
+
+struct BackendParts {
+    ModelPtr model;
+    ThreadPoolPtr pool;
+    ContextPtr context;  // null for MemoryKind::none
+    std::unique_ptr<Vocabulary> vocabulary;
+    Result<ChatTemplate> chat_template = Error(Code::unsupported, "the model has no chat template");
+    Properties properties;
+    MemoryEstimate memory;
+    MemoryKind kind = MemoryKind::attention;
+    std::uint32_t window = 0;  // positions, for MemoryKind::window
+    std::uint32_t embed_input_max = 0;
+    std::uint64_t fingerprint = 0;  // of saved states
+};
+
+class LibllamaBackend final : public Backend {
+public:
+    explicit LibllamaBackend(BackendParts parts);
+    ~LibllamaBackend() override;
+
+    [[nodiscard]] Properties const& properties() const override { return parts_.properties; }
+    [[nodiscard]] Result<std::vector<Token>> tokenize(std::string_view text, TokenizeOptions options) const override;
+    void append_piece(Token token, std::string& out) const override;
+    [[nodiscard]] bool is_end_of_generation(Token token) const override;
+    [[nodiscard]] Result<RenderedChat> render_chat(domain::ChatPrompt const& prompt) const override;
+
+    [[nodiscard]] Status decode(std::span<BatchEntry const> batch) override;
+    [[nodiscard]] std::span<float const> logits(std::size_t index) const override;
+    [[nodiscard]] Status copy_sequence(SequenceId from, SequenceId to, Position end) override;
+    [[nodiscard]] Status remove(SequenceId sequence, Position begin) override;
+    [[nodiscard]] Result<std::vector<std::byte>> save(SequenceId sequence) override;
+    [[nodiscard]] Status restore(SequenceId sequence, std::span<std::byte const> blob) override;
+    [[nodiscard]] Result<std::vector<std::vector<float>>> embed(std::span<std::vector<Token> const> inputs) override;
+    [[nodiscard]] MemoryEstimate memory() const override { return parts_.memory; }
+
+private:
+    [[nodiscard]] Status check_generates() const;
+    [[nodiscard]] Status check_sequence(SequenceId sequence, char const* param) const;
+    [[nodiscard]] Status check_batch(std::span<BatchEntry const> batch);
+    [[nodiscard]] bool can_go_back(SequenceId sequence, std::uint32_t length) const;
+    void fill_batch(std::span<BatchEntry const> batch);
+    void undo_batch();
+    void forget(SequenceId sequence);
+    [[nodiscard]] llama_memory_t cache() const { return llama_get_memory(parts_.context.get()); }
+
+    // Destroyed in reverse: contexts before the pool, all before the model.
+    BackendParts parts_;
+    Embedder embedder_;
+    CellLedger ledger_;
+    std::vector<std::uint32_t> added_;       // per sequence: entries of the batch being decoded
+    std::vector<SequenceId> participants_;   // of the batch being decoded, each once
+    std::vector<bool> wants_logits_;         // of the last batch
+    // llama_batch points into these; sized once.
+    std::vector<llama_token> tokens_;
+    std::vector<llama_pos> positions_;
+    std::vector<std::int32_t> sequence_counts_;
+    std::vector<llama_seq_id> sequences_;
+    std::vector<llama_seq_id*> sequence_pointers_;
+    std::vector<std::int8_t> output_;
+};
+
+}  // namespace hearth::llama

@@ -1,0 +1,323 @@
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <ggml-backend.h>
+#include <llama-ext.h>
+#include <sys/stat.h>
+#include <sys/sysinfo.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <exception>
+#include <fstream>
+
+#include "llama/compute_threads.h"
+#include "llama/libllama_backend.h"
+#include "llama/libllama_impl.h"
+#include "llama/runtime.h"
+#include "llama/state_blob.h"
+
+namespace hearth::llama {
+
+namespace {
+
+constexpr std::uint32_t kContextDefault = 8192;
+constexpr std::uint32_t kCellsDefault = 32768;
+constexpr std::uint32_t kCellsMax = 1U << 24;
+constexpr std::uint32_t kCellGranule = 256;  // upstream rounds up to this
+constexpr std::uint32_t kBatchMax = 8192;
+constexpr std::uint32_t kThreadsMax = 512;  // GGML_MAX_N_THREADS
+constexpr std::uint32_t kEmbedInputMax = 8192;
+
+Status in_range(std::uint32_t value, std::uint32_t low, std::uint32_t high, char const* name) {
+    if (value >= low && value <= high) return ok();
+    return Error(Code::invalid_argument, fmt::format("{} must be {}..{}, not {}", name, low, high, value), name);
+}
+
+Status check_options(LoadOptions const& options) {
+    HEARTH_CHECK(in_range(options.sequences_max, 1, static_cast<std::uint32_t>(llama_max_parallel_sequences()),
+                          "sequences_max"));
+    HEARTH_CHECK(in_range(options.batch_max, 1, kBatchMax, "batch_max"));
+    HEARTH_CHECK(in_range(options.threads, 0, kThreadsMax, "threads"));
+    return in_range(options.kv_cells, 0, kCellsMax, "kv_cells");
+}
+
+// Upstream would say no more than that loading failed.
+Status check_readable(std::string const& path) {
+    int const fd = open(path.c_str(), O_RDONLY | O_CLOEXEC);
+    int const why = errno;
+    struct stat info{};
+    bool const regular = fd >= 0 && fstat(fd, &info) == 0 && S_ISREG(info.st_mode);
+    if (fd >= 0) close(fd);
+    if (fd < 0 && why == ENOENT) return Error(Code::not_found, fmt::format("there is no model file {}", path), "path");
+    if (fd < 0) return Error(Code::io, fmt::format("cannot open {}: {}", path, std::strerror(why)), "path");
+    if (!regular) return Error(Code::io, fmt::format("{} is not a regular file", path), "path");
+    return ok();
+}
+
+std::uint64_t size_of(std::string const& path) {
+    struct stat info{};
+    return stat(path.c_str(), &info) == 0 ? static_cast<std::uint64_t>(info.st_size) : 0;
+}
+
+// Of all splits when `path` is the first of several.
+std::uint64_t file_bytes(std::string const& path) {
+    static constexpr std::string_view kSuffix = "-00001-of-00000.gguf";
+    if (path.size() <= kSuffix.size()) return size_of(path);
+    std::string_view const tail = std::string_view(path).substr(path.size() - kSuffix.size());
+    if (!tail.starts_with("-00001-of-") || !tail.ends_with(".gguf")) return size_of(path);
+    std::string const prefix = path.substr(0, path.size() - kSuffix.size());
+    int const count = std::atoi(std::string(tail.substr(10, 5)).c_str());
+    std::uint64_t total = 0;
+    for (int i = 1; i <= count; ++i) total += size_of(fmt::format("{}-{:05}-of-{:05}.gguf", prefix, i, count));
+    return total;
+}
+
+Error load_error(std::string const& path, std::string const& reason) {
+    auto const says = [&](std::string_view text) { return reason.find(text) != std::string::npos; };
+    Code code = Code::corrupt;
+    if (says("unknown model architecture") || says("unknown pre-tokenizer") || says("not supported") ||
+        says("cannot be used as main model") || says("unknown tokenizer"))
+        code = Code::unsupported;
+    if (says("unable to allocate") || says("failed to allocate") || says("bad_alloc") || says("mmap failed"))
+        code = Code::overloaded;
+    return Error(code, fmt::format("cannot load {}: {}", path, reason.empty() ? "no reason given" : reason), "path");
+}
+
+Result<ModelPtr> load_model(LoadOptions const& options) {
+    llama_model_params params = llama_model_default_params();
+    params.n_gpu_layers = 0;
+    params.load_mode = LLAMA_LOAD_MODE_MMAP;
+    auto* const progress = &options.progress;
+    params.progress_callback_user_data = const_cast<std::function<void(float)>*>(progress);
+    params.progress_callback = [](float done, void* data) {
+        auto const& report = *static_cast<std::function<void(float)>*>(data);
+        if (report) report(std::min(done, 0.99F));  // 1 once the context stands
+        return true;
+    };
+    ErrorCapture const capture;
+    try {
+        ModelPtr model(llama_model_load_from_file(options.path.c_str(), params));
+        if (model == nullptr) return load_error(options.path, capture.text());
+        return model;
+    } catch (std::exception const& e) {
+        return load_error(options.path, e.what());
+    }
+}
+
+std::string metadata(llama_model const& model, char const* key) {
+    std::string value(256, '\0');
+    auto count = llama_model_meta_val_str(&model, key, value.data(), value.size());
+    if (count >= static_cast<std::int32_t>(value.size())) {
+        value.resize(std::min<std::size_t>(static_cast<std::size_t>(count) + 1, 4096));
+        count = llama_model_meta_val_str(&model, key, value.data(), value.size());
+    }
+    value.resize(static_cast<std::size_t>(std::clamp<std::int32_t>(count, 0, static_cast<std::int32_t>(value.size() - 1))));
+    return value;
+}
+
+// "Q4_K - Medium" -> "Q4_K_M", "(guessed) Q8_0" -> "Q8_0", "all F32" -> "F32".
+std::string quantization_name(std::string_view upstream) {
+    constexpr std::string_view kGuessed = "(guessed) ", kAll = "all ";
+    if (upstream.starts_with(kGuessed)) upstream.remove_prefix(kGuessed.size());
+    if (upstream.starts_with(kAll)) upstream.remove_prefix(kAll.size());
+    auto const dash = upstream.find(" - ");
+    if (dash == std::string_view::npos) return std::string(upstream.substr(0, upstream.find(' ')));
+    std::string name(upstream.substr(0, dash));
+    auto const size = upstream.substr(dash + 3);
+    if (size == "Small") name += "_S";
+    if (size == "Medium") name += "_M";
+    if (size == "Large") name += "_L";
+    return name;
+}
+
+MemoryKind memory_kind(llama_model const& model) {
+    if (!llama_model_has_decoder(&model)) return MemoryKind::none;
+    if (llama_model_is_recurrent(&model) || llama_model_is_hybrid(&model)) return MemoryKind::recurrent;
+    return llama_model_n_swa(&model) > 0 ? MemoryKind::window : MemoryKind::attention;
+}
+
+Status check_model(llama_model const& model, std::string const& architecture) {
+    if (llama_model_has_encoder(&model) && llama_model_has_decoder(&model))
+        return Error(Code::unsupported, fmt::format("{}: models with encoder and decoder are not served", architecture), "path");
+    if (llama_model_is_diffusion(&model))
+        return Error(Code::unsupported, fmt::format("{}: diffusion models are not served", architecture), "path");
+    return ok();
+}
+
+// Free memory, page cache included; 0 when the system does not say.
+std::uint64_t available_bytes() {
+    std::ifstream file("/proc/meminfo");
+    for (std::string line; std::getline(file, line);)
+        if (line.starts_with("MemAvailable:")) return std::strtoull(line.c_str() + 13, nullptr, 10) << 10;
+    struct sysinfo info{};
+    return sysinfo(&info) == 0 ? static_cast<std::uint64_t>(info.freeram) * info.mem_unit : 0;
+}
+
+// Bytes one cell takes, from the shapes upstream tells: an upper bound for
+// models whose layers differ.
+std::uint64_t cell_bytes(llama_model const& model) {
+    auto const embedding = static_cast<std::uint64_t>(std::max(1, llama_model_n_embd(&model)));
+    auto const heads = static_cast<std::uint64_t>(std::max(1, llama_model_n_head(&model)));
+    auto const kv_heads = static_cast<std::uint64_t>(std::max(1, llama_model_n_head_kv(&model)));
+    auto const layers = static_cast<std::uint64_t>(std::max(1, llama_model_n_layer(&model)));
+    constexpr std::uint64_t kKeyAndValue = 2, kHalf = 2;
+    return layers * kv_heads * (embedding / heads) * kKeyAndValue * kHalf;
+}
+
+struct CacheShape {
+    std::uint32_t context_request = 0;
+    std::uint32_t cells = 0;
+};
+
+Result<CacheShape> cache_shape(LoadOptions const& options, llama_model const& model) {
+    auto const trained = static_cast<std::uint32_t>(std::max(1, llama_model_n_ctx_train(&model)));
+    CacheShape shape;
+    shape.context_request = options.context_request != 0 ? options.context_request : std::min(trained, kContextDefault);
+    if (shape.context_request > trained)
+        return Error(Code::invalid_argument,
+                     fmt::format("context_request {} is more than the {} tokens the model was trained on",
+                                 shape.context_request, trained),
+                     "context_request");
+    if (options.kv_cells != 0 && options.kv_cells < shape.context_request)
+        return Error(Code::invalid_argument, fmt::format("kv_cells {} cannot hold one request of {} tokens", options.kv_cells,
+                                                         shape.context_request),
+                     "kv_cells");
+    shape.cells = options.kv_cells != 0 ? options.kv_cells : std::max(shape.context_request, kCellsDefault);
+    // By default no more cells than half of the free memory holds.
+    if (std::uint64_t const available = available_bytes(); options.kv_cells == 0 && available != 0) {
+        std::uint64_t const fit = available / 2 / cell_bytes(model);
+        if (fit < shape.cells) shape.cells = std::max(shape.context_request, static_cast<std::uint32_t>(fit));
+    }
+    shape.cells = (shape.cells + kCellGranule - 1) / kCellGranule * kCellGranule;
+    return shape;
+}
+
+llama_flash_attn_type flash_attention(FlashAttention choice) {
+    switch (choice) {
+        case FlashAttention::on: return LLAMA_FLASH_ATTN_TYPE_ENABLED;
+        case FlashAttention::off: return LLAMA_FLASH_ATTN_TYPE_DISABLED;
+        case FlashAttention::automatic: break;
+    }
+    return LLAMA_FLASH_ATTN_TYPE_DISABLED;
+}
+
+Result<ContextPtr> make_context(llama_model& model, LoadOptions const& options, CacheShape const& shape,
+                                std::uint32_t threads) {
+    llama_context_params params = llama_context_default_params();
+    params.n_ctx = shape.cells;
+    params.n_batch = options.batch_max;
+    params.n_ubatch = options.batch_max;
+    params.n_seq_max = options.sequences_max;
+    params.n_threads = static_cast<std::int32_t>(threads);
+    params.n_threads_batch = params.n_threads;
+    params.flash_attn_type = flash_attention(options.flash_attention);
+    params.kv_unified = true;  // cells are shared by all sequences
+    params.swa_full = false;
+    params.offload_kqv = false;
+    params.op_offload = false;
+    params.no_perf = true;
+    ErrorCapture const capture;
+    try {
+        ContextPtr context(llama_init_from_model(&model, params));
+        if (context == nullptr) return load_error(options.path, capture.text());
+        return context;
+    } catch (std::exception const& e) {
+        return load_error(options.path, e.what());
+    }
+}
+
+MemoryEstimate measured_memory(llama_model const& model, llama_context const* context) {
+    MemoryEstimate memory{.weights = llama_model_size(&model)};
+    if (context == nullptr) return memory;
+    for (auto const& [type, bytes] : llama_get_memory_breakdown(context)) {
+        memory.kv += bytes.context;
+        memory.scratch += bytes.compute;
+    }
+    return memory;
+}
+
+Result<ChatTemplate> load_template(llama_model const& model, Vocabulary const& vocabulary) {
+    char const* const source = llama_model_chat_template(&model, nullptr);
+    if (source == nullptr || *source == '\0')
+        return Error(Code::unsupported, "the model has no chat template; use completions", "messages");
+    return ChatTemplate::create(source, vocabulary.bos_text(), vocabulary.eos_text());
+}
+
+domain::ModelInfo describe(llama_model const& model, LoadOptions const& options, std::string architecture) {
+    domain::ModelInfo info;
+    info.architecture = std::move(architecture);
+    info.name = metadata(model, "general.name");
+    info.quantization = quantization_name(llama_ftype_name(llama_model_ftype(&model)));
+    info.parameters = llama_model_n_params(&model);
+    info.file_bytes = file_bytes(options.path);
+    info.vocabulary = static_cast<std::uint32_t>(llama_vocab_n_tokens(llama_model_get_vocab(&model)));
+    info.embedding = static_cast<std::uint32_t>(llama_model_n_embd_out(&model));
+    info.context_train = static_cast<std::uint32_t>(llama_model_n_ctx_train(&model));
+    char const* const source = llama_model_chat_template(&model, nullptr);
+    info.chat_template = source != nullptr && *source != '\0';
+    return info;
+}
+
+// Names everything that the layout of a saved state depends on.
+std::uint64_t fingerprint(domain::ModelInfo const& info, LoadOptions const& options, MemoryKind kind) {
+    return state_fingerprint(fmt::format("{} {} {} {} {} {} {} fa{} k{}", llama_version(), ggml_commit(), LLAMA_STATE_SEQ_VERSION,
+                                         info.architecture, info.name, info.parameters, info.file_bytes,
+                                         static_cast<int>(flash_attention(options.flash_attention)), static_cast<int>(kind)));
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> load_libllama(LoadOptions options) {
+    HEARTH_CHECK(check_options(options));
+    HEARTH_CHECK(check_readable(options.path));
+    HEARTH_TRY(std::string const variant, start_runtime(options.cpu_variant, options.log));
+    HEARTH_TRY(ModelPtr model, load_model(options));
+    std::string const architecture = metadata(*model, "general.architecture");
+    HEARTH_CHECK(check_model(*model, architecture));
+    HEARTH_TRY(Vocabulary vocabulary, Vocabulary::create(*model));
+    HEARTH_TRY(CacheShape const shape, cache_shape(options, *model));
+
+    BackendParts parts;
+    parts.vocabulary = std::make_unique<Vocabulary>(std::move(vocabulary));
+    parts.kind = memory_kind(*model);
+    parts.window = static_cast<std::uint32_t>(std::max(0, llama_model_n_swa(model.get())));
+    domain::ModelInfo info = describe(*model, options, architecture);
+    info.cpu_variant = variant;
+    info.threads = options.threads != 0
+                       ? options.threads
+                       : threads_for(llama_model_size(model.get()), static_cast<std::uint32_t>(llama_model_n_layer(model.get())),
+                                     usable_cores());
+    parts.pool = make_thread_pool(info.threads);
+    if (parts.pool == nullptr)
+        return Error(Code::overloaded, fmt::format("the system refuses {} compute threads", info.threads), "threads");
+
+    Properties& properties = parts.properties;
+    properties.batch_max = options.batch_max;
+    properties.sequences_max = options.sequences_max;
+    properties.kv_cells = shape.cells;
+    if (parts.kind != MemoryKind::none) {
+        HEARTH_TRY(parts.context, make_context(*model, options, shape, info.threads));
+        llama_attach_threadpool(parts.context.get(), parts.pool.get(), parts.pool.get());
+        properties.batch_max = llama_n_batch(parts.context.get());
+        properties.kv_cells = llama_n_ctx(parts.context.get());
+    }
+    parts.memory = measured_memory(*model, parts.context.get());
+    info.context_request = shape.context_request;
+    info.kv_cells = properties.kv_cells;
+    info.sequences_max = properties.sequences_max;
+    info.memory_bytes = parts.memory.weights + parts.memory.kv + parts.memory.scratch;
+    properties.vocabulary = info.vocabulary;
+    properties.can_share_cells = parts.kind == MemoryKind::attention;
+    properties.can_truncate = parts.kind == MemoryKind::attention;
+    parts.chat_template = load_template(*model, *parts.vocabulary);
+    parts.embed_input_max = std::min(shape.context_request, kEmbedInputMax);
+    parts.fingerprint = fingerprint(info, options, parts.kind);
+    properties.info = std::move(info);
+    parts.model = std::move(model);
+    if (options.progress) options.progress(1.0F);
+    return std::unique_ptr<Backend>(std::make_unique<LibllamaBackend>(std::move(parts)));
+}
+
+}  // namespace hearth::llama
