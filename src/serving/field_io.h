@@ -22,6 +22,8 @@
 
 namespace hearth::serving {
 
+inline constexpr std::size_t kTextMax = std::numeric_limits<std::uint32_t>::max();  // what the frame's length bounds
+
 class FieldWriter {
 public:
     static constexpr bool kReads = false;
@@ -31,12 +33,16 @@ public:
     void number(T const& value) { out_.write(value); }
     void flag(bool const& value) { out_.write<std::uint8_t>(value ? 1 : 0); }
     void bytes(std::string const& value) { out_.write_string(value); }
-    void text(std::string const& value) {
-        if (is_valid_utf8(value)) [[likely]] return out_.write_string(value);
+    void text(std::string const& value, std::size_t bytes_max = kTextMax, char const* field = nullptr) {
+        if (is_valid_utf8(value)) [[likely]] {
+            check(value.size() <= bytes_max, field);
+            return out_.write_string(value);
+        }
         std::string fixed;
         Utf8Carry carry;
         carry.push(value, fixed);
         carry.finish(fixed);
+        check(fixed.size() <= bytes_max, field);
         out_.write_string(fixed);
     }
     void logprob(float const& value) { out_.write(std::isnan(value) ? -std::numeric_limits<float>::infinity() : value); }
@@ -84,8 +90,9 @@ public:
         value = raw == 1;
     }
     void bytes(std::string& value) { value = in_.read_string(); }
-    void text(std::string& value) {
+    void text(std::string& value, std::size_t bytes_max = kTextMax, char const* field = nullptr) {
         auto const view = in_.read_string();
+        check(view.size() <= bytes_max, field);
         check(is_valid_utf8(view), "text that is not UTF-8");
         value = view;
     }

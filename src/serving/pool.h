@@ -6,12 +6,20 @@
 // events. Requests wait here while a model loads or its worker restarts.
 //
 // Supervision: a worker that closes its connection, exits, sends a broken frame
-// or does not answer a ping for hang_timeout is killed. Its requests that have
-// emitted nothing (no Started yet, or Started without a Delta) are replayed to
-// the next worker, up to replays_max times; the others end with
-// Failed{engine_lost} at once. It restarts after backoff (doubling from
-// backoff_min to backoff_max, reset after it has been ready for a minute). A
-// model whose file cannot be loaded (LoadFailed) is `failed` and is not retried.
+// (or events that a request cannot have), does not answer a ping for
+// hang_timeout, or takes no step for step_timeout while it could, is killed. Its
+// requests that have emitted nothing (no Delta, no ChoiceDone) are replayed to
+// the next worker, up to replays_max times if they had been Started and
+// replays_waiting_max times if not; the others end with Failed{engine_lost} at
+// once. It restarts after backoff (doubling from backoff_min to backoff_max,
+// reset after it has been ready for a minute). After starts_failed_max workers
+// in a row that died before they were ready, waiting requests fail and new ones
+// are refused (`unavailable`) until one gets ready; the attempts go on. A model
+// whose file cannot be loaded (LoadFailed) is `failed` and is not retried.
+//
+// Flow control: a request's consumer takes events at its own pace; tokens it
+// took are granted to the worker again. So a slow consumer pauses its own
+// sequences only, and holds at most credit_tokens tokens of events here.
 //
 // Threads: all on the loop's thread. Ownership: the pool owns workers and
 // requests; a Generation that is destroyed cancels.
@@ -38,6 +46,8 @@ class Registry;
 
 namespace hearth::serving {
 
+using domain::RequestId;
+
 enum class ModelState : std::uint8_t { starting, loading, ready, restarting, failed, stopped };
 [[nodiscard]] std::string_view to_string(ModelState) noexcept;
 
@@ -58,11 +68,16 @@ struct ModelStatus {
 };
 
 struct PoolOptions {
-    std::uint32_t requests_max = 256;  // per model, running and waiting
-    std::uint32_t replays_max = 2;
-    std::uint32_t credit_tokens = 256;          // matches engine::Options::credit
+    std::uint32_t requests_max = 256;                    // per model, running and waiting
+    std::uint64_t request_bytes_max = 256U << 20;        // per model, of the requests kept for a replay
+    std::uint32_t replays_max = 2;                       // of a request that was being computed when its worker died
+    std::uint32_t replays_waiting_max = 10;              // of one that waited in the worker
+    std::uint32_t starts_failed_max = 3;
+    std::uint32_t credit_tokens = 256;                   // passed to the worker's engine
     Duration ping_interval = std::chrono::milliseconds(250);
     Duration hang_timeout = std::chrono::milliseconds(800);  // without a pong; a long decode step does not block pongs
+    Duration load_hang_timeout = std::chrono::seconds(30);   // the same while the model loads
+    Duration step_timeout = std::chrono::seconds(60);        // without a step although a sequence could go on
     Duration backoff_min = std::chrono::milliseconds(100);
     Duration backoff_max = std::chrono::seconds(30);
 };
@@ -72,8 +87,9 @@ public:
     virtual ~Generation() = default;  // cancels
     [[nodiscard]] virtual RequestId id() const = 0;
 
-    // The next event; after a terminal one, never again. Adjacent deltas of one
-    // choice that arrived together stay separate.
+    // The next event. Adjacent deltas of one choice that arrived together stay
+    // separate.
+    // REQUIRES: no terminal event was taken; one caller at a time
     virtual net::Task<domain::Event> next() = 0;
 
     // The same, but nothing when `timeout` passed first: time for a ping.
@@ -82,7 +98,8 @@ public:
     // What has arrived already, without waiting.
     virtual std::optional<domain::Event> try_next() = 0;
 
-    // Ends it: the worker stops within a step; next() yields what remains.
+    // Ends it: the worker stops within a step; next() yields what remains, last
+    // a terminal event. Idempotent.
     virtual void cancel() = 0;
 
     // Requests in front of it, 0 once started: for a waiting client.
@@ -91,21 +108,25 @@ public:
 
 class Pool {
 public:
+    // `clock` must tell real time: timers run on the loop. All references must
+    // outlive the pool.
     static std::unique_ptr<Pool> create(net::Loop& loop, PoolOptions options, Launcher& launcher, Clock const& clock,
                                         telemetry::Log& log, telemetry::Registry& metrics);
-    virtual ~Pool() = default;
+    virtual ~Pool() = default;  // kills the workers; what runs ends with Failed{unavailable}
 
     // Starts the model's worker. Fails with `invalid_argument` for a taken id or alias.
     [[nodiscard]] virtual Status add(ModelSpec spec) = 0;
 
-    // `request.model` empty: the first model added.
+    // `request.model` empty: the first model added. Fails with `invalid_argument`
+    // also for a request that no frame can carry (see protocol.h).
+    // REQUIRES: domain::validate(request)
     [[nodiscard]] virtual Result<std::unique_ptr<Generation>> submit(domain::GenerateRequest request) = 0;
 
     // Id or alias; empty = the first.
     [[nodiscard]] virtual Result<ModelStatus> status(std::string_view model) const = 0;
     [[nodiscard]] virtual std::vector<ModelStatus> models() const = 0;
 
-    // Seconds a refused caller should wait, from the measured rate; at least 1.
+    // Seconds a refused caller should wait, from the measured rate: 1 to 60.
     [[nodiscard]] virtual std::uint32_t retry_after_s(std::string_view model) const = 0;
 
     // All models ready.

@@ -290,8 +290,7 @@ template <typename Io, Is<LogFrame> T>
 void fields(Io& io, T& frame) {
     io.number(frame.level);
     io.check(frame.level <= 3, "log level");
-    io.text(frame.text);
-    io.check(frame.text.size() <= kLogBytesMax, "length of a log line");
+    io.text(frame.text, kLogBytesMax, "length of a log line");
 }
 
 template <typename T> constexpr Type kTypeOf = Type{};

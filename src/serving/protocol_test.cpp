@@ -153,7 +153,9 @@ TEST(Protocol, EncodeRefusesWhatDecodeWouldRefuse) {
     EXPECT_EQ(refused([](auto& f) { f.request.stop.resize(domain::kStopStringsMax + 1); }), "number of stop strings");
     EXPECT_FALSE(encode(StepFrame{}));
     EXPECT_FALSE(encode(GrantFrame{1, 0}));
+    EXPECT_TRUE(encode(LogFrame{0, std::string(kLogBytesMax, 'x')}));
     EXPECT_FALSE(encode(LogFrame{0, std::string(kLogBytesMax + 1, 'x')}));
+    EXPECT_FALSE(encode(LogFrame{0, std::string(kLogBytesMax, '\xff')})) << "it grows when it is made valid";
 }
 
 TEST(Protocol, ForbiddenTokensKeepMinusInfinityAndNanLogprobsBecomeIt) {

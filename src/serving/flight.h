@@ -1,0 +1,64 @@
+// Flight: one request between submit() and its terminal event, shared by the
+// model that feeds it and the consumer that reads it.
+//
+// Threads: the loop's. Ownership: the model holds it until the terminal event
+// arrives, the consumer as long as it likes. Private to serving.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/clock.h"
+#include "net/loop.h"
+#include "serving/pool.h"
+#include "serving/protocol.h"
+
+namespace hearth::serving {
+
+class Model;
+
+enum class Phase : std::uint8_t {
+    unsent,     // no worker has it
+    sent,       // a worker has it, not Started
+    started,    // being computed, nothing emitted
+    streaming,  // something of the answer was emitted: no replay any more
+    ended,      // its terminal event is queued or taken
+};
+
+struct Flight {
+    Flight(net::Loop& loop, RequestId request, std::uint32_t choice_count, Instant now)
+        : id(request), choices(choice_count), submitted(now), last_delta(choice_count), arrived(loop) {}
+
+    RequestId const id;
+    std::uint32_t const choices;
+    Instant const submitted;
+
+    Phase phase = Phase::unsent;
+    bool announced = false;   // the consumer was given Started; a replay's is kept from it
+    bool cancelled = false;   // asked for, by the consumer or by its going away
+    bool consumed = true;     // somebody reads the events
+    std::uint32_t replays = 0;          // after a Started
+    std::uint32_t replays_waiting = 0;  // without one
+    std::uint32_t choices_done = 0;     // bit per choice
+    std::string frame;                  // the Submit frame, until streaming
+
+    std::uint64_t granted = 0;    // tokens the worker may have emitted
+    std::uint64_t received = 0;   // tokens it has emitted
+    std::uint32_t taken = 0;      // tokens the consumer took since the last grant
+    std::vector<Instant> last_delta;  // per choice; the epoch before the first
+
+    std::deque<domain::Event> events;
+    net::Signal arrived;  // an event was queued
+
+    [[nodiscard]] bool waits() const { return phase < Phase::started; }
+};
+
+// The consumer's end. Cancels when destroyed.
+[[nodiscard]] std::unique_ptr<Generation> make_generation(std::shared_ptr<Flight> flight, std::weak_ptr<Model> model);
+
+}  // namespace hearth::serving

@@ -1,0 +1,318 @@
+#include "serving/model.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+#include "telemetry/log.h"
+
+namespace hearth::serving {
+namespace {
+
+constexpr Duration kExitPoll = std::chrono::milliseconds(2);
+constexpr Duration kExitByItself = std::chrono::milliseconds(200);  // after it closed its connection
+constexpr Duration kExitWait = std::chrono::seconds(1);
+constexpr Duration kStable = std::chrono::minutes(1);  // ready for that long: the next loss is a new story
+constexpr std::uint32_t kLogLinesMax = 100;            // of a worker, between two pings
+
+}  // namespace
+
+Model::Model(Environment environment, ModelSpec spec, std::int64_t created_unix)
+    : env_(environment), spec_(std::move(spec)), created_unix_(created_unix), metrics_(env_.metrics, spec_.id), changed_(env_.loop),
+      backoff_(env_.options.backoff_min) {
+    metrics_.set_state(state_);
+}
+
+void Model::start() { env_.loop.spawn(supervise(shared_from_this())); }
+
+ModelStatus Model::status() const {
+    ModelStatus out;
+    out.id = spec_.id;
+    out.aliases = spec_.aliases;
+    out.path = spec_.path;
+    out.state = state_;
+    out.progress = progress_;
+    out.info = info_;
+    out.stats = stats_;
+    out.inside = static_cast<std::uint32_t>(flights_.size());
+    out.waiting = waiting_;
+    out.restarts = restarts_;
+    out.pid = worker_ ? worker_->handle->pid() : 0;
+    out.problem = problem_;
+    out.created_unix = created_unix_;
+    return out;
+}
+
+// --- the worker's life ---
+
+// abandoned_ is looked at after every wait: from then on nothing that env_
+// refers to exists. `self` keeps this object until the coroutine ends.
+net::Task<void> Model::supervise(std::shared_ptr<Model> self) {
+    HEARTH_ASSERT(self.get() == this, "a model supervises itself");
+    while (!closing_ && state_ != ModelState::failed) {
+        if (launch()) {
+            co_await attend();
+            if (abandoned_) co_return;
+            co_await collect();
+            if (abandoned_) co_return;
+        }
+        if (closing_ || state_ == ModelState::failed) break;
+        co_await back_off();
+        if (abandoned_) co_return;
+    }
+    if (state_ != ModelState::failed) set_state(ModelState::stopped);
+    over_ = true;
+    if (on_over_) on_over_();
+}
+
+bool Model::launch() {
+    auto spec = spec_;
+    spec.requests_max = env_.options.requests_max;
+    spec.credit_tokens = env_.options.credit_tokens;
+    auto handle = env_.launcher.launch(spec);
+    if (!handle) {
+        start_failed(handle.error().message);
+        return false;
+    }
+    set_state(ModelState::starting);
+    progress_ = 0;
+    worker_ = std::make_unique<Worker>();
+    worker_->handle = *std::move(handle);
+    worker_->launched = worker_->heard = worker_->stepped = env_.clock.now();
+    int const fd = worker_->handle->release_fd();
+    worker_->pipe = std::make_unique<net::Pipe>(env_.loop, fd, [this](auto bytes) { on_bytes(bytes); }, [this] { on_closed(); });
+    ping(worker_->launched);
+    env_.log.debug("worker started", {{"model", spec_.id}, {"pid", worker_->handle->pid()}});
+    return true;
+}
+
+void Model::start_failed(std::string problem) {
+    problem_ = std::move(problem);
+    ++starts_failed_;
+    set_state(ModelState::restarting);
+    env_.log.error("worker did not start", {{"model", spec_.id}, {"problem", problem_}, {"attempts", starts_failed_}});
+    if (starts_failed_ >= env_.options.starts_failed_max) fail_all(unavailable());
+}
+
+net::Task<void> Model::attend() {
+    while (worker_->lost.empty()) {
+        Instant const planned = next_check();
+        co_await changed_.wait_for(planned - env_.clock.now());
+        if (abandoned_) co_return;
+        check(planned);
+    }
+}
+
+// The lost worker's requests are settled; here only its end is waited for, so
+// that the log can say how it ended.
+net::Task<void> Model::collect() {
+    Instant const begin = env_.clock.now();
+    auto exit = worker_->handle->exit_reason();
+    while (exit.empty() && env_.clock.now() - begin < kExitWait) {
+        if (env_.clock.now() - begin > kExitByItself && !closing_) worker_->handle->kill();
+        co_await changed_.wait_for(kExitPoll);
+        if (abandoned_) co_return;
+        exit = worker_->handle->exit_reason();
+    }
+    if (exit.empty()) exit = "still ending";
+    if (closing_) {
+        env_.log.debug("worker ended", {{"model", spec_.id}, {"exit", exit}});
+    } else if (state_ != ModelState::failed) {
+        problem_ = fmt::format("{} ({})", worker_->lost, exit);
+        env_.log.error("worker lost", {{"model", spec_.id}, {"problem", worker_->lost}, {"exit", exit}, {"restarts", restarts_}});
+    }
+    worker_.reset();
+    metrics_.forget_worker();
+    stats_ = {};
+}
+
+net::Task<void> Model::back_off() {
+    Instant const until = env_.clock.now() + backoff_;
+    backoff_ = std::min(backoff_ * 2, env_.options.backoff_max);
+    for (Duration left = until - env_.clock.now(); left > Duration::zero() && !closing_; left = until - env_.clock.now()) {
+        co_await changed_.wait_for(left);
+        if (abandoned_) co_return;
+    }
+    if (closing_) co_return;
+    ++restarts_;
+    metrics_.restarts.add();
+}
+
+// --- watching it ---
+
+Duration Model::silence_limit() const {
+    return state_ == ModelState::ready ? env_.options.hang_timeout : env_.options.load_hang_timeout;
+}
+
+Instant Model::next_check() const {
+    Instant const next_ping = worker_->pinged + env_.options.ping_interval;
+    return worker_->nonce == worker_->answered ? next_ping : std::min(next_ping, worker_->heard + silence_limit());
+}
+
+void Model::check(Instant planned) {
+    auto& worker = *worker_;
+    if (!worker.lost.empty()) return;
+    Instant const now = env_.clock.now();
+    // If this loop itself was held up, what the worker said may lie unread.
+    if (now - planned > env_.options.ping_interval) worker.heard = worker.stepped = now;
+
+    if (worker.nonce != worker.answered && now - worker.heard >= silence_limit()) {
+        return lose(fmt::format("no answer for {:.0f} ms", to_ms(now - worker.heard)));
+    }
+    if (!could_step()) worker.stepped = now;
+    if (now - worker.stepped >= env_.options.step_timeout) {
+        return lose(fmt::format("no step for {:.0f} s although a request could go on", to_ms(now - worker.stepped) / 1000));
+    }
+    if (now - worker.pinged >= env_.options.ping_interval) ping(now);
+}
+
+// True if the engine has something to compute: a running request with credit
+// left, or waiting ones and no running one that holds them up.
+bool Model::could_step() const {
+    if (state_ != ModelState::ready || stats_.running + stats_.waiting == 0) return false;
+    bool any_started = false;
+    bool any_sent = false;
+    for (auto const& [id, flight] : flights_) {
+        bool const started = flight->phase == Phase::started || flight->phase == Phase::streaming;
+        if (started && flight->received < flight->granted) return true;
+        any_started = any_started || started;
+        any_sent = any_sent || flight->phase == Phase::sent;
+    }
+    return any_sent && !any_started;
+}
+
+void Model::ping(Instant now) {
+    // One ping at a time, so that a worker that is busy loading is not flooded.
+    worker_->pinged = now;
+    worker_->log_lines = 0;
+    if (worker_->nonce != worker_->answered) return;
+    worker_->pipe->send(*encode(PingFrame{++worker_->nonce}));
+}
+
+// --- what it says ---
+
+void Model::on_bytes(std::string_view bytes) {
+    if (!worker_ || !worker_->lost.empty()) return;
+    worker_->heard = env_.clock.now();
+    worker_->frames.push(bytes);
+    while (worker_->lost.empty()) {
+        auto frame = worker_->frames.next();
+        if (!frame) return lose("broken frame: " + frame.error().message);
+        if (!*frame) return;
+        handle(**frame);
+    }
+}
+
+void Model::on_closed() { lose("connection closed", Ending::by_itself); }
+
+void Model::handle(Frame& frame) {
+    if (auto* step = std::get_if<StepFrame>(&frame)) {
+        for (auto& entry : step->entries) {
+            if (auto const* problem = handle_event(entry.id, entry.event, worker_->heard)) return lose(fmt::format("broken frame: {}", problem));
+        }
+    } else if (auto const* pong = std::get_if<PongFrame>(&frame)) {
+        handle_pong(*pong);
+    } else if (auto const* line = std::get_if<LogFrame>(&frame)) {
+        handle_log(*line);
+    } else if (auto const* loading = std::get_if<LoadingFrame>(&frame)) {
+        if (state_ == ModelState::starting) set_state(ModelState::loading);
+        progress_ = loading->progress;
+    } else if (auto* ready = std::get_if<ReadyFrame>(&frame)) {
+        handle_ready(*ready);
+    } else if (auto const* failed = std::get_if<LoadFailedFrame>(&frame)) {
+        handle_load_failed(failed->error);
+    } else {
+        lose("broken frame: one that only the front sends");
+    }
+}
+
+void Model::handle_ready(ReadyFrame& ready) {
+    if (state_ == ModelState::ready) return lose("broken frame: ready twice");
+    worker_->ready = worker_->stepped = worker_->heard;
+    info_ = std::move(ready.info);
+    progress_ = 1;
+    problem_.clear();
+    starts_failed_ = 0;
+    set_state(ModelState::ready);
+    env_.log.info("model ready", {{"model", spec_.id}, {"ms", to_ms(worker_->ready - worker_->launched)}, {"pid", worker_->handle->pid()},
+                                  {"isolation", info_->isolation}});
+    send_unsent();
+}
+
+void Model::handle_load_failed(Error const& error) {
+    if (state_ == ModelState::ready) return lose("broken frame: load failed after ready");
+    problem_ = error.message;
+    set_state(ModelState::failed);
+    env_.log.error("model cannot be loaded", {{"model", spec_.id}, {"problem", problem_}, {"code", to_string(error.code)}});
+    fail_all(unavailable());
+}
+
+void Model::handle_pong(PongFrame const& pong) {
+    auto& worker = *worker_;
+    if (pong.nonce != worker.nonce) return lose("broken frame: answer to a ping that was not sent");
+    worker.answered = pong.nonce;
+    if (pong.heartbeat != worker.heartbeat) worker.stepped = worker.heard;
+    worker.heartbeat = pong.heartbeat;
+    stats_ = pong.stats;
+    metrics_.report(stats_);
+}
+
+void Model::handle_log(LogFrame const& line) {
+    if (++worker_->log_lines > kLogLinesMax) {
+        if (worker_->log_lines == kLogLinesMax + 1) env_.log.warning("worker log lines dropped", {{"model", spec_.id}});
+        return;
+    }
+    env_.log.write(static_cast<telemetry::Level>(line.level), line.text, {{"model", spec_.id}});
+}
+
+// --- its end ---
+
+void Model::lose(std::string why, Ending ending) {
+    if (!worker_ || !worker_->lost.empty()) return;
+    worker_->lost = std::move(why);
+    worker_->pipe.reset();
+    if (ending == Ending::kill) worker_->handle->kill();
+    if (state_ != ModelState::failed) {
+        bool const was_ready = state_ == ModelState::ready;
+        if (!was_ready && !closing_) ++starts_failed_;
+        if (was_ready && env_.clock.now() - worker_->ready >= kStable) backoff_ = env_.options.backoff_min;
+        problem_ = worker_->lost;
+        set_state(ModelState::restarting);
+        settle_lost();
+        if (starts_failed_ >= env_.options.starts_failed_max) fail_all(unavailable());
+    }
+    changed_.notify();
+}
+
+void Model::close(std::function<void()> over) {
+    on_over_ = std::move(over);
+    closing_ = true;
+    for (auto const& flight : in_order()) cancel(*flight);
+    if (worker_ && worker_->pipe) worker_->pipe->send(*encode(CloseFrame{}));
+    changed_.notify();
+}
+
+void Model::kill() {
+    if (!worker_) return;
+    lose("killed");
+    worker_->handle->kill();
+}
+
+void Model::abandon() {
+    abandoned_ = true;
+    if (problem_.empty()) problem_ = "the server is shutting down";
+    fail_all(unavailable());
+    on_over_ = nullptr;
+    worker_.reset();
+    changed_.notify();
+}
+
+void Model::set_state(ModelState state) {
+    state_ = state;
+    metrics_.set_state(state);
+}
+
+}  // namespace hearth::serving

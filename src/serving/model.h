@@ -1,0 +1,152 @@
+// Model: one model of the pool: its requests, and the worker that serves them.
+//
+// Lives as long as the pool or its supervise() coroutine. model_requests.cpp
+// holds what happens to requests, model.cpp what happens to the worker.
+//
+// Threads: the loop's. Private to serving.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "net/loop.h"
+#include "net/task.h"
+#include "serving/completion_rate.h"
+#include "serving/flight.h"
+#include "serving/launcher.h"
+#include "serving/model_metrics.h"
+#include "serving/pool.h"
+#include "serving/protocol.h"
+
+namespace hearth::serving {
+
+class Model : public std::enable_shared_from_this<Model> {
+public:
+    struct Environment {
+        net::Loop& loop;
+        PoolOptions options;
+        Launcher& launcher;
+        Clock const& clock;
+        telemetry::Log& log;
+        telemetry::Registry& metrics;
+    };
+
+    Model(Environment environment, ModelSpec spec, std::int64_t created_unix);
+    Model(Model const&) = delete;
+    Model& operator=(Model const&) = delete;
+
+    void start();
+
+    [[nodiscard]] Result<std::shared_ptr<Flight>> submit(RequestId id, domain::GenerateRequest request);
+
+    // --- from the consumer of a flight ---
+    void cancel(Flight& flight);
+    void taken(Flight& flight, std::uint32_t tokens);
+    [[nodiscard]] std::uint32_t position(Flight const& flight) const;
+
+    [[nodiscard]] ModelSpec const& spec() const { return spec_; }
+    [[nodiscard]] ModelStatus status() const;
+    [[nodiscard]] ModelState state() const { return state_; }
+    [[nodiscard]] std::uint32_t retry_after_s() const { return rate_.wait_s(env_.clock.now()); }
+
+    // Cancels all requests and lets the worker go; `over` is called when it is gone.
+    void close(std::function<void()> over);
+    void kill();
+    [[nodiscard]] bool over() const { return over_; }
+
+    // The pool goes away, and with it everything Environment refers to.
+    void abandon();
+
+private:
+    struct Worker {
+        std::unique_ptr<WorkerHandle> handle;
+        std::unique_ptr<net::Pipe> pipe;
+        FrameReader frames{kWorkerFrameBytesMax};
+        Instant launched;
+        Instant ready;         // when state_ became ready
+        Instant heard;         // the last bytes
+        Instant pinged;        // the last Ping
+        Instant stepped;       // heartbeat moved, or nothing could move it
+        std::uint64_t nonce = 0;     // of the last Ping
+        std::uint64_t answered = 0;  // of the last Pong
+        std::uint64_t heartbeat = 0;
+        std::uint32_t log_lines = 0;  // since the last Ping
+        std::string lost;             // why it is over; empty while it lives
+    };
+
+    // --- model.cpp: the worker ---
+    net::Task<void> supervise(std::shared_ptr<Model> self);
+    net::Task<void> attend();
+    net::Task<void> collect();
+    net::Task<void> back_off();
+    bool launch();
+    void start_failed(std::string problem);
+    [[nodiscard]] Instant next_check() const;
+    void check(Instant planned);
+    [[nodiscard]] Duration silence_limit() const;
+    [[nodiscard]] bool could_step() const;
+    void ping(Instant now);
+    void on_bytes(std::string_view bytes);
+    void on_closed();
+    void handle(Frame& frame);
+    void handle_ready(ReadyFrame& ready);
+    void handle_load_failed(Error const& error);
+    void handle_pong(PongFrame const& pong);
+    void handle_log(LogFrame const& line);
+    // The worker is not to be trusted any more: its requests are settled now.
+    enum class Ending : std::uint8_t { kill, by_itself };
+    void lose(std::string why, Ending ending = Ending::kill);
+    void set_state(ModelState state);
+
+    // --- model_requests.cpp: the requests ---
+    void send(Flight& flight);
+    void send_unsent();
+    // Empty, or why no worker could send that.
+    [[nodiscard]] char const* handle_event(RequestId id, domain::Event& event, Instant now);
+    [[nodiscard]] char const* handle_started(Flight& flight, domain::Started const& event, Instant now);
+    [[nodiscard]] char const* handle_delta(Flight& flight, domain::Delta const& event, Instant now);
+    [[nodiscard]] char const* handle_choice_done(Flight& flight, domain::ChoiceDone const& event);
+    void deliver(Flight& flight, domain::Event event);
+    void emitted(Flight& flight);
+    void end(std::shared_ptr<Flight> flight, domain::Event terminal, Instant now);
+    void end_cancelled(std::shared_ptr<Flight> flight, Instant now);
+    void settle_lost();
+    void fail_all(Error const& error);
+    void drop_frame(Flight& flight);
+    [[nodiscard]] std::vector<std::shared_ptr<Flight>> in_order() const;
+    void show_load();
+    [[nodiscard]] Error unavailable() const;
+
+    Environment const env_;
+    ModelSpec const spec_;
+    std::int64_t const created_unix_;
+    ModelMetrics metrics_;
+    net::Signal changed_;  // the worker's end, close()
+
+    ModelState state_ = ModelState::starting;
+    std::unique_ptr<Worker> worker_;  // from launch() until it was collected
+    std::string problem_;
+    float progress_ = 0;
+    std::optional<domain::ModelInfo> info_;
+    domain::EngineStats stats_;
+    std::uint64_t restarts_ = 0;
+    std::uint32_t starts_failed_ = 0;  // in a row
+    Duration backoff_;
+    bool closing_ = false;
+    bool abandoned_ = false;
+    bool over_ = false;
+    std::function<void()> on_over_;
+
+    std::unordered_map<RequestId, std::shared_ptr<Flight>> flights_;  // until their terminal event
+    std::uint32_t waiting_ = 0;        // of those, without Started
+    std::uint64_t frame_bytes_ = 0;    // of those, kept for a replay
+    CompletionRate rate_;
+};
+
+}  // namespace hearth::serving

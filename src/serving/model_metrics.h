@@ -1,0 +1,56 @@
+// The metrics of one model, looked up once. Names are an interface: dashboards
+// and autoscalers read them. Private to serving.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "domain/model.h"
+#include "serving/pool.h"
+#include "telemetry/metrics.h"
+
+namespace hearth::serving {
+
+class ModelMetrics {
+public:
+    ModelMetrics(telemetry::Registry& registry, std::string model);
+
+    // One request ended (or was refused): "completed", "cancelled", or a Code's name.
+    void count_outcome(std::string_view outcome);
+
+    void set_state(ModelState state);
+
+    // What a worker reports. Its counters start at 0 with each worker.
+    void report(domain::EngineStats const& stats);
+    void forget_worker();
+
+private:
+    telemetry::Registry& registry_;
+    std::string const model_;
+    telemetry::Labels const labels_;
+    domain::EngineStats last_;
+
+public:
+    telemetry::Gauge& running;
+    telemetry::Gauge& waiting;
+    telemetry::Counter& prompt_tokens;
+    telemetry::Counter& cached_tokens;
+    telemetry::Counter& generated_tokens;
+    telemetry::Histogram& time_to_first_token;
+    telemetry::Histogram& inter_token_latency;
+    telemetry::Histogram& duration;
+    telemetry::Histogram& queue_time;
+    telemetry::Counter& restarts;
+    telemetry::Counter& replays;
+
+private:
+    telemetry::Gauge& kv_used_;
+    telemetry::Gauge& kv_cells_;
+    telemetry::Gauge& rss_;
+    telemetry::Counter& cpu_;
+    telemetry::Counter& steps_;
+    telemetry::Counter& preemptions_;
+};
+
+}  // namespace hearth::serving

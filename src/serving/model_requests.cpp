@@ -1,0 +1,254 @@
+#include <algorithm>
+#include <type_traits>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "serving/model.h"
+
+namespace hearth::serving {
+namespace {
+
+// What the engine may emit beyond its credit: a step of all choices, and text
+// held back for a stop string.
+constexpr std::uint64_t kCreditSlack = 64;
+constexpr std::size_t kEventsBesides = 64;  // Started, progress, ends
+
+double seconds(Duration d) { return std::chrono::duration<double>(d).count(); }
+
+std::string frame_of(RequestId id, std::uint32_t tokens) {
+    // A Grant of a known request and at least one token always encodes.
+    return *encode(GrantFrame{id, tokens});
+}
+
+}  // namespace
+
+Error Model::unavailable() const {
+    auto const why = problem_.empty() ? std::string(to_string(state_)) : problem_;
+    return {Code::unavailable, fmt::format("model '{}' is not available: {}", spec_.id, why)};
+}
+
+Result<std::shared_ptr<Flight>> Model::submit(RequestId id, domain::GenerateRequest request) {
+    bool const no_worker_works = starts_failed_ >= env_.options.starts_failed_max;
+    if (closing_ || state_ == ModelState::failed || state_ == ModelState::stopped || no_worker_works) return unavailable();
+    auto const refuse = [this](std::string message) {
+        rate_.refused();
+        metrics_.count_outcome(to_string(Code::overloaded));
+        return Error(Code::overloaded, std::move(message));
+    };
+    if (flights_.size() >= env_.options.requests_max) {
+        return refuse(fmt::format("model '{}' holds {} requests, which is the limit", spec_.id, flights_.size()));
+    }
+    auto const choices = request.choices;
+    HEARTH_TRY(auto frame, encode(SubmitFrame{id, std::move(request)}));
+    if (frame_bytes_ + frame.size() > env_.options.request_bytes_max) {
+        return refuse(fmt::format("model '{}' holds {} bytes of requests, this one has {}, the limit is {}", spec_.id, frame_bytes_,
+                                  frame.size(), env_.options.request_bytes_max));
+    }
+    auto flight = std::make_shared<Flight>(env_.loop, id, choices, env_.clock.now());
+    frame_bytes_ += frame.size();
+    flight->frame = std::move(frame);
+    flights_.emplace(id, flight);
+    ++waiting_;
+    if (state_ == ModelState::ready) send(*flight);
+    show_load();
+    return flight;
+}
+
+void Model::send(Flight& flight) {
+    flight.phase = Phase::sent;
+    flight.granted = env_.options.credit_tokens;
+    flight.received = 0;
+    worker_->pipe->send(flight.frame);
+}
+
+void Model::send_unsent() {
+    for (auto const& flight : in_order()) {
+        if (flight->phase == Phase::unsent) send(*flight);
+    }
+}
+
+void Model::cancel(Flight& flight) {
+    if (flight.phase == Phase::ended || flight.cancelled) return;
+    flight.cancelled = true;
+    if (flight.phase == Phase::unsent) return end_cancelled(flights_.at(flight.id), env_.clock.now());
+    // Sent: its worker lives, or settle_lost() would have changed the phase.
+    worker_->pipe->send(*encode(CancelFrame{flight.id}));
+}
+
+void Model::taken(Flight& flight, std::uint32_t tokens) {
+    flight.taken += tokens;
+    auto const batch = std::max(1U, env_.options.credit_tokens / 4);
+    if (flight.taken < batch || flight.phase != Phase::streaming || flight.cancelled) return;
+    auto const grant = std::exchange(flight.taken, 0);
+    flight.granted += grant;
+    worker_->pipe->send(frame_of(flight.id, grant));
+}
+
+std::uint32_t Model::position(Flight const& flight) const {
+    if (!flight.waits()) return 0;
+    auto const ahead = [&](auto const& entry) { return entry.second->waits() && entry.first < flight.id; };
+    return static_cast<std::uint32_t>(std::count_if(flights_.begin(), flights_.end(), ahead));
+}
+
+// --- events ---
+
+char const* Model::handle_event(RequestId id, domain::Event& event, Instant now) {
+    auto const found = flights_.find(id);
+    if (found == flights_.end()) return nullptr;  // nobody is left to hear it
+    auto& flight = *found->second;
+    if (flight.phase == Phase::unsent) return "an event of a request that it was not given";
+    if (flight.events.size() > env_.options.credit_tokens + kCreditSlack + kEventsBesides) {
+        return "more events than a request may have under way";
+    }
+    return std::visit(
+        [&]<typename T>(T& value) -> char const* {
+            if constexpr (std::is_same_v<T, domain::Started>) {
+                if (auto const* problem = handle_started(flight, value, now)) return problem;
+                if (std::exchange(flight.announced, true)) return nullptr;  // the consumer knows, from before a replay
+            } else if constexpr (std::is_same_v<T, domain::PromptProgress>) {
+                // Only the last one says anything; so a slow consumer holds one.
+                if (!flight.events.empty() && std::holds_alternative<T>(flight.events.back())) flight.events.pop_back();
+            } else if constexpr (std::is_same_v<T, domain::Delta>) {
+                if (auto const* problem = handle_delta(flight, value, now)) return problem;
+            } else if constexpr (std::is_same_v<T, domain::ChoiceDone>) {
+                if (auto const* problem = handle_choice_done(flight, value)) return problem;
+            } else {
+                if constexpr (std::is_same_v<T, domain::Done>) {
+                    if (flight.choices_done != (1U << flight.choices) - 1) return "Done before the last ChoiceDone";
+                }
+                end(found->second, std::move(event), now);
+                return nullptr;
+            }
+            deliver(flight, std::move(event));
+            return nullptr;
+        },
+        event);
+}
+
+char const* Model::handle_started(Flight& flight, domain::Started const& event, Instant now) {
+    if (flight.phase != Phase::sent) return "Started twice";
+    flight.phase = Phase::started;
+    --waiting_;
+    show_load();
+    if (flight.announced) return nullptr;
+    metrics_.queue_time.observe(seconds(now - flight.submitted));
+    metrics_.prompt_tokens.add(event.prompt_tokens);
+    metrics_.cached_tokens.add(event.cached_tokens);
+    return nullptr;
+}
+
+char const* Model::handle_delta(Flight& flight, domain::Delta const& event, Instant now) {
+    if (flight.phase != Phase::started && flight.phase != Phase::streaming) return "a Delta before Started";
+    if (event.choice >= flight.choices || (flight.choices_done >> event.choice & 1U) != 0) return "a Delta of no open choice";
+    flight.received += event.tokens;
+    if (flight.received > flight.granted + kCreditSlack) return "more tokens than it was granted";
+    metrics_.generated_tokens.add(event.tokens);
+    auto& last = flight.last_delta[event.choice];
+    if (flight.phase == Phase::started) {
+        metrics_.time_to_first_token.observe(seconds(now - flight.submitted));
+        emitted(flight);
+    } else if (last != Instant{} && event.tokens > 0) {
+        metrics_.inter_token_latency.observe(seconds(now - last) / event.tokens);
+    }
+    last = now;
+    return nullptr;
+}
+
+char const* Model::handle_choice_done(Flight& flight, domain::ChoiceDone const& event) {
+    auto const bit = 1U << event.choice;
+    if (event.choice >= flight.choices || (flight.choices_done & bit) != 0) return "a ChoiceDone of no open choice";
+    flight.choices_done |= bit;
+    if (flight.phase == Phase::started) emitted(flight);
+    return nullptr;
+}
+
+void Model::emitted(Flight& flight) {
+    flight.phase = Phase::streaming;
+    drop_frame(flight);
+}
+
+void Model::deliver(Flight& flight, domain::Event event) {
+    if (!flight.consumed) return;
+    flight.events.push_back(std::move(event));
+    flight.arrived.notify();
+}
+
+// --- ends ---
+
+void Model::drop_frame(Flight& flight) {
+    frame_bytes_ -= flight.frame.size();
+    flight.frame = {};
+}
+
+void Model::end(std::shared_ptr<Flight> flight, domain::Event terminal, Instant now) {
+    if (flight->waits()) --waiting_;
+    flights_.erase(flight->id);
+    drop_frame(*flight);
+    flight->phase = Phase::ended;
+    if (auto const* failed = std::get_if<domain::Failed>(&terminal)) {
+        metrics_.count_outcome(to_string(failed->error.code));
+    } else {
+        // The end-of-sequence token counts, but no Delta carries it.
+        auto const generated = std::get<domain::Done>(terminal).usage.completion_tokens;
+        if (generated > flight->received) metrics_.generated_tokens.add(static_cast<double>(generated - flight->received));
+        metrics_.count_outcome(flight->cancelled ? "cancelled" : "completed");
+    }
+    metrics_.duration.observe(seconds(now - flight->submitted));
+    rate_.completed(now);
+    deliver(*flight, std::move(terminal));
+    show_load();
+}
+
+void Model::end_cancelled(std::shared_ptr<Flight> flight, Instant now) {
+    flight->cancelled = true;
+    for (std::uint32_t choice = 0; choice < flight->choices; ++choice) {
+        if ((flight->choices_done >> choice & 1U) == 0) deliver(*flight, domain::ChoiceDone{choice, domain::FinishReason::cancelled, {}});
+    }
+    domain::Done done;
+    done.usage.completion_tokens = static_cast<std::uint32_t>(flight->received);
+    end(std::move(flight), done, now);
+}
+
+void Model::settle_lost() {
+    auto const now = env_.clock.now();
+    for (auto const& flight : in_order()) {
+        if (flight->phase == Phase::unsent && !closing_) continue;
+        if (flight->cancelled || closing_) {
+            end_cancelled(flight, now);
+            continue;
+        }
+        bool const waited = flight->phase == Phase::sent;
+        bool const again = waited                              ? flight->replays_waiting++ < env_.options.replays_waiting_max
+                           : flight->phase == Phase::started ? flight->replays++ < env_.options.replays_max
+                                                               : false;
+        if (!again) {
+            auto message = fmt::format("the engine of model '{}' was lost while it worked on this request: {}", spec_.id, worker_->lost);
+            end(flight, domain::Failed{Error(Code::engine_lost, std::move(message))}, now);
+            continue;
+        }
+        if (!waited) ++waiting_;
+        flight->phase = Phase::unsent;
+        metrics_.replays.add();
+    }
+    show_load();
+}
+
+void Model::fail_all(Error const& error) {
+    for (auto const& flight : in_order()) end(flight, domain::Failed{error}, env_.clock.now());
+}
+
+std::vector<std::shared_ptr<Flight>> Model::in_order() const {
+    std::vector<std::shared_ptr<Flight>> out;
+    out.reserve(flights_.size());
+    for (auto const& [id, flight] : flights_) out.push_back(flight);
+    std::ranges::sort(out, {}, [](auto const& flight) { return flight->id; });
+    return out;
+}
+
+void Model::show_load() {
+    metrics_.waiting.set(waiting_);
+    metrics_.running.set(static_cast<double>(flights_.size()) - waiting_);
+}
+
+}  // namespace hearth::serving

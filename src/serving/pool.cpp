@@ -1,0 +1,139 @@
+#include "serving/pool.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "serving/model.h"
+
+namespace hearth::serving {
+namespace {
+
+// After grace: a killed process is gone almost at once, a thread when its step ends.
+constexpr Duration kKillWait = std::chrono::seconds(2);
+
+std::int64_t unix_now() {
+    return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+class PoolOfWorkers final : public Pool {
+public:
+    explicit PoolOfWorkers(Model::Environment environment) : env_(environment), over_(std::make_shared<net::Signal>(env_.loop)) {}
+    ~PoolOfWorkers() override {
+        for (auto const& model : models_) model->abandon();
+    }
+    PoolOfWorkers(PoolOfWorkers const&) = delete;
+    PoolOfWorkers& operator=(PoolOfWorkers const&) = delete;
+
+    Status add(ModelSpec spec) override {
+        if (draining_) return Error(Code::unavailable, "the server is shutting down");
+        if (spec.id.empty()) return Error(Code::invalid_argument, "a model needs a name", "id");
+        auto names = spec.aliases;
+        names.push_back(spec.id);
+        for (auto const& name : names) {
+            if (find(name) != nullptr) return Error(Code::invalid_argument, fmt::format("two models have the name '{}'", name), "id");
+        }
+        models_.push_back(std::make_shared<Model>(env_, std::move(spec), unix_now()));
+        models_.back()->start();
+        return ok();
+    }
+
+    Result<std::unique_ptr<Generation>> submit(domain::GenerateRequest request) override {
+        if (draining_) return Error(Code::unavailable, "the server is shutting down");
+        auto const model = named(request.model);
+        if (!model) return model.error();
+        request.model = (*model)->spec().id;
+        HEARTH_TRY(auto flight, (*model)->submit(++last_id_, std::move(request)));
+        return make_generation(std::move(flight), *model);
+    }
+
+    Result<ModelStatus> status(std::string_view name) const override {
+        HEARTH_TRY(auto const model, named(name));
+        return model->status();
+    }
+
+    std::vector<ModelStatus> models() const override {
+        std::vector<ModelStatus> out;
+        for (auto const& model : models_) out.push_back(model->status());
+        return out;
+    }
+
+    std::uint32_t retry_after_s(std::string_view name) const override {
+        auto const model = named(name);
+        return model ? (*model)->retry_after_s() : 1;
+    }
+
+    bool ready() const override {
+        return std::ranges::all_of(models_, [](auto const& model) { return model->state() == ModelState::ready; });
+    }
+
+    void drain() override { draining_ = true; }
+
+    net::Task<void> stop(Duration grace) override {
+        draining_ = true;
+        for (auto const& model : models_) {
+            model->close([over = over_] { over->notify(); });
+        }
+        Instant const begin = env_.clock.now();
+        bool killed = false;
+        while (!all_over()) {
+            Duration const spent = env_.clock.now() - begin;
+            if (spent >= grace && !std::exchange(killed, true)) {
+                for (auto const& model : models_) model->kill();
+            }
+            Duration const limit = killed ? grace + kKillWait : grace;
+            if (killed && spent >= limit) break;
+            co_await over_->wait_for(limit - spent);
+        }
+    }
+
+private:
+    [[nodiscard]] bool all_over() const {
+        return std::ranges::all_of(models_, [](auto const& model) { return model->over(); });
+    }
+
+    [[nodiscard]] std::shared_ptr<Model> find(std::string_view name) const {
+        for (auto const& model : models_) {
+            auto const& spec = model->spec();
+            if (spec.id == name || std::ranges::find(spec.aliases, name) != spec.aliases.end()) return model;
+        }
+        return nullptr;
+    }
+
+    [[nodiscard]] Result<std::shared_ptr<Model>> named(std::string_view name) const {
+        auto model = name.empty() && !models_.empty() ? models_.front() : find(name);
+        if (model) return model;
+        std::string known;
+        for (auto const& each : models_) known += (known.empty() ? "'" : ", '") + each->spec().id + "'";
+        return Error(Code::not_found, fmt::format("there is no model '{}'; this server has {}", name, known.empty() ? "none" : known), "model");
+    }
+
+    Model::Environment const env_;
+    std::shared_ptr<net::Signal> const over_;  // a model's worker is gone, after close()
+    std::vector<std::shared_ptr<Model>> models_;
+    RequestId last_id_ = 0;
+    bool draining_ = false;
+};
+
+}  // namespace
+
+std::string_view to_string(ModelState state) noexcept {
+    switch (state) {
+        case ModelState::starting: return "starting";
+        case ModelState::loading: return "loading";
+        case ModelState::ready: return "ready";
+        case ModelState::restarting: return "restarting";
+        case ModelState::failed: return "failed";
+        case ModelState::stopped: return "stopped";
+    }
+    return "unknown";
+}
+
+std::unique_ptr<Pool> Pool::create(net::Loop& loop, PoolOptions options, Launcher& launcher, Clock const& clock, telemetry::Log& log,
+                                   telemetry::Registry& metrics) {
+    return std::make_unique<PoolOfWorkers>(Model::Environment{loop, options, launcher, clock, log, metrics});
+}
+
+}  // namespace hearth::serving
