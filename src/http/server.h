@@ -6,10 +6,21 @@
 // start_stream(), write() and end_stream().
 //
 // The server owns sockets, parsing, keep-alive, time-outs, limits, Host and
-// Origin checks, request ids, access log and HTTP metrics. It knows no dialect:
-// errors it finds itself (bad request line, 404, 405, 413, 431, 408, 403) are
-// rendered by the `render_error` hook, so that each path prefix speaks its own
-// dialect.
+// Origin checks, CORS, request ids, access log and HTTP metrics. It knows no
+// dialect: errors it finds itself are rendered by the `render_error` hook, so
+// that each path prefix speaks its own dialect. These are 400 (malformed), 403
+// (Host, Origin), 404, 405 (with Allow), 408 (slow sender), 413, 414, 417, 431,
+// 500 (a handler that threw or did not answer), 501 (transfer coding), 503
+// (connections_max, with Retry-After), 505. The answer's status is the one given
+// to the hook, whatever the hook says.
+//
+// A GET route answers HEAD too, without the body. OPTIONS is answered for every
+// path. A client that closes its sending side during an exchange has left, as
+// with nginx or Go: on_disconnect fires; an answer sent nevertheless still goes
+// out. Requests sent ahead on one connection are answered in order.
+//
+// Threads: the loop's thread only. The log and the registry must outlive the
+// loop's run; destroying the Server aborts what is left.
 #pragma once
 
 #include <cstddef>
@@ -79,10 +90,14 @@ public:
     virtual ~Exchange() = default;
     [[nodiscard]] virtual Request const& request() const = 0;
 
-    // The whole answer. REQUIRES: nothing was sent yet
+    // The whole answer. The server adds Content-Length, Date, Connection,
+    // x-request-id and CORS fields; those of `response` by these names are dropped.
+    // REQUIRES: nothing was sent yet
     virtual net::Task<void> send(Response response) = 0;
 
-    // Status 200 and headers, chunked. REQUIRES: nothing was sent yet
+    // Status 200 and headers, chunked (HTTP/1.0: until the connection closes), and
+    // not to be buffered or stored by proxies. `cancelled` if the client is gone.
+    // REQUIRES: nothing was sent yet
     virtual net::Task<Status> start_stream(StreamHead head) = 0;
 
     // Sends `bytes`; resumes at once while less than Options::stream_buffer_max
@@ -92,8 +107,8 @@ public:
     virtual net::Task<void> end_stream() = 0;
 
     // Called once, on the loop, when the client leaves before the answer is
-    // complete or the server aborts the exchange (drain, stalled reader). At most
-    // one callback; setting replaces.
+    // complete or the server aborts the exchange (drain, stalled reader); at once
+    // if that has happened already. At most one callback; setting replaces.
     virtual void on_disconnect(std::function<void()> callback) = 0;
     [[nodiscard]] virtual bool disconnected() const = 0;
     [[nodiscard]] virtual bool started() const = 0;  // bytes of the answer went out
@@ -121,15 +136,17 @@ struct Route {
 struct Options {
     std::string host = "127.0.0.1";
     std::uint16_t port = 8080;  // 0: any free one, see Server::port()
-    std::size_t connections_max = 1024;
+    std::size_t connections_max = 1024;                      // one more replaces the longest idle one, or is told 503
     std::size_t header_bytes_max = 32U << 10;
     std::size_t stream_buffer_max = 256U << 10;  // unsent bytes of one stream before write() suspends
     Duration header_timeout = std::chrono::seconds(10);   // request line to last header byte
-    Duration body_timeout = std::chrono::seconds(30);
+    Duration body_timeout = std::chrono::seconds(30);        // plus a second for each 8 KiB that came
     Duration idle_timeout = std::chrono::seconds(75);     // keep-alive
     Duration write_timeout = std::chrono::seconds(60);    // a reader that takes nothing for so long is dropped
-    std::vector<std::string> allowed_hosts;    // besides localhost, loopback addresses and `host`; "*" = any
-    std::vector<std::string> allowed_origins;  // besides same-origin and loopback; "*" = any
+    // Besides localhost, loopback addresses and `host` (any address, when `host`
+    // is 0.0.0.0 or ::). "name", "name:port", "*.domain"; "*" = any.
+    std::vector<std::string> allowed_hosts;
+    std::vector<std::string> allowed_origins;  // "https://app.example", besides same-origin and loopback; "*" = any
 };
 
 // Error found by the server itself, to be dressed by the dialect of `path`.
@@ -137,17 +154,23 @@ using ErrorRenderer = std::function<Response(Request const& request, unsigned st
 
 class Server {
 public:
-    // Binds and listens; fails with `io` naming host, port and the way out.
+    // Binds and listens; fails with `io` naming host, port and the way out, or
+    // with `invalid_argument` for a bad or repeated route.
     [[nodiscard]] static Result<std::unique_ptr<Server>> create(net::Loop& loop, Options options, std::vector<Route> routes,
                                                                 ErrorRenderer render_error, telemetry::Log& log,
                                                                 telemetry::Registry& metrics);
     virtual ~Server() = default;
     [[nodiscard]] virtual std::uint16_t port() const = 0;
 
-    // Stops accepting; idle connections close; resumes when the last exchange is
-    // over or `grace` passed (the rest is aborted then). True if all finished.
+    // Stops accepting; idle connections close; resumes when the last request that
+    // has begun to arrive is answered or `grace` passed (the rest is aborted then,
+    // and given up to a second to unwind). True if all finished. Once.
     virtual net::Task<bool> drain(Duration grace) = 0;
     [[nodiscard]] virtual std::size_t active_exchanges() const = 0;
+
+    // Serves a stream socket that is connected already, e.g. one end of a
+    // socketpair. Takes ownership of `fd`. Limits hold as for any connection.
+    virtual void adopt(int fd) = 0;
 };
 
 }  // namespace hearth::http

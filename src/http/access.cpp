@@ -1,0 +1,142 @@
+#include "http/access.h"
+
+#include <arpa/inet.h>
+
+#include <algorithm>
+#include <array>
+
+namespace hearth::http {
+namespace {
+
+std::string lower(std::string_view text) {
+    std::string out(text);
+    for (char& c : out) {
+        if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
+    }
+    return out;
+}
+
+bool is_ipv4(std::string const& text) {
+    in_addr address{};
+    return ::inet_pton(AF_INET, text.c_str(), &address) == 1;
+}
+
+bool is_ipv6(std::string const& text) {
+    in6_addr address{};
+    return ::inet_pton(AF_INET6, text.c_str(), &address) == 1;
+}
+
+bool is_port(std::string_view text) {
+    return !text.empty() && text.size() <= 5 && std::ranges::all_of(text, [](char c) { return c >= '0' && c <= '9'; });
+}
+
+bool is_name(std::string_view text) {
+    return !text.empty() && text.size() <= 253 && std::ranges::all_of(text, [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+    });
+}
+
+// 127.0.0.0/8, ::1 and the same mapped into IPv6.
+bool is_loopback_ip(std::string const& host) {
+    in_addr four{};
+    if (::inet_pton(AF_INET, host.c_str(), &four) == 1) return (ntohl(four.s_addr) >> 24) == 127;
+    in6_addr six{};
+    if (::inet_pton(AF_INET6, host.c_str(), &six) != 1) return false;
+    if (IN6_IS_ADDR_V4MAPPED(&six)) return six.s6_addr[12] == 127;
+    return IN6_IS_ADDR_LOOPBACK(&six) != 0;
+}
+
+bool is_loopback(Authority const& host) {
+    if (host.kind == Authority::Kind::ip) return is_loopback_ip(host.host);
+    return host.host == "localhost" || host.host.ends_with(".localhost");
+}
+
+bool is_wildcard(std::string const& host) { return host.empty() || host == "0.0.0.0" || host == "::" || host == "*"; }
+
+// "example.org", "example.org:8080" or "*.example.org".
+bool fits(std::string const& pattern, Authority const& host) {
+    if (pattern == host.host || (!host.port.empty() && pattern == host.host + ":" + host.port)) return true;
+    return pattern.starts_with("*.") && host.host.ends_with(std::string_view(pattern).substr(1));
+}
+
+std::string_view port_or_default(Authority const& authority, std::string_view scheme) {
+    if (!authority.port.empty()) return authority.port;
+    return scheme == "https" ? "443" : "80";
+}
+
+}  // namespace
+
+std::optional<Authority> parse_authority(std::string_view text) {
+    Authority out;
+    std::string_view port;
+    if (text.starts_with('[')) {
+        std::size_t const end = text.find(']');
+        if (end == text.npos) return std::nullopt;
+        out.host = lower(text.substr(1, end - 1));
+        out.kind = Authority::Kind::ip;
+        port = text.substr(end + 1);
+        if (!is_ipv6(out.host)) return std::nullopt;
+    } else {
+        std::size_t const end = std::min(text.find(':'), text.size());
+        out.host = lower(text.substr(0, end));
+        port = text.substr(end);
+        if (out.host.size() > 1 && out.host.ends_with('.')) out.host.pop_back();
+        if (!is_name(out.host)) return std::nullopt;
+        if (is_ipv4(out.host)) out.kind = Authority::Kind::ip;
+    }
+    if (port.empty()) return out;
+    if (!port.starts_with(':') || !is_port(port.substr(1))) return std::nullopt;
+    out.port = port.substr(1);
+    return out;
+}
+
+AccessPolicy::AccessPolicy(Options const& options) : any_ip_(is_wildcard(options.host)) {
+    for (auto const& host : options.allowed_hosts) {
+        any_host_ = any_host_ || host == "*";
+        hosts_.push_back(lower(host));
+    }
+    hosts_.push_back(lower(options.host));
+    for (auto const& origin : options.allowed_origins) {
+        any_origin_ = any_origin_ || origin == "*";
+        origins_.push_back(lower(origin));
+    }
+}
+
+bool AccessPolicy::allows_host(Authority const& host) const {
+    if (any_host_ || is_loopback(host)) return true;
+    if (any_ip_ && host.kind == Authority::Kind::ip) return true;
+    return std::ranges::any_of(hosts_, [&](std::string const& pattern) { return fits(pattern, host); });
+}
+
+bool AccessPolicy::allows_origin(std::string_view origin, Authority const& host) const {
+    if (any_origin_) return true;
+    std::string const text = lower(origin);
+    if (std::ranges::find(origins_, text) != origins_.end()) return true;
+    std::size_t const separator = text.find("://");
+    if (separator == text.npos) return false;  // "null" too: any sandboxed page can have it
+    std::string_view const scheme = std::string_view(text).substr(0, separator);
+    auto const authority = parse_authority(std::string_view(text).substr(separator + 3));
+    if (!authority || (scheme != "http" && scheme != "https")) return false;
+    if (is_loopback(*authority)) return true;
+    return authority->host == host.host && port_or_default(*authority, scheme) == port_or_default(host, scheme);
+}
+
+std::string AccessPolicy::allowed_headers(std::string_view requested) {
+    static constexpr std::array<std::string_view, 11> kNames = {
+        "accept",      "authorization", "cache-control", "content-type", "http-referer", "idempotency-key",
+        "traceparent", "user-agent",    "x-api-key",     "x-request-id", "x-title"};
+    static constexpr std::array<std::string_view, 3> kPrefixes = {"anthropic-", "openai-", "x-stainless-"};
+    std::string out;
+    while (!requested.empty()) {
+        std::string_view const item = requested.substr(0, requested.find(','));
+        requested.remove_prefix(std::min(item.size() + 1, requested.size()));
+        std::string name = lower(item);
+        std::erase_if(name, [](char c) { return c == ' ' || c == '\t'; });
+        bool const known = std::ranges::find(kNames, name) != kNames.end() ||
+                           std::ranges::any_of(kPrefixes, [&](std::string_view prefix) { return name.starts_with(prefix); });
+        if (known) out.append(out.empty() ? "" : ", ").append(name);
+    }
+    return out;
+}
+
+}  // namespace hearth::http
