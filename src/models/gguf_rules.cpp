@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "models/ggml_types.h"
+#include "models/gguf_architectures.h"
 #include "models/gguf_header.h"
 
 namespace hearth::models {
@@ -54,6 +55,12 @@ constexpr std::array kOptional = {
     NumberRule{"expert_group_count", 0, kExpertsMax},
     NumberRule{"expert_group_used_count", 0, kExpertsMax},
     NumberRule{"experts_per_group", 1, kExpertsMax},
+    NumberRule{"num_loops", 1, kLayersMax},
+    NumberRule{"hrm.layers_per_stack", 1, kLayersMax},
+    NumberRule{"hrm.h_cycles", 1, kLayersMax},
+    NumberRule{"hrm.l_cycles", 1, kLayersMax},
+    NumberRule{"attention.indexer.block_size", 1, kContextMax},
+    NumberRule{"attention.output_group_count", 1, kHeadsMax},
     NumberRule{"interleave_moe_layer_step", 1, kLayersMax},
     NumberRule{"full_attention_interval", 1, kLayersMax},
     NumberRule{"ssm.conv_kernel", 1, kWidthMax},
@@ -101,7 +108,8 @@ public:
         HEARTH_CHECK(floats());
         HEARTH_CHECK(heads());
         HEARTH_CHECK(experts());
-        return rope();
+        HEARTH_CHECK(rope());
+        return architecture_needs();
     }
 
 private:
@@ -114,6 +122,8 @@ private:
     Status heads();
     Status experts();
     Status rope();
+    Status architecture_needs();
+    Status rope_sections();
     Status rope_dimensions(std::string_view dimension_key, std::string_view length_key);
 
     [[nodiscard]] std::string full(std::string_view key) const { return fmt::format("{}.{}", architecture_, key); }
@@ -351,6 +361,52 @@ Status Rules::rope() {
         if (type == known) return ok();
     }
     return wrong(key, fmt::format("is {}; none, linear, yarn and longrope are known", quoted(type)));
+}
+
+// Upstream rotates by up to three positions where it knows of sections.
+Status Rules::rope_sections() {
+    auto const key = full("rope.dimension_sections");
+    auto const* array = file_.array(key);
+    if (array == nullptr) return wrong(key, fmt::format("is missing; architecture '{}' needs it", architecture_));
+    auto const& sections = array->numbers;
+    bool const some =
+        std::any_of(sections.begin(), sections.begin() + std::min<std::ptrdiff_t>(3, std::ssize(sections)),
+                    [](std::int64_t n) { return n > 0; });
+    bool const sane =
+        std::all_of(sections.begin(), sections.end(), [](std::int64_t n) { return n >= 0 && n <= 65536; });
+    if (!some || !sane) return wrong(key, "must hold numbers from 0 to 65536, one of the first three above 0");
+    return ok();
+}
+
+Status Rules::architecture_needs() {
+    auto const needs = needs_of(architecture_);
+    if (needs.experts && value("expert_count", 0) == 0) {
+        return wrong(full("expert_count"), fmt::format("must be above 0 for architecture '{}'", architecture_));
+    }
+    if (needs.rope_sections) HEARTH_CHECK(rope_sections());
+    auto const heads = layers("attention.head_count");
+    if (heads.empty() || heads[0] == 0) return ok();
+    auto const otherwise = value("embedding_length", 0) / heads[0];
+    for (std::string const suffix : {"", "_swa"}) {
+        auto const keys = value("attention.key_length" + suffix, value("attention.key_length", otherwise));
+        auto const values = value("attention.value_length" + suffix, value("attention.value_length", otherwise));
+        auto const rotated = value("rope.dimension_count" + suffix,
+                                   value("rope.dimension_count", value("attention.key_length", otherwise)));
+        if (needs.equal_head_lengths && keys != values) {
+            return wrong(full("attention.value_length" + suffix),
+                         fmt::format("is {}, but keys have length {}", values, keys));
+        }
+        if (needs.whole_head_rotation && rotated != keys) {
+            return wrong(full("rope.dimension_count" + suffix),
+                         fmt::format("is {}, but a head has {} elements", rotated, keys));
+        }
+        // Where the file says nothing, the whole head is rotated: by pairs.
+        if (needs.whole_head_rotation && rotated % 2 != 0) {
+            return wrong(full("attention.head_count"),
+                         fmt::format("makes heads of {} elements; it must be even", rotated));
+        }
+    }
+    return ok();
 }
 
 }  // namespace

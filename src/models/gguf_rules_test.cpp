@@ -87,14 +87,46 @@ TEST(GgufRules, WantsRotationInsideAHead) {
     EXPECT_TRUE(says(refusal_after([](auto& w) { w.u32("llama.rope.dimension_count", 7); }), "must be even"));
     EXPECT_TRUE(
         says(refusal_after([](auto& w) { w.u32("llama.rope.dimension_count", 16); }), "but a head has 8 elements"));
-    EXPECT_EQ(
-        refusal_after([](auto& w) { w.u32("llama.rope.dimension_count", 16).u32("llama.attention.key_length", 16); }),
-        "");
+    EXPECT_EQ(refusal_after([](auto& w) {
+                  w.u32("llama.rope.dimension_count", 16).u32("llama.attention.key_length", 16);
+                  w.u32("llama.attention.value_length", 16);
+              }),
+              "");
     EXPECT_TRUE(says(refusal_after([](auto& w) { w.text("llama.rope.scaling.type", "spiral"); }),
                      "none, linear, yarn and longrope"));
     EXPECT_EQ(refusal_after([](auto& w) { w.text("llama.rope.scaling.type", "yarn"); }), "");
     EXPECT_TRUE(says(refusal_after([](auto& w) { w.u32("llama.rope.scaling.type", 1); }), "must be string"));
     EXPECT_TRUE(says(refusal_after([](auto& w) { w.f32("llama.rope.freq_base", 0); }), "must be positive"));
+}
+
+// What the engine's graphs of single architectures assert.
+TEST(GgufRules, WantsWhatTheArchitectureAsserts) {
+    auto const as = [](std::string const& name, auto const& more) {
+        return refusal_after([&](auto& w) {
+            w.text("general.architecture", name).u32(name + ".context_length", 64).u32(name + ".embedding_length", 32);
+            w.u32(name + ".block_count", 1).u32(name + ".attention.head_count", 4);
+            more(w, name + ".");
+        });
+    };
+    auto const nothing = [](auto&, auto const&) {};
+    EXPECT_EQ(as("llama", nothing), "");
+    EXPECT_TRUE(says(as("llama", [](auto& w, auto const& p) { w.u32(p + "attention.value_length", 16); }),
+                     "llama.attention.value_length is 16, but keys have length 8"));
+    EXPECT_TRUE(says(as("llama", [](auto& w, auto const& p) { w.u32(p + "rope.dimension_count", 4); }),
+                     "is 4, but a head has 8 elements"));
+    EXPECT_TRUE(says(as("llama", [](auto& w, auto const& p) { w.u32(p + "attention.head_count", 32); }),
+                     "makes heads of 1 elements"));
+    EXPECT_EQ(as("phi2", [](auto& w, auto const& p) { w.u32(p + "rope.dimension_count", 4); }), "") << "rotates a part";
+    EXPECT_EQ(as("deepseek2", [](auto& w, auto const& p) { w.u32(p + "attention.value_length", 16); }), "");
+    EXPECT_TRUE(says(as("smallthinker", nothing), "smallthinker.expert_count must be above 0"));
+    EXPECT_TRUE(says(as("qwen2vl", nothing), "qwen2vl.rope.dimension_sections is missing"));
+    auto const sections = [&](std::vector<std::int32_t> const& v) {
+        return as("qwen2vl", [&](auto& w, auto const& p) { w.array(p + "rope.dimension_sections", GgufType::i32, v); });
+    };
+    EXPECT_EQ(sections({2, 1, 1, 0}), "");
+    EXPECT_TRUE(says(sections({0, 0, 0, 4}), "one of the first three above 0"));
+    EXPECT_TRUE(says(sections({2, -1, 1, 0}), "0 to 65536"));
+    EXPECT_TRUE(says(sections({}), "one of the first three above 0"));
 }
 
 TEST(GgufRules, WantsEpsilonsThatAreSmallAndNotNegative) {
@@ -196,6 +228,17 @@ TEST(GgufVocabulary, WantsOneScoreAndTypePerToken) {
     EXPECT_TRUE(says(refusal_after([&](auto& w) { w.array("tokenizer.ggml.token_type", GgufType::i32, types); }),
                      "token 9 has type 7; 0 to 6 exist"));
     EXPECT_TRUE(says(refusal_after([](auto& w) { w.u32("tokenizer.ggml.scores", 1); }), "must be an array"));
+}
+
+TEST(GgufVocabulary, WantsByteTokensOnlyWhereTheTokenizerHasThem) {
+    auto const bert = [](bool typed) {
+        return refusal_after([&](auto& w) {
+            w.text("tokenizer.ggml.model", "bert");
+            if (!typed) w.remove("tokenizer.ggml.token_type");
+        });
+    };
+    EXPECT_TRUE(says(bert(true), "token 3 is of type byte, which tokenizer 'bert' has not"));
+    EXPECT_EQ(bert(false), "");
 }
 
 TEST(GgufVocabulary, WantsMergesWhereTheTokenizerUsesThem) {

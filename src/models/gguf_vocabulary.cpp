@@ -18,6 +18,7 @@ namespace hearth::models {
 namespace {
 
 constexpr std::int32_t kTokenTypeMax = 6;  // undefined, normal, unknown, control, user defined, unused, byte
+constexpr std::int32_t kByteType = 6;
 constexpr std::uint64_t kNoToken = 0xffffffff;  // how converters write "none"
 constexpr std::int64_t kNone = -1;
 constexpr std::size_t kByteTokens = 256;
@@ -27,19 +28,20 @@ constexpr std::size_t kByteTokens = 256;
 struct Tokenizer {
     std::string_view name;
     bool merges;
+    bool bytes;  // may have tokens of type byte
     std::int64_t bos, eos, sep;
     bool adds_bos, adds_eos, adds_sep;
 };
 constexpr std::array kTokenizers = {
-    Tokenizer{"llama", false, 1, 2, kNone, true, false, false},
-    Tokenizer{"gpt2", true, 11, 11, kNone, true, true, false},
-    Tokenizer{"hybriddna", true, 11, 11, kNone, true, true, false},
-    Tokenizer{"whitespace", true, 11, 11, kNone, true, true, false},
-    Tokenizer{"gemma4", true, kNone, kNone, kNone, true, false, false},
-    Tokenizer{"bert", false, 101, kNone, 102, true, false, true},
-    Tokenizer{"t5", false, kNone, 1, kNone, false, true, false},
-    Tokenizer{"plamo2", false, 1, 2, kNone, false, false, false},
-    Tokenizer{"rwkv", false, kNone, kNone, kNone, false, false, false},
+    Tokenizer{"llama", false, true, 1, 2, kNone, true, false, false},
+    Tokenizer{"gpt2", true, true, 11, 11, kNone, true, true, false},
+    Tokenizer{"hybriddna", true, true, 11, 11, kNone, true, true, false},
+    Tokenizer{"whitespace", true, true, 11, 11, kNone, true, true, false},
+    Tokenizer{"gemma4", true, true, kNone, kNone, kNone, true, false, false},
+    Tokenizer{"bert", false, false, 101, kNone, 102, true, false, true},
+    Tokenizer{"t5", false, true, kNone, 1, kNone, false, true, false},
+    Tokenizer{"plamo2", false, true, 1, 2, kNone, false, false, false},
+    Tokenizer{"rwkv", false, true, kNone, kNone, kNone, false, false, false},
 };
 
 constexpr std::array<std::string_view, 14> kIds = {"bos",       "eos",     "eot",     "eom",    "unknown",
@@ -256,6 +258,11 @@ Status Vocabulary::token_types() {
         if (type < 0 || type > kTokenTypeMax) {
             return corrupt_at(file_.path, array->offset + i * sizeof(type),
                               fmt::format("token {} has type {}; 0 to {} exist", i, type, kTokenTypeMax));
+        }
+        if (type == kByteType && !tokenizer_->bytes) {
+            return corrupt_at(
+                file_.path, array->offset + i * sizeof(type),
+                fmt::format("token {} is of type byte, which tokenizer '{}' has not", i, tokenizer_->name));
         }
     }
     return ok();
