@@ -114,7 +114,7 @@ TEST(GgufRules, WantsWhatTheArchitectureAsserts) {
                      "llama.attention.value_length is 16, but keys have length 8"));
     EXPECT_TRUE(says(as("llama", [](auto& w, auto const& p) { w.u32(p + "rope.dimension_count", 4); }),
                      "is 4, but a head has 8 elements"));
-    EXPECT_TRUE(says(as("llama", [](auto& w, auto const& p) { w.u32(p + "attention.head_count", 32); }),
+    EXPECT_TRUE(says(as("qwen2", [](auto& w, auto const& p) { w.u32(p + "attention.head_count", 32); }),
                      "makes heads of 1 elements"));
     EXPECT_EQ(as("phi2", [](auto& w, auto const& p) { w.u32(p + "rope.dimension_count", 4); }), "") << "rotates a part";
     EXPECT_EQ(as("deepseek2", [](auto& w, auto const& p) { w.u32(p + "attention.value_length", 16); }), "");
