@@ -8,13 +8,18 @@
 //
 // Flow control: each request carries a credit of tokens it may still emit. At
 // zero its sequences pause (they stay in the cache, they just are not in the
-// batch), so a slow reader holds up nobody else.
+// batch), so a slow reader holds up nobody else; if others need its cells or
+// its sequence ids it is swapped out first.
 //
 // When cells run out, the youngest sequence is swapped to host memory and comes
 // back exactly where it was; nothing is recomputed and nobody is failed.
 //
+// When decode() fails, the requests of that batch are decoded one by one, and
+// only those that fail alone end as Failed; the engine goes on.
+//
 // Threads:   submit(), cancel(), grant(), stats(), close() from any thread; the
-//            sink is called on the engine thread and must not block.
+//            sink is called on the engine thread, must not block and must not
+//            call close() or destroy the engine.
 // Ownership: owns the backend and every request from submit() to its terminal event.
 // Limits:    Options; submit() fails with `overloaded` at once when
 //            requests_max are inside.
@@ -36,16 +41,23 @@ namespace hearth::engine {
 
 using domain::RequestId;
 
+// A step's token budget follows what steps were measured to cost: it grows and
+// shrinks between its bounds so that a step takes about its target time. The
+// mixed one bounds the gap between the tokens of running streams while a prompt
+// is computed beside them; the other, how long a newcomer or a cancel waits.
 struct Options {
-    std::uint32_t requests_max = 256;      // inside the engine, running or waiting
-    std::uint32_t step_tokens_max = 512;   // budget of one step when nobody decodes
-    std::uint32_t mixed_tokens_max = 64;   // budget of one step while sequences decode: bounds their ITL
-    std::uint32_t credit = 256;            // tokens a request may emit before the first grant()
-    std::uint64_t seed = 0;                // of requests that name none; 0: from the system
+    std::uint32_t requests_max = 256;        // inside the engine, running or waiting
+    std::uint32_t step_tokens_max = 512;     // budget of one step when nobody decodes
+    std::uint32_t step_ms_target = 500;
+    std::uint32_t mixed_tokens_max = 256;    // budget of one step while sequences decode, their tokens included
+    std::uint32_t mixed_tokens_min = 32;
+    std::uint32_t mixed_step_ms_target = 60;
+    std::uint32_t credit = 256;              // tokens a request may emit before the first grant(); at least its choices
+    std::uint64_t seed = 0;                  // of requests that name none; 0: from the system
 };
 
 struct StepEvent {
-    RequestId request;
+    RequestId request = 0;
     domain::Event event;
 };
 
@@ -54,7 +66,8 @@ using Sink = std::function<void(std::span<StepEvent>)>;
 
 class Engine {
 public:
-    // REQUIRES: backend and sink are set
+    // Fails with `invalid_argument` for options or a backend that leave no room to run.
+    // REQUIRES: backend and sink are set; `clock` outlives the engine
     [[nodiscard]] static Result<std::unique_ptr<Engine>> create(std::unique_ptr<llama::Backend> backend, Options options,
                                                                 Clock const& clock, Sink sink);
     virtual ~Engine() = default;  // as close(), then joins
@@ -62,21 +75,25 @@ public:
     // Hands over a validated request (domain::validate). Template, tokens and
     // the check against the context happen on the calling thread, so call it off
     // the engine thread. Errors: `overloaded`; `context_overflow` (message and
-    // both numbers); `unsupported`, `invalid_argument` from the template;
-    // `cancelled` after close(). After an error no event follows.
+    // both numbers); `unsupported`, `invalid_argument` from the template, for a
+    // prompt without tokens, tokens outside the vocabulary, more choices than
+    // sequences, or an id already inside; `cancelled` after close(). After an
+    // error no event follows.
     [[nodiscard]] virtual Status submit(RequestId id, domain::GenerateRequest request) = 0;
 
     // The request ends with ChoiceDone{cancelled} per open choice and Done,
-    // within one step. Unknown ids are ignored.
+    // within one step; without Started before if it was still waiting. Text that
+    // was held back comes first, in a Delta of no tokens. Unknown ids are ignored.
     virtual void cancel(RequestId id) = 0;
 
     // `tokens` more may be emitted.
     virtual void grant(RequestId id, std::uint32_t tokens) = 0;
 
+    // rss_bytes and cpu_ms_total are the process's, not the engine's: left at 0.
     [[nodiscard]] virtual domain::EngineStats stats() const = 0;
 
-    // Steps taken so far; a supervisor that sees it stand still while work waits
-    // knows the engine hangs.
+    // Rises with every step and every wake-up; a supervisor that sees it stand
+    // still while work waits knows the engine hangs.
     [[nodiscard]] virtual std::uint64_t heartbeat() const = 0;
 
     // Refuses new requests, ends those inside as cancelled, stops the thread. Idempotent.

@@ -1,0 +1,258 @@
+// The thread around EngineCore.
+//
+// Callers leave requests and signals in a mailbox; the engine thread takes all
+// of it between two steps. Waiting for the mailbox costs no CPU. What is inside
+// is counted under the same lock, so `overloaded` is answered without asking the
+// thread.
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <atomic>
+#include <condition_variable>
+#include <mutex>
+#include <thread>
+#include <unordered_map>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+#include "engine/engine_core.h"
+#include "engine/prepare.h"
+
+namespace hearth::engine {
+namespace {
+
+// What a caller asked of a request since the engine thread last looked.
+struct Signal {
+    RequestId id;
+    std::uint64_t granted;
+    bool cancelled;
+};
+
+// A request inside; its signals wait here until submit() has posted it.
+struct Inside {
+    bool posted = false;
+    Signal early;
+};
+
+struct Mailbox {
+    std::vector<PreparedRequest> requests;
+    std::vector<Signal> signals;  // one per id at most: never more than requests_max
+    bool closing = false;
+
+    [[nodiscard]] bool empty() const { return requests.empty() && signals.empty() && !closing; }
+};
+
+void merge(Signal& into, Signal const& more) {
+    into.granted += more.granted;
+    into.cancelled = into.cancelled || more.cancelled;
+}
+
+Status check_options(llama::Properties const& properties, Options const& options) {
+    auto const positive = [](std::uint32_t value, char const* name) -> Status {
+        if (value > 0) return ok();
+        return Error(Code::invalid_argument, fmt::format("'{}' must be at least 1, got 0", name), name);
+    };
+    HEARTH_CHECK(positive(options.requests_max, "requests_max"));
+    HEARTH_CHECK(positive(options.step_tokens_max, "step_tokens_max"));
+    HEARTH_CHECK(positive(options.step_ms_target, "step_ms_target"));
+    HEARTH_CHECK(positive(options.mixed_tokens_max, "mixed_tokens_max"));
+    HEARTH_CHECK(positive(options.mixed_tokens_min, "mixed_tokens_min"));
+    HEARTH_CHECK(positive(options.mixed_step_ms_target, "mixed_step_ms_target"));
+    HEARTH_CHECK(positive(options.credit, "credit"));
+    HEARTH_CHECK(positive(properties.sequences_max, "sequences_max"));
+    if (properties.batch_max < 2) {
+        return Error(Code::invalid_argument, fmt::format("'batch_max' must be at least 2, got {}", properties.batch_max), "batch_max");
+    }
+    std::uint32_t const limit = std::min(properties.info.context_request, properties.kv_cells);
+    if (limit < 2) return Error(Code::invalid_argument, fmt::format("a context of {} tokens leaves no room for an answer", limit), "context_request");
+    return ok();
+}
+
+class ThreadedEngine final : public Engine {
+public:
+    ThreadedEngine(std::unique_ptr<llama::Backend> backend, Options const& options, Clock const& clock, Sink sink)
+        : backend_(std::move(backend)),
+          options_(options),
+          clock_(clock),
+          sink_(std::move(sink)),
+          preparer_(*backend_, options.seed),
+          core_(*backend_, options, clock, preparer_.end_tokens()),
+          stats_(core_.stats()),
+          thread_([this] { run(); }) {}
+
+    ~ThreadedEngine() override { close(); }
+
+    [[nodiscard]] Status submit(RequestId id, domain::GenerateRequest request) override;
+    void cancel(RequestId id) override { signal({id, 0, true}); }
+    void grant(RequestId id, std::uint32_t tokens) override { signal({id, tokens, false}); }
+    [[nodiscard]] domain::EngineStats stats() const override;
+    [[nodiscard]] std::uint64_t heartbeat() const override { return heartbeat_.load(std::memory_order_relaxed); }
+    void close() override;
+    [[nodiscard]] llama::Backend const& backend() const override { return *backend_; }
+
+private:
+    [[nodiscard]] Status enter(RequestId id);
+    void leave(RequestId id);
+    [[nodiscard]] Status post(PreparedRequest prepared);
+    void signal(Signal signal);
+    void run();
+    void take_mail(Mailbox mail);
+    void deliver();
+
+    std::unique_ptr<llama::Backend> const backend_;
+    Options const options_;
+    Clock const& clock_;
+    Sink const sink_;
+    Preparer preparer_;  // its prepare() from any thread
+
+    EngineCore core_;  // engine thread only
+
+    mutable std::mutex mutex_;
+    std::condition_variable arrived_;
+    Mailbox mailbox_;                         // under mutex_
+    std::unordered_map<RequestId, Inside> inside_;  // under mutex_
+    bool closed_ = false;                     // under mutex_
+    domain::EngineStats stats_;               // under mutex_
+
+    std::atomic<std::uint64_t> heartbeat_{0};
+    std::mutex join_mutex_;
+    std::thread thread_;  // under join_mutex_; last: it uses all of the above
+};
+
+Status ThreadedEngine::submit(RequestId id, domain::GenerateRequest request) {
+    HEARTH_CHECK(enter(id));
+    auto prepared = preparer_.prepare(id, std::move(request), clock_.now());
+    if (!prepared) {
+        leave(id);
+        return std::move(prepared).error();
+    }
+    return post(std::move(prepared).value());
+}
+
+Status ThreadedEngine::enter(RequestId id) {
+    std::scoped_lock const lock(mutex_);
+    if (closed_) return Error(Code::cancelled, "the engine is closing");
+    if (inside_.size() >= options_.requests_max) {
+        return Error(Code::overloaded, fmt::format("{} requests are inside the engine, the limit is {}", inside_.size(), options_.requests_max));
+    }
+    if (!inside_.try_emplace(id, Inside{false, {id, 0, false}}).second) return Error(Code::invalid_argument, fmt::format("request {} is inside already", id));
+    return ok();
+}
+
+void ThreadedEngine::leave(RequestId id) {
+    std::scoped_lock const lock(mutex_);
+    inside_.erase(id);
+}
+
+Status ThreadedEngine::post(PreparedRequest prepared) {
+    {
+        std::scoped_lock const lock(mutex_);
+        auto const inside = inside_.find(prepared.id);
+        if (closed_) {
+            inside_.erase(inside);
+            return Error(Code::cancelled, "the engine is closing");
+        }
+        inside->second.posted = true;
+        Signal const& early = inside->second.early;
+        if (early.granted > 0 || early.cancelled) mailbox_.signals.push_back(early);
+        mailbox_.requests.push_back(std::move(prepared));
+    }
+    arrived_.notify_one();
+    return ok();
+}
+
+void ThreadedEngine::signal(Signal signal) {
+    {
+        std::scoped_lock const lock(mutex_);
+        auto const inside = inside_.find(signal.id);
+        if (closed_ || inside == inside_.end()) return;
+        if (!inside->second.posted) {
+            merge(inside->second.early, signal);
+            return;
+        }
+        auto const same = [&](Signal const& known) { return known.id == signal.id; };
+        auto const known = std::find_if(mailbox_.signals.begin(), mailbox_.signals.end(), same);
+        if (known == mailbox_.signals.end()) {
+            mailbox_.signals.push_back(signal);
+        } else {
+            merge(*known, signal);
+        }
+    }
+    arrived_.notify_one();
+}
+
+domain::EngineStats ThreadedEngine::stats() const {
+    std::scoped_lock const lock(mutex_);
+    auto stats = stats_;
+    stats.waiting += static_cast<std::uint32_t>(mailbox_.requests.size());
+    return stats;
+}
+
+void ThreadedEngine::close() {
+    {
+        std::scoped_lock const lock(mutex_);
+        closed_ = true;
+        mailbox_.closing = true;
+    }
+    arrived_.notify_one();
+    std::scoped_lock const lock(join_mutex_);
+    HEARTH_ASSERT(thread_.get_id() != std::this_thread::get_id(), "the sink does not close the engine that calls it");
+    if (thread_.joinable()) thread_.join();
+}
+
+void ThreadedEngine::run() {
+    for (;;) {
+        Mailbox mail;
+        {
+            std::unique_lock lock(mutex_);
+            if (!core_.has_work()) arrived_.wait(lock, [this] { return !mailbox_.empty(); });
+            std::swap(mail, mailbox_);
+            mailbox_.closing = mail.closing;
+        }
+        heartbeat_.fetch_add(1, std::memory_order_relaxed);
+        bool const closing = mail.closing;
+        take_mail(std::move(mail));
+        if (closing) core_.cancel_all();
+        if (core_.has_work()) {
+            core_.step();
+        } else {
+            core_.check_integrity();
+        }
+        deliver();
+        if (closing) return;
+    }
+}
+
+void ThreadedEngine::take_mail(Mailbox mail) {
+    for (auto& request : mail.requests) core_.add(std::move(request));
+    for (auto const& signal : mail.signals) {
+        if (signal.granted > 0) core_.grant(signal.id, signal.granted);
+        if (signal.cancelled) core_.cancel(signal.id);
+    }
+}
+
+void ThreadedEngine::deliver() {
+    auto& events = core_.events();
+    {
+        // Before the sink: who hears of an end may submit the next request at once.
+        std::scoped_lock const lock(mutex_);
+        stats_ = core_.stats();
+        for (auto const& event : events) {
+            if (domain::is_terminal(event.event)) inside_.erase(event.request);
+        }
+    }
+    if (!events.empty()) sink_(events);
+    core_.clear_events();
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<llama::Backend> backend, Options options, Clock const& clock, Sink sink) {
+    HEARTH_ASSERT(backend && sink, "an engine has a backend and a sink");
+    HEARTH_CHECK(check_options(backend->properties(), options));
+    return std::unique_ptr<Engine>(std::make_unique<ThreadedEngine>(std::move(backend), options, clock, std::move(sink)));
+}
+
+}  // namespace hearth::engine

@@ -1,0 +1,164 @@
+// EngineCore: continuous batching without a thread. Engine drives it from its
+// own; tests and simulations drive it step by step.
+//
+// One step():
+//   1. restores swapped sequences (oldest first), then admits waiting requests
+//      (first come, first served) as ids and cells allow;
+//   2. makes room for one more cell per running sequence, swapping out paused
+//      sequences first, then the youngest;
+//   3. builds the batch: one token of every running sequence with credit, then
+//      chunks of prompts in order of admission, within the step's budget;
+//   4. decodes, samples, and appends the events.
+//
+// Invariants, checked by check_integrity():
+//   - ledger.used() equals the cells its sequences own, shared prompts once,
+//     and the backend's own count;
+//   - no sequence id has two owners; a done or swapped choice has none;
+//   - every request ends with exactly one terminal event, and the oldest
+//     sequence that may run is never swapped out for another.
+//
+// Swapping never starves: what is swapped comes back oldest first, nothing new
+// is admitted while a swapped sequence could run, and any sequence fits alone.
+//
+// Files: engine_core.cpp (step), engine_core_memory.cpp (1, 2),
+//        engine_core_tokens.cpp (4: sampling, events, ends).
+// Threads: one at a time.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "base/clock.h"
+#include "domain/model.h"
+#include "engine/engine.h"
+#include "engine/kv_ledger.h"
+#include "engine/request_state.h"
+#include "engine/step_budget.h"
+
+namespace hearth::engine {
+
+class EngineCore {
+public:
+    // REQUIRES: backend, clock and end_tokens outlive this
+    EngineCore(llama::Backend& backend, Options const& options, Clock const& clock, std::span<Token const> end_tokens);
+
+    // REQUIRES: the id is not inside
+    void add(PreparedRequest request);
+
+    // Ends the request at once. Unknown ids are ignored, here and in grant().
+    void cancel(RequestId id);
+    void cancel_all();
+    void grant(RequestId id, std::uint64_t tokens);
+
+    // A step would get somewhere. False when all that is inside waits for its readers.
+    [[nodiscard]] bool has_work() const;
+
+    void step();
+
+    // Events since the last clear_events(), in order.
+    [[nodiscard]] std::vector<StepEvent>& events() { return events_; }
+    void clear_events() { events_.clear(); }
+
+    [[nodiscard]] domain::EngineStats stats() const;
+
+    // Dies if an invariant is broken; for tests, and for the engine when it goes idle.
+    void check_integrity() const;
+
+private:
+    // One sequence's part of a batch.
+    struct BatchItem {
+        Request* request;
+        std::uint32_t choice;
+        std::size_t begin;  // its entries in batch_
+        std::size_t count;
+        bool is_prompt;
+    };
+
+    struct Sequence {
+        Request* request;
+        Choice* choice;
+    };
+
+    // --- engine_core.cpp ---
+    [[nodiscard]] Request* find(RequestId id) const;
+    void list_runnable();
+    [[nodiscard]] std::size_t decodes_max() const;
+    void plan_decodes();
+    void plan_prompts();
+    void push_prompt_chunk(Request& request, std::size_t tokens);
+    void run_batch();
+    void run_one_by_one(Error const& error);
+    void decode_alone(Request& request);
+    void advance(BatchItem const& item, std::size_t logits_at);
+    void observe(double ms);
+    void sweep();
+
+    // --- engine_core_memory.cpp ---
+    [[nodiscard]] bool restore_swapped();
+    void admit_waiting();
+    void admit(std::unique_ptr<Request> request);
+    void restore(Request& request, Choice& choice);
+    [[nodiscard]] bool make_room(std::uint32_t cells, std::uint32_t ids);
+    void make_room_for_decodes();
+    [[nodiscard]] std::uint32_t runnable_live() const;
+    [[nodiscard]] std::optional<Sequence> pick_paused() const;
+    [[nodiscard]] std::optional<Sequence> pick_youngest() const;
+    [[nodiscard]] std::optional<Sequence> pick_victim() const;
+    void swap_out(Sequence victim);
+    void detach(Request& request, Choice& choice);
+    void release(Request& request, Choice& choice);
+    void give_pending_ids(Request& request);
+
+    // --- engine_core_tokens.cpp ---
+    void prompt_advanced(Request& request, std::size_t tokens, std::size_t logits_at);
+    void begin_generation(Request& request, std::size_t logits_at);
+    [[nodiscard]] Status fork(Request& request);
+    void sample(Request& request, Choice& choice, std::span<float const> logits);
+    void flush_text(Choice& choice, std::string& text);
+    void finish_choice(Request& request, Choice& choice, domain::FinishReason reason, std::string stop_string);
+    void end_cancelled(Request& request);
+    void finish(Request& request);
+    void fail(Request& request, Error error);
+    [[nodiscard]] domain::Timings timings(Request const& request) const;
+    void push_event(Request const& request, domain::Event event) { events_.push_back({request.spec.id, std::move(event)}); }
+
+    llama::Backend& backend_;
+    Options options_;
+    Clock const& clock_;
+    std::span<Token const> end_tokens_;
+
+    std::deque<std::unique_ptr<Request>> waiting_;
+    std::vector<std::unique_ptr<Request>> active_;  // by age
+    std::unordered_map<RequestId, Request*> by_id_;
+    std::uint64_t next_age_ = 0;
+    bool backend_full_ = false;  // it refused cells the ledger thought free: nothing enters until something ends
+    std::size_t next_decode_ = 0;  // where the turn of those that did not fit in a batch begins
+    KvLedger ledger_;
+    StepBudget prompt_budget_;
+    StepBudget mixed_budget_;
+    Instant now_;  // read after every decode
+
+    // Rebuilt by every step; members to keep their memory.
+    std::vector<llama::BatchEntry> batch_;
+    std::vector<BatchItem> items_;
+    std::vector<Sequence> runnable_;
+    std::size_t decodes_ = 0;                   // items of the batch that are no prompts
+    std::vector<llama::BatchEntry> alone_;      // one request's part of a batch that failed
+    SamplerScratch scratch_;
+    std::string piece_;
+    std::string passed_;
+    std::vector<StepEvent> events_;
+
+    std::uint64_t steps_total_ = 0;
+    std::uint64_t prompt_tokens_total_ = 0;
+    std::uint64_t generated_tokens_total_ = 0;
+    std::uint64_t preemptions_total_ = 0;
+};
+
+}  // namespace hearth::engine

@@ -1,0 +1,166 @@
+// From logits to events: sampling, text, and how choices and requests end.
+#include <optional>
+#include <utility>
+
+#include "base/assert.h"
+#include "engine/engine_core.h"
+#include "engine/logprobs.h"
+
+namespace hearth::engine {
+
+using domain::FinishReason;
+
+void EngineCore::prompt_advanced(Request& request, std::size_t tokens, std::size_t logits_at) {
+    auto const count = static_cast<std::uint32_t>(tokens);
+    auto& choice = request.choices[0];
+    ledger_.use_reserved(count);
+    choice.own_cells += count;
+    choice.positions += count;
+    request.prompt_done += count;
+    prompt_tokens_total_ += count;
+    if (request.spec.return_prompt_progress) {
+        push_event(request, domain::PromptProgress{request.prompt_size(), 0, request.prompt_done, to_ms(now_ - request.admitted)});
+    }
+    if (request.prompt_done == request.prompt_size()) begin_generation(request, logits_at);
+}
+
+// All choices take their first token from the same logits.
+void EngineCore::begin_generation(Request& request, std::size_t logits_at) {
+    request.phase = Request::Phase::generating;
+    request.first_token = now_;
+    if (Status const forked = fork(request); !forked) {
+        fail(request, forked.error());
+        return;
+    }
+    auto const logits = backend_.logits(logits_at);
+    for (auto& choice : request.choices) {
+        if (request.phase == Request::Phase::ended) return;
+        sample(request, choice, logits);
+    }
+}
+
+Status EngineCore::fork(Request& request) {
+    auto& first = request.choices[0];
+    if (request.choices.size() == 1) return ok();
+    request.shared_cells = std::exchange(first.own_cells, 0);
+    for (auto& choice : request.choices) {
+        if (&choice != &first) {
+            // At the tail of the source: what models with recurrent state can copy, too.
+            HEARTH_CHECK(backend_.copy_sequence(first.sequence, choice.sequence, static_cast<llama::Position>(first.positions)));
+            choice.state = Choice::State::live;
+            choice.positions = first.positions;
+        }
+        choice.shares_prompt = true;
+        ++request.sharers;
+    }
+    return ok();
+}
+
+void EngineCore::sample(Request& request, Choice& choice, std::span<float const> logits) {
+    auto const sampled = choice.sampler.sample(logits, scratch_);
+    if (!sampled) {
+        fail(request, sampled.error());
+        return;
+    }
+    Token const token = *sampled;
+    HEARTH_ASSERT(request.credit > 0, "only sequences with credit are in the batch");
+    --request.credit;
+    ++choice.tokens;
+    ++generated_tokens_total_;
+    request.last_token = now_;
+
+    domain::Delta delta;
+    delta.choice = choice.index;
+    delta.tokens = 1;
+    if (request.spec.top_logprobs) delta.logprobs.push_back(make_logprob(logits, token, *request.spec.top_logprobs, backend_, scratch_));
+    std::optional<FinishReason> reason;
+    std::optional<std::size_t> stop;
+    if (backend_.is_end_of_generation(token)) {
+        reason = FinishReason::stop;
+    } else {
+        piece_.clear();
+        passed_.clear();
+        backend_.append_piece(token, piece_);
+        stop = choice.stops.push(piece_, passed_);
+        choice.carry.push(passed_, delta.text);
+        if (stop) {
+            reason = FinishReason::stop;
+        } else if (choice.tokens == request.spec.tokens_max) {
+            reason = FinishReason::length;
+        }
+    }
+    if (!reason) {
+        choice.next = token;
+        choice.sampler.accept(token);
+        push_event(request, std::move(delta));
+        return;
+    }
+    flush_text(choice, delta.text);
+    push_event(request, std::move(delta));
+    bool const named = stop && *stop < request.spec.named_stops;
+    finish_choice(request, choice, *reason, named ? request.spec.stops->string(*stop) : std::string());
+}
+
+// Appends what stop strings and code points held back.
+void EngineCore::flush_text(Choice& choice, std::string& text) {
+    passed_.clear();
+    choice.stops.finish(passed_);
+    choice.carry.push(passed_, text);
+    choice.carry.finish(text);
+}
+
+void EngineCore::finish_choice(Request& request, Choice& choice, FinishReason reason, std::string stop_string) {
+    release(request, choice);
+    push_event(request, domain::ChoiceDone{choice.index, reason, std::move(stop_string)});
+    if (--request.open == 0) finish(request);
+}
+
+void EngineCore::end_cancelled(Request& request) {
+    if (!request.started()) {
+        for (std::uint32_t i = 0; i < request.spec.choices; ++i) push_event(request, domain::ChoiceDone{i, FinishReason::cancelled, {}});
+        finish(request);
+        return;
+    }
+    for (auto& choice : request.choices) {
+        if (choice.state == Choice::State::done) continue;
+        domain::Delta rest;
+        rest.choice = choice.index;
+        flush_text(choice, rest.text);
+        if (!rest.text.empty()) push_event(request, std::move(rest));
+        finish_choice(request, choice, FinishReason::cancelled, {});
+    }
+}
+
+void EngineCore::finish(Request& request) {
+    domain::Usage usage;
+    usage.prompt_tokens = request.prompt_size();
+    for (auto const& choice : request.choices) usage.completion_tokens += choice.tokens;
+    push_event(request, domain::Done{usage, timings(request)});
+    request.phase = Request::Phase::ended;
+}
+
+void EngineCore::fail(Request& request, Error error) {
+    for (auto& choice : request.choices) {
+        if (choice.state != Choice::State::done) release(request, choice);
+    }
+    request.open = 0;
+    request.phase = Request::Phase::ended;
+    push_event(request, domain::Failed{std::move(error)});
+}
+
+domain::Timings EngineCore::timings(Request const& request) const {
+    domain::Timings timings;
+    Instant const admitted = request.started() ? request.admitted : now_;
+    timings.queue_ms = to_ms(admitted - request.spec.arrived);
+    timings.prompt_n = request.prompt_done;
+    for (auto const& choice : request.choices) timings.predicted_n += choice.tokens;
+    if (timings.predicted_n == 0) {
+        timings.prompt_ms = to_ms(now_ - admitted);
+        return timings;
+    }
+    timings.prompt_ms = to_ms(request.first_token - admitted);
+    timings.predicted_ms = to_ms(request.last_token - request.first_token);
+    return timings;
+}
+
+}  // namespace hearth::engine

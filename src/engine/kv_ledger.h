@@ -1,0 +1,75 @@
+// KvLedger: the engine's own count of cells and sequence ids.
+//
+// A cell is used once it holds a position, and reserved when a prompt that is
+// being computed will need it. The backend is never asked: what it refuses the
+// ledger would have refused first, except for what only it knows of.
+//
+// Threads: one.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "base/assert.h"
+#include "llama/backend.h"
+
+namespace hearth::engine {
+
+class KvLedger {
+public:
+    KvLedger(std::uint32_t cells, std::uint32_t sequences) : cells_(cells), taken_(sequences, false), free_ids_(sequences) {}
+
+    [[nodiscard]] std::uint32_t free() const { return cells_ - used_ - reserved_; }
+    [[nodiscard]] std::uint32_t used() const { return used_; }
+    [[nodiscard]] std::uint32_t reserved() const { return reserved_; }
+    [[nodiscard]] std::uint32_t free_ids() const { return free_ids_; }
+
+    void reserve(std::uint32_t cells) {
+        HEARTH_ASSERT(cells <= free(), "only free cells are reserved");
+        reserved_ += cells;
+    }
+    void unreserve(std::uint32_t cells) {
+        HEARTH_ASSERT(cells <= reserved_, "what is given back was reserved");
+        reserved_ -= cells;
+    }
+    void use(std::uint32_t cells) {
+        HEARTH_ASSERT(cells <= free(), "only free cells are used");
+        used_ += cells;
+    }
+    void use_reserved(std::uint32_t cells) {
+        unreserve(cells);
+        used_ += cells;
+    }
+    void release(std::uint32_t cells) {
+        HEARTH_ASSERT(cells <= used_, "what is given back was used");
+        used_ -= cells;
+    }
+
+    // The lowest free id: backends read neighbouring sequences faster.
+    // REQUIRES: free_ids() > 0
+    [[nodiscard]] llama::SequenceId take_id() {
+        for (std::size_t id = 0; id < taken_.size(); ++id) {
+            if (taken_[id]) continue;
+            taken_[id] = true;
+            --free_ids_;
+            return static_cast<llama::SequenceId>(id);
+        }
+        HEARTH_ASSERT(false, "the caller counted the free ids");
+        return -1;
+    }
+    void give_id(llama::SequenceId id) {
+        auto const at = static_cast<std::size_t>(id);
+        HEARTH_ASSERT(at < taken_.size() && taken_[at], "an id is given back once");
+        taken_[at] = false;
+        ++free_ids_;
+    }
+
+private:
+    std::uint32_t cells_;
+    std::uint32_t used_ = 0;
+    std::uint32_t reserved_ = 0;
+    std::vector<bool> taken_;
+    std::uint32_t free_ids_;
+};
+
+}  // namespace hearth::engine

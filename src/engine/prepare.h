@@ -1,0 +1,70 @@
+// Preparer: turns a GenerateRequest into what the engine thread needs, with
+// everything that costs time (template, tokens, DRY breakers) or can be refused
+// done already.
+//
+// Threads: prepare() from any thread.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "domain/generate.h"
+#include "engine/dry.h"
+#include "engine/stop_matcher.h"
+#include "llama/backend.h"
+
+namespace hearth::engine {
+
+struct PreparedRequest {
+    domain::RequestId id = 0;
+    std::vector<Token> prompt;        // 1 .. limit - 1 tokens
+    domain::SamplingParams sampling;
+    std::uint64_t seed = 0;           // of choice 0
+    std::uint32_t choices = 1;
+    std::uint32_t tokens_max = 0;     // per choice; max_tokens or what the context leaves, whichever is less
+    std::optional<std::uint32_t> top_logprobs;
+    bool return_prompt_progress = false;
+    std::shared_ptr<StopSet const> stops;
+    std::size_t named_stops = 0;      // those before this index are the request's, the rest the template's
+    std::shared_ptr<DryBreakers const> dry_breakers;  // null when DRY is off
+    Instant arrived;
+};
+
+class Preparer {
+public:
+    // `seed` 0: from the system. REQUIRES: backend outlives this
+    Preparer(llama::Backend const& backend, std::uint64_t seed);
+
+    // Errors as Engine::submit().
+    [[nodiscard]] Result<PreparedRequest> prepare(domain::RequestId id, domain::GenerateRequest request, Instant now);
+
+    // Longest prompt plus output of one sequence.
+    [[nodiscard]] std::uint32_t limit() const { return limit_; }
+
+    // Every token that ends a generation.
+    [[nodiscard]] std::vector<Token> const& end_tokens() const { return end_tokens_; }
+
+private:
+    [[nodiscard]] Result<std::vector<Token>> tokens_of(domain::Prompt const& prompt, std::vector<std::string>& stops) const;
+    [[nodiscard]] Status check(PreparedRequest const& prepared) const;
+    [[nodiscard]] Result<std::shared_ptr<DryBreakers const>> breakers(domain::SamplingParams const& params);
+    std::vector<std::string> const& pieces();
+    [[nodiscard]] std::uint64_t next_seed();
+
+    llama::Backend const& backend_;
+    std::uint32_t limit_;
+    std::vector<Token> end_tokens_;
+    std::atomic<std::uint64_t> seeds_;
+
+    std::once_flag pieces_once_;
+    std::vector<std::string> pieces_;  // text of every token, made when DRY is first asked for
+};
+
+}  // namespace hearth::engine

@@ -1,0 +1,71 @@
+// What the engine thread knows of a request: plain state, moved along by
+// EngineCore and touched by nobody else.
+//
+//   Request   waiting -> prompt -> generating -> ended
+//   Choice    pending -> live <-> swapped -> done
+//
+// While the prompt is computed choice 0 is live and stands for all: it owns the
+// cells, the others only hold their sequence ids. When the prompt is complete
+// they are copied from it and share its cells until they end or are swapped.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/utf8.h"
+#include "engine/prepare.h"
+#include "engine/sampler.h"
+#include "engine/stop_matcher.h"
+
+namespace hearth::engine {
+
+inline constexpr llama::SequenceId kNoSequence = -1;
+
+struct Choice {
+    enum class State : std::uint8_t { pending, live, swapped, done };
+
+    Choice(std::uint32_t choice_index, Sampler choice_sampler, std::shared_ptr<StopSet const> stop_set)
+        : index(choice_index), sampler(std::move(choice_sampler)), stops(std::move(stop_set)) {}
+
+    std::uint32_t index;
+    State state = State::pending;
+    llama::SequenceId sequence = kNoSequence;
+    Sampler sampler;
+    StopMatcher stops;
+    Utf8Carry carry;
+    Token next = 0;                // sampled, not in the cache yet
+    std::uint32_t positions = 0;   // in the cache or in the blob
+    std::uint32_t own_cells = 0;   // cells that go when this sequence goes
+    bool shares_prompt = false;    // and the prompt's are the request's shared_cells
+    std::uint32_t tokens = 0;      // sampled
+    std::vector<std::byte> blob;   // of a swapped one
+};
+
+struct Request {
+    enum class Phase : std::uint8_t { waiting, prompt, generating, ended };
+
+    explicit Request(PreparedRequest prepared) : spec(std::move(prepared)) {}
+
+    PreparedRequest spec;
+    Phase phase = Phase::waiting;
+    std::uint64_t age = 0;            // order of admission: higher is younger
+    std::uint64_t credit = 0;
+    std::uint32_t prompt_done = 0;    // tokens computed
+    std::uint32_t shared_cells = 0;   // of the prompt, while `sharers` > 0
+    std::uint32_t sharers = 0;
+    std::uint32_t open = 0;           // choices not done
+    std::vector<Choice> choices;      // empty while waiting
+    Instant admitted;
+    Instant first_token;
+    Instant last_token;
+
+    [[nodiscard]] std::uint32_t prompt_size() const { return static_cast<std::uint32_t>(spec.prompt.size()); }
+    [[nodiscard]] bool started() const { return phase != Phase::waiting; }
+    // Its reader is behind: it may not emit, though it could.
+    [[nodiscard]] bool paused() const { return phase == Phase::generating && credit == 0; }
+};
+
+}  // namespace hearth::engine
