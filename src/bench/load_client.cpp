@@ -336,7 +336,7 @@ std::size_t LoadClient::start(std::string_view path, std::string_view body) {
 void LoadClient::poll(Duration max_wait) {
     auto& m = *impl_;
     auto const wait = m.active > 0 ? std::min<Duration>(max_wait, kTimeoutCheckEvery) : max_wait;
-    int const n = wait_events(m.epoll.get(), m.events, m.ended.empty() ? wait : Duration::zero());
+    int const n = wait_events(m.epoll.get(), m.events, wait);
     HEARTH_ASSERT(n >= 0 || errno == EINTR, "epoll_wait on our own descriptor");
     for (int i = 0; i < n; ++i) m.on_event(m.events[static_cast<std::size_t>(i)]);
     m.check_timeouts(now());

@@ -215,6 +215,21 @@ TEST(LoadClient, AStalledStreamEndsAtTheTimeout) {
     EXPECT_NE(r.problem.find("within 100 ms; 1 events"), std::string::npos) << r.problem;
 }
 
+TEST(LoadClient, WaitingCostsNoCpuAlsoWhenNobodyAsksWhatEnded) {
+    std::atomic<int> requests{0};
+    TestServer const server([&](TestRequest const& request, Peer const& peer) {
+        if (requests++ == 0) return answer_two_tokens(request, peer);
+        peer.wait_for_close();
+        return After::close;
+    });
+    auto const client = client_of(server.url());
+    run_one(*client);
+    client->start("/x", "{}");
+    auto const start = std::chrono::steady_clock::now();
+    client->poll(20ms);
+    EXPECT_GE(std::chrono::steady_clock::now() - start, 20ms);
+}
+
 TEST(LoadClient, ARefusedConnectionIsReportedAsSuch) {
     std::string url;
     {
