@@ -1,0 +1,240 @@
+#include "api/answer.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <iterator>
+#include <utility>
+#include <variant>
+
+#include <fmt/format.h>
+
+#include "telemetry/log.h"
+
+namespace hearth::api {
+namespace {
+
+constexpr std::size_t kWriteBytes = 32U << 10;  // a write goes out at the latest with so much in it
+
+// Folds the events of a call into what both kinds of answer need to know.
+class Tally {
+public:
+    Tally(std::uint32_t generations, std::uint32_t choices) : generations_(generations), choices_(choices) {}
+
+    // The problem that ends the call, if this event is one.
+    std::optional<Problem> note(domain::Event const& event) {
+        if (auto const* failed = std::get_if<domain::Failed>(&event)) return to_problem(failed->error);
+        if (auto const* delta = std::get_if<domain::Delta>(&event); delta != nullptr && delta->choice >= choices_) return stray();
+        if (auto const* done = std::get_if<domain::Done>(&event)) add(*done);
+        auto const* choice = std::get_if<domain::ChoiceDone>(&event);
+        if (choice == nullptr) return std::nullopt;
+        if (choice->choice >= choices_) return stray();
+        // Nobody cancels but we ourselves, and then nobody listens: the server is going down.
+        if (choice->reason == domain::FinishReason::cancelled)
+            return to_problem(Error(Code::cancelled, "The server is shutting down and ended this request."));
+        if (choice->reason == domain::FinishReason::error) return to_problem(Error(Code::internal, "a choice ended with an error and no Failed event"));
+        return std::nullopt;
+    }
+
+    [[nodiscard]] bool complete() const { return done_ == generations_; }
+    [[nodiscard]] Totals const& totals() const { return totals_; }
+    [[nodiscard]] std::uint32_t choice(SourcedEvent const& sourced, std::uint32_t choice) const { return sourced.generation * choices_ + choice; }
+    [[nodiscard]] std::size_t choices() const { return std::size_t{generations_} * choices_; }
+
+private:
+    // A worker is another process: what it says is checked where it is used as an index.
+    static Problem stray() { return to_problem(Error(Code::internal, "an event names a choice that was not asked for")); }
+
+    void add(domain::Done const& done) {
+        ++done_;
+        totals_.usage.prompt_tokens += done.usage.prompt_tokens;
+        totals_.usage.cached_tokens += done.usage.cached_tokens;
+        totals_.usage.completion_tokens += done.usage.completion_tokens;
+        if (generations_ == 1) totals_.timings = done.timings;
+    }
+
+    std::uint32_t generations_;
+    std::uint32_t choices_;
+    std::uint32_t done_ = 0;
+    Totals totals_;
+};
+
+Problem timed_out(Services const& services) {
+    Problem problem;
+    problem.kind = Kind::request_timeout;
+    problem.message = fmt::format("The answer was not complete within {:.3g} s, the limit of this server.", to_ms(services.options.request_timeout) / 1000);
+    return problem;
+}
+
+void log_done(Services& services, http::Exchange const& exchange, Totals const& totals, Instant began) {
+    services.log.debug("generation done", {{"request_id", exchange.request().id},
+                                           {"prompt_tokens", totals.usage.prompt_tokens},
+                                           {"completion_tokens", totals.usage.completion_tokens},
+                                           {"ms", to_ms(services.clock.now() - began)}});
+}
+
+// --- whole answers ---
+
+void collect(Answer& answer, Tally const& tally, SourcedEvent& sourced) {
+    if (auto* delta = std::get_if<domain::Delta>(&sourced.event)) {
+        auto& choice = answer.choices[tally.choice(sourced, delta->choice)];
+        choice.text += delta->text;
+        std::ranges::move(delta->logprobs, std::back_inserter(choice.logprobs));
+    } else if (auto const* done = std::get_if<domain::ChoiceDone>(&sourced.event)) {
+        answer.choices[tally.choice(sourced, done->choice)].reason = done->reason;
+    }
+}
+
+net::Task<void> send_whole(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source, CallPlan plan) {
+    auto const began = services.clock.now();
+    auto const deadline = began + services.options.request_timeout;
+    Tally tally(plan.generations, plan.choices);
+    Answer answer;
+    answer.choices.resize(tally.choices());
+    while (!tally.complete()) {
+        auto sourced = source->try_next();
+        if (!sourced) {
+            auto const left = deadline - services.clock.now();
+            bool const late = left <= Duration::zero();
+            if (!late) sourced = co_await source->next_within(left);
+            if (exchange.disconnected()) co_return;
+            if (!sourced && !late) continue;
+        }
+        auto problem = sourced ? tally.note(sourced->event) : timed_out(services);
+        if (problem) {
+            source->cancel();
+            co_await send_problem(services, exchange, *std::move(problem));
+            co_return;
+        }
+        collect(answer, tally, *sourced);
+    }
+    answer.totals = tally.totals();
+    log_done(services, exchange, answer.totals, began);
+    http::Response response;
+    response.body = plan.render(answer);
+    response.headers.emplace_back("openai-processing-ms", fmt::format("{:.0f}", to_ms(services.clock.now() - began)));
+    co_await exchange.send(std::move(response));
+}
+
+// --- streams ---
+
+class StreamRun {
+public:
+    StreamRun(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source, CallPlan plan)
+        : services_(services), exchange_(exchange), source_(std::move(source)), plan_(std::move(plan)), tally_(plan_.generations, plan_.choices) {}
+
+    net::Task<void> run() {
+        began_ = services_.clock.now();
+        deadline_ = began_ + services_.options.request_timeout;
+        last_write_ = began_;
+        now_ = began_;
+        while (!tally_.complete()) {
+            auto sourced = source_->try_next();
+            if (!sourced || out_.size() >= kWriteBytes) {
+                auto const written = co_await flush();
+                if (!written) co_return;
+            }
+            if (!sourced) sourced = co_await wait();
+            if (exchange_.disconnected()) co_return;
+            auto problem = sourced && now_ < deadline_ ? accept(*sourced) : silence();
+            if (problem) {
+                co_await fail(*std::move(problem));
+                co_return;
+            }
+        }
+        plan_.stream->end(out_, tally_.totals());
+        log_done(services_, exchange_, tally_.totals(), began_);
+        auto const written = co_await flush();
+        if (written) co_await exchange_.end_stream();
+    }
+
+private:
+    // The next event, or nothing when a ping is due or time is up.
+    net::Task<std::optional<SourcedEvent>> wait() {
+        now_ = services_.clock.now();
+        auto left = deadline_ - now_;
+        if (plan_.ping_interval != Duration::max()) left = std::min(left, last_write_ + plan_.ping_interval - now_);
+        auto sourced = co_await source_->next_within(std::max(left, Duration::zero()));
+        if (!sourced) now_ = services_.clock.now();
+        co_return sourced;
+    }
+
+    std::optional<Problem> accept(SourcedEvent const& sourced) {
+        if (auto problem = tally_.note(sourced.event)) return problem;
+        // A generation replayed on another worker starts twice; the client sees one beginning.
+        if (!std::exchange(begun_, true)) plan_.stream->begin(out_);
+        if (auto const* delta = std::get_if<domain::Delta>(&sourced.event)) {
+            plan_.stream->delta(out_, tally_.choice(sourced, delta->choice), *delta);
+        } else if (auto const* done = std::get_if<domain::ChoiceDone>(&sourced.event)) {
+            plan_.stream->choice_done(out_, tally_.choice(sourced, done->choice), done->reason);
+        } else if (auto const* progress = std::get_if<domain::PromptProgress>(&sourced.event)) {
+            plan_.stream->progress(out_, tally_.choice(sourced, 0), *progress);
+        }
+        return std::nullopt;
+    }
+
+    std::optional<Problem> silence() {
+        if (now_ >= deadline_) return timed_out(services_);
+        bool const due = plan_.ping_interval != Duration::max() && now_ - last_write_ >= plan_.ping_interval;
+        if (due) plan_.stream->ping(out_, source_->position());
+        return std::nullopt;
+    }
+
+    // False once the client is gone.
+    net::Task<bool> flush() {
+        if (out_.empty()) co_return true;
+        if (!exchange_.started()) {
+            http::StreamHead head;
+            auto const opened = co_await exchange_.start_stream(std::move(head));
+            if (!opened) co_return false;
+        }
+        auto bytes = std::exchange(out_, std::string());
+        auto const written = co_await exchange_.write(std::move(bytes));
+        now_ = services_.clock.now();
+        last_write_ = now_;
+        co_return written.has_value();
+    }
+
+    net::Task<void> fail(Problem problem) {
+        source_->cancel();
+        if (!exchange_.started()) {
+            co_await send_problem(services_, exchange_, std::move(problem));
+            co_return;
+        }
+        log_problem(services_.log, problem, exchange_.request().id);
+        plan_.stream->fail(out_, problem);
+        auto const written = co_await flush();
+        if (written) co_await exchange_.end_stream();
+    }
+
+    Services& services_;
+    http::Exchange& exchange_;
+    std::shared_ptr<EventSource> source_;
+    CallPlan plan_;
+    Tally tally_;
+    Instant began_{};
+    Instant deadline_{};
+    Instant last_write_{};
+    Instant now_{};    // as of the last wait or write: the clock is not read per token
+    std::string out_;  // events not written yet
+    bool begun_ = false;
+};
+
+}  // namespace
+
+net::Task<void> send_problem(Services& services, http::Exchange& exchange, Problem problem) {
+    log_problem(services.log, problem, exchange.request().id);
+    auto response = error_response(problem, exchange.request().id);
+    co_await exchange.send(std::move(response));
+}
+
+net::Task<void> run_call(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source, CallPlan plan) {
+    exchange.on_disconnect([source] { source->cancel(); });
+    if (!plan.stream) {
+        co_await send_whole(services, exchange, std::move(source), std::move(plan));
+        co_return;
+    }
+    StreamRun stream(services, exchange, std::move(source), std::move(plan));
+    co_await stream.run();
+}
+
+}  // namespace hearth::api

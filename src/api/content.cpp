@@ -1,0 +1,47 @@
+#include "api/content.h"
+
+#include <algorithm>
+#include <string>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace hearth::api {
+namespace {
+
+std::string lower(std::string_view text) {
+    std::string out(text);
+    std::ranges::transform(out, out.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    return out;
+}
+
+// The type without parameters and spaces around it.
+std::string media_type(std::string_view header) {
+    auto type = header.substr(0, header.find(';'));
+    auto const first = type.find_first_not_of(" \t");
+    if (first == std::string_view::npos) return {};
+    type = type.substr(first, type.find_last_not_of(" \t") - first + 1);
+    return lower(type);
+}
+
+Problem unsupported_media(std::string message) {
+    Problem problem;
+    problem.kind = Kind::unsupported_media_type;
+    problem.message = std::move(message);
+    return problem;
+}
+
+}  // namespace
+
+std::optional<Problem> check_content(http::Request const& request) {
+    auto const encoding = lower(request.header("Content-Encoding"));
+    if (!encoding.empty() && encoding != "identity")
+        return unsupported_media(fmt::format("Content-Encoding '{}' is not supported.", encoding.substr(0, 64)));
+    if (request.header("Origin").empty()) return std::nullopt;
+    auto const type = media_type(request.header("Content-Type"));
+    if (type == "application/json" || (type.starts_with("application/") && type.ends_with("+json"))) return std::nullopt;
+    return unsupported_media(fmt::format("A web page must send Content-Type: application/json, got '{}'.", type.substr(0, 64)));
+}
+
+}  // namespace hearth::api

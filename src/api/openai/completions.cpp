@@ -1,0 +1,153 @@
+#include "api/openai/completions.h"
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "api/answer.h"
+#include "api/content.h"
+#include "api/openai/answers.h"
+#include "api/openai/request.h"
+#include "api/openai/values.h"
+#include "telemetry/log.h"
+
+namespace hearth::api::openai {
+namespace {
+
+Problem model_not_found(Services const& services, std::string const& model) {
+    constexpr std::size_t kNamedMax = 8;
+    std::string served;
+    std::size_t named = 0;
+    for (auto const& status : services.pool.models()) {
+        if (named++ == kNamedMax) break;
+        served += (served.empty() ? "" : ", ") + status.id;
+    }
+    Problem problem;
+    problem.kind = Kind::model_not_found;
+    problem.param = "model";
+    problem.message = fmt::format("The model '{}' is not served here. Served: {}.", model.substr(0, 128), served.empty() ? "none" : served);
+    return problem;
+}
+
+Problem unavailable(Services const& services, Error const& error) {
+    auto problem = to_problem(error);
+    if (services.draining()) {
+        problem.kind = Kind::shutting_down;
+        problem.message = "The server is shutting down and takes no new requests.";
+    }
+    return problem;
+}
+
+// Token ids a client may name, once the vocabulary is known; while a model loads the engine checks them.
+Verdict check_tokens(Call const& call, serving::ModelStatus const& model) {
+    if (!model.info || model.info->vocabulary == 0) return std::nullopt;
+    auto const limit = static_cast<std::int64_t>(model.info->vocabulary) - 1;
+    for (auto const& bias : call.generations.front().sampling.logit_bias)
+        if (bias.token > limit)
+            return invalid_value("logit_bias", fmt::format("'logit_bias' names token {}, the model's last token is {}.", bias.token, limit));
+    for (auto const& generation : call.generations) {
+        auto const* prompt = std::get_if<domain::TokenPrompt>(&generation.prompt);
+        if (prompt == nullptr) continue;
+        for (auto const token : prompt->tokens)
+            if (token > limit) return invalid_value("prompt", fmt::format("'prompt' names token {}, the model's last token is {}.", token, limit));
+    }
+    return std::nullopt;
+}
+
+using Generations = std::vector<std::unique_ptr<serving::Generation>>;
+
+// Every generation is admitted, or none stays.
+std::variant<Generations, Problem> submit(Services& services, Call& call, std::string const& model) {
+    Generations admitted;
+    for (auto& request : call.generations) {
+        request.model = model;
+        auto generation = services.pool.submit(std::move(request));
+        if (!generation) {
+            auto const& error = generation.error();
+            auto problem = error.code == Code::unavailable ? unavailable(services, error) : to_problem(error);
+            if (problem.kind == Kind::overloaded) problem.retry_after_s = services.pool.retry_after_s(model);
+            return problem;
+        }
+        admitted.push_back(std::move(*generation));
+    }
+    return admitted;
+}
+
+Identity identify(Services const& services, Surface surface, http::Request const& request, std::string const& model) {
+    Identity identity;
+    identity.id = (surface == Surface::chat ? "chatcmpl-" : "cmpl-") + services.random_suffix();
+    identity.created = services.unix_seconds();
+    identity.model = model;
+    identity.fingerprint = fingerprint(services.options.build, model);
+    identity.request_id = request.id;
+    return identity;
+}
+
+CallPlan make_plan(Services const& services, Call&& call, Identity identity) {
+    AnswerShape shape;
+    shape.surface = call.surface;
+    shape.generations = static_cast<std::uint32_t>(call.generations.size());
+    shape.choices = call.choices;
+    shape.logprobs = call.logprobs;
+    shape.include_usage = call.include_usage;
+    shape.echoes = std::move(call.echoes);
+
+    CallPlan plan;
+    plan.generations = shape.generations;
+    plan.choices = shape.choices;
+    plan.ping_interval = call.ping_interval.value_or(services.options.ping_interval);
+    if (call.stream) {
+        plan.stream = make_stream_answer(std::move(identity), std::move(shape));
+    } else {
+        plan.render = [identity = std::move(identity), shape = std::move(shape)](Answer const& answer) {
+            return render_answer(identity, shape, answer);
+        };
+    }
+    return plan;
+}
+
+struct Prepared {
+    std::shared_ptr<EventSource> source;
+    CallPlan plan;
+};
+
+// Everything that happens before the first wait.
+std::variant<Prepared, Problem> prepare(Services& services, Surface surface, http::Request const& request) {
+    if (auto problem = check_content(request)) return *std::move(problem);
+    auto parsed = parse_request(surface, request.body);
+    if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
+    auto& call = std::get<Call>(parsed);
+    if (!call.unknown_fields.empty())
+        services.log.debug("unknown fields ignored", {{"request_id", request.id}, {"fields", call.unknown_fields}});
+
+    auto const& wanted = call.generations.front().model;
+    auto const status = services.pool.status(wanted);
+    if (!status) return model_not_found(services, wanted);
+    if (auto problem = check_tokens(call, *status)) return *std::move(problem);
+    auto admitted = submit(services, call, status->id);
+    if (auto* problem = std::get_if<Problem>(&admitted)) return std::move(*problem);
+
+    Prepared prepared;
+    prepared.source = make_event_source(services.loop, std::move(std::get<Generations>(admitted)));
+    prepared.plan = make_plan(services, std::move(call), identify(services, surface, request, status->id));
+    return prepared;
+}
+
+}  // namespace
+
+net::Task<void> complete(Services& services, Surface surface, http::Exchange& exchange) {
+    auto prepared = prepare(services, surface, exchange.request());
+    if (auto* problem = std::get_if<Problem>(&prepared)) {
+        co_await send_problem(services, exchange, std::move(*problem));
+        co_return;
+    }
+    auto& ready = std::get<Prepared>(prepared);
+    co_await run_call(services, exchange, std::move(ready.source), std::move(ready.plan));
+}
+
+}  // namespace hearth::api::openai

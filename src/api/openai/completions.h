@@ -1,0 +1,14 @@
+// POST /v1/chat/completions and POST /v1/completions.
+#pragma once
+
+#include "api/openai/draft.h"
+#include "api/routes.h"
+#include "http/server.h"
+#include "net/task.h"
+
+namespace hearth::api::openai {
+
+// REQUIRES: surface is chat or text; `services` outlives the coroutine
+net::Task<void> complete(Services& services, Surface surface, http::Exchange& exchange);
+
+}  // namespace hearth::api::openai

@@ -1,0 +1,38 @@
+// Draft: what a request body says, while it is being read field by field.
+//
+// Private to the dialect. Fields of the table fill it one after another; then
+// request.cpp settles what depends on several fields and makes a Call of it.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "api/errors.h"
+#include "base/clock.h"
+#include "domain/generate.h"
+
+namespace hearth::api::openai {
+
+// Nothing: all is well.
+using Verdict = std::optional<Problem>;
+
+enum class Surface : std::uint8_t { chat = 1, text = 2, both = 3 };
+
+struct Draft {
+    Surface surface = Surface::chat;       // of the body: chat or text
+    domain::GenerateRequest request;       // without the prompt
+    std::vector<domain::Prompt> prompts;   // chat: one
+    bool add_generation_prompt = true;
+    bool stream = false;
+    bool include_usage = false;
+    bool echo = false;
+    std::optional<bool> logprobs;              // chat's switch
+    std::optional<std::uint32_t> best_of;
+    std::optional<Duration> ping_interval;     // absent: the server's
+    std::vector<std::pair<std::string_view, std::string_view>> aliases;  // canonical name, name the body used
+};
+
+}  // namespace hearth::api::openai

@@ -1,0 +1,157 @@
+#include "api/openai/request.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "api/json_document.h"
+#include "api/openai/fields.h"
+#include "api/openai/messages.h"
+#include "api/openai/values.h"
+
+namespace hearth::api::openai {
+namespace {
+
+constexpr std::uint32_t kTextMaxTokens = 16;  // OpenAI's default of /v1/completions
+constexpr std::size_t kUnknownBytesMax = 256;
+
+bool covers(Surface field, Surface body) {
+    return (static_cast<unsigned>(field) & static_cast<unsigned>(body)) != 0;
+}
+
+Problem invalid_json(std::string message) {
+    Problem problem;
+    problem.kind = Kind::invalid_json;
+    problem.message = std::move(message);
+    return problem;
+}
+
+Verdict read_fields(JsonView body, Draft& draft) {
+    for (auto const& field : fields()) {
+        if (!covers(field.surface, draft.surface)) continue;
+        auto const value = body.find(field.name);
+        if (!value) continue;
+        if (auto problem = field.read(field, *value, draft)) return problem;
+    }
+    return std::nullopt;
+}
+
+std::string unknown_fields(JsonView body, Surface surface) {
+    std::string names;
+    body.for_each_member([&](std::string const& name, JsonView) {
+        auto const known = [&](Field const& field) { return covers(field.surface, surface) && field.name == name; };
+        if (std::ranges::any_of(fields(), known) || names.size() > kUnknownBytesMax) return;
+        if (!names.empty()) names += ',';
+        names += name.substr(0, 64);
+    });
+    return names;
+}
+
+// What one field alone cannot tell.
+Verdict check_together(Draft const& draft) {
+    bool const text = draft.surface == Surface::text;
+    if (draft.prompts.empty()) {
+        Problem problem;
+        problem.kind = Kind::missing_required_parameter;
+        problem.param = text ? "prompt" : "messages";
+        problem.message = fmt::format("'{}' is required.", problem.param);
+        return problem;
+    }
+    auto const total = draft.prompts.size() * draft.request.choices;
+    if (total > kChoicesTotalMax)
+        return invalid_value("n", fmt::format("'n' times the number of prompts is {}, the limit is {}.", total, kChoicesTotalMax));
+    if (!text && draft.request.top_logprobs.value_or(0) > 0 && !draft.logprobs.value_or(false))
+        return invalid_value("top_logprobs", "'top_logprobs' needs 'logprobs' to be true.");
+    if (draft.best_of && *draft.best_of < draft.request.choices)
+        return invalid_value("best_of", fmt::format("'best_of' must be at least 'n' ({}), got {}.", draft.request.choices, *draft.best_of));
+    if (draft.best_of && *draft.best_of > draft.request.choices) {
+        auto problem = unsupported("best_of");
+        problem.message = fmt::format("'best_of' above 'n' ({}) is not supported by this server, got {}.", draft.request.choices, *draft.best_of);
+        return problem;
+    }
+    if (draft.echo && draft.request.top_logprobs) {
+        auto problem = unsupported("echo");
+        problem.message = "'echo' together with 'logprobs' is not supported by this server.";
+        return problem;
+    }
+    return std::nullopt;
+}
+
+Verdict read_echoes(Draft const& draft, Call& call) {
+    if (!draft.echo) return std::nullopt;
+    for (auto const& prompt : draft.prompts) {
+        auto const* text = std::get_if<domain::TextPrompt>(&prompt);
+        if (text == nullptr) {
+            auto problem = unsupported("echo");
+            problem.message = "'echo' is not supported for prompts given as token ids.";
+            return problem;
+        }
+        call.echoes.push_back(text->text);
+    }
+    return std::nullopt;
+}
+
+// Names the field as the body spelled it, where it used an alias.
+void respell(Problem& problem, Draft const& draft) {
+    for (auto const& [canonical, used] : draft.aliases) {
+        if (problem.param != canonical) continue;
+        if (auto const at = problem.message.find(canonical); at != std::string::npos) problem.message.replace(at, canonical.size(), used);
+        problem.param = used;
+    }
+}
+
+// Chat has a switch and a count; the engine knows the count alone.
+void settle_logprobs(Draft& draft) {
+    auto& count = draft.request.top_logprobs;
+    if (!draft.logprobs.value_or(false)) count.reset();
+    else if (!count) count = 0;
+}
+
+Verdict fill(Draft&& draft, Call& call) {
+    if (draft.surface == Surface::chat) settle_logprobs(draft);
+    call.surface = draft.surface;
+    call.choices = draft.request.choices;
+    call.logprobs = draft.request.top_logprobs.has_value();
+    call.stream = draft.stream;
+    call.include_usage = draft.include_usage;
+    call.ping_interval = draft.ping_interval;
+    draft.request.return_prompt_progress = draft.request.return_prompt_progress && draft.stream;
+    for (auto& prompt : draft.prompts) {
+        if (auto* chat = std::get_if<domain::ChatPrompt>(&prompt)) chat->add_generation_prompt = draft.add_generation_prompt;
+        auto request = draft.request;
+        request.prompt = std::move(prompt);
+        if (auto const status = domain::validate(request); !status) {
+            auto problem = to_problem(status.error());
+            respell(problem, draft);
+            return problem;
+        }
+        call.generations.push_back(std::move(request));
+    }
+    return std::nullopt;
+}
+
+}  // namespace
+
+std::variant<Call, Problem> parse_request(Surface surface, std::string_view body) {
+    if (body.find_first_not_of(" \t\r\n") == std::string_view::npos) return invalid_json("The body is empty; send one JSON object.");
+    auto const document = JsonDocument::parse(body);
+    if (!document) return invalid_json(document.error().message);
+    auto const root = document->root();
+    if (root.kind() != JsonKind::object) return invalid_json(fmt::format("The body must be a JSON object, got {}.", describe(root.kind())));
+
+    Draft draft;
+    draft.surface = surface;
+    if (surface == Surface::text) draft.request.max_tokens = kTextMaxTokens;
+    if (auto problem = read_fields(root, draft)) return *std::move(problem);
+    std::erase_if(draft.aliases, [&](auto const& alias) { return root.find(alias.first).has_value(); });
+    if (auto problem = check_together(draft)) return *std::move(problem);
+    Call call;
+    call.unknown_fields = unknown_fields(root, surface);
+    if (auto problem = read_echoes(draft, call)) return *std::move(problem);
+    if (auto problem = fill(std::move(draft), call)) return *std::move(problem);
+    return call;
+}
+
+}  // namespace hearth::api::openai

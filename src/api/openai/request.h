@@ -1,0 +1,36 @@
+// parse_request: the body of a chat or text completion as one Call.
+//
+// Behind a Call nothing is checked again: its generations passed
+// domain::validate().
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "api/errors.h"
+#include "api/openai/draft.h"
+#include "base/clock.h"
+#include "domain/generate.h"
+
+namespace hearth::api::openai {
+
+struct Call {
+    Surface surface = Surface::chat;                    // chat or text
+    std::vector<domain::GenerateRequest> generations;  // one per prompt, the same but for it
+    std::vector<std::string> echoes;                   // per prompt, the text that precedes each answer; empty without echo
+    std::uint32_t choices = 1;                         // per prompt
+    bool logprobs = false;
+    bool stream = false;
+    bool include_usage = false;
+    std::optional<Duration> ping_interval;
+    std::string unknown_fields;  // comma-separated, for the debug log; at most a few hundred bytes
+};
+
+// REQUIRES: surface is chat or text
+[[nodiscard]] std::variant<Call, Problem> parse_request(Surface surface, std::string_view body);
+
+}  // namespace hearth::api::openai

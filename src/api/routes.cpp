@@ -1,0 +1,52 @@
+#include "api/routes.h"
+
+#include "api/openai/completions.h"
+#include "api/openai/models.h"
+#include "api/system.h"
+#include "base/assert.h"
+
+namespace hearth::api {
+namespace {
+
+using http::Method;
+using http::Permission;
+
+using Serve = net::Task<void> (*)(Services&, http::Exchange&);
+
+http::Handler bind(Services& services, Serve serve) {
+    return [&services, serve](http::Exchange& exchange) { return serve(services, exchange); };
+}
+
+net::Task<void> chat(Services& services, http::Exchange& exchange) { return openai::complete(services, openai::Surface::chat, exchange); }
+
+net::Task<void> text(Services& services, http::Exchange& exchange) { return openai::complete(services, openai::Surface::text, exchange); }
+
+}  // namespace
+
+std::vector<http::Route> routes(Services& services) {
+    HEARTH_ASSERT(services.unix_seconds && services.random_suffix && services.draining, "Services is complete");
+    http::RouteLimits const none{0};
+    http::RouteLimits const body{services.options.body_max};
+    auto const to = [&](Serve serve) { return bind(services, serve); };
+    // /completions without /v1 is llama-server's native endpoint, another shape: it is not an alias.
+    // clang-format off
+    return {
+        {Method::post, "/v1/chat/completions", Permission::infer,   body, to(chat)},
+        {Method::post, "/chat/completions",    Permission::infer,   body, to(chat)},
+        {Method::post, "/v1/completions",      Permission::infer,   body, to(text)},
+        {Method::get,  "/v1/models",           Permission::infer,   none, to(openai::list_models)},
+        {Method::get,  "/models",              Permission::infer,   none, to(openai::list_models)},
+        {Method::get,  "/v1/models/{id...}",   Permission::infer,   none, to(openai::show_model)},
+        {Method::get,  "/models/{id...}",      Permission::infer,   none, to(openai::show_model)},
+        {Method::get,  "/health",              Permission::anyone,  none, to(health)},
+        {Method::get,  "/healthz",             Permission::anyone,  none, to(health)},
+        {Method::get,  "/livez",               Permission::anyone,  none, to(live)},
+        {Method::get,  "/readyz",              Permission::anyone,  none, to(ready)},
+        {Method::get,  "/version",             Permission::anyone,  none, to(version)},
+        {Method::get,  "/metrics",             Permission::observe, none, to(metrics)},
+        {Method::get,  "/docs/errors",         Permission::anyone,  none, to(error_page)},
+    };
+    // clang-format on
+}
+
+}  // namespace hearth::api

@@ -1,0 +1,55 @@
+// The HTTP API: every route Hearth serves, in one table.
+//
+// routes() wires handlers to the pool below; it starts nothing. Handlers run as
+// coroutines on the loop's thread.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "http/server.h"
+#include "net/loop.h"
+#include "serving/pool.h"
+
+namespace hearth::telemetry {
+class Log;
+class Registry;
+}
+
+namespace hearth::api {
+
+struct Options {
+    Duration request_timeout = std::chrono::seconds(120);  // from the last byte of a request to the last of its answer
+    Duration ping_interval = std::chrono::seconds(15);     // silence of a stream before an SSE comment
+    std::size_t body_max = 32U << 20;                      // bytes of a request body
+    std::string version;
+    std::string build;                                     // part of system_fingerprint
+    std::int64_t started_unix = 0;                         // when the process started, for /metrics
+    std::vector<std::string> health_notes;                 // what /health says about isolation
+};
+
+// What the handlers work with. All references and callables outlive the server.
+struct Services {
+    net::Loop& loop;
+    serving::Pool& pool;
+    telemetry::Log& log;
+    telemetry::Registry& metrics;
+    Clock const& clock;
+    Options options;
+    std::function<std::int64_t()> unix_seconds;   // wall clock
+    std::function<std::string()> random_suffix;   // of ids: at least 20 of [A-Za-z0-9], unique
+    std::function<bool()> draining;               // the server takes no new work
+};
+
+// REQUIRES: `services` outlives the routes; its callables are set
+[[nodiscard]] std::vector<http::Route> routes(Services& services);
+
+// Errors that the HTTP server finds itself, in OpenAI's shape.
+[[nodiscard]] http::Response render_error(http::Request const& request, unsigned status, Error const& error);
+
+}  // namespace hearth::api
