@@ -18,7 +18,8 @@ namespace {
 constexpr std::size_t kBodyBytesMax = 4U << 20;
 
 Error bad_url(std::string_view url) {
-    return {Code::invalid_argument, fmt::format("\"{}\" is no URL like http://127.0.0.1:8080", url.substr(0, 200)), "url"};
+    return {Code::invalid_argument, fmt::format("\"{}\" is no URL like http://127.0.0.1:8080", url.substr(0, 200)),
+            "url"};
 }
 
 // Waits until `fd` is ready for `events`; false when `deadline` passed first.
@@ -64,12 +65,13 @@ Result<Target> parse_url(std::string_view url) {
 Result<std::string> http_get(Target const& target, std::string_view path, Duration timeout) {
     auto const deadline = std::chrono::steady_clock::now() + timeout;
     auto const failed = [&](std::string_view why) {
-        return Error{Code::unavailable, fmt::format("GET {}{} of {}:{}: {}", target.prefix, path, target.host, target.port, why)};
+        return Error{Code::unavailable,
+                     fmt::format("GET {}{} of {}:{}: {}", target.prefix, path, target.host, target.port, why)};
     };
     HEARTH_TRY(auto const address, resolve(target.host, target.port));
     HEARTH_TRY(auto const fd, begin_connect(address));
-    auto const request = fmt::format("GET {}{} HTTP/1.1\r\nHost: {}:{}\r\nConnection: close\r\n\r\n", target.prefix, path, target.host,
-                                     target.port);
+    auto const request = fmt::format("GET {}{} HTTP/1.1\r\nHost: {}:{}\r\nConnection: close\r\n\r\n", target.prefix,
+                                     path, target.host, target.port);
     if (!wait_ready(fd.get(), POLLOUT, deadline)) return failed("no connection in time");
     if (::send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) {
         return failed(system_message(errno));

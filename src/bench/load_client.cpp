@@ -34,8 +34,8 @@ Status ensure_descriptors(std::uint32_t wanted) {
     if (limit.rlim_cur >= wanted) return ok();
     if (limit.rlim_max < wanted) {
         return Error{Code::too_large,
-                     fmt::format("{} streams need {} open files, the limit is {} (ulimit -n)", wanted - kSpareDescriptors, wanted,
-                                 limit.rlim_max),
+                     fmt::format("{} streams need {} open files, the limit is {} (ulimit -n)",
+                                 wanted - kSpareDescriptors, wanted, limit.rlim_max),
                      "concurrency"};
     }
     limit.rlim_cur = wanted;
@@ -197,7 +197,8 @@ void LoadClient::Impl::on_bytes(std::uint32_t slot, std::string_view bytes) {
     if (events_with_output > 0) record_output(slot, events_with_output, when);
     if (stream.parser.failed()) return end(slot, Outcome::malformed, stream.parser.problem());
     if (stream.scanner.failed()) {
-        return end(slot, Outcome::malformed, fmt::format("a line of the stream exceeds {} bytes", SseScanner::kLineBytesMax));
+        return end(slot, Outcome::malformed,
+                   fmt::format("a line of the stream exceeds {} bytes", SseScanner::kLineBytesMax));
     }
     stream.surplus = !bytes.empty();
     if (stream.parser.done()) on_response_end(slot);
@@ -263,7 +264,8 @@ void LoadClient::Impl::end(std::uint32_t slot, Outcome outcome, std::string prob
     if (stream.scanner.text_cut()) result.problem = fmt::format("text cut at {} bytes", SseScanner::kTextBytesMax);
     ended.push_back(stream.index);
     watch(slot, 0);
-    if (stream.parser.reusable() && !stream.surplus && stream.request_sent == stream.request.size()) idle.push_back(std::move(stream.fd));
+    if (stream.parser.reusable() && !stream.surplus && stream.request_sent == stream.request.size())
+        idle.push_back(std::move(stream.fd));
     slots[slot].stream.reset();
     ++slots[slot].generation;
     free_slots.push_back(slot);
@@ -278,7 +280,8 @@ void LoadClient::Impl::check_timeouts(Instant when) {
         auto const& stream = *slots[slot].stream;
         if (when - results[stream.index].sent < options.request_timeout) continue;
         end(slot, Outcome::timeout,
-            fmt::format("no end within {:.0f} ms; {} events came", to_ms(options.request_timeout), results[stream.index].chunks));
+            fmt::format("no end within {:.0f} ms; {} events came", to_ms(options.request_timeout),
+                        results[stream.index].chunks));
     }
 }
 
@@ -287,7 +290,8 @@ void LoadClient::Impl::on_event(epoll_event const& event) {
     auto const generation = static_cast<std::uint32_t>(event.data.u64 >> 32);
     auto const current = [&] { return slots[slot].generation == generation && slots[slot].stream != nullptr; };
     if (!current()) return;
-    if ((event.events & EPOLLOUT) != 0 && slots[slot].stream->request_sent < slots[slot].stream->request.size()) send(slot);
+    if ((event.events & EPOLLOUT) != 0 && slots[slot].stream->request_sent < slots[slot].stream->request.size())
+        send(slot);
     if (current() && (event.events & (EPOLLIN | EPOLLHUP | EPOLLERR)) != 0) receive(slot);
 }
 
@@ -296,8 +300,8 @@ LoadClient::~LoadClient() = default;
 
 Result<std::unique_ptr<LoadClient>> LoadClient::create(ClientOptions options) {
     if (options.streams_max == 0 || options.streams_max > kStreamsMax) {
-        return Error{Code::invalid_argument, fmt::format("streams must be 1 to {}, got {}", kStreamsMax, options.streams_max),
-                     "concurrency"};
+        return Error{Code::invalid_argument,
+                     fmt::format("streams must be 1 to {}, got {}", kStreamsMax, options.streams_max), "concurrency"};
     }
     HEARTH_CHECK(ensure_descriptors(options.streams_max + kSpareDescriptors));
     auto impl = std::make_unique<Impl>();

@@ -88,7 +88,8 @@ TEST(LoadClient, SendsWhatItWasGiven) {
 TEST(LoadClient, ReadsAStreamThatArrivesByteByByte) {
     TestServer const server([](TestRequest const&, Peer const& peer) {
         std::string bytes(TestServer::kStreamHead);
-        auto const event = std::string("data: {\"choices\":[{\"delta\":{\"content\":\"h\\u00e9\"}}]}\n\ndata: [DONE]\n\n");
+        auto const event =
+            std::string("data: {\"choices\":[{\"delta\":{\"content\":\"h\\u00e9\"}}]}\n\ndata: [DONE]\n\n");
         char size[16];
         std::snprintf(size, sizeof size, "%zx\r\n", event.size());
         bytes += size + event + "\r\n0\r\n\r\n";
@@ -143,7 +144,8 @@ TEST(LoadClient, AKeptConnectionThatTheServerClosedCostsNoRequest) {
 
 TEST(LoadClient, AStatusOtherThan200IsAnHttpErrorWithItsBody) {
     TestServer const server([](TestRequest const&, Peer const& peer) {
-        peer.write("HTTP/1.1 429 Too Many Requests\r\nContent-Length: 22\r\nRetry-After: 1\r\n\r\n{\"error\":\"queue full\"}");
+        peer.write(
+            "HTTP/1.1 429 Too Many Requests\r\nContent-Length: 22\r\nRetry-After: 1\r\n\r\n{\"error\":\"queue full\"}");
         return After::keep;
     });
     auto const r = run_one(server);

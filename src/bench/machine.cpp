@@ -29,7 +29,9 @@ namespace {
 
 using SteadyTime = std::chrono::steady_clock;
 
-double seconds_since(SteadyTime::time_point start) { return std::chrono::duration<double>(SteadyTime::now() - start).count(); }
+double seconds_since(SteadyTime::time_point start) {
+    return std::chrono::duration<double>(SteadyTime::now() - start).count();
+}
 
 // The cores this process may use.
 std::vector<int> usable_cores() {
@@ -87,7 +89,8 @@ std::uint64_t rounds_for(Probe const& probe, int core, std::uint32_t sample_ms) 
     std::uint64_t rounds = 1;
     for (;;) {
         auto const took = timed_on({core}, [&](std::size_t i) { probe.run(i, rounds); });
-        if (took >= wanted / 4) return std::max<std::uint64_t>(1, static_cast<std::uint64_t>(static_cast<double>(rounds) * wanted / took));
+        if (took >= wanted / 4)
+            return std::max<std::uint64_t>(1, static_cast<std::uint64_t>(static_cast<double>(rounds) * wanted / took));
         rounds *= 4;
     }
 }
@@ -102,13 +105,15 @@ void measure(Probe const& probe, std::vector<int> const& cores, MachineOptions c
         }
         return values;
     };
-    for (std::size_t i = 0; i < std::min(cores.size(), kCoresSingleMax); ++i) figure.single.push_back(summarise(rates({cores[i]})).max);
+    for (std::size_t i = 0; i < std::min(cores.size(), kCoresSingleMax); ++i)
+        figure.single.push_back(summarise(rates({cores[i]})).max);
     auto const together = summarise(rates(cores));
     figure.all = together.max;
     figure.spread_percent = together.median > 0 ? (together.max - together.min) / together.median * 100 : 0;
 }
 
-MachineFigure measure_arithmetic(ArithmeticKernel const& kernel, std::vector<int> const& cores, MachineOptions const& options) {
+MachineFigure measure_arithmetic(ArithmeticKernel const& kernel, std::vector<int> const& cores,
+                                 MachineOptions const& options) {
     MachineFigure figure{std::string(kernel.name), std::string(kernel.method), "Gop/s", {}, 0, 0};
     Probe const probe{[&](std::uint64_t rounds) { return kernel.operations * static_cast<double>(rounds); },
                       [&](std::size_t, std::uint64_t rounds) { sink ^= kernel.loop(rounds); }};
@@ -121,7 +126,8 @@ class Memory {
 public:
     static Result<std::unique_ptr<Memory>> create(std::size_t bytes) {
         void* at = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (at == MAP_FAILED) return Error{Code::io, fmt::format("no {} bytes of memory: {}", bytes, std::strerror(errno))};
+        if (at == MAP_FAILED)
+            return Error{Code::io, fmt::format("no {} bytes of memory: {}", bytes, std::strerror(errno))};
         ::madvise(at, bytes, MADV_HUGEPAGE);
         return std::unique_ptr<Memory>(new Memory(static_cast<std::byte*>(at), bytes));
     }
@@ -143,7 +149,8 @@ MachineFigure measure_read(std::string name, std::size_t bytes, Memory const& me
                            MachineOptions const& options) {
     auto const stride = memory.size() / cores.size() / 4096 * 4096;
     auto const size = std::max(kReadBlock, std::min(bytes, stride) / kReadBlock * kReadBlock);
-    auto const label = size >= (1U << 20) ? fmt::format("{} MiB per core", size >> 20) : fmt::format("{} KiB per core", size >> 10);
+    auto const label =
+        size >= (1U << 20) ? fmt::format("{} MiB per core", size >> 20) : fmt::format("{} KiB per core", size >> 10);
     MachineFigure figure{std::move(name), label, "GB/s", {}, 0, 0};
     auto const read = read_loop();
     Probe const probe{[&](std::uint64_t rounds) { return static_cast<double>(size) * static_cast<double>(rounds); },
@@ -189,7 +196,8 @@ std::string utc_now() {
 
 Status in_range(std::string_view option, std::uint32_t value, std::uint32_t low, std::uint32_t high) {
     if (value >= low && value <= high) return ok();
-    return Error{Code::invalid_argument, fmt::format("--{} must be {} to {}, got {}", option, low, high, value), std::string(option)};
+    return Error{Code::invalid_argument, fmt::format("--{} must be {} to {}, got {}", option, low, high, value),
+                 std::string(option)};
 }
 
 }  // namespace
@@ -210,10 +218,12 @@ Result<MachineReport> run_machine(MachineOptions const& options) {
     report.cores = cores.size();
     report.memory_total_mib = meminfo_mib("MemTotal:");
     report.features = instruction_sets();
-    for (auto const& kernel : arithmetic_kernels()) report.figures.push_back(measure_arithmetic(kernel, cores, options));
+    for (auto const& kernel : arithmetic_kernels())
+        report.figures.push_back(measure_arithmetic(kernel, cores, options));
 
     auto const available = meminfo_mib("MemAvailable:");
-    auto const mib = available > 0 ? std::clamp<std::uint64_t>(available / 4, 16, options.memory_mib) : options.memory_mib;
+    auto const mib =
+        available > 0 ? std::clamp<std::uint64_t>(available / 4, 16, options.memory_mib) : options.memory_mib;
     HEARTH_TRY(auto const memory, Memory::create(mib << 20));
     timed_on(cores, [&](std::size_t i) {
         auto const part = memory->size() / cores.size();
@@ -223,7 +233,8 @@ Result<MachineReport> run_machine(MachineOptions const& options) {
         char const* name;
         std::size_t bytes;
     };
-    for (auto const& set : {Set{"read-l1", 16U << 10}, Set{"read-l2", 512U << 10}, Set{"read-32m", 32U << 20}, Set{"read-memory", memory->size()}}) {
+    for (auto const& set : {Set{"read-l1", 16U << 10}, Set{"read-l2", 512U << 10}, Set{"read-32m", 32U << 20},
+                            Set{"read-memory", memory->size()}}) {
         report.figures.push_back(measure_read(set.name, set.bytes, *memory, cores, options));
     }
     report.seconds = seconds_since(start);
@@ -231,25 +242,30 @@ Result<MachineReport> run_machine(MachineOptions const& options) {
 }
 
 std::string to_json(MachineReport const& r) {
-    nlohmann::ordered_json out{{"date", r.date}, {"cpu", r.cpu}, {"cores", r.cores}, {"memory_total_mib", r.memory_total_mib},
+    nlohmann::ordered_json out{{"date", r.date},         {"cpu", r.cpu},
+                               {"cores", r.cores},       {"memory_total_mib", r.memory_total_mib},
                                {"features", r.features}, {"seconds", r.seconds}};
     auto& figures = out["figures"];
     figures = nlohmann::ordered_json::object();
     for (auto const& f : r.figures) {
-        figures[f.name] = {{"method", f.method}, {"unit", f.unit}, {"single", f.single}, {"all", f.all}, {"spread_percent", f.spread_percent}};
+        figures[f.name] = {{"method", f.method},
+                           {"unit", f.unit},
+                           {"single", f.single},
+                           {"all", f.all},
+                           {"spread_percent", f.spread_percent}};
     }
-    return out.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+    return out.dump(1, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
 }
 
 std::string to_text(MachineReport const& r) {
-    auto out = fmt::format("{}, {} core(s), {} MiB\ninstruction sets: {}\n{:<14}{:>14}{:>14}{:>9}  {}\n", r.cpu, r.cores, r.memory_total_mib,
-                           r.features, "", "per core", "together", "spread", "");
+    auto out = fmt::format("{}, {} core(s), {} MiB\ninstruction sets: {}\n{:<14}{:>14}{:>14}{:>9}  {}\n", r.cpu,
+                           r.cores, r.memory_total_mib, r.features, "", "per core", "together", "spread", "");
     for (auto const& f : r.figures) {
         auto const single = summarise(f.single).median;
-        out += fmt::format("{:<14}{:>8.1f} {:<5}{:>8.1f} {:<5}{:>7.1f} %  {}\n", f.name, single, f.unit, f.all, f.unit, f.spread_percent,
-                           f.method);
+        out += fmt::format("{:<14}{:>8.1f} {:<5}{:>8.1f} {:<5}{:>7.1f} %  {}\n", f.name, single, f.unit, f.all, f.unit,
+                           f.spread_percent, f.method);
     }
-    return out + fmt::format("measured in {:.1f} s\n", r.seconds);
+    return out + fmt::format("measured in {:.1f} s", r.seconds);
 }
 
 }  // namespace hearth::bench

@@ -6,7 +6,7 @@
 #include <string>
 
 #if defined(__x86_64__)
-#include <immintrin.h>
+  #include <immintrin.h>
 #endif
 
 namespace hearth::bench {
@@ -45,7 +45,7 @@ std::uint64_t read_plain(std::byte const* data, std::size_t bytes) {
 
 #if defined(__x86_64__)
 
-#define HEARTH_UNROLL _Pragma("clang loop unroll(full)")
+  #define HEARTH_UNROLL _Pragma("clang loop unroll(full)")
 
 __attribute__((target("avx2,fma"))) std::uint64_t fp32_fma(std::uint64_t rounds) {
     __m256 x[kChains];
@@ -159,7 +159,7 @@ __attribute__((target("avx512f"))) std::uint64_t read_avx512(std::byte const* da
     return static_cast<std::uint64_t>(_mm512_reduce_add_epi64(sum));
 }
 
-#undef HEARTH_UNROLL
+  #undef HEARTH_UNROLL
 
 struct Cpu {
     bool fma, avx2, avx512f, avx512_vnni, avx512_bf16, avx_vnni;

@@ -24,7 +24,8 @@ TEST(Machine, MeasuresEveryFigureOnEveryCore) {
         EXPECT_EQ(f.single.size(), std::min(report->cores, kCoresSingleMax)) << f.name;
         for (auto one : f.single) EXPECT_GT(one, 0) << f.name;
     }
-    for (auto name : {"fp32", "read-l1", "read-l2", "read-32m", "read-memory"}) EXPECT_TRUE(names.contains(name)) << name;
+    for (auto name : {"fp32", "read-l1", "read-l2", "read-32m", "read-memory"})
+        EXPECT_TRUE(names.contains(name)) << name;
     auto const json = nlohmann::json::parse(to_json(*report));
     EXPECT_EQ(json["figures"]["fp32"]["unit"], "Gop/s");
     EXPECT_EQ(json["cores"], report->cores);

@@ -46,7 +46,8 @@ std::optional<ProcessUsage> read_stat(int pid) {
     rest >> user >> system >> child_user >> child_system;
     rest >> skipped >> skipped >> p.threads;            // priority, nice
     if (!rest) return std::nullopt;
-    p.cpu_s = static_cast<double>(user + system + child_user + child_system) / static_cast<double>(sysconf(_SC_CLK_TCK));
+    p.cpu_s =
+        static_cast<double>(user + system + child_user + child_system) / static_cast<double>(sysconf(_SC_CLK_TCK));
     return p;
 }
 
@@ -67,8 +68,8 @@ void read_memory(ProcessUsage& p) {
 std::map<int, ProcessUsage> all_processes() {
     std::map<int, ProcessUsage> all;
     std::error_code error;
-    for (auto it = std::filesystem::directory_iterator("/proc", error); !error && it != std::filesystem::directory_iterator();
-         it.increment(error)) {
+    for (auto it = std::filesystem::directory_iterator("/proc", error);
+         !error && it != std::filesystem::directory_iterator(); it.increment(error)) {
         auto const pid = pid_of(it->path().filename().string());
         if (!pid) continue;
         if (auto p = read_stat(*pid)) all.emplace(*pid, std::move(*p));
@@ -79,16 +80,20 @@ std::map<int, ProcessUsage> all_processes() {
 }  // namespace
 
 double TreeUsage::cpu_s() const {
-    return std::accumulate(processes.begin(), processes.end(), 0.0, [](double s, auto const& p) { return s + p.cpu_s; });
+    return std::accumulate(processes.begin(), processes.end(), 0.0,
+                           [](double s, auto const& p) { return s + p.cpu_s; });
 }
 std::uint64_t TreeUsage::rss_kib() const {
-    return std::accumulate(processes.begin(), processes.end(), std::uint64_t{0}, [](auto s, auto const& p) { return s + p.rss_kib; });
+    return std::accumulate(processes.begin(), processes.end(), std::uint64_t{0},
+                           [](auto s, auto const& p) { return s + p.rss_kib; });
 }
 std::uint64_t TreeUsage::pss_kib() const {
-    return std::accumulate(processes.begin(), processes.end(), std::uint64_t{0}, [](auto s, auto const& p) { return s + p.pss_kib; });
+    return std::accumulate(processes.begin(), processes.end(), std::uint64_t{0},
+                           [](auto s, auto const& p) { return s + p.pss_kib; });
 }
 std::uint64_t TreeUsage::private_kib() const {
-    return std::accumulate(processes.begin(), processes.end(), std::uint64_t{0}, [](auto s, auto const& p) { return s + p.private_kib; });
+    return std::accumulate(processes.begin(), processes.end(), std::uint64_t{0},
+                           [](auto s, auto const& p) { return s + p.private_kib; });
 }
 
 Result<TreeUsage> sample_tree(int pid) {
@@ -103,7 +108,8 @@ Result<TreeUsage> sample_tree(int pid) {
         for (auto const& [child_pid, child] : all) {
             if (child.parent != parent) continue;
             if (tree.processes.size() == kProcessesMax) {
-                return Error{Code::too_large, fmt::format("process {} has more than {} descendants", pid, kProcessesMax), "server-pid"};
+                return Error{Code::too_large,
+                             fmt::format("process {} has more than {} descendants", pid, kProcessesMax), "server-pid"};
             }
             tree.processes.push_back(child);
         }
@@ -115,7 +121,9 @@ Result<TreeUsage> sample_tree(int pid) {
 double own_cpu_s() {
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
-    auto const seconds = [](timeval t) { return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6; };
+    auto const seconds = [](timeval t) {
+        return static_cast<double>(t.tv_sec) + static_cast<double>(t.tv_usec) * 1e-6;
+    };
     return seconds(usage.ru_utime) + seconds(usage.ru_stime);
 }
 

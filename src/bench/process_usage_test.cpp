@@ -26,8 +26,7 @@ TEST(ProcessUsage, CountsADescendantWhileItLivesAndItsTimeAfterwards) {
     auto const child = ::fork();
     if (child == 0) {
         // Burns CPU until the kernel has charged it for more than a few ticks.
-        while (own_cpu_s() < 0.1) {
-        }
+        while (own_cpu_s() < 0.1) {}
         [[maybe_unused]] auto const n = ::write(ready[1], "x", 1);
         ::pause();
         ::_exit(0);

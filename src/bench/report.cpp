@@ -35,10 +35,18 @@ void add_summary(Json& out, std::string const& name, Summary const& s) {
 Json tree_json(TreeUsage const& tree) {
     Json processes = Json::array();
     for (auto const& p : tree.processes) {
-        processes.push_back({{"pid", p.pid}, {"name", p.name}, {"cpu_s", p.cpu_s}, {"threads", p.threads}, {"rss_kib", p.rss_kib},
-                             {"pss_kib", p.pss_kib}, {"private_kib", p.private_kib}});
+        processes.push_back({{"pid", p.pid},
+                             {"name", p.name},
+                             {"cpu_s", p.cpu_s},
+                             {"threads", p.threads},
+                             {"rss_kib", p.rss_kib},
+                             {"pss_kib", p.pss_kib},
+                             {"private_kib", p.private_kib}});
     }
-    return {{"cpu_s", tree.cpu_s()}, {"rss_kib", tree.rss_kib()}, {"pss_kib", tree.pss_kib()}, {"private_kib", tree.private_kib()},
+    return {{"cpu_s", tree.cpu_s()},
+            {"rss_kib", tree.rss_kib()},
+            {"pss_kib", tree.pss_kib()},
+            {"private_kib", tree.private_kib()},
             {"processes", std::move(processes)}};
 }
 
@@ -51,15 +59,34 @@ double per_token_us(double cpu_s, Report const& r) {
 }
 
 Json config_json(ServeOptions const& o) {
-    return {{"url", o.url}, {"mode", to_string(o.mode)}, {"endpoint", o.endpoint == Endpoint::chat ? "chat" : "completions"},
-            {"concurrency", o.concurrency}, {"requests", o.requests}, {"warmup", o.warmup}, {"rate_per_s", o.rate_per_s},
-            {"seed", o.seed}, {"prompt_words", o.prompt_words}, {"prompt_tokens", o.prompt_tokens},
-            {"output_tokens", o.output_tokens}, {"ignore_eos", o.ignore_eos}, {"temperature", o.temperature},
-            {"extra_body", o.extra_body}, {"prompts_file", o.prompts_file}, {"prefix_groups", o.prefix_groups},
-            {"prefix_words", o.prefix_words}, {"trace", o.trace}, {"time_scale", o.time_scale}, {"length_scale", o.length_scale},
-            {"prompt_tokens_max", o.prompt_tokens_max}, {"output_tokens_max", o.output_tokens_max}, {"rounds", o.rounds},
-            {"long_prompt_tokens", o.long_prompt_tokens}, {"streams_max", o.streams_max},
-            {"request_timeout_s", o.request_timeout_s}, {"slo_ttft_ms", o.slo_ttft_ms}, {"slo_tpot_ms", o.slo_tpot_ms},
+    return {{"url", o.url},
+            {"mode", to_string(o.mode)},
+            {"endpoint", o.endpoint == Endpoint::chat ? "chat" : "completions"},
+            {"concurrency", o.concurrency},
+            {"requests", o.requests},
+            {"warmup", o.warmup},
+            {"rate_per_s", o.rate_per_s},
+            {"seed", o.seed},
+            {"prompt_words", o.prompt_words},
+            {"prompt_tokens", o.prompt_tokens},
+            {"output_tokens", o.output_tokens},
+            {"ignore_eos", o.ignore_eos},
+            {"temperature", o.temperature},
+            {"extra_body", o.extra_body},
+            {"prompts_file", o.prompts_file},
+            {"prefix_groups", o.prefix_groups},
+            {"prefix_words", o.prefix_words},
+            {"trace", o.trace},
+            {"time_scale", o.time_scale},
+            {"length_scale", o.length_scale},
+            {"prompt_tokens_max", o.prompt_tokens_max},
+            {"output_tokens_max", o.output_tokens_max},
+            {"rounds", o.rounds},
+            {"long_prompt_tokens", o.long_prompt_tokens},
+            {"streams_max", o.streams_max},
+            {"request_timeout_s", o.request_timeout_s},
+            {"slo_ttft_ms", o.slo_ttft_ms},
+            {"slo_tpot_ms", o.slo_tpot_ms},
             {"slo_e2el_ms", o.slo_e2el_ms}};
 }
 
@@ -77,8 +104,11 @@ void add_rounds(Json& out, Report const& r) {
     if (r.rounds.empty()) return;
     Json rounds = Json::array();
     for (auto const& round : r.rounds) {
-        rounds.push_back({{"valid", round.valid}, {"worst_gap_ms", round.worst_gap_ms}, {"base_gap_ms", round.base_gap_ms},
-                          {"long_ttft_ms", round.long_ttft_ms}, {"long_prompt_tokens", round.long_prompt_tokens}});
+        rounds.push_back({{"valid", round.valid},
+                          {"worst_gap_ms", round.worst_gap_ms},
+                          {"base_gap_ms", round.base_gap_ms},
+                          {"long_ttft_ms", round.long_ttft_ms},
+                          {"long_prompt_tokens", round.long_prompt_tokens}});
     }
     out["interference_rounds"] = std::move(rounds);
 }
@@ -112,25 +142,29 @@ void add_requests(Json& out, Report const& r) {
 }
 
 std::string row(std::string_view name, Summary const& s) {
-    return fmt::format("{:<18}{:>10.2f}{:>10.2f}{:>10.2f}{:>10.2f}{:>10.2f}{:>10.2f}\n", name, s.mean, s.min, s.median, s.p90, s.p99,
-                       s.max);
+    return fmt::format("{:<18}{:>10.2f}{:>10.2f}{:>10.2f}{:>10.2f}{:>10.2f}{:>10.2f}\n", name, s.mean, s.min, s.median,
+                       s.p90, s.p99, s.max);
 }
 
 std::string failures_text(Report const& r) {
     std::string out;
     for (auto const& f : r.failures) {
-        out += fmt::format("  {} x {}, e.g.: {}\n", f.count, hearth::bench::to_string(f.outcome), f.example.substr(0, 200));
+        out += fmt::format("  {} x {}, e.g.: {}\n", f.count, hearth::bench::to_string(f.outcome),
+                           f.example.substr(0, 200));
     }
     return out;
 }
 
 std::string server_text(Report const& r) {
-    auto out = fmt::format("client CPU        {:.2f} s, {:.1f} us per token\n", r.client_cpu_s, per_token_us(r.client_cpu_s, r));
+    auto out = fmt::format("client CPU        {:.2f} s, {:.1f} us per token\n", r.client_cpu_s,
+                           per_token_us(r.client_cpu_s, r));
     if (!r.has_server) return out;
     if (!server_measured(r)) return out + "server CPU        unknown: the process ended during the run\n";
-    out += fmt::format("server CPU        {:.2f} s, {:.1f} us per token\n", server_cpu_s(r), per_token_us(server_cpu_s(r), r));
+    out += fmt::format("server CPU        {:.2f} s, {:.1f} us per token\n", server_cpu_s(r),
+                       per_token_us(server_cpu_s(r), r));
     out += fmt::format("server memory     RSS {:.1f} MiB, PSS {:.1f} MiB, private {:.1f} MiB in {} process(es)\n",
-                       static_cast<double>(r.server_after.rss_kib()) / 1024, static_cast<double>(r.server_after.pss_kib()) / 1024,
+                       static_cast<double>(r.server_after.rss_kib()) / 1024,
+                       static_cast<double>(r.server_after.pss_kib()) / 1024,
                        static_cast<double>(r.server_after.private_kib()) / 1024, r.server_after.processes.size());
     return out;
 }
@@ -138,9 +172,11 @@ std::string server_text(Report const& r) {
 std::string rounds_text(Report const& r) {
     std::string out;
     for (auto const& round : r.rounds) {
-        out += fmt::format("long prompt       {} tokens, TTFT {:.0f} ms: worst gap of the running streams {:.1f} ms (before: {:.1f} ms){}\n",
-                           round.long_prompt_tokens, round.long_ttft_ms, round.worst_gap_ms, round.base_gap_ms,
-                           round.valid ? "" : "  INVALID: a stream ended early, raise --output-tokens");
+        out += fmt::format(
+            "long prompt       {} tokens, TTFT {:.0f} ms: worst gap of the running streams {:.1f} ms (before: {:.1f} "
+            "ms){}\n",
+            round.long_prompt_tokens, round.long_ttft_ms, round.worst_gap_ms, round.base_gap_ms,
+            round.valid ? "" : "  INVALID: a stream ended early, raise --output-tokens");
     }
     return out;
 }
@@ -193,22 +229,25 @@ std::string to_json(Report const& r) {
     add_server(out, r);
     add_rounds(out, r);
     add_requests(out, r);
-    return out.dump(1, ' ', false, Json::error_handler_t::replace) + "\n";
+    return out.dump(1, ' ', false, Json::error_handler_t::replace);
 }
 
 std::string to_text(Report const& r) {
     auto out = fmt::format("{} at {}, {} mode\n", r.model, r.options.url, to_string(r.options.mode));
-    out += fmt::format("requests          {} sent, {} completed, {:.2f}/s in {:.2f} s, at most {} at once\n", r.requests, r.completed,
-                       r.requests_per_s, r.duration_s, r.streams_peak);
+    out += fmt::format("requests          {} sent, {} completed, {:.2f}/s in {:.2f} s, at most {} at once\n",
+                       r.requests, r.completed, r.requests_per_s, r.duration_s, r.streams_peak);
     out += failures_text(r);
-    out += fmt::format("tokens            {} in ({} cached), {} out in {} events{}\n", r.prompt_tokens, r.cached_tokens, r.output_tokens,
-                       r.chunks, r.tokens_from_usage ? "" : " (events counted: the server gives no usage)");
-    out += fmt::format("output            {:.1f} tokens/s, {:.1f} while decoding; with prompts {:.1f} tokens/s\n", r.output_per_s,
-                       r.decode_per_s, r.total_per_s);
-    if (r.goodput_per_s >= 0) out += fmt::format("goodput           {:.2f} requests/s within the limits\n", r.goodput_per_s);
+    out += fmt::format("tokens            {} in ({} cached), {} out in {} events{}\n", r.prompt_tokens, r.cached_tokens,
+                       r.output_tokens, r.chunks,
+                       r.tokens_from_usage ? "" : " (events counted: the server gives no usage)");
+    out += fmt::format("output            {:.1f} tokens/s, {:.1f} while decoding; with prompts {:.1f} tokens/s\n",
+                       r.output_per_s, r.decode_per_s, r.total_per_s);
+    if (r.goodput_per_s >= 0)
+        out += fmt::format("goodput           {:.2f} requests/s within the limits\n", r.goodput_per_s);
     if (r.send_lag_ms_max > 0) out += fmt::format("send lag          {:.1f} ms at most\n", r.send_lag_ms_max);
     out += rounds_text(r);
-    out += fmt::format("{:<18}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}\n", "", "mean", "min", "median", "p90", "p99", "max");
+    out +=
+        fmt::format("{:<18}{:>10}{:>10}{:>10}{:>10}{:>10}{:>10}\n", "", "mean", "min", "median", "p90", "p99", "max");
     out += row("TTFT ms", r.ttft_ms) + row("TPOT ms", r.tpot_ms) + row("ITL ms", r.itl_ms) + row("E2EL ms", r.e2el_ms);
     out += row("prefill tokens/s", r.prefill_per_s);
     return out + server_text(r);

@@ -45,7 +45,8 @@ std::string_view ResponseParser::take_body(std::string_view& input) {
         auto const part = input.substr(0, end);
         // Chunk sizes come thousands of times per stream and are bounded by
         // their own length; everything else counts as head.
-        head_bytes_ = (state_ == State::chunk_size || state_ == State::chunk_end ? line_.size() : head_bytes_) + part.size();
+        head_bytes_ =
+            (state_ == State::chunk_size || state_ == State::chunk_end ? line_.size() : head_bytes_) + part.size();
         if (head_bytes_ > kHeadBytesMax) {
             fail(fmt::format("the response's head or a chunk header exceeds {} bytes", kHeadBytesMax));
             break;
@@ -68,8 +69,9 @@ std::string_view ResponseParser::take_body(std::string_view& input) {
 }
 
 std::string_view ResponseParser::take_data(std::string_view& input) {
-    auto const size = state_ == State::until_close ? input.size()
-                                                   : static_cast<std::size_t>(std::min<std::uint64_t>(left_, input.size()));
+    auto const size = state_ == State::until_close
+                          ? input.size()
+                          : static_cast<std::size_t>(std::min<std::uint64_t>(left_, input.size()));
     auto const piece = input.substr(0, size);
     input.remove_prefix(size);
     if (state_ == State::until_close) return piece;
@@ -115,7 +117,8 @@ void ResponseParser::on_header(std::string_view line) {
     auto const name = line.substr(0, colon);
     auto const value = trim(line.substr(colon + 1));
     if (equals_ignoring_case(name, "transfer-encoding")) {
-        if (!equals_ignoring_case(value, "chunked")) return fail(fmt::format("transfer encoding \"{}\"", value.substr(0, 80)));
+        if (!equals_ignoring_case(value, "chunked"))
+            return fail(fmt::format("transfer encoding \"{}\"", value.substr(0, 80)));
         chunked_ = true;
     } else if (equals_ignoring_case(name, "content-length")) {
         has_length_ = true;

@@ -38,7 +38,16 @@ public:
 
 private:
     enum class State : std::uint8_t {
-        status_line, headers, chunk_size, chunk_data, chunk_end, trailers, length_data, until_close, done, failed
+        status_line,
+        headers,
+        chunk_size,
+        chunk_data,
+        chunk_end,
+        trailers,
+        length_data,
+        until_close,
+        done,
+        failed
     };
 
     void on_line(std::string_view line);

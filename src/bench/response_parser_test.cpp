@@ -87,12 +87,13 @@ TEST(ResponseParser, AConnectionThatEndsInsideABodyIsCutShort) {
 }
 
 TEST(ResponseParser, WhatIsNoHttpFails) {
-    for (auto text : {"SSH-2.0-OpenSSH\r\n", "HTTP/2 200\r\n", "HTTP/1.1 2x0 OK\r\n", "HTTP/1.1 200 OK\r\nno colon\r\n",
-                      "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n",
-                      "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n",
-                      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
-                      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\n",
-                      "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n"}) {
+    for (auto text :
+         {"SSH-2.0-OpenSSH\r\n", "HTTP/2 200\r\n", "HTTP/1.1 2x0 OK\r\n", "HTTP/1.1 200 OK\r\nno colon\r\n",
+          "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n",
+          "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n",
+          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n\r\n",
+          "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n"}) {
         ResponseParser parser;
         read_all(parser, text);
         EXPECT_TRUE(parser.failed()) << text;
@@ -104,7 +105,8 @@ TEST(ResponseParser, AHeadBeyondItsLimitFailsWithoutBeingKept) {
     ResponseParser parser;
     read_all(parser, "HTTP/1.1 200 OK\r\n");
     std::string const part(1000, 'a');
-    for (std::size_t sent = 0; sent <= ResponseParser::kHeadBytesMax && !parser.failed(); sent += part.size()) read_all(parser, part);
+    for (std::size_t sent = 0; sent <= ResponseParser::kHeadBytesMax && !parser.failed(); sent += part.size())
+        read_all(parser, part);
     EXPECT_TRUE(parser.failed());
 }
 

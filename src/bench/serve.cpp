@@ -57,7 +57,8 @@ Result<Plan> make_plan(ServeOptions const& o, Session& session, Report& report) 
     if (o.prompt_tokens > 0) {
         HEARTH_TRY(unique.words, session.words_for_tokens(o.prompt_tokens));
     }
-    auto plan = o.prefix_groups > 0 ? shared_prefix_plan({unique, o.prefix_groups, o.prefix_words}) : unique_plan(unique);
+    auto plan =
+        o.prefix_groups > 0 ? shared_prefix_plan({unique, o.prefix_groups, o.prefix_words}) : unique_plan(unique);
     if (o.mode == Mode::poisson) arrive_poisson(plan, o.rate_per_s, o.seed);
     return plan;
 }
@@ -174,7 +175,8 @@ Status run_interference(ServeOptions const& o, Session& session, Report& report)
 
 Status warm_up(ServeOptions const& o, Session& session) {
     if (o.warmup == 0) return ok();
-    auto const plan = unique_plan({o.warmup, o.prompt_words, std::min<std::uint32_t>(o.output_tokens, 32), o.seed ^ kWarmupSeed});
+    auto const plan =
+        unique_plan({o.warmup, o.prompt_words, std::min<std::uint32_t>(o.output_tokens, 32), o.seed ^ kWarmupSeed});
     Report ignored;
     ignored.options = o;
     run_closed(plan, std::min<std::uint32_t>(o.mode == Mode::closed ? o.concurrency : 1, o.warmup), session, ignored);
@@ -238,7 +240,8 @@ void summarise_into(Report& report, Samples const& s) {
     report.total_per_s = static_cast<double>(report.output_tokens + report.prompt_tokens) / report.duration_s;
     report.requests_per_s = static_cast<double>(report.completed) / report.duration_s;
     auto const& o = report.options;
-    if (o.slo_ttft_ms > 0 || o.slo_tpot_ms > 0 || o.slo_e2el_ms > 0) report.goodput_per_s = static_cast<double>(s.good) / report.duration_s;
+    if (o.slo_ttft_ms > 0 || o.slo_tpot_ms > 0 || o.slo_e2el_ms > 0)
+        report.goodput_per_s = static_cast<double>(s.good) / report.duration_s;
 }
 
 void digest(Report& report, std::vector<RequestResult> results) {

@@ -58,7 +58,7 @@ struct ServeOptions {
     bool ignore_eos = true;           // so that every output has the length asked for
     double temperature = 0;
     std::string extra_body;           // JSON object, its members are added to every request
-    std::string prompts_file;         // one prompt per line (JSON string or plain text), sent in order, again from the top
+    std::string prompts_file;  // one prompt per line (JSON string or plain text), sent in order, again from the top
     std::uint32_t prefix_groups = 0;  // above 0: prompts begin with one of so many shared prefixes
     std::uint32_t prefix_words = 512;
 
@@ -67,18 +67,18 @@ struct ServeOptions {
     double time_scale = 1;
     double length_scale = 1;
     std::uint32_t prompt_tokens_max = 1024;  // longer prompts of a trace are cut
-    std::uint32_t output_tokens_max = 256;   // longer outputs of a trace are cut
+    std::uint32_t output_tokens_max = 256;  // longer outputs of a trace are cut
 
-    std::uint32_t rounds = 3;                 // of the interference scenario
+    std::uint32_t rounds = 3;  // of the interference scenario
     std::uint32_t long_prompt_tokens = 2000;
 
     double slo_ttft_ms = 0;  // 0: no limit
     double slo_tpot_ms = 0;
     double slo_e2el_ms = 0;
 
-    int server_pid = 0;      // above 0: its tree's CPU time and memory are measured
+    int server_pid = 0;  // above 0: its tree's CPU time and memory are measured
     bool keep_text = false;  // the report lists every output's text
-    bool detailed = false;   // the report lists every request's times and gaps
+    bool detailed = false;  // the report lists every request's times and gaps
 };
 
 // Every limit on the options; the error names the option in `param`.
@@ -87,7 +87,7 @@ struct ServeOptions {
 // One command-line option: how it is spelled and what it sets. The table is the
 // only list of them, for the option parser, its help and its tests.
 struct OptionSpec {
-    std::string_view name;   // without the dashes
+    std::string_view name;  // without the dashes
     std::string_view value;  // what it takes, e.g. "N"; empty for a switch
     std::string_view help;
     Status (*set)(ServeOptions&, std::string const& value);  // a switch ignores `value`
@@ -100,9 +100,9 @@ struct OptionSpec {
 
 // One round of the interference scenario.
 struct InterferenceRound {
-    bool valid = false;        // all streams were running before, during and after
-    double worst_gap_ms = 0;   // of any running stream, from the long prompt's sending until each had gone on
-    double base_gap_ms = 0;    // the worst gap of the same streams before that
+    bool valid = false;  // all streams were running before, during and after
+    double worst_gap_ms = 0;  // of any running stream, from the long prompt's sending until each had gone on
+    double base_gap_ms = 0;  // the worst gap of the same streams before that
     double long_ttft_ms = 0;
     std::uint64_t long_prompt_tokens = 0;
 };
@@ -118,25 +118,26 @@ struct Report {
     std::string model;
     std::string date;  // UTC, ISO 8601
     double words_per_token = 0;  // 0: not asked
-    double duration_s = 0;       // first send to last end
+    double duration_s = 0;  // first send to last end
     std::size_t requests = 0;
     std::size_t completed = 0;
-    std::vector<Failures> failures;  // by outcome, what did not complete; cancelled ones of the scenario are not failures
+    std::vector<Failures>
+        failures;  // by outcome, what did not complete; cancelled ones of the scenario are not failures
     std::uint64_t prompt_tokens = 0;
     std::uint64_t cached_tokens = 0;
     std::uint64_t output_tokens = 0;
     bool tokens_from_usage = false;  // false: at least one count is of events
     std::uint64_t chunks = 0;
-    double output_per_s = 0;         // output tokens / duration
-    double decode_per_s = 0;         // output tokens after each first / (last output - first output of the run)
+    double output_per_s = 0;  // output tokens / duration
+    double decode_per_s = 0;  // output tokens after each first / (last output - first output of the run)
     double requests_per_s = 0;
-    double total_per_s = 0;          // prompt and output tokens / duration
-    double goodput_per_s = -1;       // -1: no limits were given
+    double total_per_s = 0;  // prompt and output tokens / duration
+    double goodput_per_s = -1;  // -1: no limits were given
     Summary ttft_ms, tpot_ms, itl_ms, e2el_ms;
-    Summary prefill_per_s;                 // prompt tokens not cached / TTFT, per request
+    Summary prefill_per_s;  // prompt tokens not cached / TTFT, per request
     std::vector<double> itl_quantiles_ms;  // at 0, 1/200, ... 1
     std::vector<double> ttft_quantiles_ms;
-    double send_lag_ms_max = 0;            // open loop: how late a request was sent
+    double send_lag_ms_max = 0;  // open loop: how late a request was sent
     std::uint32_t streams_peak = 0;
     std::uint64_t reconnects = 0;
     bool gaps_cut = false;

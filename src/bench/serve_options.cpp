@@ -90,18 +90,25 @@ Status set_endpoint(ServeOptions& o, std::string const& v) {
     return ok();
 }
 
-#define NUMBER(spelling, member, unit, help) \
-    OptionSpec{spelling, unit, help, [](ServeOptions& o, std::string const& v) { return parse_number(spelling, v, o.member); }}
-#define TEXT(spelling, member, unit, help)                                     \
-    OptionSpec{spelling, unit, help, [](ServeOptions& o, std::string const& v) { \
-                   o.member = v;                                               \
-                   return ok();                                                \
-               }}
-#define SWITCH(spelling, member, state, help)                              \
-    OptionSpec{spelling, "", help, [](ServeOptions& o, std::string const&) { \
-                   o.member = state;                                       \
-                   return ok();                                            \
-               }}
+#define NUMBER(spelling, member, unit, help)                                                          \
+    OptionSpec {                                                                                      \
+        spelling, unit, help,                                                                         \
+            [](ServeOptions& o, std::string const& v) { return parse_number(spelling, v, o.member); } \
+    }
+#define TEXT(spelling, member, unit, help)                                \
+    OptionSpec {                                                          \
+        spelling, unit, help, [](ServeOptions& o, std::string const& v) { \
+            o.member = v;                                                 \
+            return ok();                                                  \
+        }                                                                 \
+    }
+#define SWITCH(spelling, member, state, help)                         \
+    OptionSpec {                                                      \
+        spelling, "", help, [](ServeOptions& o, std::string const&) { \
+            o.member = state;                                         \
+            return ok();                                              \
+        }                                                             \
+    }
 
 constexpr auto kTable = std::to_array<OptionSpec>({
     TEXT("url", url, "URL", "the server, http://127.0.0.1:8080 if not given"),
@@ -110,16 +117,20 @@ constexpr auto kTable = std::to_array<OptionSpec>({
     {"endpoint", "NAME", "chat (default) or completions", set_endpoint},
     NUMBER("ready-timeout", ready_timeout_s, "SECONDS", "wait so long for /health before starting"),
     NUMBER("request-timeout", request_timeout_s, "SECONDS", "a request without an end by then has failed (120)"),
-    {"mode", "NAME", "closed (default): N at any time; poisson: arrivals at --rate; replay: as in --trace; interference: "
-     "N streams run, then one long prompt arrives", set_mode},
+    {"mode", "NAME",
+     "closed (default): N at any time; poisson: arrivals at --rate; replay: as in --trace; interference: "
+     "N streams run, then one long prompt arrives",
+     set_mode},
     NUMBER("concurrency", concurrency, "N", "streams at once (1)"),
-    NUMBER("streams-max", streams_max, "N", "streams at once of an open loop; a later request waits, which is reported (1024)"),
+    NUMBER("streams-max", streams_max, "N",
+           "streams at once of an open loop; a later request waits, which is reported (1024)"),
     NUMBER("requests", requests, "N", "requests to send, or the most rows of a trace (32)"),
     NUMBER("warmup", warmup, "N", "requests sent first and not counted (1)"),
     NUMBER("rate", rate_per_s, "R", "arrivals per second of --mode poisson (1)"),
     NUMBER("seed", seed, "N", "names the prompts and arrival times (1)"),
     NUMBER("prompt-words", prompt_words, "N", "words per prompt (64)"),
-    NUMBER("prompt-tokens", prompt_tokens, "N", "tokens per prompt instead, about: the server is asked how long its words are"),
+    NUMBER("prompt-tokens", prompt_tokens, "N",
+           "tokens per prompt instead, about: the server is asked how long its words are"),
     NUMBER("output-tokens", output_tokens, "N", "tokens per output (128)"),
     SWITCH("stop-at-eos", ignore_eos, false, "let the model end an output earlier"),
     NUMBER("temperature", temperature, "T", "sampling temperature (0: greedy)"),
@@ -134,7 +145,8 @@ constexpr auto kTable = std::to_array<OptionSpec>({
     NUMBER("prompt-tokens-max", prompt_tokens_max, "N", "cuts longer prompts of a trace (1024)"),
     NUMBER("output-tokens-max", output_tokens_max, "N", "cuts longer outputs of a trace (256)"),
     NUMBER("rounds", rounds, "N", "rounds of --mode interference (3)"),
-    NUMBER("long-prompt-tokens", long_prompt_tokens, "N", "tokens, about, of the long prompt of --mode interference (2000)"),
+    NUMBER("long-prompt-tokens", long_prompt_tokens, "N",
+           "tokens, about, of the long prompt of --mode interference (2000)"),
     NUMBER("slo-ttft", slo_ttft_ms, "MS", "goodput counts requests with a TTFT up to this"),
     NUMBER("slo-tpot", slo_tpot_ms, "MS", "goodput counts requests with a TPOT up to this"),
     NUMBER("slo-e2el", slo_e2el_ms, "MS", "goodput counts requests that end within this"),
@@ -172,7 +184,8 @@ Status set_option(ServeOptions& options, std::string_view name, std::string cons
     for (auto const& spec : kTable) {
         if (spec.name == name) return spec.set(options, value);
     }
-    return Error{Code::invalid_argument, fmt::format("there is no option --{}; see hearth bench serve --help", name), std::string(name)};
+    return Error{Code::invalid_argument, fmt::format("there is no option --{}; see hearth bench serve --help", name),
+                 std::string(name)};
 }
 
 }  // namespace hearth::bench

@@ -19,9 +19,16 @@ TEST(ServeOptions, EveryOptionHasANameOfItsOwnAndHelp) {
 
 TEST(ServeOptions, AreSetByName) {
     ServeOptions o;
-    for (auto const& [name, value] : std::initializer_list<std::pair<char const*, char const*>>{
-             {"mode", "poisson"}, {"rate", "2.5"}, {"concurrency", "16"}, {"endpoint", "completions"}, {"stop-at-eos", ""},
-             {"server-pid", "42"}, {"url", "http://[::1]:9/x/"}, {"keep-text", ""}, {"slo-ttft", "200"}}) {
+    for (auto const& [name, value] :
+         std::initializer_list<std::pair<char const*, char const*>>{{"mode", "poisson"},
+                                                                    {"rate", "2.5"},
+                                                                    {"concurrency", "16"},
+                                                                    {"endpoint", "completions"},
+                                                                    {"stop-at-eos", ""},
+                                                                    {"server-pid", "42"},
+                                                                    {"url", "http://[::1]:9/x/"},
+                                                                    {"keep-text", ""},
+                                                                    {"slo-ttft", "200"}}) {
         auto const status = set_option(o, name, value);
         ASSERT_TRUE(status) << status.error().message;
     }
@@ -36,9 +43,14 @@ TEST(ServeOptions, AreSetByName) {
 }
 
 TEST(ServeOptions, WhatDoesNotFitIsRefusedByName) {
-    for (auto const& [name, value] : std::initializer_list<std::pair<char const*, char const*>>{
-             {"mode", "open"}, {"rate", "fast"}, {"concurrency", "-1"}, {"concurrency", "4x"}, {"endpoint", "embeddings"},
-             {"requests", "99999999999"}, {"frobnicate", "1"}}) {
+    for (auto const& [name, value] :
+         std::initializer_list<std::pair<char const*, char const*>>{{"mode", "open"},
+                                                                    {"rate", "fast"},
+                                                                    {"concurrency", "-1"},
+                                                                    {"concurrency", "4x"},
+                                                                    {"endpoint", "embeddings"},
+                                                                    {"requests", "99999999999"},
+                                                                    {"frobnicate", "1"}}) {
         ServeOptions o;
         auto const status = set_option(o, name, value);
         ASSERT_FALSE(status) << name << " " << value;
@@ -55,14 +67,19 @@ TEST(ServeOptions, LimitsAreQuotedWithTheValueGiven) {
     };
     EXPECT_EQ(message([](auto& o) { o.concurrency = 5000; }), "concurrency: --concurrency must be 1 to 4096, got 5000");
     EXPECT_EQ(message([](auto& o) { o.rate_per_s = 0; }).substr(0, 12), "rate: --rate");
-    EXPECT_EQ(message([](auto& o) { o.rate_per_s = std::numeric_limits<double>::quiet_NaN(); }).substr(0, 12), "rate: --rate");
+    EXPECT_EQ(message([](auto& o) { o.rate_per_s = std::numeric_limits<double>::quiet_NaN(); }).substr(0, 12),
+              "rate: --rate");
     EXPECT_EQ(message([](auto& o) { o.requests = 1'000'000; }).substr(0, 9), "requests:");
     EXPECT_EQ(message([](auto& o) { o.mode = Mode::replay; }).substr(0, 6), "trace:");
     EXPECT_EQ(message([](auto& o) { o.trace = "x.csv"; }).substr(0, 6), "trace:");
     EXPECT_EQ(message([](auto& o) { o.extra_body = "[1]"; }).substr(0, 11), "extra-body:");
     EXPECT_EQ(message([](auto& o) { o.url = "https://x"; }).substr(0, 4), "url:");
     EXPECT_EQ(message([](auto& o) { o.api_key = "a\r\nb"; }).substr(0, 8), "api-key:");
-    EXPECT_EQ(message([](auto& o) { o.prompts_file = "p"; o.prefix_groups = 1; }).substr(0, 8), "prompts:");
+    EXPECT_EQ(message([](auto& o) {
+                  o.prompts_file = "p";
+                  o.prefix_groups = 1;
+              }).substr(0, 8),
+              "prompts:");
 }
 
 TEST(ServeOptions, UrlsAreSplit) {
@@ -76,8 +93,8 @@ TEST(ServeOptions, UrlsAreSplit) {
     EXPECT_EQ(prefixed->host, "::1");
     EXPECT_EQ(prefixed->port, 80);
     EXPECT_EQ(prefixed->prefix, "/api");
-    for (auto url : {"", "localhost:8080", "https://x", "http://", "http://:80", "http://x:0", "http://x:99999", "http://x:8o", "http://a b/",
-                     "http://x/\r\nEvil: 1", "http://user@x/"}) {
+    for (auto url : {"", "localhost:8080", "https://x", "http://", "http://:80", "http://x:0", "http://x:99999",
+                     "http://x:8o", "http://a b/", "http://x/\r\nEvil: 1", "http://user@x/"}) {
         EXPECT_FALSE(parse_url(url)) << url;
     }
 }

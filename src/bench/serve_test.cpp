@@ -8,8 +8,8 @@
 #include <fstream>
 #include <map>
 #include <mutex>
-#include <set>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "bench/testing/test_server.h"
 
@@ -50,7 +50,8 @@ public:
         return After::keep;
     }
     static std::string text_of(Json const& body) {
-        return body.contains("prompt") ? body["prompt"].get<std::string>() : body["messages"][0]["content"].get<std::string>();
+        return body.contains("prompt") ? body["prompt"].get<std::string>()
+                                       : body["messages"][0]["content"].get<std::string>();
     }
     std::vector<Json> bodies() {
         std::lock_guard const lock(mutex_);
@@ -188,9 +189,10 @@ struct TempFile {
 
 TEST(Serve, ATraceIsReplayedWithItsLengths) {
     Fixture f;
-    TempFile const trace(".csv",
-                         "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.0,40,4\n2023-11-16 18:15:46.01,300,9\n"
-                         "2023-11-16 18:15:46.02,60,2\n");
+    TempFile const trace(
+        ".csv",
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.0,40,4\n2023-11-16 18:15:46.01,300,9\n"
+        "2023-11-16 18:15:46.02,60,2\n");
     f.options.mode = Mode::replay;
     f.options.trace = trace.path;
     f.options.prompt_tokens_max = 100;
@@ -312,11 +314,36 @@ TEST(Serve, TheJsonHasTheFieldNamesOfVllmsBenchmark) {
     auto const report = run_serve(f.options);
     ASSERT_TRUE(report);
     auto const json = Json::parse(to_json(*report));
-    for (auto name : {"date", "backend", "model_id", "num_prompts", "request_rate", "max_concurrency", "duration", "completed",
-                      "total_input_tokens", "total_output_tokens", "request_throughput", "output_throughput", "total_token_throughput",
-                      "mean_ttft_ms", "median_ttft_ms", "std_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "median_tpot_ms", "p99_tpot_ms",
-                      "mean_itl_ms", "median_itl_ms", "p99_itl_ms", "mean_e2el_ms", "p99_e2el_ms", "input_lens", "output_lens", "ttfts",
-                      "itls", "errors"}) {
+    for (auto name : {"date",
+                      "backend",
+                      "model_id",
+                      "num_prompts",
+                      "request_rate",
+                      "max_concurrency",
+                      "duration",
+                      "completed",
+                      "total_input_tokens",
+                      "total_output_tokens",
+                      "request_throughput",
+                      "output_throughput",
+                      "total_token_throughput",
+                      "mean_ttft_ms",
+                      "median_ttft_ms",
+                      "std_ttft_ms",
+                      "p99_ttft_ms",
+                      "mean_tpot_ms",
+                      "median_tpot_ms",
+                      "p99_tpot_ms",
+                      "mean_itl_ms",
+                      "median_itl_ms",
+                      "p99_itl_ms",
+                      "mean_e2el_ms",
+                      "p99_e2el_ms",
+                      "input_lens",
+                      "output_lens",
+                      "ttfts",
+                      "itls",
+                      "errors"}) {
         EXPECT_TRUE(json.contains(name)) << name;
     }
     EXPECT_EQ(json["ttfts"].size(), 12U);

@@ -32,8 +32,10 @@ Result<std::vector<std::string>> read_prompts(std::string const& path) {
     while (std::getline(in, line)) {
         if (line.empty()) continue;
         if (prompts.size() == kPromptsMax || line.size() > kPromptBytesMax) {
-            return Error{Code::too_large, fmt::format("{}: more than {} prompts, or one above {} bytes", path, kPromptsMax, kPromptBytesMax),
-                         "prompts"};
+            return Error{
+                Code::too_large,
+                fmt::format("{}: more than {} prompts, or one above {} bytes", path, kPromptsMax, kPromptBytesMax),
+                "prompts"};
         }
         auto const parsed = line.front() == '"' ? Json::parse(line, nullptr, false) : Json();
         prompts.push_back(parsed.is_string() ? parsed.get<std::string>() : line);
@@ -48,7 +50,8 @@ Status wait_ready(Target const& target, double timeout_s) {
         auto const answer = http_get(target, "/health", std::chrono::seconds(1));
         if (answer) return ok();
         if (std::chrono::steady_clock::now() >= deadline) {
-            return Error{Code::unavailable, fmt::format("not ready within {} s: {}", timeout_s, answer.error().message), "ready-timeout"};
+            return Error{Code::unavailable, fmt::format("not ready within {} s: {}", timeout_s, answer.error().message),
+                         "ready-timeout"};
         }
         ::poll(nullptr, 0, static_cast<int>(kReadyPollEvery.count()));
     }
@@ -95,7 +98,7 @@ Result<std::unique_ptr<Session>> Session::create(ServeOptions const& options) {
 
     ClientOptions client;
     client.target = std::move(target);
-    client.streams_max = options.mode == Mode::closed ? options.concurrency
+    client.streams_max = options.mode == Mode::closed         ? options.concurrency
                          : options.mode == Mode::interference ? std::min(options.concurrency + 1, kStreamsMax)
                                                               : options.streams_max;
     client.request_timeout = seconds(options.request_timeout_s);
@@ -123,11 +126,12 @@ Result<RequestResult> Session::send_and_wait(PlannedRequest const& request) {
 Result<std::uint64_t> Session::prompt_length(std::uint32_t words) {
     HEARTH_TRY(auto const answer, send_and_wait({0, 1, {{kProbeSeed + ++probes_, words}}}));
     if (answer.outcome != Outcome::completed && answer.outcome != Outcome::no_output) {
-        return Error{Code::unavailable, fmt::format("asking for the length of {} words: {}: {}", words, to_string(answer.outcome),
-                                                    answer.problem)};
+        return Error{Code::unavailable, fmt::format("asking for the length of {} words: {}: {}", words,
+                                                    to_string(answer.outcome), answer.problem)};
     }
     if (!answer.usage || answer.usage->prompt_tokens == 0) {
-        return Error{Code::unsupported, "the server reports no usage.prompt_tokens; give --prompt-words instead", "prompt-tokens"};
+        return Error{Code::unsupported, "the server reports no usage.prompt_tokens; give --prompt-words instead",
+                     "prompt-tokens"};
     }
     return answer.usage->prompt_tokens;
 }
@@ -141,12 +145,15 @@ Result<std::uint32_t> Session::words_for_tokens(std::uint32_t tokens) {
     for (int pass = 0; pass < 2; ++pass) {
         HEARTH_TRY(auto const many_tokens, prompt_length(many));
         auto const slope = (static_cast<double>(many_tokens) - static_cast<double>(few_tokens)) / (many - few);
-        if (!(slope > 0)) return Error{Code::unsupported, "the server's prompt_tokens do not grow with the prompt", "prompt-tokens"};
+        if (!(slope > 0))
+            return Error{Code::unsupported, "the server's prompt_tokens do not grow with the prompt", "prompt-tokens"};
         words_per_token_ = 1 / slope;
         auto const words = few + (static_cast<double>(tokens) - static_cast<double>(few_tokens)) / slope;
         if (words < 1) {
-            return Error{Code::invalid_argument, fmt::format("a prompt cannot be as short as {} tokens: {} words are {} tokens already",
-                                                             tokens, few, few_tokens), "prompt-tokens"};
+            return Error{Code::invalid_argument,
+                         fmt::format("a prompt cannot be as short as {} tokens: {} words are {} tokens already", tokens,
+                                     few, few_tokens),
+                         "prompt-tokens"};
         }
         if (pass == 1) return static_cast<std::uint32_t>(std::lround(words));
         many = std::max(many, static_cast<std::uint32_t>(words * 0.9));

@@ -178,7 +178,8 @@ bool SseScanner::on_data(std::string_view data) {
         append_json_string(data.substr(at), finish_reason_);
     }
     if (has_object(data, "usage\":")) on_usage(data);
-    if (!output && error_.empty() && (has_object(data, "error\":") || find_string(data, "error\":") != data.npos)) on_error(data);
+    if (!output && error_.empty() && (has_object(data, "error\":") || find_string(data, "error\":") != data.npos))
+        on_error(data);
     return output;
 }
 

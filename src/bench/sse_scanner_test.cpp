@@ -9,11 +9,16 @@ namespace {
 
 // What llama-server sends for a chat, shortened.
 constexpr std::string_view kChat =
-    "data: {\"choices\":[{\"finish_reason\":null,\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":null}}],\"id\":\"c\"}\n\n"
+    "data: "
+    "{\"choices\":[{\"finish_reason\":null,\"index\":0,\"delta\":{\"role\":\"assistant\",\"content\":null}}],\"id\":"
+    "\"c\"}\n\n"
     ": ping\n\n"
-    "data: {\"choices\":[{\"finish_reason\":null,\"index\":0,\"delta\":{\"content\":\"Say \\\"\\u00e9\"}}],\"id\":\"c\"}\n\n"
+    "data: {\"choices\":[{\"finish_reason\":null,\"index\":0,\"delta\":{\"content\":\"Say "
+    "\\\"\\u00e9\"}}],\"id\":\"c\"}\n\n"
     "data: {\"choices\":[{\"finish_reason\":null,\"index\":0,\"delta\":{\"content\":\"\"}}],\"id\":\"c\"}\n\n"
-    "data: {\"choices\":[{\"finish_reason\":null,\"index\":0,\"delta\":{\"content\":\"\\n\\ud83d\\ude00!\"}}],\"id\":\"c\"}\r\n\r\n"
+    "data: "
+    "{\"choices\":[{\"finish_reason\":null,\"index\":0,\"delta\":{\"content\":\"\\n\\ud83d\\ude00!\"}}],\"id\":\"c\"}"
+    "\r\n\r\n"
     "data: {\"choices\":[{\"finish_reason\":\"length\",\"index\":0,\"delta\":{}}],\"id\":\"c\"}\n\n"
     "data: {\"choices\":[],\"id\":\"c\",\"usage\":{\"completion_tokens\":5,\"prompt_tokens\":36,\"total_tokens\":41,"
     "\"prompt_tokens_details\":{\"cached_tokens\":7}}}\n\n"
@@ -56,10 +61,14 @@ TEST(SseScanner, KeepsNoTextUnlessAsked) {
 
 TEST(SseScanner, CompletionsCarryTheirOutputInText) {
     SseScanner s(KeepText::yes);
-    EXPECT_EQ(s.feed("data: {\"choices\":[{\"text\": \" it\",\"index\":0,\"logprobs\":null,\"finish_reason\":null}]}\n\n"), 1U);
-    EXPECT_EQ(s.feed("data: {\"choices\":[{\"text\":\"\",\"index\":0,\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":"
-                     "{\"completion_tokens\":1,\"prompt_tokens\":2}}\n\n"),
-              0U);
+    EXPECT_EQ(
+        s.feed("data: {\"choices\":[{\"text\": \" it\",\"index\":0,\"logprobs\":null,\"finish_reason\":null}]}\n\n"),
+        1U);
+    EXPECT_EQ(
+        s.feed(
+            "data: {\"choices\":[{\"text\":\"\",\"index\":0,\"logprobs\":null,\"finish_reason\":\"stop\"}],\"usage\":"
+            "{\"completion_tokens\":1,\"prompt_tokens\":2}}\n\n"),
+        0U);
     EXPECT_EQ(s.text(), " it");
     EXPECT_EQ(s.finish_reason(), "stop");
     EXPECT_EQ(s.usage()->prompt_tokens, 2U);
@@ -74,7 +83,8 @@ TEST(SseScanner, ThinkingIsOutputToo) {
 TEST(SseScanner, KeysInsideTheTextOrInLogprobsAreNotMistakenForOutput) {
     SseScanner s(KeepText::yes);
     EXPECT_EQ(s.feed("data: {\"logprobs\":{\"content\":[{\"token\":\"x\"}]},\"delta\":{}}\n\n"), 0U);
-    EXPECT_EQ(s.feed("data: {\"delta\":{\"note\":\"{\\\"content\\\":\\\"x\\\",\\\"usage\\\":{\\\"a\\\":1}}\"}}\n\n"), 0U);
+    EXPECT_EQ(s.feed("data: {\"delta\":{\"note\":\"{\\\"content\\\":\\\"x\\\",\\\"usage\\\":{\\\"a\\\":1}}\"}}\n\n"),
+              0U);
     EXPECT_EQ(s.feed("data: {\"delta\":{\"my_content\":\"x\",\"content\":\"\"}}\n\n"), 0U);
     EXPECT_FALSE(s.usage().has_value());
     EXPECT_EQ(s.text(), "");
@@ -114,9 +124,13 @@ TEST(SseScanner, KeptTextIsBoundedAndSaysSo) {
 }
 
 TEST(SseScanner, BrokenEscapesInTextEndInReplacementsNotInErrors) {
-    for (auto const& [json, text] : {std::pair<std::string, std::string>{"a\\ud800b\"", "a\xEF\xBF\xBD" "b"},
+    for (auto const& [json, text] : {std::pair<std::string, std::string>{"a\\ud800b\"",
+                                                                         "a\xEF\xBF\xBD"
+                                                                         "b"},
                                      {"\\uZZZZ\"", "\xEF\xBF\xBDZZZZ"},
-                                     {"\\ud83d\\u0041\"", "\xEF\xBF\xBD" "A"},
+                                     {"\\ud83d\\u0041\"",
+                                      "\xEF\xBF\xBD"
+                                      "A"},
                                      {"open", "open"},
                                      {"end\\", "end"},
                                      {"\\t\\r\\b\\f\\/\\\\\"", "\t\r\b\f/\\"}}) {

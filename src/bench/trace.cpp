@@ -44,7 +44,8 @@ std::optional<double> timestamp_s(std::string_view text) {
     auto const minute = number<unsigned>(text.substr(14, 2));
     auto const second = number<double>(text.substr(17));
     if (!year || !month || !day || !hour || !minute || !second) return std::nullopt;
-    std::chrono::year_month_day const date{std::chrono::year(*year), std::chrono::month(*month), std::chrono::day(*day)};
+    std::chrono::year_month_day const date{std::chrono::year(*year), std::chrono::month(*month),
+                                           std::chrono::day(*day)};
     if (!date.ok() || *hour > 23 || *minute > 59 || !(*second >= 0 && *second < 61)) return std::nullopt;
     auto const days = std::chrono::sys_days(date).time_since_epoch().count();
     return static_cast<double>(days) * 86400.0 + *hour * 3600.0 + *minute * 60.0 + *second;
@@ -65,10 +66,11 @@ Result<TraceRow> azure_row(std::string_view line, std::size_t at) {
     auto const when = timestamp_s(fields[0]);
     auto const prompt = token_count(fields[1]);
     auto const output = token_count(fields[2]);
-    if (!when) return bad_line(at, fmt::format("\"{}\" is no time like 2023-11-16 18:15:46.68", fields[0].substr(0, 40)));
+    if (!when)
+        return bad_line(at, fmt::format("\"{}\" is no time like 2023-11-16 18:15:46.68", fields[0].substr(0, 40)));
     if (!prompt || !output) {
-        return bad_line(at, fmt::format("token counts must be whole numbers up to {}, got \"{}\" and \"{}\"", kTraceTokensMax,
-                                        fields[1].substr(0, 40), fields[2].substr(0, 40)));
+        return bad_line(at, fmt::format("token counts must be whole numbers up to {}, got \"{}\" and \"{}\"",
+                                        kTraceTokensMax, fields[1].substr(0, 40), fields[2].substr(0, 40)));
     }
     return TraceRow{*when, *prompt, *output, {}};
 }
@@ -78,16 +80,19 @@ Result<TraceRow> mooncake_row(std::string_view line, std::size_t at) {
     if (!row.is_object()) return bad_line(at, "not a JSON object");
     auto const count = [&](char const* key) -> std::optional<std::uint32_t> {
         auto const it = row.find(key);
-        if (it == row.end() || !it->is_number_unsigned() || it->get<std::uint64_t>() > kTraceTokensMax) return std::nullopt;
+        if (it == row.end() || !it->is_number_unsigned() || it->get<std::uint64_t>() > kTraceTokensMax)
+            return std::nullopt;
         return it->get<std::uint32_t>();
     };
     auto const prompt = count("input_length");
     auto const output = count("output_length");
     if (!prompt || !output) {
-        return bad_line(at, fmt::format("input_length and output_length must be whole numbers up to {}", kTraceTokensMax));
+        return bad_line(at,
+                        fmt::format("input_length and output_length must be whole numbers up to {}", kTraceTokensMax));
     }
     auto const when = row.find("timestamp");
-    if (when == row.end() || !when->is_number() || when->get<double>() < 0) return bad_line(at, "timestamp must be milliseconds >= 0");
+    if (when == row.end() || !when->is_number() || when->get<double>() < 0)
+        return bad_line(at, "timestamp must be milliseconds >= 0");
     TraceRow result{when->get<double>() / 1000.0, *prompt, *output, {}};
     auto const blocks = row.find("hash_ids");
     if (blocks == row.end()) return result;
@@ -98,8 +103,8 @@ Result<TraceRow> mooncake_row(std::string_view line, std::size_t at) {
     }
     auto const needed = (*prompt + kMooncakeBlockTokens - 1) / kMooncakeBlockTokens;
     if (result.blocks.size() != needed) {
-        return bad_line(at, fmt::format("{} prompt tokens are {} blocks of {}, but there are {} hash_ids", *prompt, needed,
-                                        kMooncakeBlockTokens, result.blocks.size()));
+        return bad_line(at, fmt::format("{} prompt tokens are {} blocks of {}, but there are {} hash_ids", *prompt,
+                                        needed, kMooncakeBlockTokens, result.blocks.size()));
     }
     return result;
 }
@@ -140,7 +145,8 @@ Result<Rows> in_order(Rows rows) {
     std::vector<std::size_t> order(rows.size());
     std::iota(order.begin(), order.end(), std::size_t{0});
     // Rows of one moment keep the file's order.
-    std::sort(order.begin(), order.end(), [&](auto a, auto b) { return std::pair(rows[a].at_s, a) < std::pair(rows[b].at_s, b); });
+    std::sort(order.begin(), order.end(),
+              [&](auto a, auto b) { return std::pair(rows[a].at_s, a) < std::pair(rows[b].at_s, b); });
     auto const start = rows[order.front()].at_s;
     Rows sorted;
     sorted.reserve(rows.size());
@@ -175,7 +181,8 @@ Result<Rows> read_trace(std::string const& path, std::string_view format, std::u
     if (kind.empty() && path.ends_with(".jsonl")) kind = "mooncake";
     if (kind != "azure" && kind != "mooncake") {
         return Error{Code::invalid_argument,
-                     fmt::format("trace format \"{}\" of {} is unknown; use azure or mooncake", kind, path), "trace-format"};
+                     fmt::format("trace format \"{}\" of {} is unknown; use azure or mooncake", kind, path),
+                     "trace-format"};
     }
     std::ifstream in(path, std::ios::binary);
     if (!in) return Error{Code::not_found, fmt::format("cannot open the trace {}", path), "trace"};

@@ -36,6 +36,7 @@ struct TraceRow {
 [[nodiscard]] Result<std::vector<TraceRow>> read_mooncake(std::istream& in, std::uint32_t limit);
 
 // Picks the reader by the file's ending (.csv, .jsonl) unless `format` names one.
-[[nodiscard]] Result<std::vector<TraceRow>> read_trace(std::string const& path, std::string_view format, std::uint32_t limit);
+[[nodiscard]] Result<std::vector<TraceRow>> read_trace(std::string const& path, std::string_view format,
+                                                       std::uint32_t limit);
 
 }  // namespace hearth::bench

@@ -24,9 +24,10 @@ TEST(Trace, AzureRowsAreTimedFromTheFirst) {
 }
 
 TEST(Trace, RowsComeOutInOrderOfArrival) {
-    std::istringstream in("{\"timestamp\":3000,\"input_length\":1,\"output_length\":3}\n"
-                          "{\"timestamp\":1000,\"input_length\":1,\"output_length\":1}\n"
-                          "{\"timestamp\":1000,\"input_length\":1,\"output_length\":2}\n");
+    std::istringstream in(
+        "{\"timestamp\":3000,\"input_length\":1,\"output_length\":3}\n"
+        "{\"timestamp\":1000,\"input_length\":1,\"output_length\":1}\n"
+        "{\"timestamp\":1000,\"input_length\":1,\"output_length\":2}\n");
     auto const rows = read_mooncake(in, 10);
     ASSERT_TRUE(rows);
     ASSERT_EQ(rows->size(), 3U);
@@ -41,8 +42,9 @@ TEST(Trace, AtMostTheLimitIsRead) {
 }
 
 TEST(Trace, AzureRowsThatBreakTheFormatNameTheirLine) {
-    for (auto row : {"2023-11-16 18:15:46.68,374", "2023-11-16 18:15:46.68,-1,4", "2023-11-16 18:15:46.68,3.5,4", "yesterday,1,2",
-                     "2023-02-30 18:15:46.68,1,2", "2023-11-16 25:15:46.68,1,2", "2023-11-16 18:15:46.68,1,99999999", ",,"}) {
+    for (auto row :
+         {"2023-11-16 18:15:46.68,374", "2023-11-16 18:15:46.68,-1,4", "2023-11-16 18:15:46.68,3.5,4", "yesterday,1,2",
+          "2023-02-30 18:15:46.68,1,2", "2023-11-16 25:15:46.68,1,2", "2023-11-16 18:15:46.68,1,99999999", ",,"}) {
         std::istringstream in(std::string(kAzureHeader) + "2023-11-16 18:15:46.68,1,2\n" + row + "\n");
         auto const rows = read_azure(in, 10);
         ASSERT_FALSE(rows) << row;

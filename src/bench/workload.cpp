@@ -15,25 +15,33 @@ namespace {
 // models and a prompt compresses like prose rather than like noise (random
 // tokens flatter speculation and spoil tokenizer timings).
 constexpr auto kWords = std::to_array<std::string_view>({
-    "the", "of", "and", "to", "in", "that", "was", "his", "with", "for", "had", "you", "not", "her", "which", "have", "from",
-    "this", "they", "were", "all", "one", "there", "when", "would", "their", "what", "said", "out", "about", "been", "people",
-    "time", "water", "some", "could", "into", "them", "other", "than", "then", "now", "look", "only", "come", "its", "over",
-    "think", "also", "back", "after", "use", "two", "how", "our", "work", "first", "well", "way", "even", "new", "want",
-    "because", "any", "these", "give", "day", "most", "us", "house", "world", "life", "hand", "part", "child", "eye", "woman",
-    "place", "week", "case", "point", "government", "company", "number", "group", "problem", "fact", "morning", "evening",
-    "river", "mountain", "garden", "window", "door", "table", "paper", "letter", "story", "music", "picture", "school",
-    "teacher", "student", "question", "answer", "reason", "result", "change", "power", "money", "business", "market", "price",
-    "system", "program", "computer", "machine", "engine", "light", "sound", "color", "shape", "space", "field", "forest",
-    "animal", "horse", "bird", "fish", "tree", "flower", "stone", "road", "bridge", "city", "town", "village", "country",
-    "island", "ocean", "ship", "train", "wheel", "fire", "wind", "rain", "snow", "summer", "winter", "spring", "season",
-    "year", "month", "hour", "minute", "moment", "past", "future", "history", "language", "word", "sentence", "book", "page",
-    "line", "law", "right", "order", "form", "rule", "level", "voice", "mind", "heart", "body", "face", "head", "arm", "foot",
-    "friend", "family", "mother", "father", "brother", "sister", "king", "queen", "soldier", "doctor", "farmer", "artist",
-    "worker", "leader", "member", "party", "meeting", "plan", "idea", "thought", "feeling", "dream", "hope", "fear", "love",
-    "peace", "war", "battle", "great", "small", "large", "long", "short", "high", "low", "old", "young", "early", "late",
-    "good", "bad", "strong", "weak", "hard", "soft", "warm", "cold", "dark", "bright", "quick", "slow", "open", "close",
-    "begin", "end", "move", "turn", "stand", "walk", "run", "carry", "bring", "hold", "keep", "leave", "find", "learn", "teach",
-    "write", "read", "speak", "hear", "watch", "build", "break", "grow", "fall", "rise", "call", "help", "play", "live",
+    "the",      "of",         "and",     "to",       "in",      "that",     "was",     "his",     "with",    "for",
+    "had",      "you",        "not",     "her",      "which",   "have",     "from",    "this",    "they",    "were",
+    "all",      "one",        "there",   "when",     "would",   "their",    "what",    "said",    "out",     "about",
+    "been",     "people",     "time",    "water",    "some",    "could",    "into",    "them",    "other",   "than",
+    "then",     "now",        "look",    "only",     "come",    "its",      "over",    "think",   "also",    "back",
+    "after",    "use",        "two",     "how",      "our",     "work",     "first",   "well",    "way",     "even",
+    "new",      "want",       "because", "any",      "these",   "give",     "day",     "most",    "us",      "house",
+    "world",    "life",       "hand",    "part",     "child",   "eye",      "woman",   "place",   "week",    "case",
+    "point",    "government", "company", "number",   "group",   "problem",  "fact",    "morning", "evening", "river",
+    "mountain", "garden",     "window",  "door",     "table",   "paper",    "letter",  "story",   "music",   "picture",
+    "school",   "teacher",    "student", "question", "answer",  "reason",   "result",  "change",  "power",   "money",
+    "business", "market",     "price",   "system",   "program", "computer", "machine", "engine",  "light",   "sound",
+    "color",    "shape",      "space",   "field",    "forest",  "animal",   "horse",   "bird",    "fish",    "tree",
+    "flower",   "stone",      "road",    "bridge",   "city",    "town",     "village", "country", "island",  "ocean",
+    "ship",     "train",      "wheel",   "fire",     "wind",    "rain",     "snow",    "summer",  "winter",  "spring",
+    "season",   "year",       "month",   "hour",     "minute",  "moment",   "past",    "future",  "history", "language",
+    "word",     "sentence",   "book",    "page",     "line",    "law",      "right",   "order",   "form",    "rule",
+    "level",    "voice",      "mind",    "heart",    "body",    "face",     "head",    "arm",     "foot",    "friend",
+    "family",   "mother",     "father",  "brother",  "sister",  "king",     "queen",   "soldier", "doctor",  "farmer",
+    "artist",   "worker",     "leader",  "member",   "party",   "meeting",  "plan",    "idea",    "thought", "feeling",
+    "dream",    "hope",       "fear",    "love",     "peace",   "war",      "battle",  "great",   "small",   "large",
+    "long",     "short",      "high",    "low",      "old",     "young",    "early",   "late",    "good",    "bad",
+    "strong",   "weak",       "hard",    "soft",     "warm",    "cold",     "dark",    "bright",  "quick",   "slow",
+    "open",     "close",      "begin",   "end",      "move",    "turn",     "stand",   "walk",    "run",     "carry",
+    "bring",    "hold",       "keep",    "leave",    "find",    "learn",    "teach",   "write",   "read",    "speak",
+    "hear",     "watch",      "build",   "break",    "grow",    "fall",     "rise",    "call",    "help",    "play",
+    "live",
 });
 constexpr std::uint64_t kSentenceWordsMin = 6;
 constexpr std::uint64_t kSentenceWordsRange = 9;
@@ -86,7 +94,8 @@ Plan shared_prefix_plan(SharedPrefixShape const& shape) {
     auto plan = unique_plan(shape.unique);
     for (std::size_t i = 0; i < plan.size(); ++i) {
         auto const group = i % shape.groups;
-        plan[i].prompt.insert(plan[i].prompt.begin(), Segment{mix(shape.unique.seed, mix(kPrefix, group)), shape.prefix_words});
+        plan[i].prompt.insert(plan[i].prompt.begin(),
+                              Segment{mix(shape.unique.seed, mix(kPrefix, group)), shape.prefix_words});
     }
     Random random(mix(shape.unique.seed, kOrder));
     for (std::size_t i = plan.size(); i > 1; --i) std::swap(plan[i - 1], plan[random.below(i)]);
@@ -137,9 +146,10 @@ ReplayPlan replay_plan(std::vector<TraceRow> const& rows, ReplayShape const& sha
         auto const& row = rows[i];
         PlannedRequest request;
         request.at_s = row.at_s * shape.time_scale;
-        request.output_tokens = scaled(row.output_tokens * shape.length_scale, shape.output_tokens_max, result.outputs_cut);
-        auto const words =
-            scaled(row.prompt_tokens * shape.length_scale * shape.words_per_token, shape.prompt_words_max, result.prompts_cut);
+        request.output_tokens =
+            scaled(row.output_tokens * shape.length_scale, shape.output_tokens_max, result.outputs_cut);
+        auto const words = scaled(row.prompt_tokens * shape.length_scale * shape.words_per_token,
+                                  shape.prompt_words_max, result.prompts_cut);
         if (row.blocks.empty()) {
             request.prompt.push_back({mix(shape.seed, mix(kText, i)), words});
         } else {

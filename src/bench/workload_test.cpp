@@ -10,7 +10,9 @@
 namespace hearth::bench {
 namespace {
 
-std::size_t words_in(std::string const& text) { return static_cast<std::size_t>(std::count(text.begin(), text.end(), ' ')) + 1; }
+std::size_t words_in(std::string const& text) {
+    return static_cast<std::size_t>(std::count(text.begin(), text.end(), ' ')) + 1;
+}
 
 TEST(Workload, TextHasTheWordsAskedForAndDependsOnTheSeedAlone) {
     std::string a, b, c;
@@ -49,8 +51,8 @@ TEST(Workload, SharedPrefixesAreSharedByEqualParts) {
     EXPECT_EQ(texts.size(), 90U);
     ASSERT_EQ(groups.size(), 3U);
     for (auto const& [prefix, count] : groups) EXPECT_EQ(count, 30);
-    EXPECT_FALSE(plan[0].prompt[0] == plan[3].prompt[0] && plan[1].prompt[0] == plan[4].prompt[0] && plan[2].prompt[0] == plan[5].prompt[0] &&
-                 plan[6].prompt[0] == plan[9].prompt[0])
+    EXPECT_FALSE(plan[0].prompt[0] == plan[3].prompt[0] && plan[1].prompt[0] == plan[4].prompt[0] &&
+                 plan[2].prompt[0] == plan[5].prompt[0] && plan[6].prompt[0] == plan[9].prompt[0])
         << "groups should not take turns";
 }
 

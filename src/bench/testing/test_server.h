@@ -53,8 +53,7 @@ public:
     // Blocks until the client has closed the connection.
     void wait_for_close() const {
         char byte = 0;
-        while (::recv(fd_, &byte, 1, 0) > 0) {
-        }
+        while (::recv(fd_, &byte, 1, 0) > 0) {}
     }
     // Ends the connection with a reset instead of an orderly close.
     void reset() const {
