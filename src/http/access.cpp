@@ -132,8 +132,9 @@ std::string AccessPolicy::allowed_headers(std::string_view requested) {
         requested.remove_prefix(std::min(item.size() + 1, requested.size()));
         std::string name = lower(item);
         std::erase_if(name, [](char c) { return c == ' ' || c == '\t'; });
-        bool const known = std::ranges::find(kNames, name) != kNames.end() ||
-                           std::ranges::any_of(kPrefixes, [&](std::string_view prefix) { return name.starts_with(prefix); });
+        bool const known =
+            std::ranges::find(kNames, name) != kNames.end() ||
+            std::ranges::any_of(kPrefixes, [&](std::string_view prefix) { return name.starts_with(prefix); });
         if (known) out.append(out.empty() ? "" : ", ").append(name);
     }
     return out;

@@ -15,7 +15,8 @@ namespace {
 constexpr std::size_t kBodyBytesPerSecondMin = 8U << 10;
 
 Duration time_for(std::size_t bytes) {
-    return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(static_cast<double>(bytes) / kBodyBytesPerSecondMin));
+    return std::chrono::duration_cast<Duration>(
+        std::chrono::duration<double>(static_cast<double>(bytes) / kBodyBytesPerSecondMin));
 }
 
 // What a client sent, fit for a message of ours: short and UTF-8.
@@ -33,7 +34,8 @@ std::string excerpt(std::string_view text) {
 bool is_request_id(std::string_view text) {
     if (text.empty() || text.size() > 128) return false;
     for (char const c : text) {
-        bool const fits = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+        bool const fits = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+                          c == '_' || c == '-';
         if (!fits) return false;
     }
     return true;
@@ -48,26 +50,20 @@ Refusal header_too_large(std::size_t limit) {
 
 Refusal target_too_long() {
     return {414, "target_too_long",
-            Error(Code::too_large, "the request target is above the limit of " + std::to_string(kTargetBytesMax) + " bytes")};
-}
-
-Refusal body_too_large(std::uint64_t size, std::size_t limit) {
-    std::string const text = limit == 0 ? "this route takes no body"
-                                        : "the body of " + std::to_string(size) + " bytes is above this route's limit of " +
-                                              std::to_string(limit) + " bytes";
-    return {413, "body_too_large", Error(Code::too_large, text)};
+            Error(Code::too_large,
+                  "the request target is above the limit of " + std::to_string(kTargetBytesMax) + " bytes")};
 }
 
 Refusal too_slow(std::string_view what, std::string_view reason, Duration limit) {
     return {408, reason,
-            Error(Code::deadline_exceeded, "the request's " + std::string(what) + " took longer than " +
-                                               std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(limit).count()) + " ms")};
+            Error(Code::deadline_exceeded,
+                  "the request's " + std::string(what) + " took longer than " +
+                      std::to_string(std::chrono::duration_cast<std::chrono::milliseconds>(limit).count()) + " ms")};
 }
 
 }  // namespace
 
 struct Connection::Work {
-    RequestParser parser;
     Head head;
     Target target;
     Request request;
@@ -142,7 +138,7 @@ net::Task<bool> Connection::next_request() {
     enter(Phase::idle);
     Instant const deadline = std::chrono::steady_clock::now() + context_->options.idle_timeout;
     Wire::Arrival const arrival = co_await wire_->wait_input(0, deadline);
-    co_return arrival == Wire::Arrival::bytes && phase_ != Phase::closed;
+    co_return arrival == Wire::Arrival::bytes&& phase_ != Phase::closed;
 }
 
 // Closing a socket with unread input resets the connection, and the reset may
@@ -206,11 +202,11 @@ net::Task<std::optional<Refusal>> Connection::read_head(Work& work) {
         if (target_open && input.size() > kTargetBytesMax + 64) co_return target_too_long();
         if ((end.kind == HeadEnd::Kind::complete ? end.size : input.size()) > limit) co_return header_too_large(limit);
         if (end.kind == HeadEnd::Kind::malformed) {
-            auto parsed = work.parser.parse_head(input);  // says what is wrong
+            auto parsed = parse_head(input);  // says what is wrong
             co_return std::get<Refusal>(std::move(parsed));
         }
         if (end.kind == HeadEnd::Kind::complete) {
-            auto parsed = work.parser.parse_head(input.substr(0, end.size));
+            auto parsed = parse_head(input.substr(0, end.size));
             wire_->consume(end.size);
             if (auto* refusal = std::get_if<Refusal>(&parsed)) co_return std::move(*refusal);
             work.head = std::get<Head>(std::move(parsed));
@@ -219,7 +215,8 @@ net::Task<std::optional<Refusal>> Connection::read_head(Work& work) {
         }
         Wire::Arrival const arrival = co_await wire_->wait_input(input.size(), deadline);
         if (arrival == Wire::Arrival::ended) co_return client_is_gone();
-        if (arrival == Wire::Arrival::late) co_return too_slow("header", "header_timeout", context_->options.header_timeout);
+        if (arrival == Wire::Arrival::late)
+            co_return too_slow("header", "header_timeout", context_->options.header_timeout);
     }
 }
 
@@ -244,18 +241,27 @@ std::optional<Refusal> Connection::check_access(Work& work) {
     auto const host = parse_authority(host_text);
     // Probes in HTTP/1.0 send no Host; browsers, which this protects, always do.
     bool const absent = host_text.empty() && work.head.version == Version::http10;
-    if (!host && !absent) return Refusal(400, "bad_request", Error(Code::invalid_argument, "the Host header names no host"));
+    if (!host && !absent)
+        return Refusal(400, "bad_request", Error(Code::invalid_argument, "the Host header names no host"));
     if (host && !context_->access.allows_host(*host)) {
         return Refusal(403, "host",
-                       Error(Code::invalid_argument, "the host '" + host->host + "' is not served here; if it should be, allow it "
-                                                     "with --allow-host " + host->host, "host"));
+                       Error(Code::invalid_argument,
+                             "the host '" + host->host +
+                                 "' is not served here; if it should be, allow it "
+                                 "with --allow-host " +
+                                 host->host,
+                             "host"));
     }
     std::string_view const origin = request.header("origin");
     if (origin.empty()) return std::nullopt;
     if (!context_->access.allows_origin(origin, host.value_or(Authority()))) {
         return Refusal(403, "origin",
-                       Error(Code::invalid_argument, "requests from pages of '" + excerpt(origin) + "' are not served; if they "
-                                                     "should be, allow them with --allow-origin " + excerpt(origin), "origin"));
+                       Error(Code::invalid_argument,
+                             "requests from pages of '" + excerpt(origin) +
+                                 "' are not served; if they "
+                                 "should be, allow them with --allow-origin " +
+                                 excerpt(origin),
+                             "origin"));
     }
     append_field("access-control-allow-origin", origin, work.cors);
     append_field("access-control-expose-headers", "request-id, retry-after, x-request-id", work.cors);
@@ -271,7 +277,8 @@ std::optional<Response> Connection::preflight(Work& work) {
     if (!known || work.match.route != nullptr) return std::nullopt;
     Response response;
     response.status = 204;
-    std::string const allow = work.target.asterisk ? "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH" : work.match.allow + ", OPTIONS";
+    std::string const allow =
+        work.target.asterisk ? "GET, HEAD, POST, PUT, DELETE, OPTIONS, PATCH" : work.match.allow + ", OPTIONS";
     response.headers.emplace_back("allow", allow);
     if (request.header("access-control-request-method").empty() || work.cors.empty()) return response;
     response.headers.emplace_back("access-control-allow-methods", allow);
@@ -297,36 +304,30 @@ std::optional<Refusal> Connection::find_route(Work& work) {
     std::string const path = excerpt(work.request.path);
     if (work.match.allow.empty()) return Refusal(404, {}, Error(Code::not_found, "there is no '" + path + "' here"));
     return Refusal(405, {},
-                   Error(Code::invalid_argument, "'" + path + "' takes " + work.match.allow + ", not " + excerpt(work.head.method)),
+                   Error(Code::invalid_argument,
+                         "'" + path + "' takes " + work.match.allow + ", not " + excerpt(work.head.method)),
                    {{"allow", work.match.allow}});
 }
 
 net::Task<std::optional<Refusal>> Connection::read_body(Work& work) {
     std::size_t const limit = work.match.route->limits.body_max;
     bool const too_long = work.head.content_length.value_or(0) > limit || (work.head.chunked && limit == 0);
-    if (too_long) co_return body_too_large(work.head.content_length.value_or(0), limit);
-    work.parser.limit_body(limit);
-    if (work.head.expects_continue && !work.parser.done() && wire_->input().empty()) {
+    if (too_long) co_return body_too_large(work.head, limit);
+    BodyReader reader(work.head, limit);
+    if (work.head.expects_continue && !reader.done() && wire_->input().empty()) {
         wire_->put("HTTP/1.1 100 Continue\r\n\r\n", {}, {});
     }
     Instant const start = std::chrono::steady_clock::now();
-    while (!work.parser.done()) {
-        std::string_view const input = wire_->input();
-        auto put = work.parser.put_body(input);
-        if (auto* refusal = std::get_if<Refusal>(&put)) co_return std::move(*refusal);
-        std::size_t const taken = std::get<std::size_t>(put);
-        wire_->consume(taken);
-        if (work.parser.done()) break;
-        std::size_t const left = wire_->input().size();
-        if (left >= context_->input_max()) {
-            co_return Refusal(400, "bad_request", Error(Code::invalid_argument, "malformed request: a chunk's header is too long"));
-        }
-        Instant const deadline = start + context_->options.body_timeout + time_for(work.parser.body_size());
-        Wire::Arrival const arrival = co_await wire_->wait_input(left, deadline);
+    while (!reader.done()) {
+        Instant const deadline = start + context_->options.body_timeout + time_for(reader.size());
+        Wire::Arrival const arrival = co_await wire_->wait_input(0, deadline);
         if (arrival == Wire::Arrival::ended) co_return client_is_gone();
         if (arrival == Wire::Arrival::late) co_return too_slow("body", "body_timeout", context_->options.body_timeout);
+        auto put = reader.put(wire_->input());
+        if (auto* refusal = std::get_if<Refusal>(&put)) co_return std::move(*refusal);
+        wire_->consume(std::get<std::size_t>(put));
     }
-    work.request.body = work.parser.take_body();
+    work.request.body = reader.take();
     work.stage = Work::Stage::complete;
     co_return std::nullopt;
 }
@@ -345,14 +346,16 @@ net::Task<void> Connection::handle(Work& work, ConnectionExchange& exchange) {
     context_->log.error("a request failed inside the server",
                         {{"request_id", work.request.id}, {"path", work.request.path}, {"problem", problem}});
     if (exchange.started()) co_return;
-    Refusal refusal(500, {}, Error(Code::internal, "the server failed to answer; its log says why under this request id"));
+    Refusal refusal(500, {},
+                    Error(Code::internal, "the server failed to answer; its log says why under this request id"));
     exchange.answer(context_->render(work.request, std::move(refusal)));
 }
 
 AnswerRules Connection::answer_rules(Work const& work) const {
     AnswerRules rules;
     rules.version = work.head.version;
-    rules.persistence = work.head.keep_alive && work.stage == Work::Stage::complete ? Persistence::keep_alive : Persistence::close;
+    rules.persistence =
+        work.head.keep_alive && work.stage == Work::Stage::complete ? Persistence::keep_alive : Persistence::close;
     rules.body = work.head.method == "HEAD" ? AnswerRules::Body::omit : AnswerRules::Body::send;
     rules.extra = work.cors;
     return rules;
@@ -364,7 +367,10 @@ net::Task<void> Connection::refuse(Work& work, Refusal refusal) {
         co_return;
     }
     if (!refusal.reason.empty()) context_->metrics.rejected(refusal.reason);
+    // A client that errs in the protocol itself may err in the framing too.
+    bool const trusted = refusal.status == 403 || refusal.status == 404 || refusal.status == 405;
     Response response = context_->render(work.request, std::move(refusal));
+    response.close = response.close || !trusted;
     co_await respond(work, std::move(response));
 }
 
@@ -382,7 +388,9 @@ net::Task<void> Connection::respond(Work& work, Response response) {
 void Connection::record(Work const& work, ConnectionExchange const& exchange) {
     Duration const taken = std::chrono::steady_clock::now() - work.request.received;
     bool const known = parse_method(work.head.method).has_value();
-    std::string_view const method = known ? std::string_view(work.head.method) : work.head.method.empty() ? "none" : "other";
+    std::string_view const method = known                      ? std::string_view(work.head.method)
+                                    : work.head.method.empty() ? "none"
+                                                               : "other";
     std::optional<std::size_t> route;
     if (work.match.route != nullptr) route = work.match.index;
     context_->metrics.answered(route, method, exchange.status(), std::chrono::duration<double>(taken).count());

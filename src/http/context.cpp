@@ -12,7 +12,8 @@ namespace {
 std::vector<double> const kSecondsBounds = {0.001, 0.005, 0.025, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300};
 
 void append_hex(std::uint64_t value, int digits, std::string& out) {
-    for (int shift = (digits - 1) * 4; shift >= 0; shift -= 4) out.push_back("0123456789abcdef"[(value >> shift) & 0xF]);
+    for (int shift = (digits - 1) * 4; shift >= 0; shift -= 4)
+        out.push_back("0123456789abcdef"[(value >> shift) & 0xF]);
 }
 
 std::uint64_t random_u64() {
@@ -31,25 +32,29 @@ Metrics::Metrics(telemetry::Registry& registry, std::vector<Route> const& routes
 void Metrics::answered(std::optional<std::size_t> route, std::string_view method, unsigned status, double seconds) {
     PerRoute& entry = routes_[route.value_or(routes_.size() - 1)];
     if (entry.seconds == nullptr) {
-        entry.seconds = &registry_.histogram("hearth_http_request_seconds", "Time from a request's first byte to its answer's last.",
-                                             kSecondsBounds, {"route"}, {entry.pattern});
+        entry.seconds = &registry_.histogram("hearth_http_request_seconds",
+                                             "Time from a request's first byte to its answer's last.", kSecondsBounds,
+                                             {"route"}, {entry.pattern});
     }
     entry.seconds->observe(seconds);
     auto const [place, added] = entry.by_answer.try_emplace({std::string(method), status}, nullptr);
     if (added) {
-        place->second = &registry_.counter("hearth_http_requests_total", "Requests answered.", {"route", "method", "status"},
-                                           {entry.pattern, std::string(method), std::to_string(status)});
+        place->second =
+            &registry_.counter("hearth_http_requests_total", "Requests answered.", {"route", "method", "status"},
+                               {entry.pattern, std::string(method), std::to_string(status)});
     }
     place->second->add();
 }
 
 void Metrics::rejected(std::string_view reason) {
-    registry_.counter("hearth_http_rejected_total", "Connections and requests refused before a handler saw them.", {"reason"},
-                      {std::string(reason)})
+    registry_
+        .counter("hearth_http_rejected_total", "Connections and requests refused before a handler saw them.",
+                 {"reason"}, {std::string(reason)})
         .add();
 }
 
-Context::Context(net::Loop& l, Options o, Router r, ErrorRenderer renderer, telemetry::Log& lg, telemetry::Registry& registry)
+Context::Context(net::Loop& l, Options o, Router r, ErrorRenderer renderer, telemetry::Log& lg,
+                 telemetry::Registry& registry)
     : loop(l),
       options(std::move(o)),
       router(std::move(r)),

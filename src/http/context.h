@@ -50,7 +50,8 @@ private:
 };
 
 struct Context {
-    Context(net::Loop& l, Options o, Router r, ErrorRenderer renderer, telemetry::Log& lg, telemetry::Registry& registry);
+    Context(net::Loop& l, Options o, Router r, ErrorRenderer renderer, telemetry::Log& lg,
+            telemetry::Registry& registry);
 
     // The dialect's answer to a refusal; a plain one if the renderer throws.
     [[nodiscard]] Response render(Request const& request, Refusal refusal);

@@ -128,7 +128,8 @@ void ConnectionExchange::client_left() {
     try {
         callback();
     } catch (std::exception const& problem) {
-        context_.log.error("an on_disconnect callback failed", {{"request_id", request_.id}, {"problem", problem.what()}});
+        context_.log.error("an on_disconnect callback failed",
+                           {{"request_id", request_.id}, {"problem", problem.what()}});
     }
 }
 
@@ -142,7 +143,8 @@ net::Task<void> ConnectionExchange::finish() {
     on_disconnect_ = nullptr;
     if (state_ != State::complete || misused_) {
         if (state_ == State::waiting) status_ = kClientLeft;
-        if (outcome_ != Outcome::stalled) outcome_ = wire_.ended() && !misused_ ? Outcome::client_left : Outcome::incomplete;
+        if (outcome_ != Outcome::stalled)
+            outcome_ = wire_.ended() && !misused_ ? Outcome::client_left : Outcome::incomplete;
         wire_.abort();  // so that the client sees that the answer is not whole
         co_return;
     }

@@ -1,14 +1,14 @@
 #include "http/listener.h"
 
 #include <arpa/inet.h>
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/steady_timer.hpp>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
+#include <boost/asio/steady_timer.hpp>
 
 #include <array>
 #include <cerrno>
@@ -114,9 +114,10 @@ public:
 
 private:
     void watch(Descriptor& socket) {
-        socket.async_wait(Descriptor::wait_read, [self = shared_from_this(), &socket](boost::system::error_code const& failure) {
-            if (!failure && !self->closed_) self->accept_some(socket);
-        });
+        socket.async_wait(Descriptor::wait_read,
+                          [self = shared_from_this(), &socket](boost::system::error_code const& failure) {
+                              if (!failure && !self->closed_) self->accept_some(socket);
+                          });
     }
 
     void accept_some(Descriptor& socket) {
@@ -186,15 +187,18 @@ std::string peer_name(int fd) {
     return ::getpeername(fd, generic, &size) == 0 ? name_of(generic) : "local";
 }
 
-Result<std::unique_ptr<Listener>> Listener::create(net::Loop& loop, std::string const& host, std::uint16_t port, telemetry::Log& log,
-                                                   Callbacks callbacks) {
+Result<std::unique_ptr<Listener>> Listener::create(net::Loop& loop, std::string const& host, std::uint16_t port,
+                                                   telemetry::Log& log, Callbacks callbacks) {
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
     addrinfo* found = nullptr;
-    int const failure = ::getaddrinfo(host.empty() ? nullptr : host.c_str(), std::to_string(port).c_str(), &hints, &found);
+    int const failure =
+        ::getaddrinfo(host.empty() ? nullptr : host.c_str(), std::to_string(port).c_str(), &hints, &found);
     if (failure != 0) {
-        return Error(Code::io, "cannot listen on '" + host + "': " + ::gai_strerror(failure) + "; give an address of this machine with --host",
+        return Error(Code::io,
+                     "cannot listen on '" + host + "': " + ::gai_strerror(failure) +
+                         "; give an address of this machine with --host",
                      "host");
     }
     std::unique_ptr<addrinfo, FreeAddresses> const addresses(found);

@@ -12,7 +12,8 @@ bool equals_ignoring_case(std::string_view a, std::string_view b) {
 }
 
 bool is_ours(std::string_view name) {
-    static constexpr std::array<std::string_view, 5> kOurs = {"content-length", "transfer-encoding", "connection", "x-request-id", "date"};
+    static constexpr std::array<std::string_view, 5> kOurs = {"content-length", "transfer-encoding", "connection",
+                                                              "x-request-id", "date"};
     return std::ranges::any_of(kOurs, [&](std::string_view ours) { return equals_ignoring_case(name, ours); });
 }
 

@@ -1,9 +1,9 @@
 #include "http/request_parser.h"
 
-#include <boost/asio/buffer.hpp>
-#include <boost/beast/http/parser.hpp>
-#include <boost/beast/http/string_body.hpp>
 #include <algorithm>
+#include <boost/asio/buffer.hpp>
+#include <boost/beast/http/empty_body.hpp>
+#include <boost/beast/http/parser.hpp>
 #include <charconv>
 
 namespace hearth::http {
@@ -35,13 +35,18 @@ std::optional<Refusal> check_lines(std::string_view head) {
     return std::nullopt;
 }
 
-Refusal explain(beast::error_code const& failure) {
-    namespace http = beast::http;
-    if (failure == http::error::bad_version) {
+// "HTTP/2.0", as the third part of the request line.
+bool names_a_version(std::string_view head) {
+    std::string_view line = head.substr(0, head.find("\r\n"));
+    line.remove_prefix(std::min(line.find(' ') + 1, line.size()));
+    line.remove_prefix(std::min(line.find(' ') + 1, line.size()));
+    auto const is_digit = [](char c) { return c >= '0' && c <= '9'; };
+    return line.size() == 8 && line.starts_with("HTTP/") && is_digit(line[5]) && line[6] == '.' && is_digit(line[7]);
+}
+
+Refusal explain(beast::error_code const& failure, std::string_view head) {
+    if (failure == beast::http::error::bad_version && names_a_version(head)) {
         return {505, "bad_request", Error(Code::unsupported, "only HTTP/1.0 and HTTP/1.1 are spoken here")};
-    }
-    if (failure == http::error::body_limit) {
-        return {413, "body_too_large", Error(Code::too_large, "the request's body is too large")};
     }
     return bad_request(failure.message());
 }
@@ -55,7 +60,8 @@ std::optional<std::uint64_t> parse_length(std::string_view text) {
 }
 
 std::size_t count(Headers const& headers, std::string_view name) {
-    return static_cast<std::size_t>(std::ranges::count_if(headers, [&](auto const& h) { return beast::iequals(h.first, name); }));
+    return static_cast<std::size_t>(
+        std::ranges::count_if(headers, [&](auto const& h) { return beast::iequals(h.first, name); }));
 }
 
 std::optional<Refusal> check_framing(Head& head) {
@@ -77,9 +83,10 @@ std::optional<Refusal> check_framing(Head& head) {
 
 std::optional<Refusal> check_head(Head& head) {
     if (head.headers.size() > kHeadersMax) {
-        return Refusal(431, "header_too_large",
-                       Error(Code::too_large, std::to_string(head.headers.size()) + " header fields are above the limit of " +
-                                                  std::to_string(kHeadersMax)));
+        return Refusal(
+            431, "header_too_large",
+            Error(Code::too_large, std::to_string(head.headers.size()) + " header fields are above the limit of " +
+                                       std::to_string(kHeadersMax)));
     }
     std::size_t const hosts = count(head.headers, "host");
     if (hosts > 1) return bad_request("more than one Host header");
@@ -103,7 +110,8 @@ std::string_view Head::header(std::string_view name) const {
 
 HeadEnd find_head_end(std::string_view input, std::size_t& scanned) {
     // Binary, e.g. a TLS greeting: it might never bring a line feed.
-    if (!input.empty() && static_cast<unsigned char>(input[0]) < 0x20 && input[0] != '\r') return {HeadEnd::Kind::malformed};
+    if (!input.empty() && static_cast<unsigned char>(input[0]) < 0x20 && input[0] != '\r')
+        return {HeadEnd::Kind::malformed};
     for (;;) {
         std::size_t const feed = input.find('\n', scanned);
         if (feed == input.npos) {
@@ -116,25 +124,15 @@ HeadEnd find_head_end(std::string_view input, std::size_t& scanned) {
     }
 }
 
-struct RequestParser::Impl {
-    beast::http::request_parser<beast::http::string_body> parser;
-    std::size_t body_max = 0;
-};
-
-RequestParser::RequestParser() : impl_(std::make_unique<Impl>()) {}
-RequestParser::~RequestParser() = default;
-
-std::variant<Head, Refusal> RequestParser::parse_head(std::string_view bytes) {
+std::variant<Head, Refusal> parse_head(std::string_view bytes) {
     if (auto refusal = check_lines(bytes)) return *std::move(refusal);
-    auto& parser = impl_->parser;
-    // The caller has bounded the head; lengths are judged by limit_body, when
-    // the route and so the limit is known.
-    parser.header_limit(static_cast<std::uint32_t>(bytes.size()));
-    parser.body_limit(boost::none);
+    beast::http::request_parser<beast::http::empty_body> parser;
+    parser.skip(true);  // bodies are BodyReader's
+    parser.header_limit(static_cast<std::uint32_t>(bytes.size()));  // the caller has bounded the head
     beast::error_code failure;
     try {
         std::size_t const taken = parser.put(boost::asio::buffer(bytes.data(), bytes.size()), failure);
-        if (failure || taken != bytes.size() || !parser.is_header_done()) return explain(failure);
+        if (failure || taken != bytes.size() || !parser.is_header_done()) return explain(failure, bytes);
     } catch (std::exception const& problem) {  // Beast's own limits on a field's length
         return bad_request(problem.what());
     }
@@ -149,34 +147,31 @@ std::variant<Head, Refusal> RequestParser::parse_head(std::string_view bytes) {
     return head;
 }
 
-void RequestParser::limit_body(std::size_t bytes_max) {
-    impl_->body_max = bytes_max;
-    impl_->parser.body_limit(bytes_max);
+BodyReader::BodyReader(Head const& head, std::size_t bytes_max)
+    : chunked_(head.chunked), bytes_max_(bytes_max), left_(head.content_length.value_or(0)) {}
+
+std::variant<std::size_t, Refusal> BodyReader::put(std::string_view bytes) {
+    if (!chunked_) {
+        std::string_view const piece = bytes.substr(0, left_);
+        body_.append(piece);
+        left_ -= piece.size();
+        return piece.size();
+    }
+    auto taken = decoder_.put(bytes, bytes_max_, body_);
+    if (taken) return *taken;
+    if (taken.error().code != Code::too_large) return bad_request(taken.error().message);
+    Head chunked;
+    chunked.chunked = true;
+    return body_too_large(chunked, bytes_max_);
 }
 
-std::variant<std::size_t, Refusal> RequestParser::put_body(std::string_view bytes) {
-    std::size_t taken = 0;
-    beast::error_code failure;
-    try {
-        while (taken < bytes.size() && !impl_->parser.is_done()) {
-            taken += impl_->parser.put(boost::asio::buffer(bytes.data() + taken, bytes.size() - taken), failure);
-            if (failure) break;
-        }
-    } catch (std::exception const& problem) {
-        return bad_request(problem.what());
-    }
-    if (!failure || failure == beast::http::error::need_more) return taken;
-    Refusal refusal = explain(failure);
-    if (refusal.status == 413) {
-        refusal.error.message = "the request's body is above this route's limit of " + std::to_string(impl_->body_max) + " bytes";
-    }
-    return refusal;
+Refusal body_too_large(Head const& head, std::size_t bytes_max) {
+    std::string const limit = std::to_string(bytes_max) + " bytes";
+    std::string text = "the request's body is above this route's limit of " + limit;
+    if (head.content_length)
+        text = "the body of " + std::to_string(*head.content_length) + " bytes is above this route's limit of " + limit;
+    if (bytes_max == 0) text = "this route takes no body";
+    return {413, "body_too_large", Error(Code::too_large, std::move(text))};
 }
-
-bool RequestParser::done() const { return impl_->parser.is_done(); }
-
-std::size_t RequestParser::body_size() const { return impl_->parser.get().body().size(); }
-
-std::string RequestParser::take_body() { return std::move(impl_->parser.get().body()); }
 
 }  // namespace hearth::http

@@ -1,20 +1,21 @@
 // RequestParser: one HTTP/1 request, from bytes to a checked head and a body.
 //
-// Boost.Beast parses; around it stand the rules Beast leaves open, all of which
-// two parsers could read differently: no bare CR or LF, no folded lines, no
-// control characters, one Host, one Content-Length of digits only, nothing but
-// `chunked` as transfer coding and never with a length or under HTTP/1.0.
+// Boost.Beast parses the head; around it stand the rules Beast leaves open, all
+// of which two parsers could read differently: no bare CR or LF, no folded
+// lines, no control characters, one Host, one Content-Length of digits only,
+// nothing but `chunked` as transfer coding and never with a length or under
+// HTTP/1.0.
 //
 // Private to http. One object per request; one thread.
 #pragma once
 
 #include <cstdint>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <variant>
 
+#include "http/chunk_decoder.h"
 #include "http/refusal.h"
 
 namespace hearth::http {
@@ -45,32 +46,33 @@ struct HeadEnd {
 };
 [[nodiscard]] HeadEnd find_head_end(std::string_view input, std::size_t& scanned);
 
-class RequestParser {
+// `bytes` is one complete head or a malformed beginning, see find_head_end.
+[[nodiscard]] std::variant<Head, Refusal> parse_head(std::string_view bytes);
+
+// The body that follows a head.
+class BodyReader {
 public:
-    RequestParser();
-    ~RequestParser();
-    RequestParser(RequestParser const&) = delete;
-    RequestParser& operator=(RequestParser const&) = delete;
+    BodyReader() = default;  // of a head without a body
+    BodyReader(Head const& head, std::size_t bytes_max);
 
-    // `bytes` is one complete head or a malformed beginning, see find_head_end.
-    // Trailer fields are never part of it.
-    [[nodiscard]] std::variant<Head, Refusal> parse_head(std::string_view bytes);
+    // Takes from the front of `bytes` what belongs to this body, and says how much
+    // that was: all, unless done().
+    // REQUIRES: not done(), no refusal before
+    [[nodiscard]] std::variant<std::size_t, Refusal> put(std::string_view bytes);
 
-    // REQUIRES: parse_head succeeded
-    void limit_body(std::size_t bytes_max);
-
-    // Takes what it can from the front of `bytes` and says how much that was:
-    // none means that more bytes are needed to go on.
-    // REQUIRES: limit_body was called, not done()
-    [[nodiscard]] std::variant<std::size_t, Refusal> put_body(std::string_view bytes);
-
-    [[nodiscard]] bool done() const;
-    [[nodiscard]] std::size_t body_size() const;  // so far, without the chunks' frames
-    [[nodiscard]] std::string take_body();
+    [[nodiscard]] bool done() const { return chunked_ ? decoder_.done() : left_ == 0; }
+    [[nodiscard]] std::size_t size() const { return body_.size(); }  // so far
+    [[nodiscard]] std::string take() { return std::move(body_); }
 
 private:
-    struct Impl;
-    std::unique_ptr<Impl> impl_;
+    bool chunked_ = false;
+    std::size_t bytes_max_ = 0;
+    std::uint64_t left_ = 0;  // of a body with a length
+    ChunkDecoder decoder_;
+    std::string body_;
 };
+
+// What to answer to a body above a route's limit.
+[[nodiscard]] Refusal body_too_large(Head const& head, std::size_t bytes_max);
 
 }  // namespace hearth::http

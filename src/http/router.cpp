@@ -5,7 +5,8 @@
 namespace hearth::http {
 namespace {
 
-constexpr std::array<std::string_view, kMethodCount> kMethodNames = {"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"};
+constexpr std::array<std::string_view, kMethodCount> kMethodNames = {"GET",    "HEAD",    "POST", "PUT",
+                                                                     "DELETE", "OPTIONS", "PATCH"};
 
 std::size_t index_of(Method method) { return static_cast<std::size_t>(method); }
 
@@ -57,7 +58,8 @@ Result<std::vector<Router::Segment>> Router::parse_pattern(std::string_view patt
         rest.remove_prefix(std::min(text.size() + 1, rest.size()));
         if (text.empty()) return bad_pattern(pattern, "has an empty segment");
         if (!text.starts_with('{')) {
-            if (text.find_first_of("{}%") != text.npos) return bad_pattern(pattern, "a segment is a literal or one {name}");
+            if (text.find_first_of("{}%") != text.npos)
+                return bad_pattern(pattern, "a segment is a literal or one {name}");
             segments.push_back({.kind = Kind::literal, .text = std::string(text)});
             continue;
         }
@@ -91,7 +93,8 @@ void Router::bind(Entry const& entry, std::vector<std::string> const& segments, 
         Segment const& segment = entry.segments[i];
         if (segment.kind == Kind::literal) continue;
         std::string value = segments[i];
-        for (std::size_t j = i + 1; segment.kind == Kind::rest && j < segments.size(); ++j) value.append("/").append(segments[j]);
+        for (std::size_t j = i + 1; segment.kind == Kind::rest && j < segments.size(); ++j)
+            value.append("/").append(segments[j]);
         match.parameters.emplace_back(segment.text, std::move(value));
     }
 }

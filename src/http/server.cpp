@@ -40,9 +40,10 @@ net::Task<void> turn_away(std::shared_ptr<Context> context, std::shared_ptr<Wire
     Request request;
     request.id = context->next_request_id();
     request.peer = std::move(peer);
-    Refusal refusal(503, {},
-                    Error(Code::overloaded, "all " + std::to_string(context->options.connections_max) + " connections are in use"),
-                    {{"retry-after", "1"}});
+    Refusal refusal(
+        503, {},
+        Error(Code::overloaded, "all " + std::to_string(context->options.connections_max) + " connections are in use"),
+        {{"retry-after", "1"}});
     Response const response = context->render(request, std::move(refusal));
     AnswerHead const head{.status = response.status,
                           .content_type = response.content_type,
@@ -74,10 +75,11 @@ public:
     }
 
     Status listen() {
-        Listener::Callbacks callbacks{.on_accept = [context = context_](int fd, std::string peer) { take(context, fd, std::move(peer)); },
-                                      .free_descriptor = [context = context_] { return close_longest_idle(*context); }};
-        HEARTH_TRY(listener_, Listener::create(context_->loop, context_->options.host, context_->options.port, context_->log,
-                                               std::move(callbacks)));
+        Listener::Callbacks callbacks{
+            .on_accept = [context = context_](int fd, std::string peer) { take(context, fd, std::move(peer)); },
+            .free_descriptor = [context = context_] { return close_longest_idle(*context); }};
+        HEARTH_TRY(listener_, Listener::create(context_->loop, context_->options.host, context_->options.port,
+                                               context_->log, std::move(callbacks)));
         return ok();
     }
 
@@ -116,7 +118,8 @@ private:
         if (full) {
             context->loop.spawn(turn_away(context, std::move(wire), std::move(peer)));
         } else {
-            context->loop.spawn(Connection::run(std::make_shared<Connection>(context, std::move(wire), std::move(peer))));
+            context->loop.spawn(
+                Connection::run(std::make_shared<Connection>(context, std::move(wire), std::move(peer))));
         }
     }
 
@@ -152,7 +155,8 @@ private:
 }  // namespace
 
 std::string_view Request::header(std::string_view name) const {
-    auto const found = std::ranges::find_if(headers, [&](auto const& h) { return equals_ignoring_case(h.first, name); });
+    auto const found =
+        std::ranges::find_if(headers, [&](auto const& h) { return equals_ignoring_case(h.first, name); });
     return found == headers.end() ? std::string_view() : std::string_view(found->second);
 }
 
@@ -161,10 +165,12 @@ std::string_view Request::parameter(std::string_view name) const {
     return found == parameters.end() ? std::string_view() : std::string_view(found->second);
 }
 
-Result<std::unique_ptr<Server>> Server::create(net::Loop& loop, Options options, std::vector<Route> routes, ErrorRenderer render_error,
-                                               telemetry::Log& log, telemetry::Registry& metrics) {
+Result<std::unique_ptr<Server>> Server::create(net::Loop& loop, Options options, std::vector<Route> routes,
+                                               ErrorRenderer render_error, telemetry::Log& log,
+                                               telemetry::Registry& metrics) {
     HEARTH_TRY(Router router, Router::create(std::move(routes)));
-    auto context = std::make_shared<Context>(loop, std::move(options), std::move(router), std::move(render_error), log, metrics);
+    auto context =
+        std::make_shared<Context>(loop, std::move(options), std::move(router), std::move(render_error), log, metrics);
     auto server = std::make_unique<ServerImpl>(std::move(context));
     HEARTH_CHECK(server->listen());
     return std::unique_ptr<Server>(std::move(server));

@@ -40,7 +40,7 @@
 namespace hearth::telemetry {
 class Log;
 class Registry;
-}
+}  // namespace hearth::telemetry
 
 namespace hearth::http {
 
@@ -60,7 +60,8 @@ struct Request {
     Method method{};
     std::string path;                                             // percent-decoded, no query
     std::string query;                                            // raw
-    std::vector<std::pair<std::string, std::string>> parameters;  // from {name} in the pattern; {name...} takes the rest with '/'
+    std::vector<std::pair<std::string, std::string>>
+        parameters;  // from {name} in the pattern; {name...} takes the rest with '/'
     Headers headers;                                              // as received
     std::string body;
     std::string id;       // x-request-id: the client's if it is 1-128 of [A-Za-z0-9._-], else ours
@@ -136,13 +137,13 @@ struct Route {
 struct Options {
     std::string host = "127.0.0.1";
     std::uint16_t port = 8080;  // 0: any free one, see Server::port()
-    std::size_t connections_max = 1024;                      // one more replaces the longest idle one, or is told 503
+    std::size_t connections_max = 1024;  // one more replaces the longest idle one, or is told 503
     std::size_t header_bytes_max = 32U << 10;
     std::size_t stream_buffer_max = 256U << 10;  // unsent bytes of one stream before write() suspends
-    Duration header_timeout = std::chrono::seconds(10);   // request line to last header byte
-    Duration body_timeout = std::chrono::seconds(30);        // plus a second for each 8 KiB that came
-    Duration idle_timeout = std::chrono::seconds(75);     // keep-alive
-    Duration write_timeout = std::chrono::seconds(60);    // a reader that takes nothing for so long is dropped
+    Duration header_timeout = std::chrono::seconds(10);  // request line to last header byte
+    Duration body_timeout = std::chrono::seconds(30);  // plus a second for each 8 KiB that came
+    Duration idle_timeout = std::chrono::seconds(75);  // keep-alive
+    Duration write_timeout = std::chrono::seconds(60);  // a reader that takes nothing for so long is dropped
     // Besides localhost, loopback addresses and `host` (any address, when `host`
     // is 0.0.0.0 or ::). "name", "name:port", "*.domain"; "*" = any.
     std::vector<std::string> allowed_hosts;
@@ -156,9 +157,9 @@ class Server {
 public:
     // Binds and listens; fails with `io` naming host, port and the way out, or
     // with `invalid_argument` for a bad or repeated route.
-    [[nodiscard]] static Result<std::unique_ptr<Server>> create(net::Loop& loop, Options options, std::vector<Route> routes,
-                                                                ErrorRenderer render_error, telemetry::Log& log,
-                                                                telemetry::Registry& metrics);
+    [[nodiscard]] static Result<std::unique_ptr<Server>> create(net::Loop& loop, Options options,
+                                                                std::vector<Route> routes, ErrorRenderer render_error,
+                                                                telemetry::Log& log, telemetry::Registry& metrics);
     virtual ~Server() = default;
     [[nodiscard]] virtual std::uint16_t port() const = 0;
 

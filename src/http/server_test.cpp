@@ -201,12 +201,16 @@ TEST_F(ServerTest, AHandlerThatFailsInsideAStreamCutsTheConnection) {
 
 TEST_F(ServerTest, HeaderValuesOfAHandlerCannotStartALine) {
     std::vector<Route> routes;
-    routes.emplace_back(Method::get, "/split", Permission::anyone, RouteLimits{0}, [](Exchange& exchange) -> net::Task<void> {
-        Response response;
-        response.status = 201;
-        response.headers = {{"x-model", "a\r\nset-cookie: b"}, {"Content-Length", "99"}, {"Connection", "upgrade"}, {"x-empty", ""}};
-        co_await exchange.send(std::move(response));
-    });
+    routes.emplace_back(Method::get, "/split", Permission::anyone, RouteLimits{0},
+                        [](Exchange& exchange) -> net::Task<void> {
+                            Response response;
+                            response.status = 201;
+                            response.headers = {{"x-model", "a\r\nset-cookie: b"},
+                                                {"Content-Length", "99"},
+                                                {"Connection", "upgrade"},
+                                                {"x-empty", ""}};
+                            co_await exchange.send(std::move(response));
+                        });
     start({}, std::move(routes));
     HttpAnswer const answer = connect().get("/split");
     EXPECT_EQ(answer.status, 201U);
@@ -267,8 +271,9 @@ TEST_F(ServerTest, WhatCannotBeServedIsRefusedAtTheStart) {
     auto taken = create(options, {});
     ASSERT_FALSE(taken.has_value());
     EXPECT_EQ(taken.error().code, Code::io);
-    EXPECT_EQ(taken.error().message, "cannot listen on 127.0.0.1:" + std::to_string(port_) +
-                                         ": Address already in use; another program uses this port: stop it, or choose another with --port");
+    EXPECT_EQ(taken.error().message,
+              "cannot listen on 127.0.0.1:" + std::to_string(port_) +
+                  ": Address already in use; another program uses this port: stop it, or choose another with --port");
     options.host = "192.0.2.1";
     options.port = 0;
     auto foreign = create(options, {});

@@ -38,6 +38,16 @@ Result<std::string> decode(std::string_view segment) {
     return out;
 }
 
+// Also between encoded slashes, for those who take a parameter for a path.
+bool has_dot_segment(std::string_view segment) {
+    for (;;) {
+        std::string_view const part = segment.substr(0, segment.find('/'));
+        if (part == "." || part == "..") return true;
+        if (part.size() == segment.size()) return false;
+        segment.remove_prefix(part.size() + 1);
+    }
+}
+
 // `scheme://authority` off the front of an absolute form.
 Result<std::string> take_authority(std::string_view& text) {
     std::size_t const scheme = text.find("://");
@@ -77,7 +87,7 @@ Result<Target> parse_target(std::string_view text) {
         text.remove_prefix(raw.size());
         if (raw.empty()) continue;
         HEARTH_TRY(std::string segment, decode(raw));
-        if (segment == "." || segment == "..") return malformed("'.' and '..' segments are not resolved here");
+        if (has_dot_segment(segment)) return malformed("'.' and '..' segments are not resolved here");
         target.path.push_back('/');
         target.path.append(segment);
         target.segments.push_back(std::move(segment));

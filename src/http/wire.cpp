@@ -1,9 +1,9 @@
 #include "http/wire.h"
 
-#include <boost/asio/io_context.hpp>
-#include <boost/asio/posix/stream_descriptor.hpp>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 
 #include <cerrno>
 #include <utility>
@@ -53,7 +53,11 @@ private:
 class SocketWire final : public Wire, public std::enable_shared_from_this<SocketWire> {
 public:
     SocketWire(net::Loop& loop, int fd, std::shared_ptr<Scratch> scratch, std::size_t input_max)
-        : descriptor_(loop.context(), fd), scratch_(std::move(scratch)), input_max_(input_max), arrived_(loop), departed_(loop) {}
+        : descriptor_(loop.context(), fd),
+          scratch_(std::move(scratch)),
+          input_max_(input_max),
+          arrived_(loop),
+          departed_(loop) {}
 
     std::string_view input() const override { return input_.view(); }
 
@@ -131,10 +135,11 @@ public:
     void watch() {
         if (watching_ || ended_ || input_.size() >= input_max_) return;
         watching_ = true;
-        descriptor_.async_wait(Descriptor::wait_read, [self = shared_from_this()](boost::system::error_code const& failure) {
-            self->watching_ = false;
-            if (!failure && !self->ended_) self->receive();
-        });
+        descriptor_.async_wait(Descriptor::wait_read,
+                               [self = shared_from_this()](boost::system::error_code const& failure) {
+                                   self->watching_ = false;
+                                   if (!failure && !self->ended_) self->receive();
+                               });
     }
 
 private:
@@ -182,10 +187,11 @@ private:
     void watch_output() {
         if (watching_output_) return;
         watching_output_ = true;
-        descriptor_.async_wait(Descriptor::wait_write, [self = shared_from_this()](boost::system::error_code const& failure) {
-            self->watching_output_ = false;
-            if (!failure && !self->failed_) self->send_queued();
-        });
+        descriptor_.async_wait(Descriptor::wait_write,
+                               [self = shared_from_this()](boost::system::error_code const& failure) {
+                                   self->watching_output_ = false;
+                                   if (!failure && !self->failed_) self->send_queued();
+                               });
     }
 
     void send_queued() {

@@ -35,7 +35,8 @@ class Wire {
 public:
     // Takes ownership of `fd`, a connected stream socket. `scratch` must outlive
     // the wire. Buffers at most `input_max` bytes of input.
-    static std::shared_ptr<Wire> create(net::Loop& loop, int fd, std::shared_ptr<Scratch> scratch, std::size_t input_max);
+    static std::shared_ptr<Wire> create(net::Loop& loop, int fd, std::shared_ptr<Scratch> scratch,
+                                        std::size_t input_max);
     virtual ~Wire() = default;
     Wire(Wire const&) = delete;
     Wire& operator=(Wire const&) = delete;

@@ -1,8 +1,8 @@
+#include <sys/socket.h>
+#include <sys/uio.h>
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
 #include <boost/asio/post.hpp>
-#include <sys/socket.h>
-#include <sys/uio.h>
 
 #include <array>
 #include <cerrno>
@@ -25,8 +25,8 @@ struct Pipe::Impl : std::enable_shared_from_this<Impl> {
         : socket(context), on_bytes(std::move(bytes)), on_closed(std::move(closed)) {}
 
     void read() {
-        socket.async_read_some(asio::buffer(*chunk), [self = shared_from_this()](boost::system::error_code const& failure,
-                                                                                  std::size_t count) {
+        socket.async_read_some(asio::buffer(*chunk), [self = shared_from_this()](
+                                                         boost::system::error_code const& failure, std::size_t count) {
             if (self->state != State::open) return;
             if (failure) {
                 self->close();
@@ -51,9 +51,8 @@ struct Pipe::Impl : std::enable_shared_from_this<Impl> {
         if (state != State::open) return;
         if (write_some() == Write::done) return;
         flushing = true;
-        socket.async_wait(asio::socket_base::wait_write, [self = shared_from_this()](boost::system::error_code const&) {
-            self->flush();
-        });
+        socket.async_wait(asio::socket_base::wait_write,
+                          [self = shared_from_this()](boost::system::error_code const&) { self->flush(); });
     }
 
     enum class Write : std::uint8_t { done, blocked };

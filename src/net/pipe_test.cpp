@@ -30,8 +30,7 @@ protected:
     }
 
     void open() {
-        pipe_.emplace(
-            loop_, ours_, [this](std::string_view bytes) { received_.append(bytes); }, [this] { ++closed_; });
+        pipe_.emplace(loop_, ours_, [this](std::string_view bytes) { received_.append(bytes); }, [this] { ++closed_; });
     }
 
     // One read of the peer, empty at its end.

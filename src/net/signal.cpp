@@ -5,11 +5,11 @@
 // time-out of seconds, thousands of times; each wait only notes its deadline,
 // and the timer, once set, is moved when it fires too early. So a renewed
 // time-out costs one reading of the clock.
+#include <algorithm>
 #include <boost/asio/async_result.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <algorithm>
 #include <optional>
 #include <type_traits>
 #include <utility>

@@ -169,8 +169,8 @@ void append_quoted(std::string_view text, std::string& out) {
     out.push_back('"');
 }
 
-void format_line(LogOptions const& options, std::chrono::system_clock::time_point when, Level level, std::string_view message,
-                 Fields fields, std::string& out) {
+void format_line(LogOptions const& options, std::chrono::system_clock::time_point when, Level level,
+                 std::string_view message, Fields fields, std::string& out) {
     out.clear();
     if (options.format == Format::json) {
         out.append(R"({"ts":")");

@@ -39,8 +39,7 @@ public:
     ~SigpipeBlock() {
         if (!wanted_) return;
         timespec const now{};
-        while (!was_pending_ && sigtimedwait(&set_, nullptr, &now) == SIGPIPE) {
-        }
+        while (!was_pending_ && sigtimedwait(&set_, nullptr, &now) == SIGPIPE) {}
         pthread_sigmask(SIG_SETMASK, &before_, nullptr);
     }
     SigpipeBlock(SigpipeBlock const&) = delete;
@@ -106,7 +105,8 @@ private:
     // The old file is kept once. When renaming or opening fails, the present
     // file goes on growing: losing lines would be worse.
     void rotate_if_full() {
-        if (!regular_ || options_.file.empty() || options_.file_bytes_max == 0 || size_ < options_.file_bytes_max) return;
+        if (!regular_ || options_.file.empty() || options_.file_bytes_max == 0 || size_ < options_.file_bytes_max)
+            return;
         std::string const old = options_.file + ".1";
         if (std::rename(options_.file.c_str(), old.c_str()) != 0) return;
         int const fresh = open_file(options_.file);
@@ -179,7 +179,9 @@ Result<std::unique_ptr<Log>> Log::create(LogOptions options) {
     int fd = options.fd;
     if (!options.file.empty()) {
         fd = open_file(options.file);
-        if (fd < 0) return Error(Code::io, "cannot open the log file '" + options.file + "': " + std::strerror(errno), "log-file");
+        if (fd < 0)
+            return Error(Code::io, "cannot open the log file '" + options.file + "': " + std::strerror(errno),
+                         "log-file");
     }
     return std::unique_ptr<Log>(std::make_unique<FdLog>(std::move(options), fd));
 }

@@ -61,19 +61,33 @@ protected:
 };
 
 TEST_F(LogTest, AHumanLineQuotesOnlyWhatNeedsIt) {
-    create(Format::human)->info("worker ready", {{"model", "a/b:c"}, {"ms", 41.5}, {"n", -3}, {"big", ~0ULL}, {"ok", true}, {"note", "a b"},
-                                                 {"empty", ""}, {"eq", "a=b"}, {"quote", "say \"x\""}});
-    EXPECT_EQ(only_line(), "T info  worker ready model=a/b:c ms=41.5 n=-3 big=18446744073709551615 ok=true note=\"a b\" empty=\"\" "
-                           "eq=\"a=b\" quote=\"say \\\"x\\\"\"");
+    create(Format::human)
+        ->info("worker ready", {{"model", "a/b:c"},
+                                {"ms", 41.5},
+                                {"n", -3},
+                                {"big", ~0ULL},
+                                {"ok", true},
+                                {"note", "a b"},
+                                {"empty", ""},
+                                {"eq", "a=b"},
+                                {"quote", "say \"x\""}});
+    EXPECT_EQ(only_line(),
+              "T info  worker ready model=a/b:c ms=41.5 n=-3 big=18446744073709551615 ok=true note=\"a b\" empty=\"\" "
+              "eq=\"a=b\" quote=\"say \\\"x\\\"\"");
 }
 
 TEST_F(LogTest, AJsonLineHoldsTypedValues) {
-    create(Format::json)->warning("slow", {{"path", "/v1"}, {"ms", 0.25}, {"n", 7}, {"ok", false}, {"nan", std::nan("")}});
-    EXPECT_EQ(only_line(), R"({"ts":"T","level":"warn","msg":"slow","path":"/v1","ms":0.25,"n":7,"ok":false,"nan":null})");
+    create(Format::json)
+        ->warning("slow", {{"path", "/v1"}, {"ms", 0.25}, {"n", 7}, {"ok", false}, {"nan", std::nan("")}});
+    EXPECT_EQ(only_line(),
+              R"({"ts":"T","level":"warn","msg":"slow","path":"/v1","ms":0.25,"n":7,"ok":false,"nan":null})");
 }
 
 TEST_F(LogTest, NoValueCanStartALineOrSteerATerminal) {
-    std::string const hostile = "a\nb\r\t\x1b[2J\x7f\u009b" "c\\\"" + std::string(1, '\0');
+    std::string const hostile =
+        "a\nb\r\t\x1b[2J\x7f\u009b"
+        "c\\\"" +
+        std::string(1, '\0');
     std::string const escaped = R"("a\nb\r\t\u001b[2J\u007f\u009bc\\\"\u0000")";
     create(Format::human)->error(hostile, {{"v", hostile}});
     EXPECT_EQ(only_line(), "T error " + escaped + " v=" + escaped);

@@ -17,7 +17,8 @@ namespace {
 bool is_name(std::string_view text, bool colon_allowed) {
     if (text.empty() || (text[0] >= '0' && text[0] <= '9')) return false;
     return std::ranges::all_of(text, [&](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || (colon_allowed && c == ':');
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+               (colon_allowed && c == ':');
     });
 }
 
@@ -85,7 +86,8 @@ void append_histogram(Series const& series, Histogram const& histogram, std::str
     for (std::size_t i = 0; i <= histogram.bounds().size(); ++i) {
         cumulative += histogram.bucket(i);
         std::string le;
-        append_number(i < histogram.bounds().size() ? histogram.bounds()[i] : std::numeric_limits<double>::infinity(), le);
+        append_number(i < histogram.bounds().size() ? histogram.bounds()[i] : std::numeric_limits<double>::infinity(),
+                      le);
         append_sample(series, "_bucket", le, static_cast<double>(cumulative), out);
     }
     append_sample(series, "_sum", {}, histogram.sum(), out);
@@ -144,7 +146,8 @@ void append_family(std::string const& name, Family const& family, std::string& o
 
 Histogram::Histogram(std::vector<double> bounds)
     : bounds_(std::move(bounds)), counts_(std::make_unique<std::atomic<std::uint64_t>[]>(bounds_.size() + 1)) {
-    HEARTH_ASSERT(std::ranges::adjacent_find(bounds_, std::greater_equal<>()) == bounds_.end(), "histogram bounds ascend");
+    HEARTH_ASSERT(std::ranges::adjacent_find(bounds_, std::greater_equal<>()) == bounds_.end(),
+                  "histogram bounds ascend");
 }
 
 void Histogram::observe(double v) {

@@ -30,7 +30,7 @@ TEST(ProcessMetrics, FollowTheProcess) {
     double const cpu = value_of(text, "process_cpu_seconds_total");
     int ends[2];
     ASSERT_EQ(::pipe(ends), 0);
-    volatile double work = 0;
+    double volatile work = 0;
     for (int i = 0; i < 3'000'000; ++i) work = work + i;
     text = registry.render();
     EXPECT_EQ(value_of(text, "process_open_fds"), open + 2);

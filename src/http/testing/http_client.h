@@ -42,7 +42,8 @@ struct HttpAnswer {
         return {};
     }
     [[nodiscard]] std::size_t count(std::string_view name) const {
-        return static_cast<std::size_t>(std::count_if(headers.begin(), headers.end(), [&](auto const& h) { return h.first == name; }));
+        return static_cast<std::size_t>(
+            std::count_if(headers.begin(), headers.end(), [&](auto const& h) { return h.first == name; }));
     }
 };
 
@@ -50,7 +51,8 @@ class HttpClient {
 public:
     // `receive_buffer` bounds what the kernel takes for a client that does not
     // read; 0 leaves the system's choice.
-    explicit HttpClient(std::uint16_t port, int receive_buffer = 0) : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    explicit HttpClient(std::uint16_t port, int receive_buffer = 0)
+        : fd_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
         timeval const silence{.tv_sec = 20, .tv_usec = 0};
         ::setsockopt(fd_, SOL_SOCKET, SO_RCVTIMEO, &silence, sizeof(silence));
         ::setsockopt(fd_, SOL_SOCKET, SO_SNDTIMEO, &silence, sizeof(silence));
@@ -80,11 +82,11 @@ public:
     void send_what_is_taken(std::string_view bytes) {
         try {
             send(bytes);
-        } catch (std::runtime_error const&) {
-        }
+        } catch (std::runtime_error const&) {}
     }
 
-    static std::string format(std::string_view method, std::string_view target, std::string_view body = {}, HeaderList const& headers = {}) {
+    static std::string format(std::string_view method, std::string_view target, std::string_view body = {},
+                              HeaderList const& headers = {}) {
         std::string out(method);
         out.append(" ").append(target).append(" HTTP/1.1\r\n");
         bool host = false;
@@ -97,13 +99,16 @@ public:
         return out.append("\r\n").append(body);
     }
 
-    HttpAnswer request(std::string_view method, std::string_view target, std::string_view body = {}, HeaderList const& headers = {}) {
+    HttpAnswer request(std::string_view method, std::string_view target, std::string_view body = {},
+                       HeaderList const& headers = {}) {
         send(format(method, target, body, headers));
         HttpAnswer answer = read_head();
         if (method != "HEAD") read_body(answer);
         return answer;
     }
-    HttpAnswer get(std::string_view target, HeaderList const& headers = {}) { return request("GET", target, {}, headers); }
+    HttpAnswer get(std::string_view target, HeaderList const& headers = {}) {
+        return request("GET", target, {}, headers);
+    }
     HttpAnswer post(std::string_view target, std::string_view body, HeaderList const& headers = {}) {
         return request("POST", target, body, headers);
     }
@@ -125,7 +130,8 @@ public:
             std::size_t const colon = line.find(':');
             if (colon == std::string::npos) throw std::runtime_error("no header line: " + line);
             std::size_t const value = line.find_first_not_of(' ', colon + 1);
-            answer.headers.emplace_back(lower(line.substr(0, colon)), value == std::string::npos ? "" : line.substr(value));
+            answer.headers.emplace_back(lower(line.substr(0, colon)),
+                                        value == std::string::npos ? "" : line.substr(value));
         }
         return answer;
     }
@@ -135,7 +141,8 @@ public:
         std::string const line = read_line();
         std::size_t size = 0;
         auto const [end, failure] = std::from_chars(line.data(), line.data() + line.size(), size, 16);
-        if (failure != std::errc() || end != line.data() + line.size()) throw std::runtime_error("no chunk size: " + line);
+        if (failure != std::errc() || end != line.data() + line.size())
+            throw std::runtime_error("no chunk size: " + line);
         std::string data = read_bytes(size);
         if (!read_line().empty()) throw std::runtime_error("a chunk is longer than it says");
         if (size == 0) return std::nullopt;
@@ -164,8 +171,7 @@ public:
 
     // Until the server closes.
     std::string read_all() {
-        while (receive()) {
-        }
+        while (receive()) {}
         return std::exchange(input_, {});
     }
 
@@ -174,7 +180,7 @@ public:
         try {
             return read_all().empty();
         } catch (std::runtime_error const&) {
-            return errno == ECONNRESET;
+            return input_.empty() && error_ == ECONNRESET;
         }
     }
 
@@ -194,11 +200,9 @@ public:
     [[nodiscard]] int fd() const { return fd_; }
 
 private:
-    [[noreturn]] static void fail(char const* what) {
-        int const number = errno;
-        std::string const text = std::string(what) + ": " + std::strerror(number);
-        errno = number;
-        throw std::runtime_error(text);
+    [[noreturn]] void fail(char const* what) {
+        error_ = errno;
+        throw std::runtime_error(std::string(what) + ": " + std::strerror(error_));
     }
 
     static std::string lower(std::string_view text) {
@@ -231,6 +235,7 @@ private:
     }
 
     int fd_;
+    int error_ = 0;
     std::string input_;
 };
 
