@@ -3,7 +3,6 @@
 #include <bit>
 #include <cstring>
 #include <optional>
-#include <unordered_set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -11,6 +10,7 @@
 #include "base/utf8.h"
 #include "models/ggml_types.h"
 #include "models/gguf_header.h"
+#include "models/text_set.h"
 
 namespace hearth::models {
 namespace {
@@ -44,23 +44,7 @@ public:
 
     // Makes `count` bytes from here on readable.
     bool need(std::uint64_t count, std::string_view what) {
-        if (failed()) return false;
-        if (count > left()) {
-            return fail(position_, fmt::format("{} needs {} bytes, but the file has {} left", what, count, left()));
-        }
-        auto const end = position_ + count;
-        if (end <= bytes_.size()) return true;
-        if (end > kGgufHeaderMax) {
-            return fail(position_, fmt::format("{} ends at byte {}, but a header may have at most {} bytes", what, end,
-                                               kGgufHeaderMax));
-        }
-        auto extended = source_.extend(end);
-        if (!extended) {
-            error_ = std::move(extended).error();
-            return false;
-        }
-        bytes_ = source_.bytes();
-        return true;
+        return !failed() && count <= bytes_.size() - position_ ? true : extend(count, what);
     }
 
     template <typename T>
@@ -74,17 +58,26 @@ public:
 
     // A u64 length and that many bytes. Valid until the next read.
     std::string_view read_string(std::string_view what, std::uint64_t length_max) {
-        auto const start = position_;
         auto const length = read<std::uint64_t>(what);
-        if (failed()) return {};
-        if (length > length_max) {
-            fail(start, fmt::format("{} claims {} bytes; at most {} are allowed", what, length, length_max));
-            return {};
-        }
-        if (!need(length, what)) return {};
+        if (failed() || (length > length_max && !too_long(what, length, length_max)) || !need(length, what)) return {};
         std::string_view const text(reinterpret_cast<char const*>(bytes_.data() + position_), length);
         position_ += length;
         return text;
+    }
+
+    // The same for an element of an array that nobody looks at yet.
+    bool skip_string(std::string_view what, std::uint64_t length_max) {
+        std::uint64_t length = 0;
+        auto const here = bytes_.size() - position_;
+        if (here >= sizeof(length)) {
+            std::memcpy(&length, bytes_.data() + position_, sizeof(length));
+            if (length <= length_max && length <= here - sizeof(length)) {
+                position_ += sizeof(length) + length;
+                return true;
+            }
+        }
+        read_string(what, length_max);
+        return !failed();
     }
 
     bool skip(std::uint64_t count, std::string_view what) {
@@ -96,13 +89,40 @@ public:
     [[nodiscard]] std::byte const* at(std::uint64_t offset) const { return bytes_.data() + offset; }
 
 private:
+    // Apart from the paths that every string takes: a header has a million.
+    bool extend(std::uint64_t count, std::string_view what);
+    bool too_long(std::string_view what, std::uint64_t length, std::uint64_t length_max);
+
     HeaderSource& source_;
-    std::span<std::byte const> bytes_;
+    std::span<std::byte const> bytes_;  // at most file_bytes_
     std::uint64_t const file_bytes_;
     std::string const& path_;
     std::uint64_t position_ = 0;
     std::optional<Error> error_;
 };
+
+bool Cursor::extend(std::uint64_t count, std::string_view what) {
+    if (failed()) return false;
+    if (count > left()) {
+        return fail(position_, fmt::format("{} needs {} bytes, but the file has {} left", what, count, left()));
+    }
+    auto const end = position_ + count;
+    if (end > kGgufHeaderMax) {
+        return fail(position_, fmt::format("{} ends at byte {}, but a header may have at most {} bytes", what, end,
+                                           kGgufHeaderMax));
+    }
+    if (auto extended = source_.extend(end); !extended) {
+        error_ = std::move(extended).error();
+        return false;
+    }
+    bytes_ = source_.bytes();
+    return true;
+}
+
+bool Cursor::too_long(std::string_view what, std::uint64_t length, std::uint64_t length_max) {
+    return fail(position_ - sizeof(length),
+                fmt::format("{} claims {} bytes; at most {} are allowed", what, length, length_max));
+}
 
 bool has_control_characters(std::string_view text) {
     return std::any_of(text.begin(), text.end(),
@@ -125,6 +145,7 @@ private:
     bool version();
     bool pairs();
     bool key(std::string& name);
+    bool repeated(std::string const& name, std::uint64_t at, std::uint64_t first);
     bool value(std::string const& name, GgufType type);
     bool scalar(std::string const& name, GgufType type, GgufValue& value);
     bool array(std::string const& name, GgufValue& value);
@@ -230,16 +251,18 @@ bool Parser::pairs() {
     for (std::uint64_t i = 0; i < pair_count_; ++i) {
         auto const at = cursor_.position();
         if (!key(name)) return false;
-        if (out_.places.contains(name)) {
-            return cursor_.fail(at, fmt::format("metadata key {} appears twice (first at byte {})", quoted(name),
-                                                out_.places[name].offset));
-        }
+        auto const [place, added] = out_.places.try_emplace(name, KeyPlace{GgufType::u8, at});
+        if (!added) return repeated(name, at, place->second.offset);
         auto const type = type_id(name);
         if (!type) return false;
-        out_.places[name] = KeyPlace{*type, at};
+        place->second.type = *type;
         if (!value(name, *type)) return false;
     }
     return true;
+}
+
+bool Parser::repeated(std::string const& name, std::uint64_t at, std::uint64_t first) {
+    return cursor_.fail(at, fmt::format("metadata key {} appears twice (first at byte {})", quoted(name), first));
 }
 
 bool Parser::value(std::string const& name, GgufType type) {
@@ -317,8 +340,7 @@ bool Parser::array(std::string const& name, GgufValue& value) {
 bool Parser::string_elements(std::string const& name, GgufArray& array) {
     auto const max = name.starts_with("tokenizer.ggml.") ? kGgufTokenMax : kGgufStringMax;
     for (std::uint64_t i = 0; i < array.count; ++i) {
-        cursor_.read_string(name, max);
-        if (cursor_.failed()) return false;
+        if (!cursor_.skip_string(name, max)) return false;
     }
     return true;
 }
@@ -373,15 +395,14 @@ bool Parser::alignment() {
 }
 
 bool Parser::tensors() {
-    std::unordered_set<std::string_view> names;
-    names.reserve(tensor_count_);
+    TextSet names(tensor_count_);
     file_.tensors.reserve(tensor_count_);  // keeps the views in `names` valid; bounded by the file's size
     tensor_places_.reserve(tensor_count_);
     for (std::uint64_t i = 0; i < tensor_count_; ++i) {
         tensor_places_.push_back(cursor_.position());
         auto& added = file_.tensors.emplace_back();
         if (!tensor(added)) return false;
-        if (!names.insert(added.name).second) {
+        if (names.add(added.name)) {
             return cursor_.fail(tensor_places_.back(), fmt::format("tensor {} appears twice", quoted(added.name)));
         }
     }
@@ -416,6 +437,7 @@ bool Parser::dimensions(GgufTensor& tensor, std::uint64_t& elements) {
         return cursor_.fail(at, fmt::format("tensor {} has {} dimensions; 1 to {} are allowed", quoted(tensor.name),
                                             count, kDimensionsMax));
     }
+    tensor.dimensions.reserve(count);
     for (std::uint32_t i = 0; i < count; ++i) {
         at = cursor_.position();
         auto const dimension = cursor_.read<std::uint64_t>("a tensor's dimension");

@@ -126,7 +126,7 @@ private:
     Status rope_sections();
     Status rope_dimensions(std::string_view dimension_key, std::string_view length_key);
 
-    [[nodiscard]] std::string full(std::string_view key) const { return fmt::format("{}.{}", architecture_, key); }
+    [[nodiscard]] std::string full(std::string_view key) const { return std::string(prefix_).append(key); }
     [[nodiscard]] std::uint64_t value(std::string_view key, std::uint64_t otherwise) const {
         return file_.number(full(key)).value_or(otherwise);
     }
@@ -137,6 +137,7 @@ private:
     GgufHeader& header_;
     GgufFile& file_;
     std::string architecture_;
+    std::string prefix_;  // "<architecture>."
 };
 
 Error Rules::wrong(std::string_view key, std::string_view what) const {
@@ -213,7 +214,9 @@ Status Rules::architecture() {
     }
     if (name == "clip")
         return wrong("general.architecture", "is 'clip': an image or audio projector, not a language model");
-    if (!later_split) architecture_ = name;
+    if (later_split) return ok();
+    architecture_ = name;
+    prefix_ = name + ".";
     return ok();
 }
 

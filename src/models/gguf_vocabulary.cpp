@@ -1,9 +1,8 @@
 // What upstream trusts of the tokenizer; see docs/formats/gguf-rules.md.
+#include <algorithm>
 #include <array>
-#include <bit>
 #include <cmath>
 #include <cstring>
-#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -13,6 +12,7 @@
 #include <fmt/format.h>
 
 #include "models/gguf_header.h"
+#include "models/text_set.h"
 
 namespace hearth::models {
 namespace {
@@ -51,30 +51,6 @@ constexpr std::array<std::string_view, 14> kIds = {"bos",       "eos",     "eot"
 constexpr std::array<std::string_view, 4> kVitalIds = {"bos", "eos", "eot", "eom"};
 
 std::string id_key(std::string_view name) { return fmt::format("tokenizer.ggml.{}_token_id", name); }
-
-// Set of byte strings that live in the header; 4 bytes a slot.
-class TextSet {
-public:
-    explicit TextSet(std::size_t count) : slots_(std::bit_ceil(count * 2 + 2), kEmpty) { texts_.reserve(count); }
-
-    // The index of an equal text added before, if any.
-    std::optional<std::size_t> add(std::string_view text) {
-        auto const mask = slots_.size() - 1;
-        for (auto slot = std::hash<std::string_view>{}(text)&mask;; slot = (slot + 1) & mask) {
-            if (slots_[slot] == kEmpty) {
-                slots_[slot] = static_cast<std::uint32_t>(texts_.size());
-                texts_.push_back(text);
-                return std::nullopt;
-            }
-            if (texts_[slots_[slot]] == text) return slots_[slot];
-        }
-    }
-
-private:
-    static constexpr std::uint32_t kEmpty = 0xffffffff;
-    std::vector<std::uint32_t> slots_;
-    std::vector<std::string_view> texts_;
-};
 
 class Vocabulary {
 public:
