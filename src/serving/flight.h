@@ -42,8 +42,8 @@ struct Flight {
     bool announced = false;   // the consumer was given Started; a replay's is kept from it
     bool cancelled = false;   // asked for, by the consumer or by its going away
     bool consumed = true;     // somebody reads the events
-    std::uint32_t replays = 0;          // after a Started
-    std::uint32_t replays_waiting = 0;  // without one
+    std::uint32_t replays = 0;          // after it may have killed its worker
+    std::uint32_t replays_waiting = 0;  // after it only waited
     std::uint32_t choices_done = 0;     // bit per choice
     std::string frame;                  // the Submit frame, until streaming
 

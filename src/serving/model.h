@@ -116,6 +116,7 @@ private:
     void emitted(Flight& flight);
     void end(std::shared_ptr<Flight> flight, domain::Event terminal, Instant now);
     void end_cancelled(std::shared_ptr<Flight> flight, Instant now);
+    [[nodiscard]] bool is_suspect(Flight const& flight, std::uint32_t sequences_before) const;
     void settle_lost();
     void fail_all(Error const& error);
     void drop_frame(Flight& flight);

@@ -210,24 +210,33 @@ void Model::end_cancelled(std::shared_ptr<Flight> flight, Instant now) {
     end(std::move(flight), done, now);
 }
 
+// Whether the request may have been what the worker was computing. Started says
+// so only after a step, and the step may be what killed it; requests are begun
+// in order, so the first in line are suspects too.
+bool Model::is_suspect(Flight const& flight, std::uint32_t sequences_before) const {
+    return flight.phase == Phase::started || sequences_before < (info_ ? info_->sequences_max : 0);
+}
+
 void Model::settle_lost() {
     auto const now = env_.clock.now();
+    std::uint32_t sequences = 0;
     for (auto const& flight : in_order()) {
         if (flight->phase == Phase::unsent && !closing_) continue;
         if (flight->cancelled || closing_) {
             end_cancelled(flight, now);
             continue;
         }
-        bool const waited = flight->phase == Phase::sent;
-        bool const again = waited                              ? flight->replays_waiting++ < env_.options.replays_waiting_max
-                           : flight->phase == Phase::started ? flight->replays++ < env_.options.replays_max
-                                                               : false;
-        if (!again) {
+        bool const suspect = is_suspect(*flight, sequences);
+        sequences += flight->choices;
+        auto& replays = suspect ? flight->replays : flight->replays_waiting;
+        auto const replays_max = suspect ? env_.options.replays_max : env_.options.replays_waiting_max;
+        if (flight->phase == Phase::streaming || replays >= replays_max) {
             auto message = fmt::format("the engine of model '{}' was lost while it worked on this request: {}", spec_.id, worker_->lost);
             end(flight, domain::Failed{Error(Code::engine_lost, std::move(message))}, now);
             continue;
         }
-        if (!waited) ++waiting_;
+        ++replays;
+        if (!flight->waits()) ++waiting_;
         flight->phase = Phase::unsent;
         metrics_.replays.add();
     }

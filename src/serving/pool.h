@@ -9,8 +9,9 @@
 // (or events that a request cannot have), does not answer a ping for
 // hang_timeout, or takes no step for step_timeout while it could, is killed. Its
 // requests that have emitted nothing (no Delta, no ChoiceDone) are replayed to
-// the next worker, up to replays_max times if they had been Started and
-// replays_waiting_max times if not; the others end with Failed{engine_lost} at
+// the next worker: those that were computed, or first in line for it, up to
+// replays_max times (one of them may be what killed it), those that only waited
+// up to replays_waiting_max times. The others end with Failed{engine_lost} at
 // once. It restarts after backoff (doubling from backoff_min to backoff_max,
 // reset after it has been ready for a minute). After starts_failed_max workers
 // in a row that died before they were ready, waiting requests fail and new ones
@@ -70,8 +71,8 @@ struct ModelStatus {
 struct PoolOptions {
     std::uint32_t requests_max = 256;                    // per model, running and waiting
     std::uint64_t request_bytes_max = 256U << 20;        // per model, of the requests kept for a replay
-    std::uint32_t replays_max = 2;                       // of a request that was being computed when its worker died
-    std::uint32_t replays_waiting_max = 10;              // of one that waited in the worker
+    std::uint32_t replays_max = 2;                       // of a request that may have killed its worker
+    std::uint32_t replays_waiting_max = 10;              // of one that only waited in it
     std::uint32_t starts_failed_max = 3;
     std::uint32_t credit_tokens = 256;                   // passed to the worker's engine
     Duration ping_interval = std::chrono::milliseconds(250);

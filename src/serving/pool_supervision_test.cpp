@@ -114,6 +114,31 @@ TEST_F(Supervision, GivesUpOnARequestThatKeepsKillingItsWorker) {
     }(*this));
 }
 
+// Started comes after the first step; a prompt that kills in it never says so.
+TEST_F(Supervision, TheFirstInLineAreSuspectsToo) {
+    options.replays_max = 1;
+    ModelInfo two_at_once;
+    two_at_once.sequences_max = 2;
+    launcher.on_launch = [two_at_once](auto& worker) { worker.send(ReadyFrame{two_at_once}); };
+    run([](Supervision& t) -> net::Task<void> {
+        EXPECT_TRUE(t.pool().add(t.spec("m")));
+        std::vector<std::unique_ptr<Generation>> generations;
+        for (int i = 0; i < 3; ++i) generations.push_back(t.submit());
+        for (int death = 0; death < 2; ++death) {
+            auto worker = co_await t.launcher.next();
+            for (int i = 0; i < 3; ++i) co_await t.submitted(*worker);
+            worker->die("signal 11 (Segmentation fault)");
+        }
+        for (int i = 0; i < 2; ++i) {
+            auto const last = co_await generations[static_cast<std::size_t>(i)]->next();
+            EXPECT_EQ(t.failure(last), Code::engine_lost);
+        }
+        auto worker = co_await t.launcher.next();
+        auto const id = co_await t.submitted(*worker);
+        EXPECT_EQ(id, generations[2]->id());
+    }(*this));
+}
+
 TEST_F(Supervision, WaitingRequestsAreNotReplayedForEverEither) {
     options.replays_waiting_max = 3;
     run([](Supervision& t) -> net::Task<void> {

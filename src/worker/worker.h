@@ -1,13 +1,24 @@
 // Worker: the thin host of an engine at the end of a connection.
 //
-// run() sends Loading frames, loads the backend, sends Ready, then answers
-// frames until the connection closes or Close arrives. One reader thread (the
-// caller's) handles frames and templates; the engine thread writes one Step
-// frame per step. A front that is gone ends the worker at once.
+// run() loads the backend on the calling thread while a reader thread of its
+// own answers pings from the start; then it sends Ready and the calling thread
+// hands requests to the engine (templates and tokenising happen there, so that
+// neither delays a pong or a cancel). The engine's thread writes one Step frame
+// per step.
+//
+// A front that is gone ends the worker at once; a front that takes no bytes for
+// write_timeout counts as gone.
+//
+// Limits: at most engine.requests_max requests, and kPromptBytesWaiting bytes of
+// prompts, wait for the calling thread; what comes on top fails with `overloaded`.
 #pragma once
 
+#include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
+#include <string_view>
 
 #include "base/clock.h"
 #include "base/result.h"
@@ -16,18 +27,52 @@
 
 namespace hearth::worker {
 
-// Reports load progress 0..1.
-using Progress = std::function<void(float)>;
+inline constexpr std::uint64_t kPromptBytesWaiting = 256U << 20;
+
+// What a backend being loaded may tell the front. Copies may outlive run() and
+// be called from any thread; they say nothing then.
+class Progress {
+public:
+    using OnProgress = std::function<void(float)>;
+    using OnLog = std::function<void(int level, std::string_view text)>;
+
+    Progress(OnProgress on_progress, OnLog on_log) : on_progress_(std::move(on_progress)), on_log_(std::move(on_log)) {}
+
+    // 0 to 1; sent at most 20 times a second.
+    void operator()(float progress) const { on_progress_(progress); }
+
+    // A line for the front's log, never prompt or answer text. 0 debug .. 3 error. Longer than 4 KiB is cut.
+    void log(int level, std::string_view text) const { on_log_(level, text); }
+
+private:
+    OnProgress on_progress_;
+    OnLog on_log_;
+};
+
 using BackendFactory = std::function<Result<std::unique_ptr<llama::Backend>>(Progress const&)>;
 
 struct Options {
     int fd = -1;                // the connection; owned by run()
     engine::Options engine;
     std::string isolation;      // copied into ModelInfo
+    int statm_fd = -1;          // from prepare_process(); -1: resident memory is reported as 0
+    Duration write_timeout = std::chrono::seconds(30);
+
+    // Called at most once, on a thread of the worker's own, when nothing can reach
+    // the front any more while run() may still load or compute: the connection
+    // closed or broke, or Close came before the engine was there. A process ends
+    // itself here; without it run() returns after the current load or step.
+    std::function<void()> on_abandoned;
 };
 
 // Returns when the worker is done: ok() after Close or a closed connection, the
 // load's error after LoadFailed, `corrupt` for a broken frame.
 [[nodiscard]] Status run(Options options, BackendFactory const& load, Clock const& clock);
+
+// The first act of a worker process: from now on it dies with the thread that
+// started it, and leaves SIGINT, SIGTERM and SIGHUP, which a terminal or a
+// service manager sends to everybody, to the front. Returns a descriptor of
+// /proc/self/statm, to be kept by the sandbox, or -1 without /proc.
+[[nodiscard]] int prepare_process();
 
 }  // namespace hearth::worker

@@ -1,0 +1,80 @@
+#include "worker/submit_queue.h"
+
+#include <algorithm>
+#include <utility>
+#include <variant>
+
+namespace hearth::worker {
+namespace {
+
+std::uint64_t prompt_bytes(domain::Prompt const& prompt) {
+    struct Sum {
+        std::uint64_t operator()(domain::ChatPrompt const& chat) const {
+            std::uint64_t bytes = 0;
+            for (auto const& message : chat.messages) bytes += message.role.size() + message.content.size();
+            return bytes;
+        }
+        std::uint64_t operator()(domain::TextPrompt const& text) const { return text.text.size(); }
+        std::uint64_t operator()(domain::TokenPrompt const& tokens) const { return tokens.tokens.size() * sizeof(domain::Token); }
+    };
+    return std::visit(Sum{}, prompt);
+}
+
+}  // namespace
+
+bool SubmitQueue::push(serving::SubmitFrame& frame) {
+    {
+        std::lock_guard const lock(mutex_);
+        auto const bytes = prompt_bytes(frame.request.prompt);
+        if (waiting_.size() >= requests_max_ || bytes > bytes_max_ - bytes_) return false;
+        if (closed_) return true;
+        bytes_ += bytes;
+        waiting_.push_back(std::move(frame));
+    }
+    arrived_.notify_one();
+    return true;
+}
+
+SubmitQueue::Cancelled SubmitQueue::cancel(RequestId id) {
+    std::lock_guard const lock(mutex_);
+    if (submitting_ == id) {
+        cancelled_ = true;
+        return {Cancel::noted, 0};
+    }
+    auto const found = std::find_if(waiting_.begin(), waiting_.end(), [id](auto const& frame) { return frame.id == id; });
+    if (found == waiting_.end()) return {};
+    Cancelled const result{Cancel::removed, found->request.choices};
+    bytes_ -= prompt_bytes(found->request.prompt);
+    waiting_.erase(found);
+    return result;
+}
+
+std::optional<serving::SubmitFrame> SubmitQueue::take() {
+    std::unique_lock lock(mutex_);
+    arrived_.wait(lock, [this] { return closed_ || !waiting_.empty(); });
+    if (closed_) return std::nullopt;
+    auto frame = std::move(waiting_.front());
+    waiting_.pop_front();
+    bytes_ -= prompt_bytes(frame.request.prompt);
+    submitting_ = frame.id;
+    cancelled_ = false;
+    return frame;
+}
+
+bool SubmitQueue::finish() {
+    std::lock_guard const lock(mutex_);
+    submitting_ = 0;
+    return std::exchange(cancelled_, false);
+}
+
+void SubmitQueue::close() {
+    {
+        std::lock_guard const lock(mutex_);
+        closed_ = true;
+        waiting_.clear();
+        bytes_ = 0;
+    }
+    arrived_.notify_all();
+}
+
+}  // namespace hearth::worker

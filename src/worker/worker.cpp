@@ -1,0 +1,259 @@
+// Three threads: the caller's (loads, then submits), the reader's, the engine's.
+// Everything they share is the Connection, the SubmitQueue and the pointer to
+// the engine, which is set once.
+#include "worker/worker.h"
+
+#include <fcntl.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <charconv>
+#include <cmath>
+#include <csignal>
+#include <ctime>
+#include <optional>
+#include <thread>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/utf8.h"
+#include "serving/protocol.h"
+#include "worker/connection.h"
+#include "worker/submit_queue.h"
+
+namespace hearth::worker {
+namespace {
+
+using namespace serving;
+
+constexpr Duration kProgressInterval = std::chrono::milliseconds(50);
+constexpr std::size_t kReadBytes = 64U << 10;
+
+std::uint64_t cpu_ms() {
+    timespec spent{};
+    ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
+    return static_cast<std::uint64_t>(spent.tv_sec) * 1000 + static_cast<std::uint64_t>(spent.tv_nsec) / 1'000'000;
+}
+
+// The second number of /proc/self/statm, in pages. 0: unknown.
+std::uint64_t resident_bytes(int statm_fd) {
+    std::array<char, 128> text;
+    auto const count = statm_fd < 0 ? -1 : ::pread(statm_fd, text.data(), text.size(), 0);
+    if (count <= 0) return 0;
+    char const* const begin = text.data();
+    char const* const end = begin + count;
+    char const* const space = std::find(begin, end, ' ');
+    std::uint64_t pages = 0;
+    if (space != end) std::from_chars(space + 1, end, pages);
+    return pages * static_cast<std::uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+// Valid UTF-8 of at most kLogBytesMax bytes.
+std::string log_text(std::string_view text) {
+    std::string out;
+    Utf8Carry carry;
+    carry.push(text.substr(0, kLogBytesMax), out);
+    if (out.size() > kLogBytesMax) {
+        auto cut = out.begin() + kLogBytesMax;
+        while ((static_cast<unsigned char>(*cut) & 0xc0U) == 0x80U) --cut;  // to the start of a code point
+        out.erase(cut, out.end());
+    }
+    return out;
+}
+
+class Host {
+public:
+    Host(Options options, Clock const& clock)
+        : options_(std::move(options)), clock_(clock), connection_(std::make_shared<Connection>(options_.fd, options_.write_timeout)),
+          submits_(options_.engine.requests_max, kPromptBytesWaiting) {}
+
+    Status run(BackendFactory const& load) {
+        std::thread reader([this] { read_frames(); });
+        auto status = load_engine(load);
+        if (status) serve();
+        if (engine_) engine_->close();
+        finishing_.store(true, std::memory_order_release);
+        connection_->shutdown();
+        reader.join();
+        return broken_ ? Status(*std::move(broken_)) : std::move(status);
+    }
+
+private:
+    Status load_engine(BackendFactory const& load) {
+        auto const begin = clock_.now();
+        auto backend = load(progress());
+        if (!backend) return load_failed(std::move(backend.error()));
+        auto info = backend.value()->properties().info;
+        info.isolation = options_.isolation;
+        auto engine = engine::Engine::create(*std::move(backend), options_.engine, clock_, [this](auto events) { send_step(events); });
+        if (!engine) return load_failed(std::move(engine.error()));
+        engine_ = *std::move(engine);
+        engine_seen_.store(engine_.get(), std::memory_order_release);
+        auto const took_ms = to_ms(clock_.now() - begin);
+        connection_->write(ReadyFrame{std::move(info)});
+        connection_->write(LogFrame{1, fmt::format("loaded in {:.0f} ms", took_ms)});
+        return ok();
+    }
+
+    Status load_failed(Error error) {
+        connection_->write(LoadFailedFrame{error});
+        return error;
+    }
+
+    // The copies hold the connection weakly: a backend may keep its log for ever.
+    Progress progress() {
+        std::weak_ptr<Connection> const weak = connection_;
+        auto report = [weak, &clock = clock_, last = std::make_shared<std::optional<Instant>>()](float value) {
+            auto const connection = weak.lock();
+            if (!connection || std::isnan(value)) return;
+            auto const now = clock.now();
+            if (*last && now - **last < kProgressInterval && value < 1) return;
+            *last = now;
+            connection->write(LoadingFrame{std::clamp(value, 0.0F, 1.0F)});
+        };
+        auto log = [weak](int level, std::string_view text) {
+            auto const connection = weak.lock();
+            if (connection) connection->write(LogFrame{static_cast<std::uint8_t>(std::clamp(level, 0, 3)), log_text(text)});
+        };
+        return {std::move(report), std::move(log)};
+    }
+
+    // --- the caller's thread, once the engine is there ---
+
+    void serve() {
+        while (auto frame = submits_.take()) {
+            auto const id = frame->id;
+            auto const status = engine_->submit(id, std::move(frame->request));
+            bool const cancelled = submits_.finish();
+            if (!status) send_event(id, domain::Failed{status.error()});
+            else if (cancelled) engine_->cancel(id);
+        }
+    }
+
+    // --- the engine's thread ---
+
+    void send_step(std::span<engine::StepEvent const> events) {
+        step_.clear();
+        for (auto const& event : events) {
+            step_.add(event.request, event.event);
+            if (step_.size() < kStepFrameBytes) continue;
+            connection_->write(step_.finish());
+            step_.clear();
+        }
+        if (!step_.empty()) connection_->write(step_.finish());
+    }
+
+    // --- the reader thread ---
+
+    void read_frames() {
+        FrameReader frames;
+        std::array<char, kReadBytes> buffer;
+        auto reading = Reading::on;
+        while (reading == Reading::on) {
+            auto const count = connection_->read(buffer);
+            if (count == 0) {
+                reading = Reading::abandoned;
+                break;
+            }
+            frames.push({buffer.data(), count});
+            reading = handle_all(frames);
+        }
+        submits_.close();
+        bool const engine_can_finish = reading == Reading::closed && engine_seen_.load(std::memory_order_acquire) != nullptr;
+        if (engine_can_finish || finishing_.load(std::memory_order_acquire)) return;
+        if (options_.on_abandoned) options_.on_abandoned();
+    }
+
+    enum class Reading : std::uint8_t { on, closed, abandoned };
+
+    Reading handle_all(FrameReader& frames) {
+        for (;;) {
+            auto frame = frames.next();
+            if (!frame) return broken(std::move(frame.error()));
+            if (!*frame) return Reading::on;
+            if (std::holds_alternative<CloseFrame>(**frame)) return Reading::closed;
+            if (auto status = handle(**frame); !status) return broken(std::move(status.error()));
+        }
+    }
+
+    Reading broken(Error error) {
+        broken_ = std::move(error);
+        return Reading::abandoned;
+    }
+
+    Status handle(Frame& frame) {
+        auto* const engine = engine_seen_.load(std::memory_order_acquire);
+        if (auto const* ping = std::get_if<PingFrame>(&frame)) {
+            connection_->write(pong(ping->nonce, engine));
+        } else if (auto const* grant = std::get_if<GrantFrame>(&frame)) {
+            if (engine != nullptr) engine->grant(grant->id, grant->tokens);
+        } else if (auto const* cancel = std::get_if<CancelFrame>(&frame)) {
+            handle_cancel(cancel->id, engine);
+        } else if (auto* submit = std::get_if<SubmitFrame>(&frame)) {
+            handle_submit(*submit);
+        } else {
+            return Error(Code::corrupt, fmt::format("the front sent a worker's frame (kind {})", frame.index()));
+        }
+        return ok();
+    }
+
+    PongFrame pong(std::uint64_t nonce, engine::Engine const* engine) const {
+        PongFrame frame{nonce, 0, {}};
+        if (engine != nullptr) {
+            frame.heartbeat = engine->heartbeat();
+            frame.stats = engine->stats();
+        }
+        frame.stats.rss_bytes = resident_bytes(options_.statm_fd);
+        frame.stats.cpu_ms_total = cpu_ms();
+        return frame;
+    }
+
+    void handle_submit(SubmitFrame& submit) {
+        if (submits_.push(submit)) return;
+        auto message = fmt::format("{} requests or {} MiB of prompts wait to be tokenised already, which is the limit",
+                                   options_.engine.requests_max, kPromptBytesWaiting >> 20);
+        send_event(submit.id, domain::Failed{Error(Code::overloaded, std::move(message))});
+    }
+
+    void handle_cancel(RequestId id, engine::Engine* engine) {
+        auto const [where, choices] = submits_.cancel(id);
+        if (where == SubmitQueue::Cancel::elsewhere && engine != nullptr) engine->cancel(id);
+        if (where != SubmitQueue::Cancel::removed) return;
+        StepEncoder step;
+        for (std::uint32_t choice = 0; choice < choices; ++choice) step.add(id, domain::ChoiceDone{choice, domain::FinishReason::cancelled, {}});
+        step.add(id, domain::Done{});
+        connection_->write(step.finish());
+    }
+
+    void send_event(RequestId id, domain::Event const& event) {
+        StepEncoder step;
+        step.add(id, event);
+        connection_->write(step.finish());
+    }
+
+    Options const options_;
+    Clock const& clock_;
+    std::shared_ptr<Connection> const connection_;
+    SubmitQueue submits_;
+    StepEncoder step_;                                     // the engine's thread
+    std::optional<Error> broken_;                          // the reader's until it ended: what the front sent
+    std::atomic<bool> finishing_ = false;                  // run() is about to return
+    std::unique_ptr<engine::Engine> engine_;               // the caller's thread
+    std::atomic<engine::Engine*> engine_seen_ = nullptr;   // the same for the reader, set once
+};
+
+}  // namespace
+
+Status run(Options options, BackendFactory const& load, Clock const& clock) { return Host(std::move(options), clock).run(load); }
+
+int prepare_process() {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    for (int const number : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) ::signal(number, SIG_IGN);
+    return ::open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+}
+
+}  // namespace hearth::worker
