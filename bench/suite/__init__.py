@@ -1,0 +1,1 @@
+"""The benchmark suite behind `./dev bench`: see bench/README.md."""

@@ -1,0 +1,44 @@
+"""The machine a run was made on, and whether it was quiet."""
+import os
+import pathlib
+import platform
+import subprocess
+import time
+
+
+def _first(path, key):
+    try:
+        for line in pathlib.Path(path).read_text().splitlines():
+            if line.startswith(key):
+                return line.split(':', 1)[1].strip()
+    except OSError:
+        pass
+    return ''
+
+
+def busy_share(seconds=1.0):
+    """Share of all cores that was not idle during `seconds`."""
+    def totals():
+        fields = [int(f) for f in pathlib.Path('/proc/stat').read_text().split('\n', 1)[0].split()[1:]]
+        return sum(fields), fields[3] + fields[4]
+    all_before, idle_before = totals()
+    time.sleep(seconds)
+    all_after, idle_after = totals()
+    spent = all_after - all_before
+    return 1 - (idle_after - idle_before) / spent if spent else 0.0
+
+
+def describe(root):
+    def version(*argv):
+        try:
+            return subprocess.run(argv, capture_output=True, text=True, cwd=root, timeout=10).stdout.strip().splitlines()[0]
+        except (OSError, IndexError, subprocess.TimeoutExpired):
+            return ''
+    distribution = _first('/etc/os-release', 'PRETTY_NAME') or next(
+        (line.split('=', 1)[1].strip('"') for line in pathlib.Path('/etc/os-release').read_text().splitlines()
+         if line.startswith('PRETTY_NAME=')), '') if pathlib.Path('/etc/os-release').exists() else ''
+    return {'date': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()), 'cpu': _first('/proc/cpuinfo', 'model name'),
+            'cores': len(os.sched_getaffinity(0)), 'memory': _first('/proc/meminfo', 'MemTotal'), 'kernel': platform.release(),
+            'distribution': distribution, 'compiler': version('clang++-19', '--version'),
+            'commit': version('git', 'describe', '--always', '--dirty', '--abbrev=12'), 'load_average': os.getloadavg()[0],
+            'busy_share': busy_share()}

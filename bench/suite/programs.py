@@ -1,0 +1,168 @@
+"""What is run: how Hearth and llama.cpp's programs are built, found and called. All flags are here and nowhere else."""
+import hashlib
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+from . import process
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+PEER_PROGRAMS = ('llama-server', 'llama-bench', 'llama-batched-bench')
+PEER_CMAKE = ['-G', 'Ninja', '-DCMAKE_BUILD_TYPE=Release', '-DCMAKE_C_COMPILER=clang-19', '-DCMAKE_CXX_COMPILER=clang++-19',
+              '-DCMAKE_C_COMPILER_LAUNCHER=ccache', '-DCMAKE_CXX_COMPILER_LAUNCHER=ccache', '-DBUILD_SHARED_LIBS=OFF',
+              '-DGGML_NATIVE=ON', '-DLLAMA_CURL=OFF', '-DLLAMA_BUILD_TESTS=OFF', '-DLLAMA_BUILD_EXAMPLES=OFF', '-DLLAMA_BUILD_UI=OFF',
+              '-DLLAMA_BUILD_WEBUI=OFF', '-DLLAMA_OPENSSL=OFF']
+BUILD_TIMEOUT_S = 3600
+
+
+def say(text):
+    print(f'bench: {text}', file=sys.stderr, flush=True)
+
+
+def cache_folder():
+    base = os.environ.get('XDG_CACHE_HOME', '')
+    return (pathlib.Path(base) if base.startswith('/') else pathlib.Path.home() / '.cache') / 'hearth'
+
+
+# --- the peers' build ---------------------------------------------------------
+
+def source_version(source):
+    """A name for the source's content: its stamp, its commit with a digest of what differs, or a digest of the tree's files."""
+    stamp = source / '.hearth-stamp'
+    if stamp.is_file():
+        return stamp.read_text().strip()
+    git = subprocess.run(['git', '-C', source, 'describe', '--always', '--abbrev=40', '--dirty'], capture_output=True, text=True)
+    if git.returncode == 0 and not git.stdout.strip().endswith('-dirty'):
+        return git.stdout.strip()
+    digest = hashlib.sha256()
+    for path in sorted(source.rglob('*')):
+        if path.is_file() and '.git' not in path.parts:
+            stat = path.stat()
+            digest.update(f'{path.relative_to(source)} {stat.st_size} {stat.st_mtime_ns}\n'.encode())
+    return digest.hexdigest()
+
+
+def build_peers(source, folder):
+    """llama.cpp's programs from `source`, native and optimised; returns their folder. Nothing is done when they are there."""
+    key = json.dumps([source_version(source), str(source), PEER_CMAKE])
+    stamp, programs = folder / '.hearth-bench-stamp', folder / 'bin'
+    if stamp.is_file() and stamp.read_text() == key and all((programs / p).is_file() for p in PEER_PROGRAMS):
+        return programs
+    cache = folder / 'CMakeCache.txt'
+    if cache.is_file() and f'CMAKE_HOME_DIRECTORY:INTERNAL={source}\n' not in cache.read_text():
+        shutil.rmtree(folder)  # configured from another source tree
+    say(f'building {", ".join(PEER_PROGRAMS)} from {source} (some minutes, once)')
+    folder.mkdir(parents=True, exist_ok=True)
+    jobs = os.environ.get('HEARTH_JOBS') or str(os.cpu_count())
+    process.run(['cmake', '-S', source, '-B', folder, *PEER_CMAKE], 600, folder / 'hearth-configure.log')
+    process.run(['ninja', '-j', jobs, '-C', folder, *PEER_PROGRAMS], BUILD_TIMEOUT_S, folder / 'hearth-build.log')
+    stamp.write_text(key)
+    return programs
+
+
+# --- the two servers ----------------------------------------------------------
+
+class Load:
+    """A model and the context settings that both servers get."""
+
+    def __init__(self, model, sequences, context):
+        self.model, self.sequences, self.context = pathlib.Path(model), sequences, context
+
+    @property
+    def cells(self):
+        return self.sequences * self.context
+
+
+# Name of a variant -> flags added to the common ones. The suite tries each once and keeps the best per figure.
+LLAMA_VARIANTS = {
+    'default': [],
+    'fa on': ['-fa', 'on'],
+    'fa off': ['-fa', 'off'],
+    'kv unified': ['-kvu'],
+    'kv unified, fa off': ['-kvu', '-fa', 'off'],
+    'poll 100': ['--poll', '100'],
+    'poll 0': ['--poll', '0'],
+}
+LLAMA_SMALL_VARIANTS = {'default': [], '1 thread': ['-t', '1', '-tb', '1'], 'poll 0': ['--poll', '0']}
+HEARTH_VARIANTS = {'default': []}
+HEARTH_SMALL_VARIANTS = {'default': [], '1 thread': ['--threads', '1']}
+
+
+def hearth_server(program, load, threads, flags, port):
+    """Flags given twice: the variant's replaces the common one."""
+    common = {'--model': load.model, '--host': '127.0.0.1', '--port': port, '--threads': threads, '--max-seqs': load.sequences,
+              '--ctx': load.context, '--kv-cells': load.cells}
+    return [program, 'serve', *_merged(common, flags)]
+
+
+def llama_server(programs, load, threads, flags, port):
+    common = {'-m': load.model, '--host': '127.0.0.1', '--port': port, '-t': threads, '-tb': threads, '-np': load.sequences,
+              '-c': load.cells}
+    return [programs / 'llama-server', '--no-webui', *_merged(common, flags)]
+
+
+def _merged(common, flags):
+    merged, rest = dict(common), list(flags)
+    extra = []
+    while rest:
+        flag = rest.pop(0)
+        if flag in merged:
+            merged[flag] = rest.pop(0)
+        else:
+            extra.append(flag)
+    return [str(part) for pair in merged.items() for part in pair] + extra
+
+
+# --- llama.cpp's own benchmarks: the bound of the kernels ---------------------
+
+FLASH = {'default': [], 'fa on': ['-fa', 'on'], 'fa off': ['-fa', 'off']}
+BATCHED_VARIANTS = {'default': [], 'fa off': ['-fa', 'off'], 'kv unified': ['-kvu'], 'kv unified, fa off': ['-kvu', '-fa', 'off']}
+
+
+def llama_bench(programs, model, threads, prompt_tokens, output_tokens, flags, raw):
+    """({'pp512': tokens/s, 'tg128': tokens/s, ...}, parameters of the model), one repetition after its own warm-up."""
+    out = process.run([programs / 'llama-bench', '-m', model, '-t', threads, '-p', ','.join(map(str, prompt_tokens)), '-n',
+                       output_tokens, '-r', 1, '-o', 'json', *flags], 900, raw)
+    rows = json.loads(out)
+    rates = {f'pp{row["n_prompt"]}' if row['n_prompt'] else f'tg{row["n_gen"]}': row['avg_ts'] for row in rows}
+    return rates, rows[0]['model_n_params']
+
+
+def batched_bench(programs, load, threads, prompt_tokens, output_tokens, sequences, flags, raw):
+    """Aggregate decode tokens/s by number of sequences."""
+    out = process.run([programs / 'llama-batched-bench', '-m', load.model, '-t', threads, '-tb', threads, '-c', load.cells, '-npp',
+                       prompt_tokens, '-ntg', output_tokens, '-npl', ','.join(map(str, sequences)), '--output-format', 'jsonl', *flags],
+                      900, raw)
+    rows = [json.loads(line) for line in out.splitlines() if line.startswith('{')]
+    return {row['pl']: row['speed_tg'] for row in rows}
+
+
+# --- hearth's own tools -------------------------------------------------------
+
+def bench_serve(program, server, options, raw, timeout_s=900):
+    """`hearth bench serve` against a running server; its JSON report."""
+    argv = [program, 'bench', 'serve', '--url', server.url, '--server-pid', server.pid, '--output', raw]
+    for name, value in options.items():
+        argv += [f'--{name}'] if value is True else [f'--{name}', value]
+    process.run(argv, timeout_s)
+    return json.loads(pathlib.Path(raw).read_text())
+
+
+def bench_machine(program, raw):
+    process.run([program, 'bench', 'machine', '--output', raw], 120)
+    return json.loads(pathlib.Path(raw).read_text())
+
+
+def stripped_bytes(program, scratch):
+    """Size of the binary without symbols."""
+    copy = pathlib.Path(scratch) / 'stripped'
+    tool = shutil.which('strip') or shutil.which('llvm-strip-19')
+    if not tool:
+        raise process.MeasureError('neither strip nor llvm-strip-19 is installed')
+    process.run([tool, '-o', copy, program], 60)
+    size = copy.stat().st_size
+    copy.unlink()
+    return size

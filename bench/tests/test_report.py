@@ -1,0 +1,84 @@
+import html.parser
+import json
+import re
+import unittest
+import xml.etree.ElementTree as ET
+
+from suite import figures, markdown, report
+from tests import fixture
+
+VOID = {'meta', 'br', 'hr', 'img', 'input', 'link'}
+
+
+class Balanced(html.parser.HTMLParser):
+    """Fails on a tag that is closed out of order."""
+
+    def __init__(self):
+        super().__init__()
+        self.open, self.ids = [], []
+
+    def handle_starttag(self, tag, attrs):
+        self.ids += [v for k, v in attrs if k == 'id']
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag, attrs):
+        pass
+
+    def handle_endtag(self, tag):
+        if not self.open or self.open.pop() != tag:
+            raise AssertionError(f'</{tag}> out of order')
+
+
+class Reports(unittest.TestCase):
+    def setUp(self):
+        self.results = json.loads(json.dumps(fixture.results()))  # as read back from results.json
+
+    def test_the_page_is_well_formed_and_shows_every_figure(self):
+        page = report.render(self.results)
+        parser = Balanced()
+        parser.feed(page)
+        self.assertEqual(parser.open, [])
+        for name in [*figures.BY_NAME, 'memory', 'itl16', 'ttft']:
+            self.assertIn(name, parser.ids)
+        pictures = re.findall(r'<svg.*?</svg>', page, re.S)
+        self.assertGreaterEqual(len(pictures), len(figures.FIGURES) + 3)
+        for picture in pictures:
+            ET.fromstring(picture)
+
+    def test_what_came_from_outside_is_escaped(self):
+        page = report.render(self.results)
+        self.assertNotIn('<CPU>', page)
+        self.assertNotIn('A <b>?', page)
+        self.assertIn('Some &lt;CPU&gt; &amp; more', page)
+
+    def test_the_page_loads_nothing(self):
+        self.assertNotRegex(report.render(self.results).replace('http://www.w3.org/2000/svg', ''), r'https?://|src=|@import')
+
+    def test_the_table_says_met_and_missed(self):
+        table = markdown.table(self.results)
+        row = {line.split('|')[1].split(',')[0].strip(): line for line in table.splitlines() if line.startswith('|')}
+        self.assertIn('0.13× met', row['Exec to ready'])
+        self.assertIn('0.94× met', row['One stream'])
+        self.assertIn('26.4 **missed**', row['CPU binary'])
+        self.assertIn('221 (218–225)', row['One stream'])
+        self.assertIn('49 of 50', table)
+        self.assertIn('Not measured: gap of llama-server', table)
+
+    def test_a_run_of_one_figure_renders_too(self):
+        for key in ('samples', 'judged'):
+            self.results[key] = {'start': self.results[key]['start']}
+        for key in ('tuning', 'memory', 'distributions', 'curves', 'variants', 'machine', 'shares', 'info'):
+            self.results[key] = {}
+        del self.results['greedy']
+        Balanced().feed(report.render(self.results))
+        self.assertIn('Exec to ready', markdown.render(self.results))
+
+    def test_shares_are_of_the_machine_measured_in_the_same_run(self):
+        share = {r['what']: r for r in self.results['shares']}['hearth: weights read, one stream']
+        self.assertAlmostEqual(share['value'], 221.0 * 98362432 / 1e9)
+        self.assertAlmostEqual(share['share'], share['value'] / 78.0)
+
+
+if __name__ == '__main__':
+    unittest.main()
