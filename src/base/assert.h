@@ -7,8 +7,8 @@ namespace hearth::detail {
 [[noreturn]] void assertion_failed(char const* file, int line, char const* condition, char const* what) noexcept;
 }
 
-#define HEARTH_ASSERT(condition, what)                                                  \
-    do {                                                                                \
-        if (!(condition)) [[unlikely]]                                                  \
+#define HEARTH_ASSERT(condition, what)                                                \
+    do {                                                                              \
+        if (!(condition)) [[unlikely]]                                                \
             ::hearth::detail::assertion_failed(__FILE__, __LINE__, #condition, what); \
     } while (false)

@@ -51,7 +51,9 @@ struct Error {
 template <typename T>
 class [[nodiscard]] Result {
 public:
-    Result() requires std::is_default_constructible_v<T> = default;  // Asio needs one for awaitables
+    Result()
+        requires std::is_default_constructible_v<T>
+    = default;  // Asio needs one for awaitables
     Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}
     Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}
 
@@ -93,8 +95,8 @@ inline Status ok() { return std::monostate{}; }
 // HEARTH_CHECK(f());           — returns f()'s error, drops its value.
 #define HEARTH_TRY(decl, expr) HEARTH_TRY_(HEARTH_CONCAT(try_, __LINE__), return, decl, expr)
 #define HEARTH_CO_TRY(decl, expr) HEARTH_TRY_(HEARTH_CONCAT(try_, __LINE__), co_return, decl, expr)
-#define HEARTH_CHECK(expr)                                         \
-    do {                                                           \
-        auto status_ = (expr);                                     \
+#define HEARTH_CHECK(expr)                                           \
+    do {                                                             \
+        auto status_ = (expr);                                       \
         if (!status_.has_value()) return std::move(status_).error(); \
     } while (false)

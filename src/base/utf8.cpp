@@ -18,7 +18,10 @@ Scan scan(std::string_view text) noexcept {
     auto const byte = [&](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
     std::uint8_t const lead = byte(0);
     if (lead < 0x80) return {1, Scan::valid};
-    std::size_t const need = lead >= 0xC2 && lead <= 0xDF ? 2 : (lead & 0xF0) == 0xE0 ? 3 : lead >= 0xF0 && lead <= 0xF4 ? 4 : 0;
+    std::size_t const need = lead >= 0xC2 && lead <= 0xDF   ? 2
+                             : (lead & 0xF0) == 0xE0        ? 3
+                             : lead >= 0xF0 && lead <= 0xF4 ? 4
+                                                            : 0;
     if (need == 0) return {1, Scan::invalid};
     std::uint8_t const low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
     std::uint8_t const high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;

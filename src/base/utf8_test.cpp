@@ -18,7 +18,8 @@ std::string byte_by_byte(std::string_view text) {
 }
 
 TEST(Utf8, ACodePointSplitAnywhereArrivesWhole) {
-    for (std::string_view text : {"plain", "f\u00fcr", "\u20ac 5", "\U0001F600!", "\u4f60\u597d"}) EXPECT_EQ(byte_by_byte(text), text);
+    for (std::string_view text : {"plain", "f\u00fcr", "\u20ac 5", "\U0001F600!", "\u4f60\u597d"})
+        EXPECT_EQ(byte_by_byte(text), text);
 }
 
 TEST(Utf8, WhatCanNeverBeValidBecomesOneReplacementPerSubpart) {
@@ -31,7 +32,8 @@ TEST(Utf8, AnIncompleteTailIsReplacedAtTheEnd) { EXPECT_EQ(byte_by_byte("ok\xE2\
 
 TEST(Utf8, ValidationRefusesOverlongSurrogateAndTooLarge) {
     EXPECT_TRUE(is_valid_utf8("\U0010FFFF"));
-    for (std::string_view bad : {"\xC1\x81", "\xED\xBF\xBF", "\xF4\x90\x80\x80", "\x80", "\xE2\x82"}) EXPECT_FALSE(is_valid_utf8(bad));
+    for (std::string_view bad : {"\xC1\x81", "\xED\xBF\xBF", "\xF4\x90\x80\x80", "\x80", "\xE2\x82"})
+        EXPECT_FALSE(is_valid_utf8(bad));
 }
 
 }  // namespace

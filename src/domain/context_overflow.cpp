@@ -29,7 +29,8 @@ bool take(std::string_view& rest, std::uint32_t& number) {
 }  // namespace
 
 Error context_overflow(ContextOverflow numbers) {
-    return Error(Code::context_overflow, fmt::format("{}{}{}{}{}", kBefore, numbers.prompt_tokens, kBetween, numbers.context, kAfter));
+    return Error(Code::context_overflow,
+                 fmt::format("{}{}{}{}{}", kBefore, numbers.prompt_tokens, kBetween, numbers.context, kAfter));
 }
 
 std::optional<ContextOverflow> parse_context_overflow(Error const& error) {

@@ -18,8 +18,10 @@ TEST(ContextOverflow, FindsNothingInOtherErrors) {
     error.code = Code::invalid_argument;
     EXPECT_EQ(parse_context_overflow(error), std::nullopt);
     EXPECT_EQ(parse_context_overflow(Error(Code::context_overflow, "too long")), std::nullopt);
-    EXPECT_EQ(parse_context_overflow(Error(Code::context_overflow, context_overflow({1, 2}).message + "x")), std::nullopt);
-    EXPECT_EQ(parse_context_overflow(Error(Code::context_overflow, "The prompt has 99999999999 tokens, but the context holds 1 tokens")),
+    EXPECT_EQ(parse_context_overflow(Error(Code::context_overflow, context_overflow({1, 2}).message + "x")),
+              std::nullopt);
+    EXPECT_EQ(parse_context_overflow(
+                  Error(Code::context_overflow, "The prompt has 99999999999 tokens, but the context holds 1 tokens")),
               std::nullopt);
 }
 

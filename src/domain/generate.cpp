@@ -9,12 +9,14 @@ namespace {
 
 Status in_range(double value, double low, double high, char const* field) {
     if (std::isfinite(value) && value >= low && value <= high) return ok();
-    return Error(Code::invalid_argument, fmt::format("'{}' must be between {} and {}, got {}", field, low, high, value), field);
+    return Error(Code::invalid_argument, fmt::format("'{}' must be between {} and {}, got {}", field, low, high, value),
+                 field);
 }
 
 Status at_most(std::size_t value, std::size_t limit, char const* field, char const* what) {
     if (value <= limit) return ok();
-    return Error(Code::invalid_argument, fmt::format("'{}' has {} {}, the limit is {}", field, value, what, limit), field);
+    return Error(Code::invalid_argument, fmt::format("'{}' has {} {}, the limit is {}", field, value, what, limit),
+                 field);
 }
 
 Status validate_sampling(SamplingParams const& p) {
@@ -34,7 +36,9 @@ Status validate_sampling(SamplingParams const& p) {
     HEARTH_CHECK(at_most(p.dry_sequence_breakers.size(), kDryBreakersMax, "dry_sequence_breakers", "strings"));
     for (auto const& breaker : p.dry_sequence_breakers) {
         HEARTH_CHECK(at_most(breaker.size(), kStopBytesMax, "dry_sequence_breakers", "bytes in one string"));
-        if (breaker.empty()) return Error(Code::invalid_argument, "'dry_sequence_breakers' must not hold an empty string", "dry_sequence_breakers");
+        if (breaker.empty())
+            return Error(Code::invalid_argument, "'dry_sequence_breakers' must not hold an empty string",
+                         "dry_sequence_breakers");
     }
     HEARTH_CHECK(in_range(p.xtc_probability, 0, 1, "xtc_probability"));
     HEARTH_CHECK(in_range(p.xtc_threshold, 0, 1, "xtc_threshold"));
@@ -49,14 +53,17 @@ Status validate_sampling(SamplingParams const& p) {
 }
 
 Status validate_prompt(ChatPrompt const& prompt) {
-    if (prompt.messages.empty()) return Error(Code::invalid_argument, "'messages' must hold at least one message", "messages");
+    if (prompt.messages.empty())
+        return Error(Code::invalid_argument, "'messages' must hold at least one message", "messages");
     HEARTH_CHECK(at_most(prompt.messages.size(), kMessagesMax, "messages", "messages"));
     std::size_t bytes = 0;
     for (auto const& message : prompt.messages) bytes += message.content.size();
     return at_most(bytes, kPromptBytesMax, "messages", "bytes");
 }
 
-Status validate_prompt(TextPrompt const& prompt) { return at_most(prompt.text.size(), kPromptBytesMax, "prompt", "bytes"); }
+Status validate_prompt(TextPrompt const& prompt) {
+    return at_most(prompt.text.size(), kPromptBytesMax, "prompt", "bytes");
+}
 
 Status validate_prompt(TokenPrompt const& prompt) {
     if (prompt.tokens.empty()) return Error(Code::invalid_argument, "'prompt' must hold at least one token", "prompt");

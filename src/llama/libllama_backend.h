@@ -29,7 +29,8 @@ struct LoadOptions {
     std::uint32_t kv_cells = 0;          // 0: max(context_request, 32768), less when memory is short
     std::uint32_t sequences_max = 16;    // 1 .. 256
     std::uint32_t batch_max = 512;       // tokens per decode
-    std::uint32_t threads = 0;           // 0: usable_cores(), or 1 for a tiny model; see compute_threads.h
+    std::uint32_t threads = 0;           // 0: `cores`, or 1 for a tiny model; see compute_threads.h
+    std::uint32_t cores = 0;             // 0: usable_cores(), which must be asked before a sandbox hides the quota
     std::string cpu_variant;             // empty: the best this machine runs; see cpu_variants.h
     FlashAttention flash_attention = FlashAttention::automatic;
     std::function<void(float)> progress; // 0..1, on the calling thread
@@ -40,5 +41,8 @@ struct LoadOptions {
 // Fails with `not_found`, `corrupt`, `unsupported` (architecture, tokenizer),
 // `invalid_argument` (an option, which `param` names), `io`, `overloaded` (memory).
 [[nodiscard]] Result<std::unique_ptr<Backend>> load_libllama(LoadOptions options);
+
+// Version of the llama.cpp linked in, e.g. "0.5.0".
+[[nodiscard]] std::string upstream_version();
 
 }  // namespace hearth::llama

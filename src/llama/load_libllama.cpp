@@ -97,13 +97,9 @@ Result<ModelPtr> load_model(LoadOptions const& options) {
         return true;
     };
     ErrorCapture const capture;
-    try {
-        ModelPtr model(llama_model_load_from_file(options.path.c_str(), params));
-        if (model == nullptr) return load_error(options.path, capture.text());
-        return model;
-    } catch (std::exception const& e) {
-        return load_error(options.path, e.what());
-    }
+    ModelPtr model(llama_model_load_from_file(options.path.c_str(), params));
+    if (model == nullptr) return load_error(options.path, capture.text());
+    return model;
 }
 
 std::string metadata(llama_model const& model, char const* key) {
@@ -219,13 +215,9 @@ Result<ContextPtr> make_context(llama_model& model, LoadOptions const& options, 
     params.op_offload = false;
     params.no_perf = true;
     ErrorCapture const capture;
-    try {
-        ContextPtr context(llama_init_from_model(&model, params));
-        if (context == nullptr) return load_error(options.path, capture.text());
-        return context;
-    } catch (std::exception const& e) {
-        return load_error(options.path, e.what());
-    }
+    ContextPtr context(llama_init_from_model(&model, params));
+    if (context == nullptr) return load_error(options.path, capture.text());
+    return context;
 }
 
 MemoryEstimate measured_memory(llama_model const& model, llama_context const* context) {
@@ -267,12 +259,7 @@ std::uint64_t fingerprint(domain::ModelInfo const& info, LoadOptions const& opti
                                          static_cast<int>(flash_attention(options.flash_attention)), static_cast<int>(kind)));
 }
 
-}  // namespace
-
-Result<std::unique_ptr<Backend>> load_libllama(LoadOptions options) {
-    HEARTH_CHECK(check_options(options));
-    HEARTH_CHECK(check_readable(options.path));
-    HEARTH_TRY(std::string const variant, start_runtime(options.cpu_variant, options.log));
+Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::string const& variant) {
     HEARTH_TRY(ModelPtr model, load_model(options));
     std::string const architecture = metadata(*model, "general.architecture");
     HEARTH_CHECK(check_model(*model, architecture));
@@ -288,7 +275,7 @@ Result<std::unique_ptr<Backend>> load_libllama(LoadOptions options) {
     info.threads = options.threads != 0
                        ? options.threads
                        : threads_for(llama_model_size(model.get()), static_cast<std::uint32_t>(llama_model_n_layer(model.get())),
-                                     usable_cores());
+                                     options.cores == 0 ? usable_cores() : options.cores);
     parts.pool = make_thread_pool(info.threads);
     if (parts.pool == nullptr)
         return Error(Code::overloaded, fmt::format("the system refuses {} compute threads", info.threads), "threads");
@@ -316,8 +303,25 @@ Result<std::unique_ptr<Backend>> load_libllama(LoadOptions options) {
     parts.fingerprint = fingerprint(info, options, parts.kind);
     properties.info = std::move(info);
     parts.model = std::move(model);
-    if (options.progress) options.progress(1.0F);
     return std::unique_ptr<Backend>(std::make_unique<LibllamaBackend>(std::move(parts)));
 }
+
+}  // namespace
+
+Result<std::unique_ptr<Backend>> load_libllama(LoadOptions options) {
+    HEARTH_CHECK(check_options(options));
+    HEARTH_CHECK(check_readable(options.path));
+    HEARTH_TRY(std::string const variant, start_runtime(options.cpu_variant, options.log));
+    AbortsThrow const aborts_throw;  // what the file makes upstream assert is an error here
+    try {
+        auto backend = load_parts(options, variant);
+        if (backend && options.progress) options.progress(1.0F);
+        return backend;
+    } catch (std::exception const& e) {
+        return load_error(options.path, e.what());
+    }
+}
+
+std::string upstream_version() { return llama_version(); }
 
 }  // namespace hearth::llama

@@ -1,0 +1,304 @@
+#include "app/cli.h"
+
+#include <fmt/format.h>
+#include <CLI/CLI.hpp>
+
+#include "app/commands.h"
+#include "app/completion.h"
+#include "bench/serve.h"
+
+namespace hearth::app {
+namespace {
+
+// What the chosen command runs; set by its callback.
+using Action = std::function<int()>;
+
+void add_log_flags(CLI::App& command, LogFlags& flags) {
+    command.add_flag("--debug", flags.debug, "Log more, with what the engine says")->group("Logging");
+    command.add_option("--log-format", flags.format, "human or json (one object a line)")
+        ->check(CLI::IsMember({"human", "json"}))
+        ->envname("HEARTH_LOG_FORMAT")
+        ->group("Logging");
+    command.add_option("--log-file", flags.file, "Append the log to FILE instead of stderr")->group("Logging");
+}
+
+void add_engine_flags(CLI::App& command, EngineFlags& flags) {
+    command
+        .add_option("--ctx", flags.context,
+                    "Most tokens one request may use, prompt and answer (default: the model's, at most 8192)")
+        ->check(CLI::Range(16U, 1U << 24))
+        ->group("Engine");
+    command
+        .add_option(
+            "--kv-cells", flags.kv_cells,
+            "Tokens all running requests may hold together (default: 32768 or --ctx, less when memory is short)")
+        ->check(CLI::Range(16U, 1U << 26))
+        ->group("Engine");
+    command.add_option("--max-seqs", flags.max_seqs, "Answers computed at the same time")
+        ->check(CLI::Range(1U, 256U))
+        ->capture_default_str()
+        ->group("Engine");
+    command.add_option("--threads", flags.threads, "Compute threads (default: the cores that are free)")
+        ->check(CLI::Range(1U, 512U))
+        ->group("Engine");
+    command
+        .add_option("--cpu-variant", flags.cpu_variant,
+                    "Force the CPU kernels (default: the best this machine runs; `hearth version` lists them)")
+        ->group("Engine");
+}
+
+void add_models_dir(CLI::App& command, std::vector<std::string>& folders) {
+    command.add_option("--models-dir", folders,
+                       "Folder in which a model NAME is looked up (repeatable; also $HEARTH_MODELS_DIR)");
+}
+
+void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("serve", "Serve models over HTTP, in OpenAI's dialect");
+    command.footer(
+        "Example:\n  hearth serve --model SmolLM2-135M-Instruct.Q4_1.gguf --port 8080\n"
+        "  hearth serve --model chat=a.gguf --model code=b.gguf --ctx 4096");
+    command.add_option("-m,--model", flags.models,
+                       "GGUF file, NAME in a models folder, or ID=FILE (repeatable; the first is the default)");
+    add_models_dir(command, flags.models_dirs);
+    command.add_option("--host", flags.host, "Address to listen on")
+        ->envname("HEARTH_HOST")
+        ->capture_default_str()
+        ->group("Network");
+    command.add_option("-p,--port", flags.port, "Port to listen on; 0 takes a free one")
+        ->envname("HEARTH_PORT")
+        ->capture_default_str()
+        ->group("Network");
+    command
+        .add_option("--allowed-host", flags.allowed_hosts,
+                    "Further name accepted in the Host header (repeatable; * = any)")
+        ->group("Network");
+    command
+        .add_option("--allowed-origin", flags.allowed_origins,
+                    "Web origin that may call the API from a browser (repeatable; * = any)")
+        ->group("Network");
+    command
+        .add_flag("--allow-unauthenticated", flags.allow_unauthenticated,
+                  "Listen beyond loopback although there are no keys")
+        ->group("Network");
+    command.add_option("--max-connections", flags.connections, "Connections at the same time")
+        ->check(CLI::Range(1U, 65536U))
+        ->capture_default_str()
+        ->group("Network");
+    command.add_option("--max-body-mib", flags.body_mib, "Largest request body in MiB")
+        ->check(CLI::Range(1U, 1024U))
+        ->capture_default_str()
+        ->group("Network");
+    add_engine_flags(command, flags.engine);
+    command
+        .add_option("--queue", flags.queue,
+                    "Requests inside one model, running and waiting; above it the answer is 429")
+        ->check(CLI::Range(1U, 65536U))
+        ->capture_default_str()
+        ->group("Limits");
+    command.add_option("--request-timeout", flags.request_timeout_s, "Seconds one request may take")
+        ->check(CLI::Range(0.001, 86400.0))
+        ->capture_default_str()
+        ->group("Limits");
+    command
+        .add_option("--ping-interval", flags.ping_interval_s,
+                    "Seconds between comments that keep a waiting stream open")
+        ->check(CLI::Range(0.01, 3600.0))
+        ->capture_default_str()
+        ->group("Limits");
+    command.add_option("--grace", flags.grace_s, "Seconds running requests get after SIGTERM")
+        ->check(CLI::Range(0.0, 3600.0))
+        ->capture_default_str()
+        ->group("Limits");
+    add_log_flags(command, flags.log);
+    command.callback([&] { action = [&] { return serve(flags); }; });
+}
+
+void add_run(CLI::App& app, RunFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("run", "Answer one prompt on stdout");
+    command.footer(
+        "The answer goes to stdout and nothing else does; text piped in follows the prompt.\n"
+        "Exit codes: 0 ok, 1 error, 2 usage, 3 no such model, 130 interrupted.\n"
+        "Example:\n  hearth run SmolLM2-135M-Instruct.Q4_1 \"Sum this up:\" < notes.txt");
+    command.add_option("model", flags.model, "GGUF file or NAME in a models folder")->required();
+    command.add_option("prompt", flags.prompt, "What to ask; read from stdin if absent");
+    add_models_dir(command, flags.models_dirs);
+    command.add_option("-s,--system", flags.system, "System message");
+    command.add_option("-n,--max-tokens", flags.max_tokens, "Stop after so many tokens (default: when the model ends)")
+        ->check(CLI::Range(1U, 1U << 24));
+    command.add_option("-t,--temperature", flags.temperature, "0 always picks the likeliest token")
+        ->check(CLI::Range(0.0F, 100.0F))
+        ->capture_default_str()
+        ->group("Sampling");
+    command.add_option("--top-p", flags.top_p, "Keep the likeliest tokens up to this sum of probability")
+        ->check(CLI::Range(0.0F, 1.0F))
+        ->capture_default_str()
+        ->group("Sampling");
+    command.add_option("--top-k", flags.top_k, "Keep so many likeliest tokens; 0 keeps all")
+        ->check(CLI::Range(0, 1 << 24))
+        ->capture_default_str()
+        ->group("Sampling");
+    command.add_option("--min-p", flags.min_p, "Keep tokens at least so likely, relative to the likeliest")
+        ->check(CLI::Range(0.0F, 1.0F))
+        ->capture_default_str()
+        ->group("Sampling");
+    command.add_option("--seed", flags.seed, "Same seed, same answer; negative draws one")->group("Sampling");
+    command.add_option("--stop", flags.stop, "End the answer before this text (repeatable)");
+    command.add_flag("--raw", flags.raw, "Continue the prompt as it stands, without the chat template");
+    command.add_flag("--json", flags.json, "Print one JSON object with the answer and its usage");
+    command.add_flag("-q,--quiet", flags.quiet, "No statistics on stderr");
+    add_engine_flags(command, flags.engine);
+    add_log_flags(command, flags.log);
+    command.callback([&] { action = [&] { return run(flags); }; });
+}
+
+void add_check(CLI::App& app, CheckFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("check", "Validate model files and say what is in them");
+    command.footer("Exit code 1 if any file is bad.");
+    command.add_option("files", flags.files, "GGUF files (of a split model, any part)")->required();
+    command.add_flag("--json", flags.json, "Print a JSON array with one report a file");
+    command.callback([&] { action = [&] { return check(flags); }; });
+}
+
+void add_bench(CLI::App& app, BenchServeFlags& serve_flags, BenchMachineFlags& machine_flags, Action& action) {
+    auto& command = *app.add_subcommand("bench", "Measure a server or this machine");
+    command.require_subcommand(1);
+    auto& serve =
+        *command.add_subcommand("serve", "Drive any server of OpenAI's dialect and print latencies and throughput");
+    serve.footer("Example:\n  hearth bench serve --url http://127.0.0.1:8080 --concurrency 16 --requests 64");
+    for (auto const& spec : bench::serve_option_table()) {
+        auto const name = "--" + std::string(spec.name);
+        auto const store = [&serve_flags, &spec](std::string const& value) {
+            serve_flags.options.emplace_back(spec.name, value);
+        };
+        if (spec.value.empty()) {
+            serve.add_flag_callback(name, [store] { store(""); }, std::string(spec.help));
+        } else {
+            serve.add_option_function<std::string>(name, store, std::string(spec.help))
+                ->type_name(std::string(spec.value));
+        }
+    }
+    serve.add_flag("--json", serve_flags.json, "Print JSON instead of a table");
+    serve.add_option("--output", serve_flags.output, "Also write the JSON to FILE");
+    serve.callback([&] { action = [&] { return bench_serve(serve_flags); }; });
+
+    auto& machine = *command.add_subcommand(
+        "machine", "Measure this machine's own limits: memory bandwidth, INT8, BF16 and FP32 peaks");
+    machine.add_flag("--json", machine_flags.json, "Print JSON instead of a table");
+    machine.add_option("--output", machine_flags.output, "Also write the JSON to FILE");
+    machine.callback([&] { action = [&] { return bench_machine(machine_flags); }; });
+}
+
+void add_version(CLI::App& app, bool& json, Action& action) {
+    auto& command = *app.add_subcommand("version", "Print versions, the CPU kernels and the sandbox of this machine");
+    command.add_flag("--json", json, "Print a JSON object");
+    command.callback([&] { action = [&] { return version(json); }; });
+}
+
+void add_completion(CLI::App& app, std::string& shell, Action& action) {
+    auto& command = *app.add_subcommand("completion", "Print a completion script for bash, zsh or fish");
+    command.footer("Example:\n  hearth completion bash > ~/.local/share/bash-completion/completions/hearth");
+    command.add_option("shell", shell, "bash, zsh or fish")->required()->check(CLI::IsMember({"bash", "zsh", "fish"}));
+    command.callback([&] {
+        action = [&] {
+            auto const script = completion_script(app, shell);
+            if (!script) return kExitUsage;
+            std::fputs(script.value().c_str(), stdout);
+            return kExitOk;
+        };
+    });
+}
+
+// Names close to what was typed, for "did you mean".
+std::size_t distance(std::string_view a, std::string_view b) {
+    std::vector<std::size_t> row(b.size() + 1);
+    for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+    for (std::size_t i = 1; i <= a.size(); ++i) {
+        std::size_t diagonal = row[0];
+        row[0] = i;
+        for (std::size_t j = 1; j <= b.size(); ++j) {
+            auto const replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+            diagonal = row[j];
+            row[j] = std::min({row[j] + 1, row[j - 1] + 1, replaced});
+        }
+    }
+    return row.back();
+}
+
+void suggest(CLI::App const& app, std::vector<std::string> const& arguments) {
+    CLI::App const* command = &app;
+    for (auto const& argument : arguments) {
+        auto const subs = command->get_subcommands([&](CLI::App const* sub) { return sub->get_name() == argument; });
+        if (!subs.empty()) {
+            command = subs.front();
+            continue;
+        }
+        auto const typed = argument.substr(0, argument.find('='));
+        std::string best;
+        std::size_t best_distance = 3;  // further apart is no typing error
+        auto const consider = [&](std::string const& name) {
+            auto const d = distance(typed, name);
+            if (d > 0 && d < best_distance) best = name, best_distance = d;
+        };
+        if (typed.starts_with("--")) {
+            if (command->get_option_no_throw(typed) != nullptr) continue;
+            for (auto const* option : command->get_options()) {
+                for (auto const& name : option->get_lnames()) consider("--" + name);
+            }
+        } else if (command == &app) {
+            for (auto const* sub : app.get_subcommands([](CLI::App const*) { return true; })) consider(sub->get_name());
+        }
+        if (!best.empty()) fmt::print(stderr, "Did you mean '{}' instead of '{}'?\n", best, typed);
+    }
+}
+
+int usage_error(CLI::App& app, CLI::ParseError const& error, std::vector<std::string> const& arguments) {
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);  // --help
+    std::string command = "hearth";
+    for (auto const* sub : app.get_subcommands()) command += " " + sub->get_name();
+    fmt::print(stderr, "hearth: {}\n", error.what());
+    suggest(app, arguments);
+    fmt::print(stderr, "Run `{} --help` for what there is.\n", command);
+    return kExitUsage;
+}
+
+}  // namespace
+
+int run_command_line(std::vector<std::string> arguments) {
+    // Not parsed by CLI11: a worker's start is on the path of every load.
+    if (!arguments.empty() && arguments.front() == "worker") {
+        arguments.erase(arguments.begin());
+        return worker(arguments);
+    }
+    CLI::App app("Hearth: a self-hosted AI inference server", "hearth");
+    app.require_subcommand(1);
+    app.get_formatter()->column_width(36);
+    app.footer("`hearth COMMAND --help` explains a command.");
+    bool print_version = false;
+    app.add_flag("--version", print_version, "Print the version");
+
+    Action action;
+    ServeFlags serve_flags;
+    RunFlags run_flags;
+    CheckFlags check_flags;
+    BenchServeFlags bench_serve_flags;
+    BenchMachineFlags bench_machine_flags;
+    std::string shell;
+    bool json = false;
+    add_serve(app, serve_flags, action);
+    add_run(app, run_flags, action);
+    add_check(app, check_flags, action);
+    add_bench(app, bench_serve_flags, bench_machine_flags, action);
+    add_version(app, json, action);
+    add_completion(app, shell, action);
+
+    if (arguments == std::vector<std::string>{"--version"}) return version(false);
+    auto reversed = std::vector<std::string>(arguments.rbegin(), arguments.rend());  // as CLI11 wants them
+    try {
+        app.parse(std::move(reversed));
+    } catch (CLI::ParseError const& error) {
+        return usage_error(app, error, arguments);
+    }
+    return action();
+}
+
+}  // namespace hearth::app

@@ -1,0 +1,71 @@
+// What the option parser refuses, and how it says so. What commands do is
+// tested on the real binary in tests/integration.
+#include "app/cli.h"
+
+#include <gtest/gtest.h>
+
+namespace hearth::app {
+namespace {
+
+struct Outcome {
+    int exit;
+    std::string out, err;
+};
+
+Outcome cli(std::vector<std::string> arguments) {
+    testing::internal::CaptureStdout();
+    testing::internal::CaptureStderr();
+    int const exit = run_command_line(std::move(arguments));
+    return {exit, testing::internal::GetCapturedStdout(), testing::internal::GetCapturedStderr()};
+}
+
+TEST(CommandLine, HelpGoesToStdoutAndIsNoError) {
+    auto const result = cli({"--help"});
+    EXPECT_EQ(result.exit, kExitOk);
+    EXPECT_NE(result.out.find("serve"), std::string::npos);
+    EXPECT_EQ(result.err, "");
+}
+
+TEST(CommandLine, AMistypedFlagIsAUsageErrorWithASuggestion) {
+    auto const result = cli({"serve", "--prot", "80"});
+    EXPECT_EQ(result.exit, kExitUsage);
+    EXPECT_NE(result.err.find("Did you mean '--port'"), std::string::npos) << result.err;
+    EXPECT_EQ(result.out, "");
+}
+
+TEST(CommandLine, AMistypedCommandIsAUsageErrorWithASuggestion) {
+    auto const result = cli({"serv"});
+    EXPECT_EQ(result.exit, kExitUsage);
+    EXPECT_NE(result.err.find("'serve'"), std::string::npos) << result.err;
+}
+
+TEST(CommandLine, AValueOutsideItsRangeNamesTheFlagAndTheRange) {
+    auto const result = cli({"serve", "--model", "x", "--max-seqs", "1000"});
+    EXPECT_EQ(result.exit, kExitUsage);
+    EXPECT_NE(result.err.find("--max-seqs"), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find("256"), std::string::npos) << result.err;
+}
+
+TEST(CommandLine, AMissingModelHasItsOwnExitCode) {
+    auto const result = cli({"serve", "--model", "there-is-no-such-model"});
+    EXPECT_EQ(result.exit, kExitModelMissing);
+    EXPECT_NE(result.err.find("there-is-no-such-model"), std::string::npos);
+}
+
+TEST(CommandLine, EveryBenchOptionIsOffered) {
+    auto const result = cli({"bench", "serve", "--help"});
+    EXPECT_EQ(result.exit, kExitOk);
+    EXPECT_NE(result.out.find("--concurrency"), std::string::npos);
+}
+
+TEST(CommandLine, CompletionScriptsKnowEveryCommand) {
+    for (auto const* shell : {"bash", "zsh", "fish"}) {
+        auto const script = cli({"completion", shell}).out;
+        for (auto const* word : {"serve", "run", "check", "bench", "version", "kv-cells"}) {
+            EXPECT_NE(script.find(word), std::string::npos) << shell << " lacks " << word;
+        }
+    }
+}
+
+}  // namespace
+}  // namespace hearth::app

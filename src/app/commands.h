@@ -1,0 +1,89 @@
+// One plain struct of options and one function per command; cli.cpp fills the
+// former and calls the latter. Each function returns the exit code (cli.h),
+// writes results to stdout and everything else to stderr.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace hearth::app {
+
+struct LogFlags {
+    bool debug = false;
+    std::string format = "human";  // human, json
+    std::string file;              // empty: stderr
+};
+
+// Limits of one model's engine, shared by serve and run.
+struct EngineFlags {
+    std::uint32_t context = 0;   // 0: min(the model's, 8192)
+    std::uint32_t kv_cells = 0;  // 0: max(context, 32768), less when memory is short
+    std::uint32_t max_seqs = 16;
+    std::uint32_t threads = 0;  // 0: the cores this process may use
+    std::string cpu_variant;    // empty: the best this machine runs
+};
+
+struct ServeFlags {
+    std::vector<std::string> models;  // FILE, NAME or ID=FILE
+    std::vector<std::string> models_dirs;
+    std::string host = "127.0.0.1";
+    std::uint16_t port = 8080;
+    EngineFlags engine;
+    std::uint32_t queue = 256;  // requests inside one model, running and waiting
+    double request_timeout_s = 120;
+    double grace_s = 30;
+    double ping_interval_s = 15;
+    std::uint32_t connections = 1024;
+    std::uint32_t body_mib = 32;
+    std::vector<std::string> allowed_hosts, allowed_origins;
+    bool allow_unauthenticated = false;
+    LogFlags log;
+};
+int serve(ServeFlags const& flags);
+
+struct RunFlags {
+    std::string model;
+    std::string prompt;  // joined with stdin when that is not a terminal
+    std::string system;
+    std::vector<std::string> models_dirs;
+    EngineFlags engine;
+    std::uint32_t max_tokens = 0;  // 0: until the model ends
+    float temperature = 0.7F, top_p = 1, min_p = 0;
+    std::int32_t top_k = 0;
+    std::int64_t seed = -1;  // negative: random
+    std::vector<std::string> stop;
+    bool raw = false;   // no chat template
+    bool json = false;  // one object instead of text
+    bool quiet = false;
+    LogFlags log;
+};
+int run(RunFlags const& flags);
+
+struct CheckFlags {
+    std::vector<std::string> files;
+    bool json = false;
+};
+int check(CheckFlags const& flags);
+
+// Options of `bench serve` as (name, value) pairs of bench::serve_option_table().
+struct BenchServeFlags {
+    std::vector<std::pair<std::string, std::string>> options;
+    bool json = false;
+    std::string output;  // also write the JSON here
+};
+int bench_serve(BenchServeFlags const& flags);
+
+struct BenchMachineFlags {
+    bool json = false;
+    std::string output;
+};
+int bench_machine(BenchMachineFlags const& flags);
+
+// `hearth worker ...`: internal; arguments as serving::worker_arguments makes them.
+int worker(std::vector<std::string> const& arguments);
+
+int version(bool json);
+
+}  // namespace hearth::app

@@ -1,0 +1,41 @@
+// What depends on the machine and the user's environment; read here and nowhere
+// else, then handed down as plain values.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "app/commands.h"
+#include "base/result.h"
+#include "serving/launcher.h"
+#include "telemetry/log.h"
+
+namespace hearth::app {
+
+// Folders in which a model NAME is looked up: those given, then the user's cache.
+[[nodiscard]] std::vector<std::string> models_folders(std::vector<std::string> const& given);
+
+// Path of this very binary, for starting workers.
+[[nodiscard]] std::string executable_path();
+
+// Variables that workers get: those of the sanitizers and of coverage, nothing else.
+[[nodiscard]] std::vector<std::string> worker_environment();
+
+[[nodiscard]] std::int64_t unix_seconds();
+
+// 24 random letters and digits, for ids that nobody can guess.
+[[nodiscard]] std::string random_suffix();
+
+// Resolves `FILE`, `NAME` or `ID=FILE`, validates the file and fills the spec.
+// `not_found` when there is no such file, `corrupt` when it is refused; the
+// message says what to do.
+[[nodiscard]] Result<serving::ModelSpec> model_spec(std::string const& argument,
+                                                    std::vector<std::string> const& folders, EngineFlags const& engine);
+
+[[nodiscard]] telemetry::LogOptions log_options(LogFlags const& flags);
+
+// Prints "hearth: MESSAGE" to stderr and returns the exit code that fits.
+int report(Error const& error);
+
+}  // namespace hearth::app

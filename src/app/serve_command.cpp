@@ -1,0 +1,215 @@
+// `hearth serve`: wires the modules and owns the life of the front process.
+//
+//   resolve and check models -> log, metrics, loop -> pool (workers start) ->
+//   HTTP (answers "loading" at once) -> ready line -> signals -> drain -> exit
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+#include <memory>
+#include <optional>
+
+#include <fmt/format.h>
+
+#include "api/routes.h"
+#include "app/cli.h"
+#include "app/commands.h"
+#include "app/environment.h"
+#include "http/server.h"
+#include "net/loop.h"
+#include "serving/launcher.h"
+#include "serving/pool.h"
+#include "telemetry/log.h"
+#include "telemetry/metrics.h"
+#include "telemetry/process.h"
+
+namespace hearth::app {
+namespace {
+
+// How often the start-up watcher looks whether the models are ready; it stops
+// at the first ready or failed state.
+constexpr auto kStartupPoll = std::chrono::milliseconds(2);
+// What workers get to close their connection before they are killed.
+constexpr auto kWorkerGrace = std::chrono::seconds(2);
+
+Duration seconds(double s) { return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s)); }
+
+bool is_loopback(std::string const& host) {
+    return host == "localhost" || host == "::1" || host == "[::1]" || host.starts_with("127.");
+}
+
+std::string url_of(ServeFlags const& flags, std::uint16_t port) {
+    bool const any = flags.host == "0.0.0.0" || flags.host == "::";
+    auto const host = any ? std::string("127.0.0.1") : flags.host;
+    return host.find(':') == std::string::npos || host.front() == '[' ? fmt::format("http://{}:{}", host, port)
+                                                                      : fmt::format("http://[{}]:{}", host, port);
+}
+
+// One running server. Members are destroyed in reverse order: routes refer to
+// services, services to the pool, the pool to the loop.
+class Front {
+public:
+    Front(ServeFlags const& flags, std::unique_ptr<telemetry::Log> log)
+        : flags_(flags),
+          log_(std::move(log)),
+          launcher_(serving::make_process_launcher(executable_path(), worker_environment())) {
+        telemetry::add_process_metrics(metrics_);
+        serving::PoolOptions options;
+        options.requests_max = flags.queue;
+        pool_ = serving::Pool::create(loop_, options, *launcher_, clock_, *log_, metrics_);
+    }
+
+    Status start(std::vector<serving::ModelSpec> specs) {
+        for (auto& spec : specs) HEARTH_CHECK(pool_->add(std::move(spec)));
+        services_.emplace(make_services());
+        http::Options options;
+        options.host = flags_.host;
+        options.port = flags_.port;
+        options.connections_max = flags_.connections;
+        options.allowed_hosts = flags_.allowed_hosts;
+        options.allowed_origins = flags_.allowed_origins;
+        HEARTH_TRY(server_,
+                   http::Server::create(loop_, options, api::routes(*services_), api::render_error, *log_, metrics_));
+        return ok();
+    }
+
+    int run() {
+        loop_.on_signals({SIGINT, SIGTERM}, [this](int signal) { on_signal(signal); });
+        loop_.spawn(announce());
+        loop_.run();
+        return exit_;
+    }
+
+private:
+    api::Services make_services() {
+        api::Options options;
+        options.request_timeout = seconds(flags_.request_timeout_s);
+        options.ping_interval = seconds(flags_.ping_interval_s);
+        options.version = HEARTH_VERSION;
+        options.build = HEARTH_VERSION;
+        options.started_unix = unix_seconds();
+        options.body_max = std::size_t{flags_.body_mib} << 20;
+        return api::Services{.loop = loop_,
+                             .pool = *pool_,
+                             .log = *log_,
+                             .metrics = metrics_,
+                             .clock = clock_,
+                             .options = options,
+                             .unix_seconds = unix_seconds,
+                             .random_suffix = random_suffix,
+                             .draining = [this] { return stopping_; }};
+    }
+
+    // Waits for the models and prints the line to try. With no model left that
+    // could answer, the server ends: a front without engines serves nobody.
+    net::Task<void> announce() {
+        while (!stopping_ && !pool_->ready()) {
+            bool any_alive = false;
+            for (auto const& model : pool_->models())
+                any_alive = any_alive || model.state != serving::ModelState::failed;
+            if (!any_alive) {
+                fmt::print(stderr, "hearth: no model could be loaded\n");
+                for (auto const& model : pool_->models())
+                    fmt::print(stderr, "hearth: {}: {}\n", model.id, model.problem);
+                exit_ = kExitError;
+                begin_stop(Duration::zero());
+                co_return;
+            }
+            co_await loop_.sleep(kStartupPoll);
+        }
+        if (!stopping_) print_ready();
+    }
+
+    void print_ready() {
+        auto const url = url_of(flags_, server_->port());
+        for (auto const& model : pool_->models()) {
+            if (!model.info) continue;
+            log_->info("model ready", {{"model", model.id},
+                                       {"architecture", model.info->architecture},
+                                       {"quantization", model.info->quantization},
+                                       {"cpu", model.info->cpu_variant},
+                                       {"threads", model.info->threads},
+                                       {"context", model.info->context_request},
+                                       {"kv_cells", model.info->kv_cells},
+                                       {"sandbox", model.info->isolation}});
+        }
+        fmt::print(
+            "Hearth {} is ready on {}\n\n  curl {}/v1/chat/completions -H 'Content-Type: application/json' \\\n"
+            "    -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}}], \"max_tokens\": "
+            "64}}'\n\n",
+            HEARTH_VERSION, url, url);
+        std::fflush(stdout);
+    }
+
+    void on_signal(int signal) {
+        if (stopping_) {
+            log_->warning("second signal: exiting at once", {{"signal", signal}});
+            ::_exit(kExitInterrupted);  // workers die with us (parent-death signal)
+        }
+        log_->info("stopping: finishing what runs", {{"signal", signal}, {"grace_s", flags_.grace_s}});
+        begin_stop(seconds(flags_.grace_s));
+    }
+
+    void begin_stop(Duration grace) {
+        stopping_ = true;
+        pool_->drain();
+        loop_.spawn(finish(grace));
+    }
+
+    net::Task<void> finish(Duration grace) {
+        bool const all_done = co_await server_->drain(grace);
+        if (!all_done) log_->warning("grace time is over: requests were cut", {{"grace_s", flags_.grace_s}});
+        co_await pool_->stop(kWorkerGrace);
+        log_->info("stopped");
+        loop_.stop();
+    }
+
+    ServeFlags const& flags_;
+    std::unique_ptr<telemetry::Log> log_;
+    telemetry::Registry metrics_;
+    SteadyClock clock_;
+    net::Loop loop_;
+    std::unique_ptr<serving::Launcher> launcher_;
+    std::unique_ptr<serving::Pool> pool_;
+    std::optional<api::Services> services_;
+    std::unique_ptr<http::Server> server_;
+    bool stopping_ = false;
+    int exit_ = kExitOk;
+};
+
+Status check_flags(ServeFlags const& flags) {
+    if (flags.models.empty()) {
+        return Error(Code::invalid_argument, "no model given: use `--model FILE` (a GGUF file) or `--model NAME`",
+                     "--model");
+    }
+    if (!is_loopback(flags.host) && !flags.allow_unauthenticated) {
+        return Error(Code::invalid_argument,
+                     fmt::format("--host {} would let anybody on the network use the models without a key; "
+                                 "add --allow-unauthenticated if that is what you want",
+                                 flags.host),
+                     "--host");
+    }
+    return ok();
+}
+
+}  // namespace
+
+int serve(ServeFlags const& flags) {
+    if (auto const checked = check_flags(flags); !checked) return report(checked.error());
+    auto log = telemetry::Log::create(log_options(flags.log));
+    if (!log) return report(log.error());
+
+    std::vector<serving::ModelSpec> specs;
+    auto const folders = models_folders(flags.models_dirs);
+    for (auto const& argument : flags.models) {
+        auto spec = model_spec(argument, folders, flags.engine);
+        if (!spec) return report(spec.error());
+        specs.push_back(std::move(spec).value());
+    }
+    Front front(flags, std::move(log).value());
+    if (auto const started = front.start(std::move(specs)); !started) return report(started.error());
+    return front.run();
+}
+
+}  // namespace hearth::app

@@ -1,0 +1,82 @@
+#include <unistd.h>
+
+#include <cstdio>
+
+#include <fmt/format.h>
+
+#include "app/cli.h"
+#include "app/commands.h"
+#include "app/environment.h"
+#include "llama/compute_threads.h"
+#include "llama/libllama_backend.h"
+#include "models/gguf.h"
+#include "sandbox/sandbox.h"
+#include "serving/launcher.h"
+#include "worker/worker.h"
+
+namespace hearth::app {
+namespace {
+
+// Everything the worker may read: the model's files and nothing else.
+sandbox::Policy policy(serving::ModelSpec const& spec, std::vector<int> keep) {
+    sandbox::Policy result;
+    result.keep_fds = std::move(keep);
+    result.readable = {spec.path};
+    if (auto const files = models::read_gguf_model(spec.path)) {
+        result.readable.clear();
+        for (auto const& file : files.value()) result.readable.push_back(file.path);
+    }
+    return result;
+}
+
+llama::LoadOptions load_options(serving::ModelSpec const& spec) {
+    llama::LoadOptions options;
+    options.path = spec.path;
+    options.context_request = spec.context_request;
+    options.kv_cells = spec.kv_cells;
+    options.sequences_max = spec.sequences_max;
+    options.threads = spec.threads;
+    options.cores = llama::usable_cores();
+    options.cpu_variant = spec.cpu_variant;
+    return options;
+}
+
+}  // namespace
+
+int worker(std::vector<std::string> const& arguments) {
+    auto parsed = serving::parse_worker_arguments(arguments);
+    if (!parsed) {
+        fmt::print(stderr, "hearth worker: {} (this command is started by `hearth serve`)\n", parsed.error().message);
+        return kExitUsage;
+    }
+    auto const& [spec, fd] = parsed.value();
+    int const statm = worker::prepare_process();
+    auto load = load_options(spec);  // looks at the machine, so before the sandbox
+    auto const entered = sandbox::enter(policy(spec, {fd, statm}));
+    if (!entered) {
+        fmt::print(stderr, "hearth worker: {}\n", entered.error().message);
+        return kExitError;
+    }
+    SteadyClock const clock;
+    worker::Options options;
+    options.fd = fd;
+    options.statm_fd = statm;
+    options.on_abandoned = [] { ::_exit(kExitOk); };
+    options.isolation = entered.value().description;
+    auto const factory = [&](worker::Progress const& progress) {
+        load.progress = progress;
+        // Upstream says at "info" what only a developer wants to read.
+        load.log = [progress](int level, std::string_view text) { progress.log(level <= 1 ? 0 : level, text); };
+        // Our own validator first, on the very file and inside the sandbox.
+        if (auto const valid = models::read_gguf_model(load.path); !valid)
+            return Result<std::unique_ptr<llama::Backend>>(valid.error());
+        return llama::load_libllama(load);
+    };
+    auto const status = worker::run(options, factory, clock);
+    // The front is gone or has let go: there is nobody to be tidy for, and a
+    // running decode would hold up an orderly teardown.
+    std::fflush(stderr);
+    ::_exit(status ? kExitOk : kExitError);
+}
+
+}  // namespace hearth::app
