@@ -75,7 +75,8 @@ def render(results):
              'median (smallest–largest). '
              f'Other work kept {e["busy_share"]:.0%} of the cores busy at the start; the run took {e.get("seconds", 0) / 60:.0f} minutes.',
              table(results), '## Variants', 'Default flags:' if options['quick'] else
-             'Each variant of flags was tried once and the best one per figure kept:', variants_text(results), '## The machine\'s own limits', machine_table(results)]
+             'Each variant of flags was tried once and the best one per figure kept:', variants_text(results),
+             '## The machine\'s own limits', machine_table(results)]
     if results.get('shares'):
         parts += ['## As shares of the possible', share_table(results)]
     parts += ['## How each figure is taken', '\n'.join(

@@ -4,7 +4,8 @@ import math
 
 INK, GRID, FAINT = '#1f2937', '#e5e7eb', '#6b7280'
 FONT = 'font-family="system-ui, -apple-system, Segoe UI, Helvetica, Arial, sans-serif"'
-PALETTE = ('#c2410c', '#2563eb', '#0f766e', '#7c3aed', '#a16207', '#be185d', '#475569')
+HALO = ' stroke="#ffffff" stroke-width="3" paint-order="stroke"'  # keeps text legible where a line crosses it
+PARTS = ('#334155', '#94a3b8', '#d6dbe3', '#eab308')  # of a stacked bar: apart from the colors of the servers
 
 
 def nice_ticks(low, high, count=5):
@@ -52,7 +53,7 @@ class Canvas:
     def text(self, x, y, text, anchor='start', color=INK, size=13, weight='normal', rotate=None):
         turn = f' transform="rotate({rotate} {x:.1f} {y:.1f})"' if rotate is not None else ''
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}" font-size="{size}" '
-                          f'font-weight="{weight}"{turn}>{html.escape(str(text))}</text>')
+                          f'font-weight="{weight}"{turn}{HALO}>{html.escape(str(text))}</text>')
 
     def path(self, points, color, width=2.0):
         places = ' '.join(f'{x:.1f},{y:.1f}' for x, y in points)
@@ -89,11 +90,12 @@ def bars(title, axis, rows, mark=None, width=720):
             canvas.line(to_x(low), y, to_x(high), y, INK, 1.5)
             for end in (low, high):
                 canvas.line(to_x(end), y - 5, to_x(end), y + 5, INK, 1.5)
-        canvas.text(max(to_x(high), to_x(median)) + 8, y + 5, note, weight='600')
     canvas.line(left, top, left, bottom, INK)
     if mark:
         canvas.line(to_x(mark[0]), top - 6, to_x(mark[0]), bottom, '#15803d', 2, '5 4')
         canvas.text(to_x(mark[0]), top - 10, mark[1], 'middle' if to_x(mark[0]) > left + 60 else 'start', '#15803d', 12)
+    for i, (_, median, _, high, _, note) in enumerate(rows):
+        canvas.text(to_x(max(high, median)) + 8, top + pitch * i + pitch / 2 + 5, note, weight='600')
     return canvas.done()
 
 
@@ -105,7 +107,7 @@ def stacked(title, axis, names, rows, width=720):
     canvas.text(16, 26, title, size=16, weight='600')
     x = 16.0
     for i, name in enumerate(names):
-        canvas.rect(x, 42, 12, 12, PALETTE[i % len(PALETTE)])
+        canvas.rect(x, 42, 12, 12, PARTS[i % len(PARTS)])
         canvas.text(x + 18, 53, name, size=12)
         x += 36 + 6.8 * len(name)
     ticks = nice_ticks(0, max(sum(values) for _, values in rows))
@@ -118,7 +120,7 @@ def stacked(title, axis, names, rows, width=720):
         y, at = top + pitch * i + pitch / 2, 0.0
         canvas.text(left - 10, y + 5, label, 'end')
         for k, value in enumerate(values):
-            canvas.rect(to_x(at), y - 11, to_x(at + value) - to_x(at), 22, PALETTE[k % len(PALETTE)])
+            canvas.rect(to_x(at), y - 11, to_x(at + value) - to_x(at), 22, PARTS[k % len(PARTS)])
             at += value
         canvas.text(to_x(at) + 8, y + 5, tick_text(round(at, 1)), weight='600')
     canvas.line(left, top, left, bottom, INK)

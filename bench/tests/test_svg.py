@@ -50,7 +50,7 @@ class Charts(unittest.TestCase):
 
     def test_stacked_parts_add_up(self):
         chart = svg.stacked('t', 'MiB', ['p', 'q'], [('a', [30, 10])])
-        p, q = (self.rects(chart, svg.PALETTE[i])[-1] for i in (0, 1))
+        p, q = (self.rects(chart, svg.PARTS[i])[-1] for i in (0, 1))
         self.assertAlmostEqual(float(p.get('x')) + float(p.get('width')), float(q.get('x')), places=1)
         self.assertAlmostEqual(float(p.get('width')) / float(q.get('width')), 3, places=2)
 

@@ -122,7 +122,7 @@ struct LoadClient::Impl {
     void send(std::uint32_t slot);
     void receive(std::uint32_t slot);
     void on_bytes(std::uint32_t slot, std::string_view bytes);
-    void record_output(std::uint32_t slot, std::uint32_t events, Instant when);
+    void record_output(std::uint32_t slot, std::uint32_t count, Instant when);
     void on_response_end(std::uint32_t slot);
     void on_closed(std::uint32_t slot, int error);
     void end(std::uint32_t slot, Outcome outcome, std::string problem);
