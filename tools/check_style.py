@@ -44,6 +44,10 @@ def in_tests(path):
     return is_test(path) and path.endswith(('.h', '.cpp'))
 
 
+def in_headers(path):
+    return in_source(path) and path.endswith('.h')
+
+
 def in_cpp(path):
     return path.endswith(('.h', '.cpp'))
 
@@ -65,9 +69,9 @@ BANS = [
     Ban(r'\b(secure_)?getenv\s*\(', 'a field of the module\'s Options, filled by app', outside_app),
     Ban(r'\bthrow\b(?!\s*;)', 'Result: no exception crosses a module', in_source),
     Ban(r'#\s*include\s*<(format|expected|print|cassert|assert\.h)>', '<fmt/format.h>, base/result.h, base/assert.h', in_cpp),
-    Ban(r'(?<![\w.>])(?:std::)?(atoi|atol|atof|sto(i|l|ul|ll|ull|f|d|ld))\s*\(', 'std::from_chars, which says when it fails', in_cpp),
+    Ban(r'(?<![\w.>])(?:std::)?(atoi|atol|atof|sto(i|l|ul|ll|ull|f|d|ld))\s*\(', 'std::from_chars, which says when it fails', in_source),
     Ban(r'\.detach\s*\(\s*\)', 'a thread that somebody joins', in_source),
-    Ban(r'\busing\s+namespace\b', 'the name in full, or a using-declaration in a .cpp', lambda path: path.endswith('.h')),
+    Ban(r'\busing\s+namespace\b', 'the name in full, or a using-declaration in a .cpp', in_headers),
     Ban(r'\bstd::endl\b', '"\\n"', in_cpp),
     Ban(r'\bDISABLED_\w', 'a test that runs, or none', in_cpp),
     Ban(r'\bNOLINT\b(?!.*:)|\bNOLINTNEXTLINE\b(?!.*:)', 'NOLINT(check): reason', in_cpp, strings=True),
