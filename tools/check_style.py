@@ -22,7 +22,7 @@ COLUMNS_MAX = {'.h': 120, '.cpp': 120, '.py': 140, '.sh': 140, '.cmake': 140}
 README_LINES = (8, 40)
 SKIPPED_FOLDERS = {'.git', 'build', 'results', '__pycache__', '.venv', 'corpus', 'node_modules'}
 CODE = {'.h', '.cpp', '.py', '.sh', '.cmake'}
-TEXT = CODE | {'.md', '.txt', '.toml', '.json', '.lock', '.case', '.yml', ''}
+TEXT = CODE | {'.md', '.txt', '.toml', '.json', '.lock', '.yml', ''}
 
 
 class Ban:
