@@ -64,7 +64,8 @@ Dry::Dry(domain::SamplingParams const& params, std::uint32_t window, std::shared
 
 void Dry::accept(Token token) {
     if (!enabled()) return;
-    if (history_.size() >= 2 * window_) history_.erase(history_.begin(), history_.end() - static_cast<std::ptrdiff_t>(window_));
+    if (history_.size() >= 2 * window_)
+        history_.erase(history_.begin(), history_.end() - static_cast<std::ptrdiff_t>(window_));
     history_.push_back(token);
 }
 
@@ -79,7 +80,8 @@ std::size_t Dry::repetition_limit(std::size_t length) const {
         for (auto const& tail : found->second) {
             if (tail.size() > i || (matched && tail.size() <= longest)) continue;
             bool fits = true;
-            for (std::size_t offset = 0; fits && offset < tail.size(); ++offset) fits = tail[offset] == back(i - offset - 1);
+            for (std::size_t offset = 0; fits && offset < tail.size(); ++offset)
+                fits = tail[offset] == back(i - offset - 1);
             if (!fits) continue;
             matched = true;
             longest = tail.size();
@@ -109,7 +111,8 @@ void Dry::find_repeats(std::size_t length) {
 bool Dry::is_breaker(Token token) const {
     if (!breakers_) return false;
     auto const found = breakers_->find(token);
-    return found != breakers_->end() && std::any_of(found->second.begin(), found->second.end(), [](auto const& tail) { return tail.empty(); });
+    return found != breakers_->end() &&
+           std::any_of(found->second.begin(), found->second.end(), [](auto const& tail) { return tail.empty(); });
 }
 
 void Dry::apply(std::span<float> logits) {

@@ -114,7 +114,8 @@ TEST(dry, finds_breakers_inside_tokens_and_across_their_ends) {
 }
 
 // The definition, quadratic: for each earlier place, how long the match with the end is.
-std::vector<double> naive(std::vector<Token> history, std::size_t vocabulary, Case const& c, std::vector<Token> const& breakers) {
+std::vector<double> naive(std::vector<Token> history, std::size_t vocabulary, Case const& c,
+                          std::vector<Token> const& breakers) {
     if (history.size() > c.window) history.erase(history.begin(), history.end() - c.window);
     std::size_t const n = history.size();
     auto const is_breaker = [&](Token t) { return std::find(breakers.begin(), breakers.end(), t) != breakers.end(); };
@@ -128,7 +129,8 @@ std::vector<double> naive(std::vector<Token> history, std::size_t vocabulary, Ca
         while (length < next && length < limit && history[next - 1 - length] == history[n - 1 - length]) ++length;
         auto const token = static_cast<std::size_t>(history[next]);
         if (length < allowed || is_breaker(history[next])) continue;
-        double const penalty = static_cast<double>(c.multiplier) * std::pow(static_cast<double>(c.base), static_cast<double>(length - allowed));
+        double const penalty = static_cast<double>(c.multiplier) *
+                               std::pow(static_cast<double>(c.base), static_cast<double>(length - allowed));
         logits[token] = std::min(logits[token], -penalty);
     }
     return logits;
@@ -139,7 +141,8 @@ TEST(dry, equals_the_naive_definition_on_random_histories) {
     for (int round = 0; round < 2000; ++round) {
         std::vector<Token> history(random() % 60);
         for (auto& token : history) token = static_cast<Token>(random() % 4);
-        Case const c{0.5F, 1.5F, static_cast<std::int32_t>(random() % 4), static_cast<std::uint32_t>(1 + random() % 50)};
+        Case const c{0.5F, 1.5F, static_cast<std::int32_t>(random() % 4),
+                     static_cast<std::uint32_t>(1 + random() % 50)};
         std::vector<Token> const single = random() % 2 == 0 ? std::vector<Token>{} : std::vector<Token>{3};
         DryBreakers breakers;
         for (Token const token : single) breakers[token].push_back({});
@@ -148,7 +151,8 @@ TEST(dry, equals_the_naive_definition_on_random_histories) {
         std::vector<float> logits(4, 0.0F);
         dry.apply(logits);
         auto const wanted = naive(history, 4, c, single);
-        for (std::size_t i = 0; i < 4; ++i) ASSERT_NEAR(logits[i], wanted[i], 1e-3 * (1 - wanted[i])) << "round " << round << " token " << i;
+        for (std::size_t i = 0; i < 4; ++i)
+            ASSERT_NEAR(logits[i], wanted[i], 1e-3 * (1 - wanted[i])) << "round " << round << " token " << i;
     }
 }
 

@@ -63,10 +63,13 @@ Status check_options(llama::Properties const& properties, Options const& options
     HEARTH_CHECK(positive(options.credit, "credit"));
     HEARTH_CHECK(positive(properties.sequences_max, "sequences_max"));
     if (properties.batch_max < 2) {
-        return Error(Code::invalid_argument, fmt::format("'batch_max' must be at least 2, got {}", properties.batch_max), "batch_max");
+        return Error(Code::invalid_argument,
+                     fmt::format("'batch_max' must be at least 2, got {}", properties.batch_max), "batch_max");
     }
     std::uint32_t const limit = std::min(properties.info.context_request, properties.kv_cells);
-    if (limit < 2) return Error(Code::invalid_argument, fmt::format("a context of {} tokens leaves no room for an answer", limit), "context_request");
+    if (limit < 2)
+        return Error(Code::invalid_argument, fmt::format("a context of {} tokens leaves no room for an answer", limit),
+                     "context_request");
     return ok();
 }
 
@@ -135,9 +138,11 @@ Status ThreadedEngine::enter(RequestId id) {
     std::scoped_lock const lock(mutex_);
     if (closed_) return Error(Code::cancelled, "the engine is closing");
     if (inside_.size() >= options_.requests_max) {
-        return Error(Code::overloaded, fmt::format("{} requests are inside the engine, the limit is {}", inside_.size(), options_.requests_max));
+        return Error(Code::overloaded, fmt::format("{} requests are inside the engine, the limit is {}", inside_.size(),
+                                                   options_.requests_max));
     }
-    if (!inside_.try_emplace(id, Inside{false, {id, 0, false}}).second) return Error(Code::invalid_argument, fmt::format("request {} is inside already", id));
+    if (!inside_.try_emplace(id, Inside{false, {id, 0, false}}).second)
+        return Error(Code::invalid_argument, fmt::format("request {} is inside already", id));
     return ok();
 }
 
@@ -249,10 +254,12 @@ void ThreadedEngine::deliver() {
 
 }  // namespace
 
-Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<llama::Backend> backend, Options options, Clock const& clock, Sink sink) {
+Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<llama::Backend> backend, Options options,
+                                               Clock const& clock, Sink sink) {
     HEARTH_ASSERT(backend && sink, "an engine has a backend and a sink");
     HEARTH_CHECK(check_options(backend->properties(), options));
-    return std::unique_ptr<Engine>(std::make_unique<ThreadedEngine>(std::move(backend), options, clock, std::move(sink)));
+    return std::unique_ptr<Engine>(
+        std::make_unique<ThreadedEngine>(std::move(backend), options, clock, std::move(sink)));
 }
 
 }  // namespace hearth::engine

@@ -52,8 +52,8 @@ struct Options {
     std::uint32_t mixed_tokens_max = 256;    // budget of one step while sequences decode, their tokens included
     std::uint32_t mixed_tokens_min = 32;
     std::uint32_t mixed_step_ms_target = 60;
-    std::uint32_t credit = 256;              // tokens a request may emit before the first grant(); at least its choices
-    std::uint64_t seed = 0;                  // of requests that name none; 0: from the system
+    std::uint32_t credit = 256;  // tokens a request may emit before the first grant(); at least its choices
+    std::uint64_t seed = 0;  // of requests that name none; 0: from the system
 };
 
 struct StepEvent {
@@ -68,8 +68,8 @@ class Engine {
 public:
     // Fails with `invalid_argument` for options or a backend that leave no room to run.
     // REQUIRES: backend and sink are set; `clock` outlives the engine
-    [[nodiscard]] static Result<std::unique_ptr<Engine>> create(std::unique_ptr<llama::Backend> backend, Options options,
-                                                                Clock const& clock, Sink sink);
+    [[nodiscard]] static Result<std::unique_ptr<Engine>> create(std::unique_ptr<llama::Backend> backend,
+                                                                Options options, Clock const& clock, Sink sink);
     virtual ~Engine() = default;  // as close(), then joins
 
     // Hands over a validated request (domain::validate). Template, tokens and

@@ -18,19 +18,25 @@ constexpr std::uint32_t kMixedTokensStart = 64;
 constexpr std::size_t kHintTokensMin = 64;         // shorter steps say too little about the cost per token
 
 StepBudget make_budget(std::uint32_t min, std::uint32_t start, std::uint32_t max, std::uint32_t target_ms) {
-    return StepBudget({.min = std::min(min, max), .start = std::clamp(start, std::min(min, max), max), .max = max, .target_ms = static_cast<double>(target_ms)});
+    return StepBudget({.min = std::min(min, max),
+                       .start = std::clamp(start, std::min(min, max), max),
+                       .max = max,
+                       .target_ms = static_cast<double>(target_ms)});
 }
 
 }  // namespace
 
-EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock const& clock, std::span<Token const> end_tokens)
+EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock const& clock,
+                       std::span<Token const> end_tokens)
     : backend_(backend),
       options_(options),
       clock_(clock),
       end_tokens_(end_tokens),
       ledger_(backend.properties().kv_cells, backend.properties().sequences_max),
-      prompt_budget_(make_budget(kPromptTokensMin, kPromptTokensStart, options.step_tokens_max, options.step_ms_target)),
-      mixed_budget_(make_budget(options.mixed_tokens_min, kMixedTokensStart, options.mixed_tokens_max, options.mixed_step_ms_target)),
+      prompt_budget_(
+          make_budget(kPromptTokensMin, kPromptTokensStart, options.step_tokens_max, options.step_ms_target)),
+      mixed_budget_(make_budget(options.mixed_tokens_min, kMixedTokensStart, options.mixed_tokens_max,
+                                options.mixed_step_ms_target)),
       now_(clock.now()) {}
 
 void EngineCore::add(PreparedRequest prepared) {
@@ -66,7 +72,8 @@ Request* EngineCore::find(RequestId id) const {
 }
 
 bool EngineCore::has_work() const {
-    return !waiting_.empty() || std::any_of(active_.begin(), active_.end(), [](auto const& request) { return !request->paused(); });
+    return !waiting_.empty() ||
+           std::any_of(active_.begin(), active_.end(), [](auto const& request) { return !request->paused(); });
 }
 
 void EngineCore::step() {
@@ -120,7 +127,8 @@ void EngineCore::plan_decodes() {
 }
 
 void EngineCore::plan_prompts() {
-    std::size_t budget = decodes_ == 0 ? prompt_budget_.tokens() : std::max<std::size_t>(mixed_budget_.tokens(), decodes_ + kGroup);
+    std::size_t budget =
+        decodes_ == 0 ? prompt_budget_.tokens() : std::max<std::size_t>(mixed_budget_.tokens(), decodes_ + kGroup);
     budget = std::min<std::size_t>(budget, backend_.properties().batch_max);
     for (auto const& request : active_) {
         if (request->phase != Request::Phase::prompt || request->choices[0].state != Choice::State::live) continue;
@@ -142,7 +150,8 @@ void EngineCore::push_prompt_chunk(Request& request, std::size_t tokens) {
     auto const sequence = request.choices[0].sequence;
     for (std::size_t i = 0; i < tokens; ++i) {
         std::size_t const at = request.prompt_done + i;
-        batch_.push_back({request.spec.prompt[at], static_cast<llama::Position>(at), sequence, at + 1 == request.spec.prompt.size()});
+        batch_.push_back({request.spec.prompt[at], static_cast<llama::Position>(at), sequence,
+                          at + 1 == request.spec.prompt.size()});
     }
 }
 
@@ -170,7 +179,8 @@ void EngineCore::run_batch() {
 void EngineCore::run_one_by_one(Error const& error) {
     std::vector<Request*> requests;
     for (auto const& item : items_) {
-        if (std::find(requests.begin(), requests.end(), item.request) == requests.end()) requests.push_back(item.request);
+        if (std::find(requests.begin(), requests.end(), item.request) == requests.end())
+            requests.push_back(item.request);
     }
     if (requests.size() == 1) {
         fail(*requests[0], error);

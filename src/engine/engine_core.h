@@ -126,7 +126,9 @@ private:
     void finish(Request& request);
     void fail(Request& request, Error error);
     [[nodiscard]] domain::Timings timings(Request const& request) const;
-    void push_event(Request const& request, domain::Event event) { events_.push_back({request.spec.id, std::move(event)}); }
+    void push_event(Request const& request, domain::Event event) {
+        events_.push_back({request.spec.id, std::move(event)});
+    }
 
     llama::Backend& backend_;
     Options options_;

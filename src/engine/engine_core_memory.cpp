@@ -51,7 +51,8 @@ void EngineCore::admit(std::unique_ptr<Request> request) {
     request->choices.reserve(spec.choices);
     std::uint32_t const window = std::min(backend_.properties().info.context_request, backend_.properties().kv_cells);
     for (std::uint32_t i = 0; i < spec.choices; ++i) {
-        Sampler sampler(spec.sampling, {.window = window, .end_tokens = end_tokens_, .dry_breakers = spec.dry_breakers}, spec.seed + i);
+        Sampler sampler(spec.sampling, {.window = window, .end_tokens = end_tokens_, .dry_breakers = spec.dry_breakers},
+                        spec.seed + i);
         for (Token const token : spec.prompt) sampler.accept(token);
         auto& choice = request->choices.emplace_back(i, std::move(sampler), spec.stops);
         choice.sequence = ledger_.take_id();
@@ -218,18 +219,22 @@ void EngineCore::check_integrity() const {
         std::uint32_t open = 0;
         for (auto const& choice : request->choices) {
             bool const live = choice.state == Choice::State::live;
-            bool const holds_id = live || (choice.state == Choice::State::pending && request->choices[0].state == Choice::State::live);
-            HEARTH_ASSERT(holds_id == (choice.sequence != kNoSequence), "ids belong to live sequences and those about to be");
+            bool const holds_id =
+                live || (choice.state == Choice::State::pending && request->choices[0].state == Choice::State::live);
+            HEARTH_ASSERT(holds_id == (choice.sequence != kNoSequence),
+                          "ids belong to live sequences and those about to be");
             if (holds_id) {
                 HEARTH_ASSERT(!taken[static_cast<std::size_t>(choice.sequence)], "an id has one owner");
                 taken[static_cast<std::size_t>(choice.sequence)] = true;
             }
             std::uint32_t const shared = choice.shares_prompt ? request->shared_cells : 0;
-            HEARTH_ASSERT(choice.own_cells + shared == (live ? choice.positions : 0), "a live sequence owns a cell per position");
+            HEARTH_ASSERT(choice.own_cells + shared == (live ? choice.positions : 0),
+                          "a live sequence owns a cell per position");
             used += choice.own_cells;
             sharers += choice.shares_prompt ? 1 : 0;
             open += choice.state != Choice::State::done ? 1 : 0;
-            if (live && request->phase == Request::Phase::prompt) reserved += request->prompt_size() - request->prompt_done;
+            if (live && request->phase == Request::Phase::prompt)
+                reserved += request->prompt_size() - request->prompt_done;
         }
         HEARTH_ASSERT(sharers == request->sharers && open == request->open, "a request knows its choices");
         used += request->shared_cells;

@@ -241,7 +241,8 @@ TEST(engine_credit, choices_take_turns_when_credit_is_short) {
     request.choices = 4;
     driver.submit(1, request);
     driver.run();
-    for (std::uint32_t i = 0; i < 4; ++i) EXPECT_EQ(driver.of(1).choices[i].tokens, 1U) << "every choice may say its first token";
+    for (std::uint32_t i = 0; i < 4; ++i)
+        EXPECT_EQ(driver.of(1).choices[i].tokens, 1U) << "every choice may say its first token";
     for (int i = 0; i < 20; ++i) {
         driver.core.grant(1, 2);
         driver.run();

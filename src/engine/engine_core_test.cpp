@@ -133,7 +133,8 @@ TEST(engine_core, computes_a_prompt_alone_in_large_chunks_and_beside_streams_in_
     while (driver.of(3).tokens() == 0) driver.step();
     sizes.clear();
     for (auto const& batch : driver.backend.batches) sizes.push_back(batch.size());
-    EXPECT_EQ(sizes, (std::vector<std::size_t>{64, 64, 64, 16})) << "two decode tokens in each; the rest prompt, in whole groups of 16";
+    EXPECT_EQ(sizes, (std::vector<std::size_t>{64, 64, 64, 16}))
+        << "two decode tokens in each; the rest prompt, in whole groups of 16";
 }
 
 TEST(engine_core, never_makes_a_batch_larger_than_the_backend_takes) {
@@ -284,7 +285,8 @@ TEST(engine_core, code_points_split_across_tokens_reach_the_reader_whole) {
     Driver driver(saying({"caf\xC3", "\xA9 \xF0\x9F", "\x98", "\x80!"}));
     driver.submit(1, prompt_of(2));
     driver.run();
-    EXPECT_EQ(driver.of(1).choices[0].deltas, (std::vector<std::string>{"caf", "\xC3\xA9 ", "", "\xF0\x9F\x98\x80!", ""}));
+    EXPECT_EQ(driver.of(1).choices[0].deltas,
+              (std::vector<std::string>{"caf", "\xC3\xA9 ", "", "\xF0\x9F\x98\x80!", ""}));
 }
 
 TEST(engine_core, a_code_point_that_never_completes_becomes_a_replacement_character) {
@@ -307,7 +309,8 @@ TEST(engine_core, choices_share_their_prompt_and_differ_by_seed) {
     driver.run();
     std::size_t prompt_entries = 0;
     for (auto const& batch : driver.backend.batches) {
-        prompt_entries += static_cast<std::size_t>(std::count_if(batch.begin(), batch.end(), [](auto const& e) { return e.position < 50; }));
+        prompt_entries += static_cast<std::size_t>(
+            std::count_if(batch.begin(), batch.end(), [](auto const& e) { return e.position < 50; }));
     }
     EXPECT_EQ(prompt_entries, 50U) << "computed once";
     auto& t = driver.of(1);
@@ -407,7 +410,9 @@ TEST(engine_core, timings_tell_queue_prompt_and_prediction_apart) {
 TEST(engine_core, a_failed_decode_fails_the_request_and_the_engine_goes_on) {
     for (std::uint64_t at = 0; at < 5; ++at) {
         auto options = counting(10);
-        options.before_decode = [at](std::uint64_t index) { return index == at ? Status(Error(Code::internal, "boom")) : ok(); };
+        options.before_decode = [at](std::uint64_t index) {
+            return index == at ? Status(Error(Code::internal, "boom")) : ok();
+        };
         Driver driver(options);
         driver.submit(1, prompt_of(300));
         driver.run();

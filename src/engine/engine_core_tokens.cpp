@@ -19,7 +19,8 @@ void EngineCore::prompt_advanced(Request& request, std::size_t tokens, std::size
     request.prompt_done += count;
     prompt_tokens_total_ += count;
     if (request.spec.return_prompt_progress) {
-        push_event(request, domain::PromptProgress{request.prompt_size(), 0, request.prompt_done, to_ms(now_ - request.admitted)});
+        push_event(request, domain::PromptProgress{request.prompt_size(), 0, request.prompt_done,
+                                                   to_ms(now_ - request.admitted)});
     }
     if (request.prompt_done == request.prompt_size()) begin_generation(request, logits_at);
 }
@@ -46,7 +47,8 @@ Status EngineCore::fork(Request& request) {
     for (auto& choice : request.choices) {
         if (&choice != &first) {
             // At the tail of the source: what models with recurrent state can copy, too.
-            HEARTH_CHECK(backend_.copy_sequence(first.sequence, choice.sequence, static_cast<llama::Position>(first.positions)));
+            HEARTH_CHECK(
+                backend_.copy_sequence(first.sequence, choice.sequence, static_cast<llama::Position>(first.positions)));
             choice.state = Choice::State::live;
             choice.positions = first.positions;
         }
@@ -72,7 +74,8 @@ void EngineCore::sample(Request& request, Choice& choice, std::span<float const>
     domain::Delta delta;
     delta.choice = choice.index;
     delta.tokens = 1;
-    if (request.spec.top_logprobs) delta.logprobs.push_back(make_logprob(logits, token, *request.spec.top_logprobs, backend_, scratch_));
+    if (request.spec.top_logprobs)
+        delta.logprobs.push_back(make_logprob(logits, token, *request.spec.top_logprobs, backend_, scratch_));
     std::optional<FinishReason> reason;
     std::optional<std::size_t> stop;
     if (backend_.is_end_of_generation(token)) {
@@ -117,7 +120,8 @@ void EngineCore::finish_choice(Request& request, Choice& choice, FinishReason re
 
 void EngineCore::end_cancelled(Request& request) {
     if (!request.started()) {
-        for (std::uint32_t i = 0; i < request.spec.choices; ++i) push_event(request, domain::ChoiceDone{i, FinishReason::cancelled, {}});
+        for (std::uint32_t i = 0; i < request.spec.choices; ++i)
+            push_event(request, domain::ChoiceDone{i, FinishReason::cancelled, {}});
         finish(request);
         return;
     }

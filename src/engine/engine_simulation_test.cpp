@@ -57,7 +57,8 @@ public:
 private:
     llama::ScriptedOptions backend_options() {
         llama::ScriptedOptions options;
-        for (int i = 0; i < 40; ++i) options.pieces.push_back(i % 7 == 0 ? "\xE2\x82" : i % 7 == 1 ? "\xAC" : "w" + std::to_string(i));
+        for (int i = 0; i < 40; ++i)
+            options.pieces.push_back(i % 7 == 0 ? "\xE2\x82" : i % 7 == 1 ? "\xAC" : "w" + std::to_string(i));
         options.repeat = random_() % 2 == 0;
         options.context_request = 60;
         options.kv_cells = static_cast<std::uint32_t>(50 + random_() % 200);
@@ -83,7 +84,8 @@ private:
     void arrive() {
         auto const limit = driver_.preparer.limit();
         auto request = testing::prompt_of(1 + random_() % (limit - 1));
-        request.choices = static_cast<std::uint32_t>(1 + random_() % std::min<std::size_t>(4, driver_.backend.properties().sequences_max));
+        request.choices = static_cast<std::uint32_t>(
+            1 + random_() % std::min<std::size_t>(4, driver_.backend.properties().sequences_max));
         request.sampling.temperature = random_() % 2 == 0 ? 0.0F : 2.5F;
         request.return_prompt_progress = random_() % 2 == 0;
         if (random_() % 2 == 0) request.max_tokens = 1 + random_() % 30;

@@ -48,14 +48,16 @@ public:
     }
     std::size_t ended() {
         std::scoped_lock const lock(mutex_);
-        return static_cast<std::size_t>(std::count_if(transcripts_.begin(), transcripts_.end(), [](auto const& t) { return t.second.ended(); }));
+        return static_cast<std::size_t>(
+            std::count_if(transcripts_.begin(), transcripts_.end(), [](auto const& t) { return t.second.ended(); }));
     }
 
 private:
     template <typename Predicate>
     Transcript wait(RequestId id, Predicate predicate) {
         std::unique_lock lock(mutex_);
-        bool const came = changed_.wait_for(lock, std::chrono::seconds(60), [&] { return predicate(transcripts_[id]); });
+        bool const came =
+            changed_.wait_for(lock, std::chrono::seconds(60), [&] { return predicate(transcripts_[id]); });
         EXPECT_TRUE(came) << "request " << id << " did not get there";
         return transcripts_[id];
     }

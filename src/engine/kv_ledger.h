@@ -17,7 +17,8 @@ namespace hearth::engine {
 
 class KvLedger {
 public:
-    KvLedger(std::uint32_t cells, std::uint32_t sequences) : cells_(cells), taken_(sequences, false), free_ids_(sequences) {}
+    KvLedger(std::uint32_t cells, std::uint32_t sequences)
+        : cells_(cells), taken_(sequences, false), free_ids_(sequences) {}
 
     [[nodiscard]] std::uint32_t free() const { return cells_ - used_ - reserved_; }
     [[nodiscard]] std::uint32_t used() const { return used_; }

@@ -60,8 +60,6 @@ bool any_above(float const* block, float threshold) {
     return any != 0;
 }
 
-bool better(Candidate const& a, Candidate const& b) { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; }
-
 double block_sum(std::span<float const> block) {
     std::array<float, kLanes> lanes{};
     std::size_t i = 0;
@@ -132,24 +130,28 @@ void select_top(std::span<float const> logits, std::size_t k, std::vector<Candid
     std::size_t const room = std::max<std::size_t>(4 * k, 512);
     float bar = -kInfinity;
     auto const kth = static_cast<std::ptrdiff_t>(k) - 1;
-    visit_above(logits, [&] { return bar; }, [&](std::size_t i, float logit) {
-        out.push_back({logit, 0, static_cast<Token>(i)});
-        if (out.size() < room) return;
-        std::nth_element(out.begin(), out.begin() + kth, out.end(), better);
-        out.resize(k);
-        bar = out[k - 1].logit;
-    });
+    visit_above(
+        logits, [&] { return bar; },
+        [&](std::size_t i, float logit) {
+            out.push_back({logit, 0, static_cast<Token>(i)});
+            if (out.size() < room) return;
+            std::nth_element(out.begin(), out.begin() + kth, out.end(), comes_first);
+            out.resize(k);
+            bar = out[k - 1].logit;
+        });
     if (out.size() > k) {
-        std::nth_element(out.begin(), out.begin() + kth, out.end(), better);
+        std::nth_element(out.begin(), out.begin() + kth, out.end(), comes_first);
         out.resize(k);
     }
-    std::sort(out.begin(), out.end(), better);
+    std::sort(out.begin(), out.end(), comes_first);
 }
 
 void select_above(std::span<float const> logits, float at_least, std::vector<Candidate>& out) {
     out.clear();
     float const below = std::nextafter(at_least, -kInfinity);
-    visit_above(logits, [&] { return below; }, [&](std::size_t i, float logit) { out.push_back({logit, 0, static_cast<Token>(i)}); });
+    visit_above(
+        logits, [&] { return below; },
+        [&](std::size_t i, float logit) { out.push_back({logit, 0, static_cast<Token>(i)}); });
 }
 
 double exponentials(std::span<float const> logits, float peak, float inverse_temperature, std::span<float> weights) {
@@ -157,7 +159,8 @@ double exponentials(std::span<float const> logits, float peak, float inverse_tem
     double sum = 0;
     for (std::size_t begin = 0; begin < logits.size(); begin += kSumBlock) {
         std::size_t const end = std::min(begin + kSumBlock, logits.size());
-        for (std::size_t i = begin; i < end; ++i) weights[i] = exp_nonpositive((logits[i] - peak) * inverse_temperature);
+        for (std::size_t i = begin; i < end; ++i)
+            weights[i] = exp_nonpositive((logits[i] - peak) * inverse_temperature);
         sum += block_sum(weights.subspan(begin, end - begin));
     }
     return sum;

@@ -24,6 +24,11 @@ struct Candidate {
     Token id;
 };
 
+// The order of every selection.
+[[nodiscard]] inline bool comes_first(Candidate const& a, Candidate const& b) {
+    return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+}
+
 struct Peak {
     Token id;
     float logit;

@@ -6,8 +6,8 @@
 
 namespace hearth::engine {
 
-domain::SampledLogprob make_logprob(std::span<float const> logits, Token chosen, std::uint32_t top, llama::Backend const& backend,
-                                    SamplerScratch& scratch) {
+domain::SampledLogprob make_logprob(std::span<float const> logits, Token chosen, std::uint32_t top,
+                                    llama::Backend const& backend, SamplerScratch& scratch) {
     auto const peak = find_peak(logits);
     HEARTH_ASSERT(peak.has_value(), "the sampler accepted these logits");
     scratch.weights.resize(logits.size());

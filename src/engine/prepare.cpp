@@ -1,6 +1,8 @@
 #include "engine/prepare.h"
 
 #include <algorithm>
+#include <chrono>
+#include <exception>
 #include <random>
 #include <utility>
 #include <variant>
@@ -13,9 +15,15 @@
 namespace hearth::engine {
 namespace {
 
+// A sandbox may leave random_device nothing to read; then the time has to do:
+// seeds that nobody named must differ, not be secret.
 std::uint64_t system_seed() {
-    std::random_device device;
-    return (static_cast<std::uint64_t>(device()) << 32U) | device();
+    try {
+        std::random_device device;
+        return (static_cast<std::uint64_t>(device()) << 32U) | device();
+    } catch (std::exception const&) {
+        return static_cast<std::uint64_t>(std::chrono::system_clock::now().time_since_epoch().count());
+    }
 }
 
 bool uses_dry(domain::SamplingParams const& params) {
@@ -26,10 +34,13 @@ Status check_vocabulary(std::vector<Token> const& tokens, std::uint32_t vocabula
     auto const outside = [&](Token token) { return token < 0 || static_cast<std::uint32_t>(token) >= vocabulary; };
     auto const bad = std::find_if(tokens.begin(), tokens.end(), outside);
     if (bad == tokens.end()) return ok();
-    return Error(Code::invalid_argument, fmt::format("'{}' names token {}, but the vocabulary has {} tokens", field, *bad, vocabulary), field);
+    return Error(Code::invalid_argument,
+                 fmt::format("'{}' names token {}, but the vocabulary has {} tokens", field, *bad, vocabulary), field);
 }
 
-char const* prompt_field(domain::Prompt const& prompt) { return std::holds_alternative<domain::ChatPrompt>(prompt) ? "messages" : "prompt"; }
+char const* prompt_field(domain::Prompt const& prompt) {
+    return std::holds_alternative<domain::ChatPrompt>(prompt) ? "messages" : "prompt";
+}
 
 }  // namespace
 
@@ -48,7 +59,8 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
     auto stops = std::move(request.stop);
     prepared.named_stops = stops.size();
     HEARTH_TRY(prepared.prompt, tokens_of(request.prompt, stops));
-    if (prepared.prompt.empty()) return Error(Code::invalid_argument, fmt::format("'{}' holds no tokens", field), field);
+    if (prepared.prompt.empty())
+        return Error(Code::invalid_argument, fmt::format("'{}' holds no tokens", field), field);
     if (prepared.prompt.size() + 1 > limit_) {
         return domain::context_overflow({static_cast<std::uint32_t>(prepared.prompt.size()), limit_});
     }
@@ -86,7 +98,9 @@ Status Preparer::check(PreparedRequest const& prepared) const {
     HEARTH_CHECK(check_vocabulary(biased, properties.vocabulary, "logit_bias"));
     if (prepared.choices > properties.sequences_max) {
         return Error(Code::invalid_argument,
-                     fmt::format("'n' is {}, but the model runs {} sequences at once", prepared.choices, properties.sequences_max), "n");
+                     fmt::format("'n' is {}, but the model runs {} sequences at once", prepared.choices,
+                                 properties.sequences_max),
+                     "n");
     }
     return ok();
 }
@@ -99,7 +113,8 @@ Result<std::shared_ptr<DryBreakers const>> Preparer::breakers(domain::SamplingPa
         failed = std::move(tokens).error();
         return {};
     };
-    auto made = std::make_shared<DryBreakers const>(make_dry_breakers(params.dry_sequence_breakers, pieces(), tokenize));
+    auto made =
+        std::make_shared<DryBreakers const>(make_dry_breakers(params.dry_sequence_breakers, pieces(), tokenize));
     if (failed) return *std::move(failed);
     return std::shared_ptr<DryBreakers const>(std::move(made));
 }

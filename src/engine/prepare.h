@@ -52,7 +52,8 @@ public:
     [[nodiscard]] std::vector<Token> const& end_tokens() const { return end_tokens_; }
 
 private:
-    [[nodiscard]] Result<std::vector<Token>> tokens_of(domain::Prompt const& prompt, std::vector<std::string>& stops) const;
+    [[nodiscard]] Result<std::vector<Token>> tokens_of(domain::Prompt const& prompt,
+                                                       std::vector<std::string>& stops) const;
     [[nodiscard]] Status check(PreparedRequest const& prepared) const;
     [[nodiscard]] Result<std::shared_ptr<DryBreakers const>> breakers(domain::SamplingParams const& params);
     std::vector<std::string> const& pieces();

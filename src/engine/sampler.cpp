@@ -14,6 +14,9 @@ constexpr float kInfinity = std::numeric_limits<float>::infinity();
 constexpr float kGreedyBelow = 1e-5F;  // dividing by less overflows; the best token has all the mass anyway
 constexpr std::size_t kMirostatCandidates = 100;  // as llama-server: the estimate of s uses so many
 
+constexpr std::size_t kTopPBatch = 128;  // most distributions need no more
+constexpr double kRoundingSlack = 1e-3;  // in logits: float sums may be that much off
+
 std::uint32_t resolve_window(std::int32_t last_n, std::uint32_t window) {
     return last_n < 0 ? window : std::min(static_cast<std::uint32_t>(last_n), window);
 }
@@ -23,7 +26,9 @@ bool has_penalties(domain::SamplingParams const& params) {
            (params.repeat_penalty != 1 || params.frequency_penalty != 0 || params.presence_penalty != 0);
 }
 
-bool has_xtc(domain::SamplingParams const& params) { return params.xtc_probability > 0 && params.xtc_threshold <= 0.5F; }
+bool has_xtc(domain::SamplingParams const& params) {
+    return params.xtc_probability > 0 && params.xtc_threshold <= 0.5F;
+}
 
 bool truncates(domain::SamplingParams const& params, std::size_t vocabulary) {
     bool const by_count = params.top_k > 0 && static_cast<std::size_t>(params.top_k) < vocabulary;
@@ -31,7 +36,8 @@ bool truncates(domain::SamplingParams const& params, std::size_t vocabulary) {
 }
 
 Error no_distribution() {
-    return Error(Code::internal, "the model's output is broken: its logits hold NaN or infinity, or every token is forbidden");
+    return Error(Code::internal,
+                 "the model's output is broken: its logits hold NaN or infinity, or every token is forbidden");
 }
 
 }  // namespace
@@ -83,7 +89,8 @@ std::span<float const> Sampler::adjust(std::span<float const> logits, SamplerScr
     }
     if (params_.ignore_eos) {
         for (Token const end : context_.end_tokens) {
-            if (end >= 0 && static_cast<std::size_t>(end) < adjusted.size()) adjusted[static_cast<std::size_t>(end)] = -kInfinity;
+            if (end >= 0 && static_cast<std::size_t>(end) < adjusted.size())
+                adjusted[static_cast<std::size_t>(end)] = -kInfinity;
         }
     }
     apply_penalties(adjusted);
@@ -124,36 +131,42 @@ Token Sampler::sample_truncated(std::span<float const> logits, Peak peak, Sample
     }
     if (params_.typical_p < 1) {
         keep_typical(candidates, params_.typical_p);
-        std::sort(candidates.begin(), candidates.end(),
-                  [](Candidate const& a, Candidate const& b) { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; });
+        std::sort(candidates.begin(), candidates.end(), comes_first);
     }
     // Alone, top_p has been applied by truncate_by_top_p(); a second pass over
     // the kept would normalise again and cut too much.
     if (by_count || params_.typical_p < 1) keep_top_p(candidates, params_.top_p);
     keep_min_p(candidates, params_.min_p);
-    if (has_xtc(params_) && candidates.size() >= 2 && random_.uniform() <= static_cast<double>(params_.xtc_probability)) {
+    if (has_xtc(params_) && candidates.size() >= 2 &&
+        random_.uniform() <= static_cast<double>(params_.xtc_probability)) {
         drop_top_choices(candidates, params_.xtc_threshold);
     }
     return candidates[draw(candidates, params_.temperature, random_)].id;
 }
 
-// top_p over the whole vocabulary: the mass is known from one pass, so only as
-// many of the best are sorted as turn out to be needed.
+// top_p over the whole vocabulary. All tokens lighter than the average share of
+// what top_p leaves out cannot together outweigh that: they go first, unsorted.
+// Of the rest only as many are sorted as turn out to be needed.
 void Sampler::truncate_by_top_p(std::span<float const> logits, Peak peak, SamplerScratch& scratch) const {
     scratch.weights.resize(logits.size());
     double const sum = exponentials(logits, peak.logit, 1, scratch.weights);
-    double const target = static_cast<double>(params_.top_p) * sum;
+    double const top_p = static_cast<double>(params_.top_p);
+    double const average = (1 - top_p) * sum / static_cast<double>(logits.size());
     auto& candidates = scratch.candidates;
-    for (std::size_t count = 128;; count *= 8) {
-        select_top(logits, count, candidates);
-        double reached = 0;
-        for (std::size_t i = 0; i < candidates.size(); ++i) {
-            reached += static_cast<double>(scratch.weights[static_cast<std::size_t>(candidates[i].id)]);
-            if (reached < target) continue;
-            candidates.resize(i + 1);
+    select_above(logits, peak.logit + static_cast<float>(log_of(average) - kRoundingSlack), candidates);
+    double reached = 0;
+    std::size_t sorted = 0;
+    for (std::size_t count = kTopPBatch; sorted < candidates.size(); count *= 4) {
+        auto const first = candidates.begin() + static_cast<std::ptrdiff_t>(sorted);
+        auto const last = candidates.begin() + static_cast<std::ptrdiff_t>(std::min(count, candidates.size()));
+        if (last != candidates.end()) std::nth_element(first, last, candidates.end(), comes_first);
+        std::sort(first, last, comes_first);
+        for (; sorted < std::min(count, candidates.size()); ++sorted) {
+            reached += static_cast<double>(scratch.weights[static_cast<std::size_t>(candidates[sorted].id)]);
+            if (reached < top_p * sum) continue;
+            candidates.resize(sorted + 1);
             return;
         }
-        if (count >= logits.size()) return;
     }
 }
 
@@ -164,7 +177,8 @@ Token Sampler::sample_mirostat(std::span<float const> logits, Peak peak, Sampler
     if (params_.mirostat == domain::Mirostat::v1) {
         select_top(logits, kMirostatCandidates, candidates);
         double const count = mirostat_v1_count(candidates, logits.size());
-        auto const keep = count < static_cast<double>(logits.size()) ? static_cast<std::size_t>(std::max(count, 1.0)) : logits.size();
+        auto const keep =
+            count < static_cast<double>(logits.size()) ? static_cast<std::size_t>(std::max(count, 1.0)) : logits.size();
         if (keep > candidates.size()) select_top(logits, keep, candidates);
         candidates.resize(std::min(keep, candidates.size()));
     } else {
@@ -190,7 +204,8 @@ double Sampler::mirostat_v1_count(std::span<Candidate const> best, std::size_t v
     double sum_tt = 0;
     for (std::size_t i = 0; i + 1 < best.size() && i + 1 < kMirostatCandidates; ++i) {
         double const t = log_of(static_cast<double>(i + 2) / static_cast<double>(i + 1));
-        double const b = static_cast<double>(best[i].logit - best[i + 1].logit) / static_cast<double>(params_.temperature);
+        double const b =
+            static_cast<double>(best[i].logit - best[i + 1].logit) / static_cast<double>(params_.temperature);
         sum_tb += t * b;
         sum_tt += t * t;
     }
@@ -201,8 +216,9 @@ double Sampler::mirostat_v1_count(std::span<Candidate const> best, std::size_t v
     double const numerator = exp_of(mirostat_mu_ * log_of(2)) * epsilon;
     double const denominator = 1 - exp_of(-epsilon * log_of(static_cast<double>(vocabulary)));
     // At s = 1 both vanish; their ratio tends to 2^mu / log(vocabulary).
-    double const ratio = std::abs(epsilon) < 1e-9 ? exp_of(mirostat_mu_ * log_of(2)) / log_of(static_cast<double>(vocabulary))
-                                                  : numerator / denominator;
+    double const ratio = std::abs(epsilon) < 1e-9
+                             ? exp_of(mirostat_mu_ * log_of(2)) / log_of(static_cast<double>(vocabulary))
+                             : numerator / denominator;
     if (!(ratio < 1e300)) return static_cast<double>(vocabulary);  // mu grew without bound on certain text
     return exp_of(log_of(ratio) / s);
 }

@@ -7,7 +7,8 @@
 namespace hearth::engine {
 
 StepBudget::StepBudget(Limits limits) : limits_(limits), tokens_(limits.start) {
-    HEARTH_ASSERT(0 < limits.min && limits.min <= limits.start && limits.start <= limits.max && limits.target_ms > 0, "limits are in order");
+    HEARTH_ASSERT(0 < limits.min && limits.min <= limits.start && limits.start <= limits.max && limits.target_ms > 0,
+                  "limits are in order");
 }
 
 void StepBudget::observe(std::uint32_t tokens, double ms) {

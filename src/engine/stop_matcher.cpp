@@ -32,7 +32,8 @@ StopSet::StopSet(std::vector<std::string> strings) : strings_(std::move(strings)
     }
 }
 
-StopMatcher::StopMatcher(std::shared_ptr<StopSet const> set) : set_(std::move(set)), matched_(set_->searched_.size(), 0) {}
+StopMatcher::StopMatcher(std::shared_ptr<StopSet const> set)
+    : set_(std::move(set)), matched_(set_->searched_.size(), 0) {}
 
 std::optional<std::size_t> StopMatcher::push(std::string_view bytes, std::string& out) {
     if (set_->empty()) {
@@ -75,7 +76,8 @@ std::optional<std::size_t> StopMatcher::advance(std::uint8_t byte) {
     for (std::size_t i = 0; i < matched_.size(); ++i) {
         auto const& pattern = set_->searched_[i];
         std::uint16_t matched = matched_[i];
-        while (matched > 0 && static_cast<std::uint8_t>(pattern.text[matched]) != byte) matched = pattern.failure[matched - 1U];
+        while (matched > 0 && static_cast<std::uint8_t>(pattern.text[matched]) != byte)
+            matched = pattern.failure[matched - 1U];
         if (static_cast<std::uint8_t>(pattern.text[matched]) == byte) ++matched;
         matched_[i] = matched;
         if (matched < pattern.text.size()) continue;

@@ -13,7 +13,9 @@ struct Outcome {
     bool operator==(Outcome const&) const = default;
 };
 
-StopMatcher matcher(std::vector<std::string> stops) { return StopMatcher(std::make_shared<StopSet const>(std::move(stops))); }
+StopMatcher matcher(std::vector<std::string> stops) {
+    return StopMatcher(std::make_shared<StopSet const>(std::move(stops)));
+}
 
 Outcome run(StopMatcher matcher, std::vector<std::string> const& chunks) {
     Outcome outcome;
@@ -32,7 +34,8 @@ Outcome naive(std::string const& text, std::vector<std::string> const& stops) {
         auto const prefix = std::string_view(text).substr(0, end);
         std::optional<std::size_t> best;
         for (std::size_t i = 0; i < stops.size(); ++i) {
-            if (!stops[i].empty() && prefix.ends_with(stops[i]) && (!best || stops[i].size() > stops[*best].size())) best = i;
+            if (!stops[i].empty() && prefix.ends_with(stops[i]) && (!best || stops[i].size() > stops[*best].size()))
+                best = i;
         }
         if (best) return {text.substr(0, end - stops[*best].size()), best};
     }

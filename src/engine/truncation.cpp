@@ -58,7 +58,9 @@ void keep_typical(std::vector<Candidate>& candidates, float typical_p) {
     float const best = best_logit(candidates);
     double const sum = weigh(candidates, best, 1);
     double const log_sum = log_of(sum);
-    auto const surprise = [&](Candidate const& candidate) { return log_sum - static_cast<double>(candidate.logit - best); };
+    auto const surprise = [&](Candidate const& candidate) {
+        return log_sum - static_cast<double>(candidate.logit - best);
+    };
     double entropy = 0;
     for (auto& candidate : candidates) {
         candidate.p = static_cast<float>(static_cast<double>(candidate.p) / sum);
@@ -68,7 +70,7 @@ void keep_typical(std::vector<Candidate>& candidates, float typical_p) {
         double const distance_a = std::abs(surprise(a) - entropy);
         double const distance_b = std::abs(surprise(b) - entropy);
         if (distance_a != distance_b) return distance_a < distance_b;
-        return a.logit != b.logit ? a.logit > b.logit : a.id < b.id;
+        return comes_first(a, b);
     };
     std::sort(candidates.begin(), candidates.end(), more_typical);
     double kept = 0;
@@ -87,7 +89,9 @@ void drop_top_choices(std::vector<Candidate>& candidates, float threshold) {
     Candidate const* least = nullptr;
     for (auto const& candidate : candidates) {
         if (!is_top(candidate)) continue;
-        if (least == nullptr || candidate.logit < least->logit || (candidate.logit == least->logit && candidate.id > least->id)) least = &candidate;
+        if (least == nullptr || candidate.logit < least->logit ||
+            (candidate.logit == least->logit && candidate.id > least->id))
+            least = &candidate;
     }
     if (least == nullptr) return;
     Token const stays = least->id;

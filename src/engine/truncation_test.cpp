@@ -14,8 +14,10 @@ namespace {
 // Candidates with these probabilities, best first.
 std::vector<Candidate> with(std::vector<float> const& probabilities) {
     std::vector<Candidate> candidates;
-    for (std::size_t i = 0; i < probabilities.size(); ++i) candidates.push_back({std::log(probabilities[i]), 0, static_cast<Token>(i)});
-    std::sort(candidates.begin(), candidates.end(), [](auto const& a, auto const& b) { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; });
+    for (std::size_t i = 0; i < probabilities.size(); ++i)
+        candidates.push_back({std::log(probabilities[i]), 0, static_cast<Token>(i)});
+    std::sort(candidates.begin(), candidates.end(),
+              [](auto const& a, auto const& b) { return a.logit != b.logit ? a.logit > b.logit : a.id < b.id; });
     return candidates;
 }
 
@@ -102,7 +104,7 @@ TEST(truncation, draw_follows_the_distribution_at_its_temperature) {
     Random random(5);
     for (float const temperature : {0.5F, 1.0F, 2.0F}) {
         std::map<Token, int> counts;
-        constexpr int kDraws = 200000;
+        constexpr int kDraws = 50000;
         for (int i = 0; i < kDraws; ++i) {
             auto candidates = with(kFour);
             ++counts[candidates[draw(candidates, temperature, random)].id];
@@ -110,8 +112,9 @@ TEST(truncation, draw_follows_the_distribution_at_its_temperature) {
         double sum = 0;
         for (float const p : kFour) sum += std::pow(static_cast<double>(p), 1.0 / static_cast<double>(temperature));
         for (std::size_t i = 0; i < kFour.size(); ++i) {
-            double const expected = std::pow(static_cast<double>(kFour[i]), 1.0 / static_cast<double>(temperature)) / sum;
-            EXPECT_NEAR(counts[static_cast<Token>(i)] / static_cast<double>(kDraws), expected, 0.005) << temperature;
+            double const expected =
+                std::pow(static_cast<double>(kFour[i]), 1.0 / static_cast<double>(temperature)) / sum;
+            EXPECT_NEAR(counts[static_cast<Token>(i)] / static_cast<double>(kDraws), expected, 0.007) << temperature;
         }
     }
 }

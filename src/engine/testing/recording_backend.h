@@ -28,11 +28,14 @@ public:
     [[nodiscard]] llama::ScriptedBackend& scripted() { return *scripted_; }
 
     [[nodiscard]] llama::Properties const& properties() const override { return scripted_->properties(); }
-    [[nodiscard]] Result<std::vector<llama::Token>> tokenize(std::string_view text, llama::TokenizeOptions options) const override {
+    [[nodiscard]] Result<std::vector<llama::Token>> tokenize(std::string_view text,
+                                                             llama::TokenizeOptions options) const override {
         return scripted_->tokenize(text, options);
     }
     void append_piece(llama::Token token, std::string& out) const override { scripted_->append_piece(token, out); }
-    [[nodiscard]] bool is_end_of_generation(llama::Token token) const override { return scripted_->is_end_of_generation(token); }
+    [[nodiscard]] bool is_end_of_generation(llama::Token token) const override {
+        return scripted_->is_end_of_generation(token);
+    }
     [[nodiscard]] Result<llama::RenderedChat> render_chat(domain::ChatPrompt const& prompt) const override {
         auto chat = scripted_->render_chat(prompt);
         if (chat) chat->additional_stops = additional_stops;
@@ -55,7 +58,9 @@ public:
         if (on_copy) HEARTH_CHECK(on_copy());
         return scripted_->copy_sequence(from, to, end);
     }
-    [[nodiscard]] Status remove(llama::SequenceId sequence, llama::Position begin) override { return scripted_->remove(sequence, begin); }
+    [[nodiscard]] Status remove(llama::SequenceId sequence, llama::Position begin) override {
+        return scripted_->remove(sequence, begin);
+    }
     [[nodiscard]] Result<std::vector<std::byte>> save(llama::SequenceId sequence) override {
         if (on_save) HEARTH_CHECK(on_save());
         return scripted_->save(sequence);
@@ -64,7 +69,8 @@ public:
         if (on_restore) HEARTH_CHECK(on_restore());
         return scripted_->restore(sequence, blob);
     }
-    [[nodiscard]] Result<std::vector<std::vector<float>>> embed(std::span<std::vector<llama::Token> const> inputs) override {
+    [[nodiscard]] Result<std::vector<std::vector<float>>> embed(
+        std::span<std::vector<llama::Token> const> inputs) override {
         return scripted_->embed(inputs);
     }
     [[nodiscard]] llama::MemoryEstimate memory() const override { return scripted_->memory(); }
