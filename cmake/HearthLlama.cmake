@@ -35,9 +35,10 @@ endif()
 # Their code: no warnings of ours, always optimised (GGML_ASSERT is independent
 # of NDEBUG and stays), no debug information, so that objects are the same in
 # every build folder and ccache shares them. Sanitizers still apply; what UBSan
-# says about idioms of theirs is listed, with reasons, in the ignore list.
+# says about idioms of theirs is listed, with reasons, in the ignore list. C is
+# compiled so that exceptions pass through: runtime.cpp throws from a callback.
 add_library(hearth_third_party INTERFACE)
-target_compile_options(hearth_third_party INTERFACE -w -DNDEBUG -g0)
+target_compile_options(hearth_third_party INTERFACE -w -DNDEBUG -g0 $<$<COMPILE_LANGUAGE:C>:-fexceptions>)
 if(HEARTH_SANITIZE)
   target_compile_options(hearth_third_party INTERFACE -O2
     -fsanitize-ignorelist=${CMAKE_CURRENT_LIST_DIR}/llama/sanitize_ignore.txt)

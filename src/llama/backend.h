@@ -65,8 +65,8 @@ struct MemoryEstimate {  // bytes
 
 // A prompt rendered by the model's chat template.
 struct RenderedChat {
-    std::string text;                           // tokenise with parse_special, add_special = false
-    std::vector<Token> tokens;                  // already tokenised: message content as plain text, template text with specials
+    std::string text;  // tokenise with parse_special, add_special = false
+    std::vector<Token> tokens;  // already tokenised: message content as plain text, template text with specials
     std::vector<std::string> additional_stops;  // strings at which the template says a turn ends
 };
 

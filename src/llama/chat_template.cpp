@@ -125,8 +125,8 @@ struct ChatTemplate::Program {
         context.set_val("enable_thinking", jinja::mk_val<jinja::value_bool>(true));
         context.set_val("datetime", text(today("%b %d %Y")));
         context.set_val("date_string", text(today("%d %b %Y")));
-        context.set_val("range", bounded_range());
-        if (prompt.add_generation_prompt) context.set_val("add_generation_prompt", jinja::mk_val<jinja::value_bool>(true));
+        if (prompt.add_generation_prompt)
+            context.set_val("add_generation_prompt", jinja::mk_val<jinja::value_bool>(true));
     }
 };
 
@@ -178,12 +178,13 @@ Result<RenderedText> ChatTemplate::render(domain::ChatPrompt const& prompt) cons
             if (out.text.size() + part.val.size() > bytes_max)
                 return Error(Code::too_large,
                              fmt::format("the chat template makes more than {} bytes of these messages", bytes_max));
-            if (part.is_input && !part.val.empty()) out.plain.push_back({out.text.size(), out.text.size() + part.val.size()});
+            if (part.is_input && !part.val.empty())
+                out.plain.push_back({out.text.size(), out.text.size() + part.val.size()});
             out.text += part.val;
         }
     } catch (std::exception const& e) {
-        return Error(Code::invalid_argument, fmt::format("the model's chat template rejects the messages: {}", reason_of(e)),
-                     "messages");
+        return Error(Code::invalid_argument,
+                     fmt::format("the model's chat template rejects the messages: {}", reason_of(e)), "messages");
     }
     return out;
 }

@@ -26,7 +26,7 @@ namespace hearth::llama {
 inline constexpr std::size_t kTemplateBytesMax = 256U << 10;
 inline constexpr std::uint32_t kTemplateNestingMax = 128;         // blocks, brackets, macro calls
 inline constexpr std::uint32_t kTemplateExpressionMax = 1024;     // tokens of one {{ }} or {% %}
-inline constexpr std::uint64_t kTemplateIterationsMax = 1U << 20;  // loop bodies and macro calls of one rendering
+inline constexpr std::uint64_t kTemplateIterationsMax = 1U << 16;  // loop bodies and macro calls of one rendering
 inline constexpr std::size_t kRenderedSlackBytes = 1U << 20;      // result: four times the messages and this
 
 struct RenderedText {

@@ -1,7 +1,7 @@
 #include "llama/cpu_features.h"
 
 #if defined(__x86_64__)
-#include <cpuid.h>
+  #include <cpuid.h>
 #endif
 
 namespace hearth::llama {

@@ -94,9 +94,10 @@ Result<std::string> choose_cpu_variant(std::string_view name) {
         for (auto const& variant : kVariants)
             if (runs_here(variant)) best = &variant;
         if (best == nullptr)
-            return Error(Code::unsupported, fmt::format("this processor is older than every kernel compiled in, of which "
-                                                        "the oldest is {}",
-                                                        kVariants.front().name));
+            return Error(Code::unsupported,
+                         fmt::format("this processor is older than every kernel compiled in, of which "
+                                     "the oldest is {}",
+                                     kVariants.front().name));
         return std::string(best->name);
     }
     Variant const* const variant = find(name);
@@ -105,10 +106,10 @@ Result<std::string> choose_cpu_variant(std::string_view name) {
                      fmt::format("unknown CPU variant '{}'; this machine runs: {}", name, runnable_names()),
                      "cpu_variant");
     if (!runs_here(*variant))
-        return Error(Code::unsupported,
-                     fmt::format("this machine lacks the instructions of CPU variant '{}'; it runs: {}", name,
-                                 runnable_names()),
-                     "cpu_variant");
+        return Error(
+            Code::unsupported,
+            fmt::format("this machine lacks the instructions of CPU variant '{}'; it runs: {}", name, runnable_names()),
+            "cpu_variant");
     return std::string(name);
 }
 

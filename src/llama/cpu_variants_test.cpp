@@ -10,7 +10,8 @@ namespace hearth::llama {
 namespace {
 
 constexpr std::uint32_t kAllEcx1 = (1U << 12) | (1U << 20) | (1U << 27) | (1U << 28) | (1U << 29);
-constexpr std::uint32_t kAllEbx7 = (1U << 5) | (1U << 8) | (1U << 16) | (1U << 17) | (1U << 28) | (1U << 30) | (1U << 31);
+constexpr std::uint32_t kAllEbx7 =
+    (1U << 5) | (1U << 8) | (1U << 16) | (1U << 17) | (1U << 28) | (1U << 30) | (1U << 31);
 
 CpuidRegisters newest() {
     CpuidRegisters r;
@@ -24,8 +25,7 @@ CpuidRegisters newest() {
 }
 
 TEST(CpuFeatures, AllBitsGiveEveryFeature) {
-    EXPECT_EQ(decode_features(newest()),
-              kSse42 | kAvx2 | kAvxVnni | kAvx512 | kAvx512Vnni | kAvx512Bf16 | kAmxInt8);
+    EXPECT_EQ(decode_features(newest()), kSse42 | kAvx2 | kAvxVnni | kAvx512 | kAvx512Vnni | kAvx512Bf16 | kAmxInt8);
 }
 
 TEST(CpuFeatures, NothingIsThereWithoutRegisters) { EXPECT_EQ(decode_features({}), 0U); }

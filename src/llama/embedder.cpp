@@ -81,8 +81,7 @@ Status Embedder::ensure_context() {
 Status Embedder::check(std::span<std::vector<Token> const> inputs) const {
     auto const vocabulary = llama_vocab_n_tokens(llama_model_get_vocab(&model_));
     for (std::size_t i = 0; i < inputs.size(); ++i) {
-        if (inputs[i].empty())
-            return Error(Code::invalid_argument, fmt::format("input {} has no tokens", i), "input");
+        if (inputs[i].empty()) return Error(Code::invalid_argument, fmt::format("input {} has no tokens", i), "input");
         if (inputs[i].size() > options_.input_max)
             return Error(Code::context_overflow,
                          fmt::format("input {} has {} tokens; at most {} can be embedded", i, inputs[i].size(),
@@ -90,9 +89,10 @@ Status Embedder::check(std::span<std::vector<Token> const> inputs) const {
                          "input");
         for (Token const token : inputs[i])
             if (token < 0 || token >= vocabulary)
-                return Error(Code::invalid_argument,
-                             fmt::format("input {} contains token {}; the vocabulary ends at {}", i, token, vocabulary - 1),
-                             "input");
+                return Error(
+                    Code::invalid_argument,
+                    fmt::format("input {} contains token {}; the vocabulary ends at {}", i, token, vocabulary - 1),
+                    "input");
     }
     return ok();
 }

@@ -39,8 +39,7 @@ void clear_mapping(ggml_backend_buffer_t buffer, uint8_t value) {
 
 ggml_backend_buffer_t allocate_mapping(ggml_backend_buffer_type_t type, size_t size) {
     if (size < kLazyBytesMin) return original_allocate(type, size);
-    void* const data =
-        mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void* const data = mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (data == MAP_FAILED) return nullptr;
     // Not huge pages: one token of a transposed V cache touches every row, which
     // would make the whole cache resident at once.

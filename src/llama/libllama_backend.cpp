@@ -72,7 +72,8 @@ Result<RenderedChat> LibllamaBackend::render_chat(domain::ChatPrompt const& prom
 
 Status LibllamaBackend::check_generates() const {
     if (parts_.kind == MemoryKind::none)
-        return Error(Code::unsupported, fmt::format("{} models compute embeddings only", parts_.properties.info.architecture));
+        return Error(Code::unsupported,
+                     fmt::format("{} models compute embeddings only", parts_.properties.info.architecture));
     return ok();
 }
 
@@ -99,9 +100,10 @@ Status LibllamaBackend::check_batch(std::span<BatchEntry const> batch) {
         std::uint32_t& added = added_[index_of(entry.sequence)];
         auto const expected = ledger_.length(index_of(entry.sequence)) + added;
         if (entry.position < 0 || index_of(entry.position) != expected)
-            return Error(Code::invalid_argument,
-                         fmt::format("sequence {} continues at position {}, not {}", entry.sequence, expected, entry.position),
-                         "position");
+            return Error(
+                Code::invalid_argument,
+                fmt::format("sequence {} continues at position {}, not {}", entry.sequence, expected, entry.position),
+                "position");
         if (added++ == 0) participants_.push_back(entry.sequence);
     }
     if (batch.size() > ledger_.free())
@@ -147,7 +149,8 @@ void LibllamaBackend::undo_batch() {
         auto const length = ledger_.length(index_of(sequence));
         bool const untouched = llama_memory_seq_pos_max(cache(), sequence) == static_cast<llama_pos>(length) - 1;
         if (untouched) continue;
-        if (length == 0 || !llama_memory_seq_rm(cache(), sequence, static_cast<llama_pos>(length), -1)) forget(sequence);
+        if (length == 0 || !llama_memory_seq_rm(cache(), sequence, static_cast<llama_pos>(length), -1))
+            forget(sequence);
     }
 }
 
@@ -200,16 +203,19 @@ Status LibllamaBackend::copy_sequence(SequenceId from, SequenceId to, Position e
     HEARTH_CHECK(check_sequence(from, "from"));
     HEARTH_CHECK(check_sequence(to, "to"));
     auto const length = ledger_.length(index_of(from));
-    if (from == to) return Error(Code::invalid_argument, fmt::format("sequence {} cannot be copied to itself", from), "to");
+    if (from == to)
+        return Error(Code::invalid_argument, fmt::format("sequence {} cannot be copied to itself", from), "to");
     if (ledger_.length(index_of(to)) != 0)
         return Error(Code::invalid_argument,
-                     fmt::format("sequence {} is not empty: it has {} positions", to, ledger_.length(index_of(to))), "to");
+                     fmt::format("sequence {} is not empty: it has {} positions", to, ledger_.length(index_of(to))),
+                     "to");
     if (end < 0 || index_of(end) > length)
-        return Error(Code::invalid_argument, fmt::format("sequence {} has {} positions, not {}", from, length, end), "end");
+        return Error(Code::invalid_argument, fmt::format("sequence {} has {} positions, not {}", from, length, end),
+                     "end");
     if (end == 0) return ok();
     if (!can_go_back(from, index_of(end)))
-        return Error(Code::unsupported, fmt::format("this model keeps no state of the first {} of {} positions", end, length),
-                     "end");
+        return Error(Code::unsupported,
+                     fmt::format("this model keeps no state of the first {} of {} positions", end, length), "end");
     llama_memory_seq_cp(cache(), from, to, -1, index_of(end) == length ? -1 : end);
     ledger_.share(index_of(from), index_of(to), index_of(end));
     return ok();
@@ -226,8 +232,8 @@ Status LibllamaBackend::remove(SequenceId sequence, Position begin) {
     auto const length = ledger_.length(index_of(sequence));
     if (index_of(begin) >= length) return ok();
     if (!can_go_back(sequence, index_of(begin)) || !llama_memory_seq_rm(cache(), sequence, begin, -1))
-        return Error(Code::unsupported,
-                     fmt::format("this model cannot go back from position {} to {}", length, begin), "begin");
+        return Error(Code::unsupported, fmt::format("this model cannot go back from position {} to {}", length, begin),
+                     "begin");
     ledger_.truncate(index_of(sequence), index_of(begin));
     return ok();
 }
@@ -246,7 +252,8 @@ Result<std::vector<std::byte>> LibllamaBackend::save(SequenceId sequence) {
             auto* const payload = reinterpret_cast<std::uint8_t*>(blob.data() + kStateHeaderBytes);
             std::size_t const written = llama_state_seq_get_data(parts_.context.get(), payload, size, sequence);
             if (written == 0 || written > size)
-                return Error(Code::internal, fmt::format("saving sequence {} wrote {} of {} bytes", sequence, written, size));
+                return Error(Code::internal,
+                             fmt::format("saving sequence {} wrote {} of {} bytes", sequence, written, size));
             blob.resize(kStateHeaderBytes + written);
         } catch (std::exception const& e) {
             return Error(Code::internal, fmt::format("saving sequence {} failed: {}", sequence, e.what()));
@@ -260,13 +267,13 @@ Status LibllamaBackend::restore(SequenceId sequence, std::span<std::byte const> 
     HEARTH_CHECK(check_generates());
     HEARTH_CHECK(check_sequence(sequence, "sequence"));
     if (auto const length = ledger_.length(index_of(sequence)); length != 0)
-        return Error(Code::invalid_argument, fmt::format("sequence {} is not empty: it has {} positions", sequence, length),
-                     "sequence");
+        return Error(Code::invalid_argument,
+                     fmt::format("sequence {} is not empty: it has {} positions", sequence, length), "sequence");
     HEARTH_TRY(StateHeader const header, open_state(blob, parts_.fingerprint));
     if (header.positions == 0) return ok();
     if (header.positions > ledger_.free())
-        return Error(Code::overloaded, fmt::format("the saved sequence needs {} cells; {} of {} are free", header.positions,
-                                                   ledger_.free(), ledger_.cells()));
+        return Error(Code::overloaded, fmt::format("the saved sequence needs {} cells; {} of {} are free",
+                                                   header.positions, ledger_.free(), ledger_.cells()));
     ErrorCapture const capture;
     std::size_t read = 0;
     auto const payload = blob.subspan(kStateHeaderBytes);

@@ -25,7 +25,7 @@ enum class FlashAttention : std::uint8_t { automatic, on, off };
 
 struct LoadOptions {
     std::string path;                    // the GGUF file, already validated by models::; first split of several
-    std::uint32_t context_request = 0;   // longest sequence; 0: min(trained context, 8192)
+    std::uint32_t context_request = 0;   // longest sequence; 0: min(trained context, 8192, kv_cells if given)
     std::uint32_t kv_cells = 0;          // 0: max(context_request, 32768), less when memory is short
     std::uint32_t sequences_max = 16;    // 1 .. 256
     std::uint32_t batch_max = 512;       // tokens per decode
@@ -34,8 +34,9 @@ struct LoadOptions {
     std::string cpu_variant;             // empty: the best this machine runs; see cpu_variants.h
     FlashAttention flash_attention = FlashAttention::automatic;
     std::function<void(float)> progress; // 0..1, on the calling thread
-    std::function<void(int level, std::string_view text)> log;  // upstream's log, a line per call; level 0 debug .. 3 error;
-                                                                // from any thread that uses a backend, one at a time
+    std::function<void(int level, std::string_view text)>
+        log;  // upstream's log, a line per call; level 0 debug .. 3 error;
+        // from any thread that uses a backend, one at a time
 };
 
 // Fails with `not_found`, `corrupt`, `unsupported` (architecture, tokenizer),

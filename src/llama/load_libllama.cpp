@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <charconv>
 #include <cstring>
 #include <exception>
 #include <fstream>
@@ -68,7 +69,8 @@ std::uint64_t file_bytes(std::string const& path) {
     std::string_view const tail = std::string_view(path).substr(path.size() - kSuffix.size());
     if (!tail.starts_with("-00001-of-") || !tail.ends_with(".gguf")) return size_of(path);
     std::string const prefix = path.substr(0, path.size() - kSuffix.size());
-    int const count = std::atoi(std::string(tail.substr(10, 5)).c_str());
+    int count = 0;
+    std::from_chars(tail.data() + 10, tail.data() + 15, count);
     std::uint64_t total = 0;
     for (int i = 1; i <= count; ++i) total += size_of(fmt::format("{}-{:05}-of-{:05}.gguf", prefix, i, count));
     return total;
@@ -109,7 +111,8 @@ std::string metadata(llama_model const& model, char const* key) {
         value.resize(std::min<std::size_t>(static_cast<std::size_t>(count) + 1, 4096));
         count = llama_model_meta_val_str(&model, key, value.data(), value.size());
     }
-    value.resize(static_cast<std::size_t>(std::clamp<std::int32_t>(count, 0, static_cast<std::int32_t>(value.size() - 1))));
+    value.resize(
+        static_cast<std::size_t>(std::clamp<std::int32_t>(count, 0, static_cast<std::int32_t>(value.size() - 1))));
     return value;
 }
 
@@ -128,15 +131,16 @@ std::string quantization_name(std::string_view upstream) {
     return name;
 }
 
+// Of a model that has a cache at all.
 MemoryKind memory_kind(llama_model const& model) {
-    if (!llama_model_has_decoder(&model)) return MemoryKind::none;
     if (llama_model_is_recurrent(&model) || llama_model_is_hybrid(&model)) return MemoryKind::recurrent;
     return llama_model_n_swa(&model) > 0 ? MemoryKind::window : MemoryKind::attention;
 }
 
 Status check_model(llama_model const& model, std::string const& architecture) {
     if (llama_model_has_encoder(&model) && llama_model_has_decoder(&model))
-        return Error(Code::unsupported, fmt::format("{}: models with encoder and decoder are not served", architecture), "path");
+        return Error(Code::unsupported, fmt::format("{}: models with encoder and decoder are not served", architecture),
+                     "path");
     if (llama_model_is_diffusion(&model))
         return Error(Code::unsupported, fmt::format("{}: diffusion models are not served", architecture), "path");
     return ok();
@@ -170,16 +174,21 @@ struct CacheShape {
 Result<CacheShape> cache_shape(LoadOptions const& options, llama_model const& model) {
     auto const trained = static_cast<std::uint32_t>(std::max(1, llama_model_n_ctx_train(&model)));
     CacheShape shape;
-    shape.context_request = options.context_request != 0 ? options.context_request : std::min(trained, kContextDefault);
+    shape.context_request = options.context_request;
+    if (shape.context_request == 0) {
+        shape.context_request = std::min(trained, kContextDefault);
+        if (options.kv_cells != 0) shape.context_request = std::min(shape.context_request, options.kv_cells);
+    }
     if (shape.context_request > trained)
         return Error(Code::invalid_argument,
                      fmt::format("context_request {} is more than the {} tokens the model was trained on",
                                  shape.context_request, trained),
                      "context_request");
     if (options.kv_cells != 0 && options.kv_cells < shape.context_request)
-        return Error(Code::invalid_argument, fmt::format("kv_cells {} cannot hold one request of {} tokens", options.kv_cells,
-                                                         shape.context_request),
-                     "kv_cells");
+        return Error(
+            Code::invalid_argument,
+            fmt::format("kv_cells {} cannot hold one request of {} tokens", options.kv_cells, shape.context_request),
+            "kv_cells");
     shape.cells = options.kv_cells != 0 ? options.kv_cells : std::max(shape.context_request, kCellsDefault);
     // By default no more cells than half of the free memory holds.
     if (std::uint64_t const available = available_bytes(); options.kv_cells == 0 && available != 0) {
@@ -254,9 +263,10 @@ domain::ModelInfo describe(llama_model const& model, LoadOptions const& options,
 
 // Names everything that the layout of a saved state depends on.
 std::uint64_t fingerprint(domain::ModelInfo const& info, LoadOptions const& options, MemoryKind kind) {
-    return state_fingerprint(fmt::format("{} {} {} {} {} {} {} fa{} k{}", llama_version(), ggml_commit(), LLAMA_STATE_SEQ_VERSION,
-                                         info.architecture, info.name, info.parameters, info.file_bytes,
-                                         static_cast<int>(flash_attention(options.flash_attention)), static_cast<int>(kind)));
+    return state_fingerprint(fmt::format("{} {} {} {} {} {} {} fa{} k{}", llama_version(), ggml_commit(),
+                                         LLAMA_STATE_SEQ_VERSION, info.architecture, info.name, info.parameters,
+                                         info.file_bytes, static_cast<int>(flash_attention(options.flash_attention)),
+                                         static_cast<int>(kind)));
 }
 
 Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::string const& variant) {
@@ -272,10 +282,10 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     parts.window = static_cast<std::uint32_t>(std::max(0, llama_model_n_swa(model.get())));
     domain::ModelInfo info = describe(*model, options, architecture);
     info.cpu_variant = variant;
-    info.threads = options.threads != 0
-                       ? options.threads
-                       : threads_for(llama_model_size(model.get()), static_cast<std::uint32_t>(llama_model_n_layer(model.get())),
-                                     options.cores == 0 ? usable_cores() : options.cores);
+    info.threads = options.threads != 0 ? options.threads
+                                        : threads_for(llama_model_size(model.get()),
+                                                      static_cast<std::uint32_t>(llama_model_n_layer(model.get())),
+                                                      options.cores == 0 ? usable_cores() : options.cores);
     parts.pool = make_thread_pool(info.threads);
     if (parts.pool == nullptr)
         return Error(Code::overloaded, fmt::format("the system refuses {} compute threads", info.threads), "threads");
@@ -284,8 +294,11 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     properties.batch_max = options.batch_max;
     properties.sequences_max = options.sequences_max;
     properties.kv_cells = shape.cells;
-    if (parts.kind != MemoryKind::none) {
-        HEARTH_TRY(parts.context, make_context(*model, options, shape, info.threads));
+    HEARTH_TRY(parts.context, make_context(*model, options, shape, info.threads));
+    if (llama_get_memory(parts.context.get()) == nullptr) {
+        parts.kind = MemoryKind::none;  // an encoder
+        parts.context.reset();
+    } else {
         llama_attach_threadpool(parts.context.get(), parts.pool.get(), parts.pool.get());
         properties.batch_max = llama_n_batch(parts.context.get());
         properties.kv_cells = llama_n_ctx(parts.context.get());

@@ -7,6 +7,7 @@
 #include <cstdlib>
 #include <exception>
 #include <mutex>
+#include <stdexcept>
 
 #include "llama/cpu_registration.h"
 #include "llama/cpu_variants.h"
@@ -21,6 +22,7 @@ constexpr std::size_t kLogLineMax = 4096;  // upstream prints whole tokenizer ta
 constexpr int kLevelError = 3;
 
 thread_local ErrorCapture* current_capture = nullptr;
+thread_local bool aborts_throw = false;
 
 struct State {
     std::mutex mutex;
@@ -65,12 +67,19 @@ void on_upstream_log(ggml_log_level level, char const* text, void*) {
     if (pending.size() > kLogLineMax) pending.clear();
 }
 
-void on_upstream_abort(char const* message) { emit(kLevelError, message); }
+// Upstream calls this and then abort(), unless it does not return.
+void on_upstream_abort(char const* message) {
+    if (aborts_throw) throw std::runtime_error(message);
+    emit(kLevelError, message);
+}
 
 }  // namespace
 
 ErrorCapture::ErrorCapture() : outer_(current_capture) { current_capture = this; }
 ErrorCapture::~ErrorCapture() { current_capture = outer_; }
+
+AbortsThrow::AbortsThrow() : outer_(aborts_throw) { aborts_throw = true; }
+AbortsThrow::~AbortsThrow() { aborts_throw = outer_; }
 
 void capture_error(std::string_view line) {
     if (current_capture == nullptr) return;

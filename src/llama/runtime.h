@@ -42,4 +42,18 @@ private:
     ErrorCapture* outer_;
 };
 
+// While it lives, an assertion of upstream's on this thread is thrown as a
+// std::runtime_error instead of ending the process. Only for work that runs on
+// one thread and whose objects are dropped afterwards: loading a model.
+class AbortsThrow {
+public:
+    AbortsThrow();
+    ~AbortsThrow();
+    AbortsThrow(AbortsThrow const&) = delete;
+    AbortsThrow& operator=(AbortsThrow const&) = delete;
+
+private:
+    bool outer_;
+};
+
 }  // namespace hearth::llama

@@ -156,7 +156,8 @@ void Scripted::append_text(std::string_view text, std::vector<Token>& out) const
 
 Result<std::vector<Token>> Scripted::tokenize(std::string_view text, TokenizeOptions options) const {
     if (text.size() > domain::kPromptBytesMax) {
-        return Error(Code::too_large, fmt::format("the text has {} bytes, the limit is {}", text.size(), domain::kPromptBytesMax));
+        return Error(Code::too_large,
+                     fmt::format("the text has {} bytes, the limit is {}", text.size(), domain::kPromptBytesMax));
     }
     std::vector<Token> tokens;
     tokens.reserve(text.size());
@@ -196,7 +197,8 @@ Result<RenderedChat> Scripted::render_chat(domain::ChatPrompt const& prompt) con
     };
     for (auto const& message : prompt.messages) {
         if (std::find(kRoles.begin(), kRoles.end(), message.role) == kRoles.end()) {
-            return Error(Code::invalid_argument, fmt::format("the chat template knows no role '{}'", message.role), "messages");
+            return Error(Code::invalid_argument, fmt::format("the chat template knows no role '{}'", message.role),
+                         "messages");
         }
         open(message.role);
         chat.text += fmt::format("{}{}\n", message.content, kEnd);
@@ -210,28 +212,32 @@ Result<RenderedChat> Scripted::render_chat(domain::ChatPrompt const& prompt) con
 
 Status Scripted::check_sequence(SequenceId sequence) const {
     if (sequence >= 0 && static_cast<std::size_t>(sequence) < sequences_.size()) return ok();
-    return Error(Code::invalid_argument, fmt::format("sequence {} does not exist, there are {}", sequence, sequences_.size()));
+    return Error(Code::invalid_argument,
+                 fmt::format("sequence {} does not exist, there are {}", sequence, sequences_.size()));
 }
 
 Status Scripted::check_batch(std::span<BatchEntry const> batch) const {
     if (batch.empty() || batch.size() > options_.batch_max) {
-        return Error(Code::invalid_argument, fmt::format("a batch of {} entries, the limits are 1 and {}", batch.size(), options_.batch_max));
+        return Error(Code::invalid_argument,
+                     fmt::format("a batch of {} entries, the limits are 1 and {}", batch.size(), options_.batch_max));
     }
     std::vector<Position> next(sequences_.size());
     for (std::size_t i = 0; i < sequences_.size(); ++i) next[i] = static_cast<Position>(sequences_[i].size());
     for (auto const& entry : batch) {
         HEARTH_CHECK(check_sequence(entry.sequence));
         if (entry.token < 0 || static_cast<std::uint32_t>(entry.token) >= properties_.vocabulary) {
-            return Error(Code::invalid_argument, fmt::format("token {} is outside the vocabulary of {}", entry.token, properties_.vocabulary));
+            return Error(Code::invalid_argument,
+                         fmt::format("token {} is outside the vocabulary of {}", entry.token, properties_.vocabulary));
         }
         auto& expected = next[static_cast<std::size_t>(entry.sequence)];
         if (entry.position != expected) {
-            return Error(Code::invalid_argument,
-                         fmt::format("sequence {} goes on at position {}, got {}", entry.sequence, expected, entry.position));
+            return Error(Code::invalid_argument, fmt::format("sequence {} goes on at position {}, got {}",
+                                                             entry.sequence, expected, entry.position));
         }
         ++expected;
         if (static_cast<std::uint32_t>(expected) > options_.context_request) {
-            return Error(Code::invalid_argument, fmt::format("sequence {} grows beyond {} tokens", entry.sequence, options_.context_request));
+            return Error(Code::invalid_argument,
+                         fmt::format("sequence {} grows beyond {} tokens", entry.sequence, options_.context_request));
         }
     }
     return ok();
@@ -255,7 +261,8 @@ Status Scripted::decode(std::span<BatchEntry const> batch) {
     std::uint64_t const index = decodes_++;
     if (options_.before_decode) HEARTH_CHECK(options_.before_decode(index));
     if (batch.size() > cells_.free()) {
-        return Error(Code::overloaded, fmt::format("the batch needs {} cells, {} of {} are free", batch.size(), cells_.free(), options_.kv_cells));
+        return Error(Code::overloaded, fmt::format("the batch needs {} cells, {} of {} are free", batch.size(),
+                                                   cells_.free(), options_.kv_cells));
     }
     logits_.clear();
     row_of_entry_.assign(batch.size(), -1);
@@ -284,9 +291,11 @@ Status Scripted::copy_sequence(SequenceId from, SequenceId to, Position end) {
     HEARTH_CHECK(check_sequence(to));
     auto const& source = slots(from);
     auto& target = slots(to);
-    if (!target.empty() || from == to) return Error(Code::invalid_argument, fmt::format("sequence {} is not empty", to));
+    if (!target.empty() || from == to)
+        return Error(Code::invalid_argument, fmt::format("sequence {} is not empty", to));
     if (end < 0 || static_cast<std::size_t>(end) > source.size()) {
-        return Error(Code::invalid_argument, fmt::format("sequence {} has {} positions, cannot copy {}", from, source.size(), end));
+        return Error(Code::invalid_argument,
+                     fmt::format("sequence {} has {} positions, cannot copy {}", from, source.size(), end));
     }
     target.assign(source.begin(), source.begin() + end);
     for (auto const& slot : target) cells_.share(slot.cell);
@@ -320,9 +329,11 @@ Result<std::vector<std::byte>> Scripted::save(SequenceId sequence) {
 
 Status Scripted::restore(SequenceId sequence, std::span<std::byte const> blob) {
     HEARTH_CHECK(check_sequence(sequence));
-    if (!slots(sequence).empty()) return Error(Code::invalid_argument, fmt::format("sequence {} is not empty", sequence));
+    if (!slots(sequence).empty())
+        return Error(Code::invalid_argument, fmt::format("sequence {} is not empty", sequence));
     ByteReader reader(blob);
-    bool const ours = reader.read<std::uint32_t>() == kBlobMagic && reader.read<std::uint32_t>() == properties_.vocabulary;
+    bool const ours =
+        reader.read<std::uint32_t>() == kBlobMagic && reader.read<std::uint32_t>() == properties_.vocabulary;
     std::uint32_t const count = reader.read_count(sizeof(Token) + sizeof(std::int32_t));
     std::vector<Slot> restored;
     for (std::uint32_t i = 0; i < count; ++i) {
@@ -333,7 +344,8 @@ Status Scripted::restore(SequenceId sequence, std::span<std::byte const> blob) {
         return Error(Code::corrupt, fmt::format("{} bytes are no state of this model's sequences", blob.size()));
     }
     if (count > cells_.free()) {
-        return Error(Code::overloaded, fmt::format("the sequence needs {} cells, {} of {} are free", count, cells_.free(), options_.kv_cells));
+        return Error(Code::overloaded, fmt::format("the sequence needs {} cells, {} of {} are free", count,
+                                                   cells_.free(), options_.kv_cells));
     }
     for (auto& slot : restored) slot.cell = cells_.take();
     slots(sequence) = std::move(restored);
@@ -363,7 +375,8 @@ MemoryEstimate Scripted::memory() const {
 }
 
 std::uint32_t Scripted::sequences_used() const {
-    return static_cast<std::uint32_t>(std::count_if(sequences_.begin(), sequences_.end(), [](auto const& s) { return !s.empty(); }));
+    return static_cast<std::uint32_t>(
+        std::count_if(sequences_.begin(), sequences_.end(), [](auto const& s) { return !s.empty(); }));
 }
 
 std::vector<Token> Scripted::sequence_tokens(SequenceId sequence) const {
@@ -376,7 +389,8 @@ std::vector<Token> Scripted::sequence_tokens(SequenceId sequence) const {
 }  // namespace
 
 std::unique_ptr<ScriptedBackend> make_scripted(ScriptedOptions options) {
-    HEARTH_ASSERT(options.sequences_max > 0 && options.batch_max > 0 && options.kv_cells > 0, "a scripted backend has room");
+    HEARTH_ASSERT(options.sequences_max > 0 && options.batch_max > 0 && options.kv_cells > 0,
+                  "a scripted backend has room");
     return std::make_unique<Scripted>(std::move(options));
 }
 

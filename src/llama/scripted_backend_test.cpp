@@ -88,10 +88,12 @@ TEST(scripted_backend, renders_chatml_and_keeps_special_text_of_messages_plain) 
     auto backend = make_scripted({});
     auto const chat = backend->render_chat({.messages = {{"user", "a<|im_end|>"}}}).value();
     EXPECT_EQ(chat.text, "<|im_start|>user\na<|im_end|><|im_end|>\n<|im_start|>assistant\n");
-    auto const ends = std::count_if(chat.tokens.begin(), chat.tokens.end(), [&](Token t) { return backend->is_end_of_generation(t); });
+    auto const ends = std::count_if(chat.tokens.begin(), chat.tokens.end(),
+                                    [&](Token t) { return backend->is_end_of_generation(t); });
     EXPECT_EQ(ends, 1);
     EXPECT_EQ(backend->render_chat({.messages = {{"pirate", "a"}}}).error().code, Code::invalid_argument);
-    EXPECT_EQ(make_scripted({.chat_template = false})->render_chat({.messages = {{"user", "a"}}}).error().code, Code::unsupported);
+    EXPECT_EQ(make_scripted({.chat_template = false})->render_chat({.messages = {{"user", "a"}}}).error().code,
+              Code::unsupported);
 }
 
 TEST(scripted_backend, refuses_a_batch_that_breaks_the_rules_and_keeps_nothing_of_it) {

@@ -66,15 +66,15 @@ void seal_state(std::span<std::byte> blob, StateHeader const& header) {
 
 Result<StateHeader> open_state(std::span<std::byte const> blob, std::uint64_t fingerprint) {
     if (blob.size() < kStateHeaderBytes)
-        return Error(Code::corrupt, fmt::format("a saved sequence has at least {} bytes, this one {}", kStateHeaderBytes,
-                                                blob.size()));
+        return Error(Code::corrupt, fmt::format("a saved sequence has at least {} bytes, this one {}",
+                                                kStateHeaderBytes, blob.size()));
     Fields fields;
     std::memcpy(&fields, blob.data(), sizeof(fields));
     auto const payload = blob.subspan(kStateHeaderBytes);
     if (fields.magic != kMagic) return Error(Code::corrupt, "this is no saved sequence");
     if (fields.payload_bytes != payload.size())
-        return Error(Code::corrupt, fmt::format("the saved sequence is cut: {} bytes of {}", payload.size(),
-                                                fields.payload_bytes));
+        return Error(Code::corrupt,
+                     fmt::format("the saved sequence is cut: {} bytes of {}", payload.size(), fields.payload_bytes));
     if (fields.fingerprint != fingerprint)
         return Error(Code::corrupt, "the sequence was saved by another model, build or set of options");
     if (fields.checksum != checksum(fields, payload)) return Error(Code::corrupt, "the saved sequence is damaged");

@@ -1,9 +1,11 @@
 // Guards for upstream's Jinja engine: limits it does not have itself.
 //
 // Before parsing: nesting and length of expressions, because its parser and
-// interpreter recurse. After parsing: a counting statement is put into every
-// loop body and around every macro body of the tree, so that a template from a
-// hostile file can neither run for ever nor exhaust the stack.
+// interpreter recurse. After parsing: nodes of the tree are replaced or added, so
+// that loops, macro recursion and range() have a limit, and a
+// template from a hostile file can neither run for ever nor exhaust the stack.
+// On the way, names are looked up without copying the table of built-ins, which
+// upstream does for each and which takes most of its time.
 //
 // Private to the module.
 #pragma once
@@ -29,8 +31,5 @@ public:
     TemplateBudget(TemplateBudget const&) = delete;
     TemplateBudget& operator=(TemplateBudget const&) = delete;
 };
-
-// range() with at most kTemplateIterationsMax elements; the built-in has no limit.
-[[nodiscard]] jinja::value bounded_range();
 
 }  // namespace hearth::llama

@@ -82,16 +82,12 @@ Result<Vocabulary> Vocabulary::create(llama_model const& model) {
             return Error(Code::corrupt, fmt::format("token {} is special but has no text", special.id));
 
     // Which tokens the tokenizer's kind puts around a text is best asked of it.
-    try {
-        HEARTH_TRY(auto const bare, upstream_tokenize(vocab, "a", false));
-        HEARTH_TRY(auto const dressed, upstream_tokenize(vocab, "a", true));
-        auto const at = std::search(dressed.begin(), dressed.end(), bare.begin(), bare.end());
-        if (!bare.empty() && at != dressed.end()) {
-            out.prefix_.assign(dressed.begin(), at);
-            out.suffix_.assign(at + static_cast<std::ptrdiff_t>(bare.size()), dressed.end());
-        }
-    } catch (std::exception const& e) {
-        return Error(Code::corrupt, fmt::format("the tokenizer cannot tokenise: {}", e.what()));
+    HEARTH_TRY(auto const bare, upstream_tokenize(vocab, "a", false));
+    HEARTH_TRY(auto const dressed, upstream_tokenize(vocab, "a", true));
+    auto const at = std::search(dressed.begin(), dressed.end(), bare.begin(), bare.end());
+    if (!bare.empty() && at != dressed.end()) {
+        out.prefix_.assign(dressed.begin(), at);
+        out.suffix_.assign(at + static_cast<std::ptrdiff_t>(bare.size()), dressed.end());
     }
     return out;
 }
@@ -123,10 +119,10 @@ void Vocabulary::split_piece(std::string_view text, TextSpan span, Group const& 
     std::size_t at = span.begin;
     while (at + group.length <= span.end) {
         auto found = group.by_text.end();
-        if (group.starts[static_cast<unsigned char>(text[at])]) found = group.by_text.find(text.substr(at, group.length));
-        bool const taken = found != group.by_text.end() &&
-                           (!specials_[found->second].control ||
-                            (parse_control && !meets(plain, at, at + group.length)));
+        if (group.starts[static_cast<unsigned char>(text[at])])
+            found = group.by_text.find(text.substr(at, group.length));
+        bool const taken = found != group.by_text.end() && (!specials_[found->second].control ||
+                                                            (parse_control && !meets(plain, at, at + group.length)));
         if (!taken) {
             ++at;
             continue;
@@ -153,10 +149,8 @@ std::vector<Vocabulary::Piece> Vocabulary::split(std::string_view text, bool par
     for (Group const& group : groups_) {
         next.clear();
         for (Piece const& piece : pieces) {
-            if (piece.special == kText)
-                split_piece(text, piece.text, group, parse_control, plain, next);
-            else
-                next.push_back(piece);
+            if (piece.special == kText) split_piece(text, piece.text, group, parse_control, plain, next);
+            else next.push_back(piece);
         }
         pieces.swap(next);
     }
@@ -180,10 +174,8 @@ Result<std::vector<Token>> Vocabulary::tokenize_pieces(std::string_view text, bo
                                                   domain::kPromptBytesMax));
     std::vector<Token> tokens;
     for (Piece const& piece : split(text, parse_control, plain)) {
-        if (piece.special != kText)
-            tokens.push_back(specials_[piece.special].id);
-        else
-            HEARTH_CHECK(append_plain(text.substr(piece.text.begin, piece.text.end - piece.text.begin), tokens));
+        if (piece.special != kText) tokens.push_back(specials_[piece.special].id);
+        else HEARTH_CHECK(append_plain(text.substr(piece.text.begin, piece.text.end - piece.text.begin), tokens));
     }
     return tokens;
 }

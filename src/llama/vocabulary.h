@@ -38,7 +38,7 @@ struct TextSpan {
 class Vocabulary {
 public:
     // Fails with `unsupported` for a model without tokenizer, `corrupt` for one
-    // that upstream would abort on or loop over.
+    // that upstream would abort on or loop over. Upstream's exceptions pass.
     [[nodiscard]] static Result<Vocabulary> create(llama_model const& model);
 
     Vocabulary(Vocabulary&&) = default;
@@ -52,7 +52,8 @@ public:
     // A rendered template: control tokens are recognised outside `plain` only; a
     // match that reaches into a plain span is plain text. Adds nothing around.
     // REQUIRES: `plain` is sorted, without overlap
-    [[nodiscard]] Result<std::vector<Token>> tokenize_marked(std::string_view text, std::span<TextSpan const> plain) const;
+    [[nodiscard]] Result<std::vector<Token>> tokenize_marked(std::string_view text,
+                                                             std::span<TextSpan const> plain) const;
 
     void append_piece(Token token, std::string& out) const;
     [[nodiscard]] bool is_end_of_generation(Token token) const;

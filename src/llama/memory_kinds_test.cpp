@@ -1,0 +1,166 @@
+// Models whose past is not a list of positions: sliding windows, recurrent
+// states, none at all.
+
+#include <gtest/gtest.h>
+
+#include "llama/testing/backend_probe.h"
+#include "llama/testing/tiny_model.h"
+
+namespace hearth::llama {
+namespace {
+
+using namespace testing;
+
+constexpr std::uint32_t kVocabulary = 320;
+constexpr double kClose = 1e-5;
+
+LoadOptions tiny_options(TinyModel const& model) {
+    auto options = small_options(model.path());
+    options.context_request = 256;
+    return options;
+}
+
+class EveryGeneratingKind : public ::testing::TestWithParam<TinyKind> {
+protected:
+    EveryGeneratingKind() : model_({.kind = GetParam()}), backend_(load_or_die(tiny_options(model_))) {}
+    void SetUp() override { ASSERT_NE(backend_, nullptr); }
+    TinyModel model_;
+    std::unique_ptr<Backend> backend_;
+};
+
+INSTANTIATE_TEST_SUITE_P(Kinds, EveryGeneratingKind,
+                         ::testing::Values(TinyKind::attention, TinyKind::window, TinyKind::hybrid,
+                                           TinyKind::recurrent));
+
+TEST_P(EveryGeneratingKind, SequencesDoNotMix) {
+    auto const a = some_tokens(50, kVocabulary, 1), b = some_tokens(30, kVocabulary, 2);
+    auto const alone = logits_after(*backend_, 0, a);
+    ASSERT_TRUE(backend_->remove(0, 0));
+    ASSERT_TRUE(feed(*backend_, 3, b));
+    EXPECT_LT(difference(alone, logits_after(*backend_, 1, a)), kClose);
+}
+
+TEST_P(EveryGeneratingKind, MixedBatchesComputeWhatSeparateOnesDo) {
+    auto const a = some_tokens(20, kVocabulary, 1), b = some_tokens(30, kVocabulary, 2);
+    auto const alone_a = logits_after(*backend_, 0, a);
+    auto const alone_b = logits_after(*backend_, 1, b);
+    ASSERT_TRUE(backend_->remove(0, 0));
+    ASSERT_TRUE(backend_->remove(1, 0));
+    std::vector<BatchEntry> batch;
+    for (std::size_t i = 0; i < a.size(); ++i) batch.push_back({a[i], static_cast<Position>(i), 0, i + 1 == a.size()});
+    for (std::size_t i = 0; i < b.size(); ++i) batch.push_back({b[i], static_cast<Position>(i), 1, i + 1 == b.size()});
+    ASSERT_TRUE(backend_->decode(batch));
+    EXPECT_LT(difference(alone_a, backend_->logits(a.size() - 1)), kClose);
+    EXPECT_LT(difference(alone_b, backend_->logits(batch.size() - 1)), kClose);
+}
+
+TEST_P(EveryGeneratingKind, AWholeSequenceCanBeCopiedAndBothGoOn) {
+    auto const prompt = some_tokens(60, kVocabulary), tail = some_tokens(20, kVocabulary, 2);
+    ASSERT_TRUE(feed(*backend_, 0, prompt));
+    ASSERT_TRUE(backend_->copy_sequence(0, 1, 60));
+    ASSERT_TRUE(backend_->copy_sequence(0, 2, 60));
+    auto const first = logits_after(*backend_, 1, tail, 60);
+    ASSERT_TRUE(feed(*backend_, 0, some_tokens(20, kVocabulary, 9), 60));
+    EXPECT_LT(difference(first, logits_after(*backend_, 2, tail, 60)), kClose);
+}
+
+TEST_P(EveryGeneratingKind, ASavedSequenceComesBack) {
+    auto const prompt = some_tokens(60, kVocabulary), tail = some_tokens(20, kVocabulary, 2);
+    ASSERT_TRUE(feed(*backend_, 0, prompt));
+    auto const blob = backend_->save(0);
+    ASSERT_TRUE(blob) << blob.error().message;
+    auto const expected = logits_after(*backend_, 0, tail, 60);
+    ASSERT_TRUE(backend_->remove(0, 0));
+    ASSERT_TRUE(feed(*backend_, 4, some_tokens(10, kVocabulary, 7)));
+    auto const status = backend_->restore(5, *blob);
+    ASSERT_TRUE(status) << status.error().message;
+    EXPECT_LT(difference(expected, logits_after(*backend_, 5, tail, 60)), kClose);
+}
+
+TEST_P(EveryGeneratingKind, WhatCannotBeGoneBackToIsRefusedAndNothingChanges) {
+    auto const prompt = some_tokens(100, kVocabulary), tail = some_tokens(5, kVocabulary, 2);
+    ASSERT_TRUE(feed(*backend_, 0, prompt));
+    ASSERT_TRUE(backend_->copy_sequence(0, 1, 100));
+    auto const expected = logits_after(*backend_, 1, tail, 100);
+    bool const can = backend_->properties().can_truncate;
+    EXPECT_EQ(can, GetParam() == TinyKind::attention);
+    EXPECT_EQ(backend_->properties().can_share_cells, can);
+    if (GetParam() == TinyKind::recurrent || GetParam() == TinyKind::hybrid) {
+        auto const removed = backend_->remove(0, 50);
+        ASSERT_FALSE(removed);
+        EXPECT_EQ(removed.error().code, Code::unsupported);
+        auto const copied = backend_->copy_sequence(0, 2, 50);
+        ASSERT_FALSE(copied);
+        EXPECT_EQ(copied.error().code, Code::unsupported);
+    }
+    EXPECT_LT(difference(expected, logits_after(*backend_, 0, tail, 100)), kClose);
+    EXPECT_TRUE(backend_->remove(0, 0)) << "emptying always works";
+    EXPECT_TRUE(feed(*backend_, 0, prompt));
+}
+
+TEST_P(EveryGeneratingKind, EmbeddingsWorkBesideGeneration) {
+    ASSERT_TRUE(feed(*backend_, 0, some_tokens(10, kVocabulary)));
+    std::vector<std::vector<Token>> const inputs{some_tokens(40, kVocabulary), some_tokens(7, kVocabulary, 3)};
+    auto const together = backend_->embed(inputs);
+    ASSERT_TRUE(together) << together.error().message;
+    for (std::size_t i = 0; i < inputs.size(); ++i) {
+        EXPECT_EQ((*together)[i].size(), kTinyEmbedding);
+        EXPECT_LT(difference((*backend_->embed(std::span(&inputs[i], 1)))[0], (*together)[i]), kClose);
+    }
+}
+
+TEST(SlidingWindow, GoingBackIsExactOrRefused) {
+    TinyModel const model({.kind = TinyKind::window});
+    auto const prompt = some_tokens(250, kVocabulary), tail = some_tokens(5, kVocabulary, 2);
+    for (Position const begin : {240, 200, 100, 10, 1}) {
+        auto const backend = load_or_die(tiny_options(model));
+        ASSERT_NE(backend, nullptr);
+        ASSERT_TRUE(feed(*backend, 1, std::span(prompt).first(static_cast<std::size_t>(begin))));
+        auto const expected = logits_after(*backend, 1, tail, begin);
+        ASSERT_TRUE(feed(*backend, 0, prompt));
+        auto const status = backend->remove(0, begin);
+        if (status) {
+            EXPECT_LT(difference(expected, logits_after(*backend, 0, tail, begin)), kClose) << begin;
+        } else {
+            EXPECT_EQ(status.error().code, Code::unsupported);
+            EXPECT_TRUE(feed(*backend, 0, tail, 250)) << "the sequence is still whole";
+        }
+    }
+}
+
+TEST(EmbeddingModel, EmbedsAndDoesNothingElse) {
+    TinyModel const model({.kind = TinyKind::embedding});
+    auto const backend = load_or_die(tiny_options(model));
+    ASSERT_NE(backend, nullptr);
+    std::vector<std::vector<Token>> const inputs{*backend->tokenize("abc", {}), *backend->tokenize("xyz xyz", {})};
+    auto const vectors = backend->embed(inputs);
+    ASSERT_TRUE(vectors) << vectors.error().message;
+    EXPECT_EQ((*vectors)[0].size(), kTinyEmbedding);
+    EXPECT_GT(difference((*vectors)[0], (*vectors)[1]), 1e-3);
+    std::vector<BatchEntry> const batch{{5, 0, 0, true}};
+    auto const status = backend->decode(batch);
+    ASSERT_FALSE(status);
+    EXPECT_EQ(status.error().code, Code::unsupported);
+    EXPECT_NE(status.error().message.find("bert"), std::string::npos);
+    EXPECT_FALSE(backend->remove(0, 0));
+    EXPECT_FALSE(backend->save(0));
+}
+
+TEST(EmbeddingModel, WhatUpstreamAssertsWhileLoadingIsAnError) {
+    TinyModel const model({.kind = TinyKind::embedding, .bytes_in_word_piece = true});
+    auto const backend = load_libllama(small_options(model.path()));
+    ASSERT_FALSE(backend);
+    EXPECT_EQ(backend.error().code, Code::corrupt);
+    EXPECT_NE(backend.error().message.find("llama-vocab.cpp"), std::string::npos) << backend.error().message;
+}
+
+TEST(UnknownArchitecture, IsUnsupported) {
+    TinyModel const model({.architecture = "perceptron"});
+    auto const backend = load_libllama(small_options(model.path()));
+    ASSERT_FALSE(backend);
+    EXPECT_EQ(backend.error().code, Code::unsupported);
+    EXPECT_NE(backend.error().message.find("perceptron"), std::string::npos) << backend.error().message;
+}
+
+}  // namespace
+}  // namespace hearth::llama

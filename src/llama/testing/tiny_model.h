@@ -1,0 +1,45 @@
+// Tiny models with random weights, written as GGUF files by the tests that need
+// one of each kind: what they say is noise, how they behave is real.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+
+namespace hearth::llama::testing {
+
+enum class TinyKind : std::uint8_t {
+    attention,  // llama
+    window,     // gemma3: sliding window of kTinyWindow in every second layer
+    hybrid,     // lfm2: attention and short convolutions
+    recurrent,  // mamba
+    embedding,  // bert: no generation
+};
+
+inline constexpr std::uint32_t kTinyWindow = 16;
+inline constexpr std::uint32_t kTinyContext = 512;
+inline constexpr std::uint32_t kTinyEmbedding = 64;
+
+struct TinyOptions {
+    TinyKind kind = TinyKind::attention;
+    std::string chat_template = {};  // empty: none
+    std::string architecture = {};   // overrides the kind's, to make a file that cannot be loaded
+    bool bos_without_token = false;  // claim that BOS is added but define none
+    bool bytes_in_word_piece = false;  // makes upstream abort while it loads an embedding model
+    std::uint32_t seed = 1;
+};
+
+// A file that is deleted with this object.
+class TinyModel {
+public:
+    explicit TinyModel(TinyOptions const& options);
+    ~TinyModel();
+    TinyModel(TinyModel const&) = delete;
+    TinyModel& operator=(TinyModel const&) = delete;
+    [[nodiscard]] std::string path() const { return path_.string(); }
+
+private:
+    std::filesystem::path path_;
+};
+
+}  // namespace hearth::llama::testing
