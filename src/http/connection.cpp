@@ -264,7 +264,8 @@ std::optional<Refusal> Connection::check_access(Work& work) {
                              "origin"));
     }
     append_field("access-control-allow-origin", origin, work.cors);
-    append_field("access-control-expose-headers", "request-id, retry-after, x-request-id", work.cors);
+    append_field("access-control-expose-headers",
+                 "request-id, retry-after, retry-after-ms, x-request-id, x-should-retry", work.cors);
     append_field("vary", "origin", work.cors);
     return std::nullopt;
 }

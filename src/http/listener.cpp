@@ -10,6 +10,7 @@
 #include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/steady_timer.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -25,12 +26,11 @@ using Descriptor = asio::posix::stream_descriptor;
 constexpr int kAcceptsPerTurn = 64;  // so that a flood of connections does not starve those inside
 constexpr auto kPause = std::chrono::milliseconds(100);  // after a failed accept
 constexpr int kUnsentInKernelMax = 128 << 10;
-constexpr int kDeadPeerMs = 60'000;
 
 void set(int fd, int level, int name, int value) { ::setsockopt(fd, level, name, &value, sizeof(value)); }
 
 // On Linux an accepted socket inherits these from the listening one.
-void set_options(int fd) {
+void set_options(int fd, Duration write_timeout) {
     set(fd, SOL_SOCKET, SO_REUSEADDR, 1);
     set(fd, IPPROTO_TCP, TCP_NODELAY, 1);
     // Probes and unacknowledged data tell of a peer that vanished without a word.
@@ -38,7 +38,8 @@ void set_options(int fd) {
     set(fd, IPPROTO_TCP, TCP_KEEPIDLE, 30);
     set(fd, IPPROTO_TCP, TCP_KEEPINTVL, 10);
     set(fd, IPPROTO_TCP, TCP_KEEPCNT, 3);
-    set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, kDeadPeerMs);
+    auto const patience = std::chrono::duration_cast<std::chrono::milliseconds>(write_timeout).count();
+    set(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, static_cast<int>(std::clamp<std::int64_t>(patience, 1, 86'400'000)));
     // Without it a slow reader's stream would fill megabytes of kernel memory
     // before write() noticed.
     set(fd, IPPROTO_TCP, TCP_NOTSENT_LOWAT, kUnsentInKernelMax);
@@ -77,10 +78,11 @@ Error cannot_listen(std::string const& host, std::uint16_t port, int number) {
     return {Code::io, text, "port"};
 }
 
-Result<int> listen_on(addrinfo const& address, std::string const& host, std::uint16_t port) {
+Result<int> listen_on(addrinfo const& address, Listener::Options const& options) {
+    auto const& [host, port, write_timeout] = options;
     int const fd = ::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (fd < 0) return cannot_listen(host, port, errno);
-    set_options(fd);
+    set_options(fd, write_timeout);
     bool const wildcard = host.empty() || host == "::";
     if (address.ai_family == AF_INET6) set(fd, IPPROTO_IPV6, IPV6_V6ONLY, wildcard ? 0 : 1);
     if (::bind(fd, address.ai_addr, address.ai_addrlen) != 0 || ::listen(fd, SOMAXCONN) != 0) {
@@ -187,8 +189,10 @@ std::string peer_name(int fd) {
     return ::getpeername(fd, generic, &size) == 0 ? name_of(generic) : "local";
 }
 
-Result<std::unique_ptr<Listener>> Listener::create(net::Loop& loop, std::string const& host, std::uint16_t port,
-                                                   telemetry::Log& log, Callbacks callbacks) {
+Result<std::unique_ptr<Listener>> Listener::create(net::Loop& loop, Options const& options, telemetry::Log& log,
+                                                   Callbacks callbacks) {
+    std::string const& host = options.host;
+    std::uint16_t const port = options.port;
     addrinfo hints{};
     hints.ai_socktype = SOCK_STREAM;
     hints.ai_flags = AI_PASSIVE | AI_NUMERICSERV;
@@ -206,7 +210,7 @@ Result<std::unique_ptr<Listener>> Listener::create(net::Loop& loop, std::string 
     std::optional<Error> problem;
     std::size_t count = 0;
     for (addrinfo const* address = found; address != nullptr; address = address->ai_next) {
-        auto fd = listen_on(*address, host, port);
+        auto fd = listen_on(*address, options);
         if (!fd) {
             problem = fd.error();
             continue;

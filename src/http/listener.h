@@ -8,6 +8,7 @@
 #include <memory>
 #include <string>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "net/loop.h"
 #include "telemetry/log.h"
@@ -21,10 +22,16 @@ public:
         std::function<bool()> free_descriptor;  // none is left: close something; false: nothing to close
     };
 
-    // Listens on every address `host` resolves to (with port 0 on the first only).
+    struct Options {
+        std::string host;
+        std::uint16_t port = 0;
+        Duration write_timeout{};  // the kernel gives up a peer that acknowledges nothing for so long
+    };
+
+    // Listens on every address the host resolves to (with port 0 on the first only).
     // Fails with `io`.
-    static Result<std::unique_ptr<Listener>> create(net::Loop& loop, std::string const& host, std::uint16_t port,
-                                                    telemetry::Log& log, Callbacks callbacks);
+    static Result<std::unique_ptr<Listener>> create(net::Loop& loop, Options const& options, telemetry::Log& log,
+                                                    Callbacks callbacks);
     virtual ~Listener() = default;
     [[nodiscard]] virtual std::uint16_t port() const = 0;
     virtual void close() = 0;

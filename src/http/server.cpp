@@ -78,8 +78,10 @@ public:
         Listener::Callbacks callbacks{
             .on_accept = [context = context_](int fd, std::string peer) { take(context, fd, std::move(peer)); },
             .free_descriptor = [context = context_] { return close_longest_idle(*context); }};
-        HEARTH_TRY(listener_, Listener::create(context_->loop, context_->options.host, context_->options.port,
-                                               context_->log, std::move(callbacks)));
+        Listener::Options const options{.host = context_->options.host,
+                                        .port = context_->options.port,
+                                        .write_timeout = context_->options.write_timeout};
+        HEARTH_TRY(listener_, Listener::create(context_->loop, options, context_->log, std::move(callbacks)));
         return ok();
     }
 

@@ -1,8 +1,16 @@
 // Streams, clients that leave or stall, and drain.
+#include <charconv>
+
 #include "http/testing/server_fixture.h"
 
 namespace hearth::http {
 namespace {
+
+int number(std::string_view text) {
+    int value = 0;
+    std::from_chars(text.data(), text.data() + text.size(), value);
+    return value;
+}
 
 using namespace std::chrono_literals;
 
@@ -25,7 +33,7 @@ struct Counter : std::enable_shared_from_this<Counter> {
         StreamHead head;
         head.headers = {{"x-extra", "yes"}};
         Status status = co_await exchange.start_stream(std::move(head));
-        int const count = std::stoi(exchange.request().parameters[0].second);
+        int const count = number(exchange.request().parameter("n"));
         for (int i = 0; i < count && status; ++i) {
             std::string event = "data: " + std::to_string(i) + "\n\n";
             if (event.size() < piece) event.resize(piece, '.');

@@ -125,7 +125,7 @@ public:
         std::string line = read_line();
         if (line.size() < 12 || !line.starts_with("HTTP/1.")) throw std::runtime_error("no status line: " + line);
         answer.version = line.substr(0, 8);
-        answer.status = static_cast<unsigned>(std::stoul(line.substr(9, 3)));
+        answer.status = static_cast<unsigned>(number(std::string_view(line).substr(9, 3), 10));
         for (line = read_line(); !line.empty(); line = read_line()) {
             std::size_t const colon = line.find(':');
             if (colon == std::string::npos) throw std::runtime_error("no header line: " + line);
@@ -138,11 +138,7 @@ public:
 
     // The next chunk's data; nothing after the last one.
     std::optional<std::string> read_chunk() {
-        std::string const line = read_line();
-        std::size_t size = 0;
-        auto const [end, failure] = std::from_chars(line.data(), line.data() + line.size(), size, 16);
-        if (failure != std::errc() || end != line.data() + line.size())
-            throw std::runtime_error("no chunk size: " + line);
+        std::size_t const size = number(read_line(), 16);
         std::string data = read_bytes(size);
         if (!read_line().empty()) throw std::runtime_error("a chunk is longer than it says");
         if (size == 0) return std::nullopt;
@@ -154,7 +150,7 @@ public:
         if (answer.header("transfer-encoding") == "chunked") {
             while (auto chunk = read_chunk()) answer.body += *chunk;
         } else if (auto const length = answer.header("content-length"); !length.empty()) {
-            answer.body = read_bytes(std::stoul(length));
+            answer.body = read_bytes(number(length, 10));
         } else if (!bodiless) {
             answer.body = read_all();
         }
@@ -203,6 +199,14 @@ private:
     [[noreturn]] void fail(char const* what) {
         error_ = errno;
         throw std::runtime_error(std::string(what) + ": " + std::strerror(error_));
+    }
+
+    static std::size_t number(std::string_view text, int base) {
+        std::size_t value = 0;
+        auto const [end, failure] = std::from_chars(text.data(), text.data() + text.size(), value, base);
+        if (failure != std::errc() || end != text.data() + text.size())
+            throw std::runtime_error("no number: " + std::string(text));
+        return value;
     }
 
     static std::string lower(std::string_view text) {

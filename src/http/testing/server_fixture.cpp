@@ -1,5 +1,6 @@
 #include "http/testing/server_fixture.h"
 
+#include <charconv>
 #include <condition_variable>
 
 namespace hearth::http {
@@ -99,7 +100,9 @@ std::future<bool> ServerTest::drain(Duration grace) {
 double ServerTest::metric(std::string const& series) {
     std::string const text = "\n" + metrics_.render();
     std::size_t const at = text.find("\n" + series + " ");
-    return at == text.npos ? 0 : std::stod(text.substr(at + series.size() + 2));
+    double value = 0;
+    if (at != text.npos) std::from_chars(text.data() + at + series.size() + 2, text.data() + text.size(), value);
+    return value;
 }
 
 void ServerTest::release() {
