@@ -89,6 +89,16 @@ class CheckStyle(unittest.TestCase):
                 self.expect_one(needle, **{'src/widget/widget.cpp': text})
         self.assertEqual(problems(**{'src/widget/widget.cpp': source + f'// {promise}(#12): later\n'}), [])
 
+    def test_a_table_may_be_wider(self):
+        source = SOUND['src/widget/widget.cpp']
+        for width, after, needle in ((170, '', None), (180, '', '183 columns'), (10, f'// {"x" * 120}\n', '123 columns')):
+            text = source + '// clang-format off\n// ' + 'x' * width + '\n// clang-format on\n' + after
+            with self.subTest(width):
+                if needle:
+                    self.expect_one(needle, **{'src/widget/widget.cpp': text})
+                else:
+                    self.assertEqual(problems(**{'src/widget/widget.cpp': text}), [])
+
     def test_a_header_opens_with_its_contract(self):
         self.expect_one('opens with a comment', **{'src/widget/widget.h': '#pragma once\n\nint widget();\n'})
         self.expect_one('#pragma once', **{'src/widget/widget.h': '// Widget.\nint widget();\n'})
