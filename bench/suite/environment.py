@@ -6,11 +6,13 @@ import subprocess
 import time
 
 
-def _first(path, key):
+def _field(path, key, separator=':'):
+    """What follows `separator` in the first line that begins with `key`; empty if there is none."""
     try:
         for line in pathlib.Path(path).read_text().splitlines():
-            if line.startswith(key):
-                return line.split(':', 1)[1].strip()
+            name, found, value = line.partition(separator)
+            if found and name.strip() == key:
+                return value.strip().strip('"')
     except OSError:
         pass
     return ''
@@ -34,11 +36,8 @@ def describe(root):
             return subprocess.run(argv, capture_output=True, text=True, cwd=root, timeout=10).stdout.strip().splitlines()[0]
         except (OSError, IndexError, subprocess.TimeoutExpired):
             return ''
-    distribution = _first('/etc/os-release', 'PRETTY_NAME') or next(
-        (line.split('=', 1)[1].strip('"') for line in pathlib.Path('/etc/os-release').read_text().splitlines()
-         if line.startswith('PRETTY_NAME=')), '') if pathlib.Path('/etc/os-release').exists() else ''
-    return {'date': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()), 'cpu': _first('/proc/cpuinfo', 'model name'),
-            'cores': len(os.sched_getaffinity(0)), 'memory': _first('/proc/meminfo', 'MemTotal'), 'kernel': platform.release(),
-            'distribution': distribution, 'compiler': version('clang++-19', '--version'),
+    return {'date': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()), 'cpu': _field('/proc/cpuinfo', 'model name'),
+            'cores': len(os.sched_getaffinity(0)), 'memory': _field('/proc/meminfo', 'MemTotal'), 'kernel': platform.release(),
+            'distribution': _field('/etc/os-release', 'PRETTY_NAME', '='), 'compiler': version('clang++-19', '--version'),
             'commit': version('git', 'describe', '--always', '--dirty', '--abbrev=12'), 'load_average': os.getloadavg()[0],
             'busy_share': busy_share()}

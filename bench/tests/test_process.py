@@ -4,7 +4,7 @@ import tempfile
 import time
 import unittest
 
-from suite import process, programs
+from suite import environment, process, programs
 
 # Answers /health, first with 503, and has a child that ignores SIGTERM.
 SERVER = '''
@@ -84,6 +84,23 @@ class Servers(unittest.TestCase):
             process.run([sys.executable, '-c', 'raise SystemExit("boom")'], 30)
         with self.assertRaisesRegex(process.MeasureError, 'did not end within 0.2 s'):
             process.run([sys.executable, '-c', 'import time; time.sleep(60)'], 0.2)
+
+
+class Environment(unittest.TestCase):
+    def test_the_machine_is_described(self):
+        found = environment.describe(programs.ROOT)
+        self.assertGreaterEqual(found['cores'], 1)
+        self.assertTrue(0 <= found['busy_share'] <= 1)
+        self.assertRegex(found['memory'], r'^\d+ kB$')
+        self.assertRegex(found['date'], r'^\d{4}-\d\d-\d\dT')
+
+    def test_a_field_is_found_by_its_whole_name(self):
+        with tempfile.TemporaryDirectory() as name:
+            path = pathlib.Path(name) / 'f'
+            path.write_text('NAME_LONG="x"\nno separator\nNAME="Some OS 12"\n')
+            self.assertEqual(environment._field(path, 'NAME', '='), 'Some OS 12')
+            self.assertEqual(environment._field(path, 'OTHER', '='), '')
+            self.assertEqual(environment._field(path / 'missing', 'NAME'), '')
 
 
 class Programs(unittest.TestCase):
