@@ -30,7 +30,9 @@ public:
     explicit FieldWriter(ByteWriter& out) : out_(out) {}
 
     template <typename T>
-    void number(T const& value) { out_.write(value); }
+    void number(T const& value) {
+        out_.write(value);
+    }
     void flag(bool const& value) { out_.write<std::uint8_t>(value ? 1 : 0); }
     void bytes(std::string const& value) { out_.write_string(value); }
     void text(std::string const& value, std::size_t bytes_max = kTextMax, char const* field = nullptr) {
@@ -45,7 +47,9 @@ public:
         check(fixed.size() <= bytes_max, field);
         out_.write_string(fixed);
     }
-    void logprob(float const& value) { out_.write(std::isnan(value) ? -std::numeric_limits<float>::infinity() : value); }
+    void logprob(float const& value) {
+        out_.write(std::isnan(value) ? -std::numeric_limits<float>::infinity() : value);
+    }
     template <typename E>
     void enumeration(E const& value, E last, char const* field) {
         check(value <= last, field);
@@ -68,7 +72,8 @@ public:
         std::visit([&](auto const& alternative) { each(*this, alternative); }, value);
     }
     void check(bool holds, char const* field) {
-        if (!holds && problem_ == nullptr) [[unlikely]] problem_ = field;
+        if (!holds && problem_ == nullptr) [[unlikely]]
+            problem_ = field;
     }
     [[nodiscard]] char const* problem() const { return problem_; }
 
@@ -83,7 +88,9 @@ public:
     explicit FieldReader(std::string_view body) : in_(body) {}
 
     template <typename T>
-    void number(T& value) { value = in_.read<T>(); }
+    void number(T& value) {
+        value = in_.read<T>();
+    }
     void flag(bool& value) {
         auto const raw = in_.read<std::uint8_t>();
         check(raw <= 1, "flag");
@@ -114,7 +121,8 @@ public:
         each(*this, value.emplace());
     }
     template <typename T, typename F>
-    void list(std::vector<T>& values, std::size_t count_max, std::size_t element_bytes, char const* field, F const& each) {
+    void list(std::vector<T>& values, std::size_t count_max, std::size_t element_bytes, char const* field,
+              F const& each) {
         auto const count = in_.read_count(element_bytes);
         check(count <= count_max, field);
         values.clear();
@@ -131,7 +139,8 @@ public:
         std::visit([&](auto& alternative) { each(*this, alternative); }, value);
     }
     void check(bool holds, char const* field) {
-        if (holds) [[likely]] return;
+        if (holds) [[likely]]
+            return;
         if (problem_ == nullptr && in_.ok()) problem_ = field;
         in_.fail();
     }

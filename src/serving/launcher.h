@@ -54,7 +54,8 @@ public:
 // `environment` ("KEY=value"). The worker itself sees to it that it dies with
 // its parent (worker::prepare_process()). No zombie stays: ended workers are
 // reaped by exit_reason(), the next launch() or the launcher's end.
-[[nodiscard]] std::unique_ptr<Launcher> make_process_launcher(std::string executable, std::vector<std::string> environment);
+[[nodiscard]] std::unique_ptr<Launcher> make_process_launcher(std::string executable,
+                                                              std::vector<std::string> environment);
 
 // The arguments a process launcher passes after "worker", and what the worker
 // parses. Aliases are the front's business and are not passed.

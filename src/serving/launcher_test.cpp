@@ -47,7 +47,8 @@ void wait_for_end(std::int64_t pid) {
 std::string read_all(int fd) {
     std::string out;
     std::array<char, 4096> buffer;
-    for (ssize_t count = 0; (count = ::read(fd, buffer.data(), buffer.size())) > 0;) out.append(buffer.data(), static_cast<std::size_t>(count));
+    for (ssize_t count = 0; (count = ::read(fd, buffer.data(), buffer.size())) > 0;)
+        out.append(buffer.data(), static_cast<std::size_t>(count));
     return out;
 }
 
@@ -88,7 +89,8 @@ TEST_F(ProcessLauncher, PassesArgumentsEnvironmentAndAConnectionAndNothingElse) 
     int const leaked = ::dup(0);
     auto worker = start("report");
     EXPECT_EQ(read_all(worker->fd()),
-              "worker --fd 3 --id m --model /models/a b.gguf --cpu-variant haswell --ctx 4096 --kv-cells 8192 --max-seqs 4 --threads 2 "
+              "worker --fd 3 --id m --model /models/a b.gguf --cpu-variant haswell --ctx 4096 --kv-cells 8192 "
+              "--max-seqs 4 --threads 2 "
               "--max-requests 300 --credit 128\n"
               "HEARTH_TEST_WORKER=report ONLY=this\n"
               "fds 0 1 2 3\n"
@@ -147,7 +149,8 @@ int report(int fd, int argc, char** argv) {
     std::string text;
     for (int i = 1; i < argc; ++i) text += (i == 1 ? "" : " ") + std::string(argv[i]);
     text += '\n';
-    for (char** variable = environ; *variable != nullptr; ++variable) text += (variable == environ ? "" : " ") + std::string(*variable);
+    for (char** variable = environ; *variable != nullptr; ++variable)
+        text += (variable == environ ? "" : " ") + std::string(*variable);
     text += "\nfds";
     for (int open = 0; open < 256; ++open) {
         if (::fcntl(open, F_GETFD) >= 0) text += " " + std::to_string(open);

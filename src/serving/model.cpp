@@ -21,7 +21,11 @@ constexpr std::uint32_t kLogLinesMax = 100;            // of a worker, between t
 }  // namespace
 
 Model::Model(Environment environment, ModelSpec spec, std::int64_t created_unix)
-    : env_(environment), spec_(std::move(spec)), created_unix_(created_unix), metrics_(env_.metrics, spec_.id), changed_(env_.loop),
+    : env_(environment),
+      spec_(std::move(spec)),
+      created_unix_(created_unix),
+      metrics_(env_.metrics, spec_.id),
+      changed_(env_.loop),
       backoff_(env_.options.backoff_min) {
     metrics_.set_state(state_);
 }
@@ -83,7 +87,8 @@ bool Model::launch() {
     worker_->handle = *std::move(handle);
     worker_->launched = worker_->heard = worker_->stepped = env_.clock.now();
     int const fd = worker_->handle->release_fd();
-    worker_->pipe = std::make_unique<net::Pipe>(env_.loop, fd, [this](auto bytes) { on_bytes(bytes); }, [this] { on_closed(); });
+    worker_->pipe =
+        std::make_unique<net::Pipe>(env_.loop, fd, [this](auto bytes) { on_bytes(bytes); }, [this] { on_closed(); });
     ping(worker_->launched);
     env_.log.debug("worker started", {{"model", spec_.id}, {"pid", worker_->handle->pid()}});
     return true;
@@ -122,7 +127,8 @@ net::Task<void> Model::collect() {
         env_.log.debug("worker ended", {{"model", spec_.id}, {"exit", exit}});
     } else if (state_ != ModelState::failed) {
         problem_ = fmt::format("{} ({})", worker_->lost, exit);
-        env_.log.error("worker lost", {{"model", spec_.id}, {"problem", worker_->lost}, {"exit", exit}, {"restarts", restarts_}});
+        env_.log.error("worker lost",
+                       {{"model", spec_.id}, {"problem", worker_->lost}, {"exit", exit}, {"restarts", restarts_}});
     }
     worker_.reset();
     metrics_.forget_worker();
@@ -132,7 +138,8 @@ net::Task<void> Model::collect() {
 net::Task<void> Model::back_off() {
     Instant const until = env_.clock.now() + backoff_;
     backoff_ = std::min(backoff_ * 2, env_.options.backoff_max);
-    for (Duration left = until - env_.clock.now(); left > Duration::zero() && !closing_; left = until - env_.clock.now()) {
+    for (Duration left = until - env_.clock.now(); left > Duration::zero() && !closing_;
+         left = until - env_.clock.now()) {
         co_await changed_.wait_for(left);
         if (abandoned_) co_return;
     }
@@ -164,7 +171,8 @@ void Model::check(Instant planned) {
     }
     if (!could_step()) worker.stepped = now;
     if (now - worker.stepped >= env_.options.step_timeout) {
-        return lose(fmt::format("no step for {:.0f} s although a request could go on", to_ms(now - worker.stepped) / 1000));
+        return lose(
+            fmt::format("no step for {:.0f} s although a request could go on", to_ms(now - worker.stepped) / 1000));
     }
     if (now - worker.pinged >= env_.options.ping_interval) ping(now);
 }
@@ -211,7 +219,8 @@ void Model::on_closed() { lose("connection closed", Ending::by_itself); }
 void Model::handle(Frame& frame) {
     if (auto* step = std::get_if<StepFrame>(&frame)) {
         for (auto& entry : step->entries) {
-            if (auto const* problem = handle_event(entry.id, entry.event, worker_->heard)) return lose(fmt::format("broken frame: {}", problem));
+            if (auto const* problem = handle_event(entry.id, entry.event, worker_->heard))
+                return lose(fmt::format("broken frame: {}", problem));
         }
     } else if (auto const* pong = std::get_if<PongFrame>(&frame)) {
         handle_pong(*pong);
@@ -237,7 +246,9 @@ void Model::handle_ready(ReadyFrame& ready) {
     problem_.clear();
     starts_failed_ = 0;
     set_state(ModelState::ready);
-    env_.log.info("model ready", {{"model", spec_.id}, {"ms", to_ms(worker_->ready - worker_->launched)}, {"pid", worker_->handle->pid()},
+    env_.log.info("model ready", {{"model", spec_.id},
+                                  {"ms", to_ms(worker_->ready - worker_->launched)},
+                                  {"pid", worker_->handle->pid()},
                                   {"isolation", info_->isolation}});
     send_unsent();
 }
@@ -246,7 +257,8 @@ void Model::handle_load_failed(Error const& error) {
     if (state_ == ModelState::ready) return lose("broken frame: load failed after ready");
     problem_ = error.message;
     set_state(ModelState::failed);
-    env_.log.error("model cannot be loaded", {{"model", spec_.id}, {"problem", problem_}, {"code", to_string(error.code)}});
+    env_.log.error("model cannot be loaded",
+                   {{"model", spec_.id}, {"problem", problem_}, {"code", to_string(error.code)}});
     fail_all(unavailable());
 }
 
@@ -261,11 +273,13 @@ void Model::handle_pong(PongFrame const& pong) {
 }
 
 void Model::handle_log(LogFrame const& line) {
+    auto const level = static_cast<telemetry::Level>(line.level);
+    if (!env_.log.enabled(level)) return;
     if (++worker_->log_lines > kLogLinesMax) {
         if (worker_->log_lines == kLogLinesMax + 1) env_.log.warning("worker log lines dropped", {{"model", spec_.id}});
         return;
     }
-    env_.log.write(static_cast<telemetry::Level>(line.level), line.text, {{"model", spec_.id}});
+    env_.log.write(level, line.text, {{"model", spec_.id}});
 }
 
 // --- its end ---

@@ -8,45 +8,62 @@ namespace hearth::serving {
 namespace {
 
 std::vector<std::string> const kModel{"model"};
-std::vector<double> const kLatencies{0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 0.75, 1, 2.5, 5, 10};
+std::vector<double> const kLatencies{0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1,
+                                     0.15,  0.25,   0.5,   0.75, 1,    2.5,  5,    10};
 std::vector<double> const kWaits{0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80};
 std::vector<double> const kDurations{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 40, 60, 120, 240};
 
-constexpr std::array kStates{ModelState::starting, ModelState::loading, ModelState::ready,
-                             ModelState::restarting, ModelState::failed, ModelState::stopped};
+constexpr std::array kStates{ModelState::starting,   ModelState::loading, ModelState::ready,
+                             ModelState::restarting, ModelState::failed,  ModelState::stopped};
 
 // What was added since the last report; a smaller value is a new worker's.
-double growth(std::uint64_t now, std::uint64_t before) { return static_cast<double>(now >= before ? now - before : now); }
+double growth(std::uint64_t now, std::uint64_t before) {
+    return static_cast<double>(now >= before ? now - before : now);
+}
 
 }  // namespace
 
 ModelMetrics::ModelMetrics(telemetry::Registry& r, std::string model)
-    : registry_(r), model_(std::move(model)), labels_{model_},
+    : registry_(r),
+      model_(std::move(model)),
+      labels_{model_},
       running(r.gauge("hearth_requests_running", "Requests being computed", kModel, labels_)),
       waiting(r.gauge("hearth_requests_waiting", "Requests admitted and not yet started", kModel, labels_)),
       prompt_tokens(r.counter("hearth_prompt_tokens_total", "Prompt tokens of started requests", kModel, labels_)),
-      cached_tokens(r.counter("hearth_cached_tokens_total", "Prompt tokens that were reused instead of computed", kModel, labels_)),
+      cached_tokens(r.counter("hearth_cached_tokens_total", "Prompt tokens that were reused instead of computed",
+                              kModel, labels_)),
       generated_tokens(r.counter("hearth_generated_tokens_total", "Tokens generated", kModel, labels_)),
-      time_to_first_token(r.histogram("hearth_time_to_first_token_seconds", "Submission to the first piece of the answer", kWaits, kModel, labels_)),
-      inter_token_latency(r.histogram("hearth_inter_token_latency_seconds", "Time per token between two pieces of one choice", kLatencies, kModel, labels_)),
-      duration(r.histogram("hearth_request_duration_seconds", "Submission to the end of a request", kDurations, kModel, labels_)),
-      queue_time(r.histogram("hearth_queue_time_seconds", "Submission to the start of computing", kWaits, kModel, labels_)),
+      time_to_first_token(r.histogram("hearth_time_to_first_token_seconds",
+                                      "Submission to the first piece of the answer", kWaits, kModel, labels_)),
+      inter_token_latency(r.histogram("hearth_inter_token_latency_seconds",
+                                      "Time per token between two pieces of one choice", kLatencies, kModel, labels_)),
+      duration(r.histogram("hearth_request_duration_seconds", "Submission to the end of a request", kDurations, kModel,
+                           labels_)),
+      queue_time(
+          r.histogram("hearth_queue_time_seconds", "Submission to the start of computing", kWaits, kModel, labels_)),
       restarts(r.counter("hearth_worker_restarts_total", "Workers started after one was lost", kModel, labels_)),
-      replays(r.counter("hearth_requests_replayed_total", "Requests given to another worker because theirs was lost", kModel, labels_)),
+      replays(r.counter("hearth_requests_replayed_total", "Requests given to another worker because theirs was lost",
+                        kModel, labels_)),
       kv_used_(r.gauge("hearth_kv_cells_used", "KV cache cells in use", kModel, labels_)),
       kv_cells_(r.gauge("hearth_kv_cells", "KV cache cells", kModel, labels_)),
       rss_(r.gauge("hearth_worker_rss_bytes", "Resident memory of the worker, 0 if unknown", kModel, labels_)),
       cpu_(r.counter("hearth_worker_cpu_seconds_total", "CPU time of the model's workers", kModel, labels_)),
       steps_(r.counter("hearth_engine_steps_total", "Batches decoded", kModel, labels_)),
-      preemptions_(r.counter("hearth_preemptions_total", "Sequences swapped out because cells ran short", kModel, labels_)) {}
+      preemptions_(
+          r.counter("hearth_preemptions_total", "Sequences swapped out because cells ran short", kModel, labels_)) {}
 
 void ModelMetrics::count_outcome(std::string_view outcome) {
-    registry_.counter("hearth_requests_total", "Requests that ended, by outcome", {"model", "outcome"}, {model_, std::string(outcome)}).add();
+    registry_
+        .counter("hearth_requests_total", "Requests that ended, by outcome", {"model", "outcome"},
+                 {model_, std::string(outcome)})
+        .add();
 }
 
 void ModelMetrics::set_state(ModelState state) {
     for (auto const each : kStates) {
-        registry_.gauge("hearth_model_state", "1 for the state the model is in", {"model", "state"}, {model_, std::string(to_string(each))})
+        registry_
+            .gauge("hearth_model_state", "1 for the state the model is in", {"model", "state"},
+                   {model_, std::string(to_string(each))})
             .set(each == state ? 1 : 0);
     }
 }

@@ -30,7 +30,8 @@ Error Model::unavailable() const {
 
 Result<std::shared_ptr<Flight>> Model::submit(RequestId id, domain::GenerateRequest request) {
     bool const no_worker_works = starts_failed_ >= env_.options.starts_failed_max;
-    if (closing_ || state_ == ModelState::failed || state_ == ModelState::stopped || no_worker_works) return unavailable();
+    if (closing_ || state_ == ModelState::failed || state_ == ModelState::stopped || no_worker_works)
+        return unavailable();
     auto const refuse = [this](std::string message) {
         rate_.refused();
         metrics_.count_outcome(to_string(Code::overloaded));
@@ -42,8 +43,8 @@ Result<std::shared_ptr<Flight>> Model::submit(RequestId id, domain::GenerateRequ
     auto const choices = request.choices;
     HEARTH_TRY(auto frame, encode(SubmitFrame{id, std::move(request)}));
     if (frame_bytes_ + frame.size() > env_.options.request_bytes_max) {
-        return refuse(fmt::format("model '{}' holds {} bytes of requests, this one has {}, the limit is {}", spec_.id, frame_bytes_,
-                                  frame.size(), env_.options.request_bytes_max));
+        return refuse(fmt::format("model '{}' holds {} bytes of requests, this one has {}, the limit is {}", spec_.id,
+                                  frame_bytes_, frame.size(), env_.options.request_bytes_max));
     }
     auto flight = std::make_shared<Flight>(env_.loop, id, choices, env_.clock.now());
     frame_bytes_ += frame.size();
@@ -140,7 +141,8 @@ char const* Model::handle_started(Flight& flight, domain::Started const& event, 
 
 char const* Model::handle_delta(Flight& flight, domain::Delta const& event, Instant now) {
     if (flight.phase != Phase::started && flight.phase != Phase::streaming) return "a Delta before Started";
-    if (event.choice >= flight.choices || (flight.choices_done >> event.choice & 1U) != 0) return "a Delta of no open choice";
+    if (event.choice >= flight.choices || (flight.choices_done >> event.choice & 1U) != 0)
+        return "a Delta of no open choice";
     flight.received += event.tokens;
     if (flight.received > flight.granted + kCreditSlack) return "more tokens than it was granted";
     metrics_.generated_tokens.add(event.tokens);
@@ -191,7 +193,8 @@ void Model::end(std::shared_ptr<Flight> flight, domain::Event terminal, Instant 
     } else {
         // The end-of-sequence token counts, but no Delta carries it.
         auto const generated = std::get<domain::Done>(terminal).usage.completion_tokens;
-        if (generated > flight->received) metrics_.generated_tokens.add(static_cast<double>(generated - flight->received));
+        if (generated > flight->received)
+            metrics_.generated_tokens.add(static_cast<double>(generated - flight->received));
         metrics_.count_outcome(flight->cancelled ? "cancelled" : "completed");
     }
     metrics_.duration.observe(seconds(now - flight->submitted));
@@ -203,7 +206,8 @@ void Model::end(std::shared_ptr<Flight> flight, domain::Event terminal, Instant 
 void Model::end_cancelled(std::shared_ptr<Flight> flight, Instant now) {
     flight->cancelled = true;
     for (std::uint32_t choice = 0; choice < flight->choices; ++choice) {
-        if ((flight->choices_done >> choice & 1U) == 0) deliver(*flight, domain::ChoiceDone{choice, domain::FinishReason::cancelled, {}});
+        if ((flight->choices_done >> choice & 1U) == 0)
+            deliver(*flight, domain::ChoiceDone{choice, domain::FinishReason::cancelled, {}});
     }
     domain::Done done;
     done.usage.completion_tokens = static_cast<std::uint32_t>(flight->received);
@@ -231,7 +235,8 @@ void Model::settle_lost() {
         auto& replays = suspect ? flight->replays : flight->replays_waiting;
         auto const replays_max = suspect ? env_.options.replays_max : env_.options.replays_waiting_max;
         if (flight->phase == Phase::streaming || replays >= replays_max) {
-            auto message = fmt::format("the engine of model '{}' was lost while it worked on this request: {}", spec_.id, worker_->lost);
+            auto message = fmt::format("the engine of model '{}' was lost while it worked on this request: {}",
+                                       spec_.id, worker_->lost);
             end(flight, domain::Failed{Error(Code::engine_lost, std::move(message))}, now);
             continue;
         }

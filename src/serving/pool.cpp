@@ -15,12 +15,14 @@ namespace {
 constexpr Duration kKillWait = std::chrono::seconds(2);
 
 std::int64_t unix_now() {
-    return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+    return std::chrono::duration_cast<std::chrono::seconds>(std::chrono::system_clock::now().time_since_epoch())
+        .count();
 }
 
 class PoolOfWorkers final : public Pool {
 public:
-    explicit PoolOfWorkers(Model::Environment environment) : env_(environment), over_(std::make_shared<net::Signal>(env_.loop)) {}
+    explicit PoolOfWorkers(Model::Environment environment)
+        : env_(environment), over_(std::make_shared<net::Signal>(env_.loop)) {}
     ~PoolOfWorkers() override {
         for (auto const& model : models_) model->abandon();
     }
@@ -33,7 +35,8 @@ public:
         auto names = spec.aliases;
         names.push_back(spec.id);
         for (auto const& name : names) {
-            if (find(name) != nullptr) return Error(Code::invalid_argument, fmt::format("two models have the name '{}'", name), "id");
+            if (find(name) != nullptr)
+                return Error(Code::invalid_argument, fmt::format("two models have the name '{}'", name), "id");
         }
         models_.push_back(std::make_shared<Model>(env_, std::move(spec), unix_now()));
         models_.back()->start();
@@ -107,7 +110,9 @@ private:
         if (model) return model;
         std::string known;
         for (auto const& each : models_) known += (known.empty() ? "'" : ", '") + each->spec().id + "'";
-        return Error(Code::not_found, fmt::format("there is no model '{}'; this server has {}", name, known.empty() ? "none" : known), "model");
+        return Error(Code::not_found,
+                     fmt::format("there is no model '{}'; this server has {}", name, known.empty() ? "none" : known),
+                     "model");
     }
 
     Model::Environment const env_;
@@ -131,8 +136,8 @@ std::string_view to_string(ModelState state) noexcept {
     return "unknown";
 }
 
-std::unique_ptr<Pool> Pool::create(net::Loop& loop, PoolOptions options, Launcher& launcher, Clock const& clock, telemetry::Log& log,
-                                   telemetry::Registry& metrics) {
+std::unique_ptr<Pool> Pool::create(net::Loop& loop, PoolOptions options, Launcher& launcher, Clock const& clock,
+                                   telemetry::Log& log, telemetry::Registry& metrics) {
     return std::make_unique<PoolOfWorkers>(Model::Environment{loop, options, launcher, clock, log, metrics});
 }
 

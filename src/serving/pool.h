@@ -43,7 +43,7 @@
 namespace hearth::telemetry {
 class Log;
 class Registry;
-}
+}  // namespace hearth::telemetry
 
 namespace hearth::serving {
 
@@ -77,8 +77,8 @@ struct PoolOptions {
     std::uint32_t credit_tokens = 256;                   // passed to the worker's engine
     Duration ping_interval = std::chrono::milliseconds(250);
     Duration hang_timeout = std::chrono::milliseconds(800);  // without a pong; a long decode step does not block pongs
-    Duration load_hang_timeout = std::chrono::seconds(30);   // the same while the model loads
-    Duration step_timeout = std::chrono::seconds(60);        // without a step although a sequence could go on
+    Duration load_hang_timeout = std::chrono::seconds(30);  // the same while the model loads
+    Duration step_timeout = std::chrono::seconds(60);  // without a step although a sequence could go on
     Duration backoff_min = std::chrono::milliseconds(100);
     Duration backoff_max = std::chrono::seconds(30);
 };

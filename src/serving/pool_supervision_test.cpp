@@ -266,22 +266,64 @@ TEST_P(BrokenWorker, IsEndedAndReplaced) {
     }(*this));
 }
 
-INSTANTIATE_TEST_SUITE_P(Supervision, BrokenWorker, ::testing::Values(
-    Lie{"garbage", [](auto& w, auto) { w.send_bytes(std::string(64, '\xee')); }},
-    Lie{"another_version", [](auto& w, auto) { auto f = *encode(PongFrame{}); f[4] = 9; w.send_bytes(f); }},
-    Lie{"a_frame_too_large", [](auto& w, auto) { auto f = *encode(PongFrame{}); f[3] = 0x7f; w.send_bytes(f); }},
-    Lie{"a_frame_of_the_front", [](auto& w, auto id) { w.send(CancelFrame{id}); }},
-    Lie{"ready_twice", [](auto& w, auto) { w.ready(); }},
-    Lie{"load_failed_after_ready", [](auto& w, auto) { w.send(LoadFailedFrame{{Code::io, "x"}}); }},
-    Lie{"pong_without_ping", [](auto& w, auto) { w.send(PongFrame{99'999, 0, {}}); }},
-    Lie{"delta_before_started", [](auto& w, auto id) { w.event(id, Delta{0, 1, "x", {}}); }},
-    Lie{"started_twice", [](auto& w, auto id) { w.event(id, Started{}); w.event(id, Started{}); }},
-    Lie{"a_choice_that_was_not_asked_for", [](auto& w, auto id) { w.event(id, Started{}); w.event(id, Delta{2, 1, "x", {}}); }},
-    Lie{"a_delta_after_its_choice", [](auto& w, auto id) { w.event(id, Started{}); w.event(id, ChoiceDone{}); w.event(id, Delta{0, 1, "x", {}}); }},
-    Lie{"a_choice_done_twice", [](auto& w, auto id) { w.event(id, Started{}); w.event(id, ChoiceDone{}); w.event(id, ChoiceDone{}); }},
-    Lie{"done_with_open_choices", [](auto& w, auto id) { w.event(id, Started{}); w.event(id, ChoiceDone{}); w.event(id, Done{}); }},
-    Lie{"more_tokens_than_granted", [](auto& w, auto id) { w.event(id, Started{}); for (int i = 0; i < 100; ++i) w.event(id, Delta{0, 1, "x", {}}); }},
-    Lie{"endless_empty_deltas", [](auto& w, auto id) { w.event(id, Started{}); for (int i = 0; i < 500; ++i) w.event(id, Delta{0, 0, "x", {}}); }}),
+INSTANTIATE_TEST_SUITE_P(
+    Supervision, BrokenWorker,
+    ::testing::Values(Lie{"garbage", [](auto& w, auto) { w.send_bytes(std::string(64, '\xee')); }},
+                      Lie{"another_version",
+                          [](auto& w, auto) {
+                              auto f = *encode(PongFrame{});
+                              f[4] = 9;
+                              w.send_bytes(f);
+                          }},
+                      Lie{"a_frame_too_large",
+                          [](auto& w, auto) {
+                              auto f = *encode(PongFrame{});
+                              f[3] = 0x7f;
+                              w.send_bytes(f);
+                          }},
+                      Lie{"a_frame_of_the_front", [](auto& w, auto id) { w.send(CancelFrame{id}); }},
+                      Lie{"ready_twice", [](auto& w, auto) { w.ready(); }},
+                      Lie{"load_failed_after_ready", [](auto& w, auto) { w.send(LoadFailedFrame{{Code::io, "x"}}); }},
+                      Lie{"pong_without_ping", [](auto& w, auto) { w.send(PongFrame{99'999, 0, {}}); }},
+                      Lie{"delta_before_started", [](auto& w, auto id) { w.event(id, Delta{0, 1, "x", {}}); }},
+                      Lie{"started_twice",
+                          [](auto& w, auto id) {
+                              w.event(id, Started{});
+                              w.event(id, Started{});
+                          }},
+                      Lie{"a_choice_that_was_not_asked_for",
+                          [](auto& w, auto id) {
+                              w.event(id, Started{});
+                              w.event(id, Delta{2, 1, "x", {}});
+                          }},
+                      Lie{"a_delta_after_its_choice",
+                          [](auto& w, auto id) {
+                              w.event(id, Started{});
+                              w.event(id, ChoiceDone{});
+                              w.event(id, Delta{0, 1, "x", {}});
+                          }},
+                      Lie{"a_choice_done_twice",
+                          [](auto& w, auto id) {
+                              w.event(id, Started{});
+                              w.event(id, ChoiceDone{});
+                              w.event(id, ChoiceDone{});
+                          }},
+                      Lie{"done_with_open_choices",
+                          [](auto& w, auto id) {
+                              w.event(id, Started{});
+                              w.event(id, ChoiceDone{});
+                              w.event(id, Done{});
+                          }},
+                      Lie{"more_tokens_than_granted",
+                          [](auto& w, auto id) {
+                              w.event(id, Started{});
+                              for (int i = 0; i < 100; ++i) w.event(id, Delta{0, 1, "x", {}});
+                          }},
+                      Lie{"endless_empty_deltas",
+                          [](auto& w, auto id) {
+                              w.event(id, Started{});
+                              for (int i = 0; i < 500; ++i) w.event(id, Delta{0, 0, "x", {}});
+                          }}),
     [](auto const& param) { return std::string(param.param.name); });
 
 TEST_F(Supervision, EventsOfUnknownRequestsAreIgnored) {

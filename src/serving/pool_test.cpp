@@ -27,8 +27,9 @@ TEST_F(PoolTest, CarriesARequestToTheWorkerAndItsEventsBackInOrder) {
         wanted.model = "m";
         EXPECT_EQ(submit->request, wanted);
 
-        std::vector<Event> const sent{Started{5, 2}, PromptProgress{5, 2, 5, 1.5}, t.delta("a", 1, 0), t.delta("b", 1, 1),
-                                      t.choice_done(1), t.choice_done(0), Done{{5, 2, 2}, {}}};
+        std::vector<Event> const sent{
+            Started{5, 2},    PromptProgress{5, 2, 5, 1.5}, t.delta("a", 1, 0), t.delta("b", 1, 1), t.choice_done(1),
+            t.choice_done(0), Done{{5, 2, 2}, {}}};
         StepFrame step;
         for (auto const& event : sent) step.entries.push_back({submit->id, event});
         worker->send(step);
@@ -366,13 +367,15 @@ TEST_F(PoolTest, CountsWhatHappened) {
         auto const text = t.metrics.render();
         for (auto const* line :
              {"hearth_requests_running{model=\"m\"} 0", "hearth_requests_waiting{model=\"m\"} 0",
-              "hearth_requests_total{model=\"m\",outcome=\"completed\"} 1", "hearth_prompt_tokens_total{model=\"m\"} 10",
-              "hearth_cached_tokens_total{model=\"m\"} 4", "hearth_generated_tokens_total{model=\"m\"} 4",
-              "hearth_time_to_first_token_seconds_count{model=\"m\"} 1", "hearth_inter_token_latency_seconds_count{model=\"m\"} 1",
+              "hearth_requests_total{model=\"m\",outcome=\"completed\"} 1",
+              "hearth_prompt_tokens_total{model=\"m\"} 10", "hearth_cached_tokens_total{model=\"m\"} 4",
+              "hearth_generated_tokens_total{model=\"m\"} 4", "hearth_time_to_first_token_seconds_count{model=\"m\"} 1",
+              "hearth_inter_token_latency_seconds_count{model=\"m\"} 1",
               "hearth_request_duration_seconds_count{model=\"m\"} 1", "hearth_queue_time_seconds_count{model=\"m\"} 1",
-              "hearth_kv_cells_used{model=\"m\"} 70", "hearth_kv_cells{model=\"m\"} 100", "hearth_worker_rss_bytes{model=\"m\"} 1048576",
-              "hearth_worker_cpu_seconds_total{model=\"m\"} 1.5", "hearth_preemptions_total{model=\"m\"} 2",
-              "hearth_engine_steps_total{model=\"m\"} 11", "hearth_model_state{model=\"m\",state=\"ready\"} 1",
+              "hearth_kv_cells_used{model=\"m\"} 70", "hearth_kv_cells{model=\"m\"} 100",
+              "hearth_worker_rss_bytes{model=\"m\"} 1048576", "hearth_worker_cpu_seconds_total{model=\"m\"} 1.5",
+              "hearth_preemptions_total{model=\"m\"} 2", "hearth_engine_steps_total{model=\"m\"} 11",
+              "hearth_model_state{model=\"m\",state=\"ready\"} 1",
               "hearth_model_state{model=\"m\",state=\"loading\"} 0"}) {
             EXPECT_NE(text.find(std::string(line) + "\n"), std::string::npos) << line << "\nin\n" << text;
         }

@@ -62,7 +62,8 @@ private:
 
 class ProcessHandle final : public WorkerHandle {
 public:
-    ProcessHandle(pid_t pid, int fd, std::shared_ptr<Graveyard> graveyard) : pid_(pid), fd_(fd), graveyard_(std::move(graveyard)) {}
+    ProcessHandle(pid_t pid, int fd, std::shared_ptr<Graveyard> graveyard)
+        : pid_(pid), fd_(fd), graveyard_(std::move(graveyard)) {}
     ~ProcessHandle() override {
         if (fd_ >= 0) ::close(fd_);
         kill();
@@ -74,7 +75,9 @@ public:
     [[nodiscard]] int fd() const override { return fd_; }
     int release_fd() override { return std::exchange(fd_, -1); }
     // Until it is reaped the process id cannot belong to anyone else.
-    void kill() override { if (exit_reason().empty()) ::kill(pid_, SIGKILL); }
+    void kill() override {
+        if (exit_reason().empty()) ::kill(pid_, SIGKILL);
+    }
     [[nodiscard]] std::string exit_reason() override {
         if (!reason_.empty()) return reason_;
         int status = 0;
@@ -99,7 +102,8 @@ public:
         ::posix_spawnattr_init(&attributes_);
         keep(::posix_spawn_file_actions_addopen(&actions_, STDIN_FILENO, "/dev/null", O_RDONLY, 0));
         keep(::posix_spawn_file_actions_addopen(&actions_, STDOUT_FILENO, "/dev/null", O_WRONLY, 0));
-        keep(::posix_spawn_file_actions_adddup2(&actions_, connection, kWorkerFd));  // clears close-on-exec, even onto itself
+        keep(::posix_spawn_file_actions_adddup2(&actions_, connection,
+                                                kWorkerFd));  // clears close-on-exec, even onto itself
         keep(::posix_spawn_file_actions_addclosefrom_np(&actions_, kWorkerFd + 1));
         sigset_t none;
         sigset_t all;
@@ -108,7 +112,8 @@ public:
         keep(::posix_spawnattr_setsigmask(&attributes_, &none));
         keep(::posix_spawnattr_setsigdefault(&attributes_, &all));
         keep(::posix_spawnattr_setpgroup(&attributes_, 0));
-        keep(::posix_spawnattr_setflags(&attributes_, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP));
+        keep(::posix_spawnattr_setflags(&attributes_,
+                                        POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP));
     }
     ~SpawnSettings() {
         ::posix_spawnattr_destroy(&attributes_);
@@ -133,7 +138,9 @@ private:
         out.push_back(nullptr);
         return out;
     }
-    void keep(int result) { if (problem_ == 0) problem_ = result; }
+    void keep(int result) {
+        if (problem_ == 0) problem_ = result;
+    }
 
     posix_spawn_file_actions_t actions_;
     posix_spawnattr_t attributes_;

@@ -20,8 +20,17 @@ constexpr std::size_t kStepCountAt = kLengthBytes + kHeaderBytes;
 constexpr std::uint32_t kTokensMax = domain::kPromptBytesMax / sizeof(domain::Token);
 
 enum class Type : std::uint8_t {
-    submit = 1, cancel = 2, grant = 3, ping = 4, close = 5,
-    loading = 16, ready = 17, load_failed = 18, step = 19, pong = 20, log = 21,
+    submit = 1,
+    cancel = 2,
+    grant = 3,
+    ping = 4,
+    close = 5,
+    loading = 16,
+    ready = 17,
+    load_failed = 18,
+    step = 19,
+    pong = 20,
+    log = 21,
 };
 
 // Smallest encoding of one element: bounds what a count may claim.
@@ -86,7 +95,9 @@ void fields(Io& io, T& prompt) {
 }
 
 template <typename Io, Is<domain::TextPrompt> T>
-void fields(Io& io, T& prompt) { io.bytes(prompt.text); }
+void fields(Io& io, T& prompt) {
+    io.bytes(prompt.text);
+}
 
 template <typename Io, Is<domain::TokenPrompt> T>
 void fields(Io& io, T& prompt) {
@@ -115,11 +126,12 @@ void fields(Io& io, T& p) {
     io.enumeration(p.mirostat, domain::Mirostat::v2, "mirostat");
     finite(io, p.mirostat_tau, "mirostat_tau");
     finite(io, p.mirostat_eta, "mirostat_eta");
-    io.list(p.logit_bias, domain::kLogitBiasMax, kBiasBytes, "number of logit_bias entries", [](auto& inner, auto& bias) {
-        inner.number(bias.token);
-        inner.number(bias.bias);
-        inner.check(!std::isnan(bias.bias) && bias.bias < std::numeric_limits<float>::infinity(), "logit_bias");
-    });
+    io.list(p.logit_bias, domain::kLogitBiasMax, kBiasBytes, "number of logit_bias entries",
+            [](auto& inner, auto& bias) {
+                inner.number(bias.token);
+                inner.number(bias.bias);
+                inner.check(!std::isnan(bias.bias) && bias.bias < std::numeric_limits<float>::infinity(), "logit_bias");
+            });
     io.optional(p.seed, [](auto& inner, auto& seed) { inner.number(seed); });
     io.flag(p.ignore_eos);
 }
@@ -175,7 +187,8 @@ void fields(Io& io, T& event) {
     choice_index(io, event.choice);
     io.number(event.tokens);
     io.text(event.text);
-    io.list(event.logprobs, kTokensMax, kSampledBytes, "number of logprobs", [](auto& inner, auto& sampled) { fields(inner, sampled); });
+    io.list(event.logprobs, kTokensMax, kSampledBytes, "number of logprobs",
+            [](auto& inner, auto& sampled) { fields(inner, sampled); });
 }
 
 template <typename Io, Is<domain::ChoiceDone> T>
@@ -199,7 +212,9 @@ void fields(Io& io, T& event) {
 }
 
 template <typename Io, Is<domain::Failed> T>
-void fields(Io& io, T& event) { fields(io, event.error); }
+void fields(Io& io, T& event) {
+    fields(io, event.error);
+}
 
 template <typename Io, Is<StepFrame::Entry> T>
 void fields(Io& io, T& entry) {
@@ -216,7 +231,9 @@ void fields(Io& io, T& frame) {
 }
 
 template <typename Io, Is<CancelFrame> T>
-void fields(Io& io, T& frame) { request_id(io, frame.id); }
+void fields(Io& io, T& frame) {
+    request_id(io, frame.id);
+}
 
 template <typename Io, Is<GrantFrame> T>
 void fields(Io& io, T& frame) {
@@ -226,7 +243,9 @@ void fields(Io& io, T& frame) {
 }
 
 template <typename Io, Is<PingFrame> T>
-void fields(Io& io, T& frame) { io.number(frame.nonce); }
+void fields(Io& io, T& frame) {
+    io.number(frame.nonce);
+}
 
 template <typename Io, Is<CloseFrame> T>
 void fields(Io&, T&) {}
@@ -259,7 +278,9 @@ void fields(Io& io, T& frame) {
 }
 
 template <typename Io, Is<LoadFailedFrame> T>
-void fields(Io& io, T& frame) { fields(io, frame.error); }
+void fields(Io& io, T& frame) {
+    fields(io, frame.error);
+}
 
 template <typename Io, Is<StepFrame> T>
 void fields(Io& io, T& frame) {
@@ -293,18 +314,30 @@ void fields(Io& io, T& frame) {
     io.text(frame.text, kLogBytesMax, "length of a log line");
 }
 
-template <typename T> constexpr Type kTypeOf = Type{};
-template <> constexpr Type kTypeOf<SubmitFrame> = Type::submit;
-template <> constexpr Type kTypeOf<CancelFrame> = Type::cancel;
-template <> constexpr Type kTypeOf<GrantFrame> = Type::grant;
-template <> constexpr Type kTypeOf<PingFrame> = Type::ping;
-template <> constexpr Type kTypeOf<CloseFrame> = Type::close;
-template <> constexpr Type kTypeOf<LoadingFrame> = Type::loading;
-template <> constexpr Type kTypeOf<ReadyFrame> = Type::ready;
-template <> constexpr Type kTypeOf<LoadFailedFrame> = Type::load_failed;
-template <> constexpr Type kTypeOf<StepFrame> = Type::step;
-template <> constexpr Type kTypeOf<PongFrame> = Type::pong;
-template <> constexpr Type kTypeOf<LogFrame> = Type::log;
+template <typename T>
+constexpr Type kTypeOf = Type{};
+template <>
+constexpr Type kTypeOf<SubmitFrame> = Type::submit;
+template <>
+constexpr Type kTypeOf<CancelFrame> = Type::cancel;
+template <>
+constexpr Type kTypeOf<GrantFrame> = Type::grant;
+template <>
+constexpr Type kTypeOf<PingFrame> = Type::ping;
+template <>
+constexpr Type kTypeOf<CloseFrame> = Type::close;
+template <>
+constexpr Type kTypeOf<LoadingFrame> = Type::loading;
+template <>
+constexpr Type kTypeOf<ReadyFrame> = Type::ready;
+template <>
+constexpr Type kTypeOf<LoadFailedFrame> = Type::load_failed;
+template <>
+constexpr Type kTypeOf<StepFrame> = Type::step;
+template <>
+constexpr Type kTypeOf<PongFrame> = Type::pong;
+template <>
+constexpr Type kTypeOf<LogFrame> = Type::log;
 
 // An empty frame of that type; nothing for an unknown one.
 template <std::size_t I = 0>
@@ -349,11 +382,13 @@ Result<std::string> encode(Frame const& frame) {
         },
         frame);
     if (writer.problem() != nullptr) {
-        return Error(Code::invalid_argument, fmt::format("a worker frame cannot carry this value: {}", writer.problem()), writer.problem());
+        return Error(Code::invalid_argument,
+                     fmt::format("a worker frame cannot carry this value: {}", writer.problem()), writer.problem());
     }
     auto const length = out.size() - kLengthBytes;
     if (length > kFrameBytesMax) {
-        return Error(Code::too_large, fmt::format("a worker frame of {} bytes is above the limit of {}", length, kFrameBytesMax));
+        return Error(Code::too_large,
+                     fmt::format("a worker frame of {} bytes is above the limit of {}", length, kFrameBytesMax));
     }
     out.patch_u32(0, static_cast<std::uint32_t>(length));
     return std::move(out).take();
@@ -363,16 +398,21 @@ Result<Frame> decode(std::string_view body) {
     ByteReader header(body);
     auto const version = header.read<std::uint16_t>();
     auto const type = header.read<std::uint8_t>();
-    if (!header.ok()) return corrupt(fmt::format("worker frame of {} bytes is shorter than its header of {}", body.size(), kHeaderBytes));
+    if (!header.ok())
+        return corrupt(
+            fmt::format("worker frame of {} bytes is shorter than its header of {}", body.size(), kHeaderBytes));
     if (version != kFrameVersion) return corrupt(wrong_version(version));
     auto frame = make_frame(type);
     if (!frame) return corrupt(unknown_type(type));
 
     FieldReader reader(body.substr(kHeaderBytes));
     std::visit([&](auto& value) { fields(reader, value); }, *frame);
-    if (reader.problem() != nullptr) return corrupt(fmt::format("worker frame of type {} has a bad {}", type, reader.problem()));
-    if (!reader.ok()) return corrupt(fmt::format("worker frame of type {} and {} bytes ends too early", type, body.size()));
-    if (reader.left() != 0) return corrupt(fmt::format("worker frame of type {} has {} bytes too many", type, reader.left()));
+    if (reader.problem() != nullptr)
+        return corrupt(fmt::format("worker frame of type {} has a bad {}", type, reader.problem()));
+    if (!reader.ok())
+        return corrupt(fmt::format("worker frame of type {} and {} bytes ends too early", type, body.size()));
+    if (reader.left() != 0)
+        return corrupt(fmt::format("worker frame of type {} has {} bytes too many", type, reader.left()));
     return *std::move(frame);
 }
 
@@ -423,7 +463,8 @@ Result<std::optional<Frame>> FrameReader::next() {
     if (header.left() < kLengthBytes) return std::optional<Frame>();
     auto const length = header.read<std::uint32_t>();
     if (length < kHeaderBytes || length > frame_bytes_max_) {
-        return fail(fmt::format("worker frame claims {} bytes, allowed are {} to {}", length, kHeaderBytes, frame_bytes_max_));
+        return fail(
+            fmt::format("worker frame claims {} bytes, allowed are {} to {}", length, kHeaderBytes, frame_bytes_max_));
     }
     if (header.left() >= kHeaderBytes) {
         auto const version = header.read<std::uint16_t>();

@@ -30,34 +30,74 @@
 namespace hearth::serving {
 
 inline constexpr std::uint16_t kFrameVersion = 1;
-inline constexpr std::uint32_t kFrameBytesMax = 64U << 20;       // length field; a request's prompt fits four times over
-inline constexpr std::uint32_t kWorkerFrameBytesMax = 8U << 20;  // worker -> front: what a broken worker can make the front hold
-inline constexpr std::uint32_t kStepFrameBytes = 1U << 20;       // a writer starts another Step frame beyond this
-inline constexpr std::uint32_t kLogBytesMax = 4096;              // longer lines are cut
+inline constexpr std::uint32_t kFrameBytesMax = 64U << 20;  // length field; a request's prompt fits four times over
+// Worker to front: what a broken worker can make the front hold.
+inline constexpr std::uint32_t kWorkerFrameBytesMax = 8U << 20;
+inline constexpr std::uint32_t kStepFrameBytes = 1U << 20;  // a writer starts another Step frame beyond this
+inline constexpr std::uint32_t kLogBytesMax = 4096;  // longer lines are cut
 
 using domain::RequestId;
 
 // front -> worker
-struct SubmitFrame { RequestId id = 0; domain::GenerateRequest request; bool operator==(SubmitFrame const&) const = default; };
-struct CancelFrame { RequestId id = 0; bool operator==(CancelFrame const&) const = default; };
-struct GrantFrame { RequestId id = 0; std::uint32_t tokens = 0; bool operator==(GrantFrame const&) const = default; };
-struct PingFrame { std::uint64_t nonce = 0; bool operator==(PingFrame const&) const = default; };
-struct CloseFrame { bool operator==(CloseFrame const&) const = default; };  // finish nothing, exit 0
+struct SubmitFrame {
+    RequestId id = 0;
+    domain::GenerateRequest request;
+    bool operator==(SubmitFrame const&) const = default;
+};
+struct CancelFrame {
+    RequestId id = 0;
+    bool operator==(CancelFrame const&) const = default;
+};
+struct GrantFrame {
+    RequestId id = 0;
+    std::uint32_t tokens = 0;
+    bool operator==(GrantFrame const&) const = default;
+};
+struct PingFrame {
+    std::uint64_t nonce = 0;
+    bool operator==(PingFrame const&) const = default;
+};
+// Finish nothing, exit 0.
+struct CloseFrame {
+    bool operator==(CloseFrame const&) const = default;
+};
 
 // worker -> front
-struct LoadingFrame { float progress = 0; bool operator==(LoadingFrame const&) const = default; };
-struct ReadyFrame { domain::ModelInfo info; bool operator==(ReadyFrame const&) const = default; };
-struct LoadFailedFrame { Error error; bool operator==(LoadFailedFrame const&) const = default; };
+struct LoadingFrame {
+    float progress = 0;
+    bool operator==(LoadingFrame const&) const = default;
+};
+struct ReadyFrame {
+    domain::ModelInfo info;
+    bool operator==(ReadyFrame const&) const = default;
+};
+struct LoadFailedFrame {
+    Error error;
+    bool operator==(LoadFailedFrame const&) const = default;
+};
 struct StepFrame {  // one write per engine step carries the events of all sequences
-    struct Entry { RequestId id = 0; domain::Event event; bool operator==(Entry const&) const = default; };
+    struct Entry {
+        RequestId id = 0;
+        domain::Event event;
+        bool operator==(Entry const&) const = default;
+    };
     std::vector<Entry> entries;
     bool operator==(StepFrame const&) const = default;
 };
-struct PongFrame { std::uint64_t nonce = 0; std::uint64_t heartbeat = 0; domain::EngineStats stats; bool operator==(PongFrame const&) const = default; };
-struct LogFrame { std::uint8_t level = 0; std::string text; bool operator==(LogFrame const&) const = default; };
+struct PongFrame {
+    std::uint64_t nonce = 0;
+    std::uint64_t heartbeat = 0;
+    domain::EngineStats stats;
+    bool operator==(PongFrame const&) const = default;
+};
+struct LogFrame {
+    std::uint8_t level = 0;
+    std::string text;
+    bool operator==(LogFrame const&) const = default;
+};
 
-using Frame = std::variant<SubmitFrame, CancelFrame, GrantFrame, PingFrame, CloseFrame, LoadingFrame, ReadyFrame, LoadFailedFrame,
-                           StepFrame, PongFrame, LogFrame>;
+using Frame = std::variant<SubmitFrame, CancelFrame, GrantFrame, PingFrame, CloseFrame, LoadingFrame, ReadyFrame,
+                           LoadFailedFrame, StepFrame, PongFrame, LogFrame>;
 
 // The frame's bytes, length included. Text that goes to the front is sent as
 // valid UTF-8 (see base/utf8.h); a NaN log-probability as -infinity. Fails with
@@ -78,7 +118,9 @@ public:
     void add(RequestId id, domain::Event const& event);
 
     [[nodiscard]] bool empty() const { return entries_ == 0; }
-    [[nodiscard]] std::size_t size() const { return out_.size(); }  // bytes so far; beyond kStepFrameBytes: finish and clear
+    [[nodiscard]] std::size_t size() const {
+        return out_.size();
+    }  // bytes so far; beyond kStepFrameBytes: finish and clear
 
     // The frame, valid until the next call of clear() or add().
     // REQUIRES: !empty()

@@ -165,7 +165,8 @@ TEST(Protocol, ForbiddenTokensKeepMinusInfinityAndNanLogprobsBecomeIt) {
     domain::Delta delta{0, 1, "x", {{{1, std::nanf(""), "x"}, {}}}};
     auto const back = decode(body(StepFrame{{{1, delta}}}));
     ASSERT_TRUE(back);
-    EXPECT_EQ(std::get<domain::Delta>(std::get<StepFrame>(*back).entries[0].event).logprobs[0].chosen.logprob, -INFINITY);
+    EXPECT_EQ(std::get<domain::Delta>(std::get<StepFrame>(*back).entries[0].event).logprobs[0].chosen.logprob,
+              -INFINITY);
 }
 
 TEST(Protocol, AFrameAboveTheLimitIsTooLarge) {
@@ -196,7 +197,8 @@ TEST(FrameReader, CutsAStreamInAnyPortions) {
         sent.push_back(source.frame(i % kKinds));
         stream += encoded(sent.back());
     }
-    for (std::size_t portion : {std::size_t(1), std::size_t(2), std::size_t(3), std::size_t(7), std::size_t(64), std::size_t(4096), stream.size()}) {
+    for (std::size_t portion : {std::size_t(1), std::size_t(2), std::size_t(3), std::size_t(7), std::size_t(64),
+                                std::size_t(4096), stream.size()}) {
         FrameReader reader;
         std::vector<Frame> received;
         for (std::size_t at = 0; at < stream.size(); at += portion) {

@@ -23,8 +23,8 @@ constexpr std::string_view kFd = "--fd";
 constexpr std::array kTexts{TextArgument{"--id", &ModelSpec::id}, TextArgument{"--model", &ModelSpec::path},
                             TextArgument{"--cpu-variant", &ModelSpec::cpu_variant}};
 constexpr std::array kNumbers{
-    NumberArgument{"--ctx", &ModelSpec::context_request},      NumberArgument{"--kv-cells", &ModelSpec::kv_cells},
-    NumberArgument{"--max-seqs", &ModelSpec::sequences_max},   NumberArgument{"--threads", &ModelSpec::threads},
+    NumberArgument{"--ctx", &ModelSpec::context_request},       NumberArgument{"--kv-cells", &ModelSpec::kv_cells},
+    NumberArgument{"--max-seqs", &ModelSpec::sequences_max},    NumberArgument{"--threads", &ModelSpec::threads},
     NumberArgument{"--max-requests", &ModelSpec::requests_max}, NumberArgument{"--credit", &ModelSpec::credit_tokens}};
 
 template <typename T>
@@ -32,7 +32,8 @@ Result<T> parse_number(std::string_view name, std::string_view text) {
     T value{};
     auto const [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
     if (failed != std::errc{} || end != text.data() + text.size() || text.empty()) {
-        return Error(Code::invalid_argument, fmt::format("{} must be a number, got '{}'", name, text), std::string(name));
+        return Error(Code::invalid_argument, fmt::format("{} must be a number, got '{}'", name, text),
+                     std::string(name));
     }
     return value;
 }
@@ -74,11 +75,14 @@ Result<std::pair<ModelSpec, int>> parse_worker_arguments(std::vector<std::string
     int fd = -1;
     for (std::size_t i = 0; i < arguments.size(); i += 2) {
         if (i + 1 == arguments.size()) {
-            return Error(Code::invalid_argument, fmt::format("worker argument '{}' has no value", arguments[i]), arguments[i]);
+            return Error(Code::invalid_argument, fmt::format("worker argument '{}' has no value", arguments[i]),
+                         arguments[i]);
         }
         HEARTH_CHECK(set(spec, fd, arguments[i], arguments[i + 1]));
     }
-    if (fd < 0) return Error(Code::invalid_argument, "a worker needs --fd; it is started by `hearth serve`, not by hand", std::string(kFd));
+    if (fd < 0)
+        return Error(Code::invalid_argument, "a worker needs --fd; it is started by `hearth serve`, not by hand",
+                     std::string(kFd));
     if (spec.path.empty()) return Error(Code::invalid_argument, "a worker needs --model", "--model");
     return std::pair(std::move(spec), fd);
 }

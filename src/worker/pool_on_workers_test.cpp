@@ -29,8 +29,8 @@ public:
         endless.repeat = true;
         endless.context_request = 16384;
         scripts["endless"] = endless;
-        auto threads = std::make_unique<ThreadLauncher>([this](ModelSpec const& spec) { return testing::scripted(scripts.at(spec.id)); },
-                                                        engine::Options{}, clock);
+        auto threads = std::make_unique<ThreadLauncher>(
+            [this](ModelSpec const& spec) { return testing::scripted(scripts.at(spec.id)); }, engine::Options{}, clock);
         workers = threads.get();
         launcher = std::move(threads);
     }
@@ -144,7 +144,9 @@ TEST_F(PoolOnWorkers, WhatHasNotBegunIsReplayedWhole) {
 }
 
 TEST_F(PoolOnWorkers, ADecodeThatFailsIsAnErrorOfItsRequestsAndNotOfTheWorker) {
-    scripts["m"].before_decode = [](std::uint64_t index) { return index == 0 ? Status(Error(Code::internal, "no luck")) : ok(); };
+    scripts["m"].before_decode = [](std::uint64_t index) {
+        return index == 0 ? Status(Error(Code::internal, "no luck")) : ok();
+    };
     add("m");
     run([](PoolOnWorkers& t) -> net::Task<void> {
         auto first = t.submit("m");

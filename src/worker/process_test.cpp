@@ -147,8 +147,9 @@ TEST_P(Violated, EndsItsStreamsInTimeAndIsReplacedWhileOthersGoOn) {
 }
 
 INSTANTIATE_TEST_SUITE_P(WorkerProcess, Violated,
-                         ::testing::Values(Violence{"SIGSEGV", SIGSEGV}, Violence{"SIGABRT", SIGABRT}, Violence{"SIGKILL", SIGKILL},
-                                           Violence{"SIGSTOP", SIGSTOP}, Violence{"SIGBUS", SIGBUS}),
+                         ::testing::Values(Violence{"SIGSEGV", SIGSEGV}, Violence{"SIGABRT", SIGABRT},
+                                           Violence{"SIGKILL", SIGKILL}, Violence{"SIGSTOP", SIGSTOP},
+                                           Violence{"SIGBUS", SIGBUS}),
                          [](auto const& param) { return std::string(param.param.name); });
 
 TEST_F(WorkerProcess, SignalsMeantForTheFrontDoNotTouchIt) {
@@ -210,7 +211,8 @@ TEST_F(WorkerProcess, DiesWithItsFront) {
         auto const worker = handle ? static_cast<pid_t>((*handle)->pid()) : -1;
         // Ready: it has done its first act.
         char byte = 0;
-        if (::read((*handle)->fd(), &byte, 1) != 1 || ::write(report[1], &worker, sizeof worker) != sizeof worker) ::_exit(1);
+        if (::read((*handle)->fd(), &byte, 1) != 1 || ::write(report[1], &worker, sizeof worker) != sizeof worker)
+            ::_exit(1);
         for (;;) ::pause();
     }
     ::close(report[1]);

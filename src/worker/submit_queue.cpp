@@ -15,7 +15,9 @@ std::uint64_t prompt_bytes(domain::Prompt const& prompt) {
             return bytes;
         }
         std::uint64_t operator()(domain::TextPrompt const& text) const { return text.text.size(); }
-        std::uint64_t operator()(domain::TokenPrompt const& tokens) const { return tokens.tokens.size() * sizeof(domain::Token); }
+        std::uint64_t operator()(domain::TokenPrompt const& tokens) const {
+            return tokens.tokens.size() * sizeof(domain::Token);
+        }
     };
     return std::visit(Sum{}, prompt);
 }
@@ -41,7 +43,8 @@ SubmitQueue::Cancelled SubmitQueue::cancel(RequestId id) {
         cancelled_ = true;
         return {Cancel::noted, 0};
     }
-    auto const found = std::find_if(waiting_.begin(), waiting_.end(), [id](auto const& frame) { return frame.id == id; });
+    auto const found =
+        std::find_if(waiting_.begin(), waiting_.end(), [id](auto const& frame) { return frame.id == id; });
     if (found == waiting_.end()) return {};
     Cancelled const result{Cancel::removed, found->request.choices};
     bytes_ -= prompt_bytes(found->request.prompt);

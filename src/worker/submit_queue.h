@@ -22,7 +22,8 @@ using domain::RequestId;
 
 class SubmitQueue {
 public:
-    SubmitQueue(std::size_t requests_max, std::uint64_t bytes_max) : requests_max_(requests_max), bytes_max_(bytes_max) {}
+    SubmitQueue(std::size_t requests_max, std::uint64_t bytes_max)
+        : requests_max_(requests_max), bytes_max_(bytes_max) {}
 
     // False when it is full; the frame is untouched then.
     bool push(serving::SubmitFrame& frame);

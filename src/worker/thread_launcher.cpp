@@ -18,7 +18,8 @@ namespace hearth::worker {
 class ThreadLauncher::Thread {
 public:
     // `worker_end` goes to run(); `own_copy` is the same socket, for cutting it.
-    Thread(std::string id, int worker_end, int own_copy) : id_(std::move(id)), worker_end_(worker_end), own_copy_(own_copy) {}
+    Thread(std::string id, int worker_end, int own_copy)
+        : id_(std::move(id)), worker_end_(worker_end), own_copy_(own_copy) {}
     ~Thread() {
         if (thread_.joinable()) thread_.join();
         ::close(own_copy_);
@@ -99,12 +100,6 @@ void ThreadLauncher::kill_all(std::string_view id) {
     for (auto const& thread : threads_) {
         if (thread->id() == id) thread->kill();
     }
-}
-
-engine::Options engine_options(engine::Options base, serving::ModelSpec const& spec) {
-    if (spec.requests_max != 0) base.requests_max = spec.requests_max;
-    if (spec.credit_tokens != 0) base.credit = spec.credit_tokens;
-    return base;
 }
 
 }  // namespace hearth::worker

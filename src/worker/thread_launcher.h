@@ -46,7 +46,4 @@ private:
     std::vector<std::shared_ptr<Thread>> threads_;
 };
 
-// The engine's options for a worker of that model: `base` with what the spec sets.
-[[nodiscard]] engine::Options engine_options(engine::Options base, serving::ModelSpec const& spec);
-
 }  // namespace hearth::worker

@@ -68,7 +68,9 @@ std::string log_text(std::string_view text) {
 class Host {
 public:
     Host(Options options, Clock const& clock)
-        : options_(std::move(options)), clock_(clock), connection_(std::make_shared<Connection>(options_.fd, options_.write_timeout)),
+        : options_(std::move(options)),
+          clock_(clock),
+          connection_(std::make_shared<Connection>(options_.fd, options_.write_timeout)),
           submits_(options_.engine.requests_max, kPromptBytesWaiting) {}
 
     Status run(BackendFactory const& load) {
@@ -89,7 +91,8 @@ private:
         if (!backend) return load_failed(std::move(backend.error()));
         auto info = backend.value()->properties().info;
         info.isolation = options_.isolation;
-        auto engine = engine::Engine::create(*std::move(backend), options_.engine, clock_, [this](auto events) { send_step(events); });
+        auto engine = engine::Engine::create(*std::move(backend), options_.engine, clock_,
+                                             [this](auto events) { send_step(events); });
         if (!engine) return load_failed(std::move(engine.error()));
         engine_ = *std::move(engine);
         engine_seen_.store(engine_.get(), std::memory_order_release);
@@ -117,7 +120,8 @@ private:
         };
         auto log = [weak](int level, std::string_view text) {
             auto const connection = weak.lock();
-            if (connection) connection->write(LogFrame{static_cast<std::uint8_t>(std::clamp(level, 0, 3)), log_text(text)});
+            if (connection)
+                connection->write(LogFrame{static_cast<std::uint8_t>(std::clamp(level, 0, 3)), log_text(text)});
         };
         return {std::move(report), std::move(log)};
     }
@@ -163,7 +167,8 @@ private:
             reading = handle_all(frames);
         }
         submits_.close();
-        bool const engine_can_finish = reading == Reading::closed && engine_seen_.load(std::memory_order_acquire) != nullptr;
+        bool const engine_can_finish =
+            reading == Reading::closed && engine_seen_.load(std::memory_order_acquire) != nullptr;
         if (engine_can_finish || finishing_.load(std::memory_order_acquire)) return;
         if (options_.on_abandoned) options_.on_abandoned();
     }
@@ -224,7 +229,8 @@ private:
         if (where == SubmitQueue::Cancel::elsewhere && engine != nullptr) engine->cancel(id);
         if (where != SubmitQueue::Cancel::removed) return;
         StepEncoder step;
-        for (std::uint32_t choice = 0; choice < choices; ++choice) step.add(id, domain::ChoiceDone{choice, domain::FinishReason::cancelled, {}});
+        for (std::uint32_t choice = 0; choice < choices; ++choice)
+            step.add(id, domain::ChoiceDone{choice, domain::FinishReason::cancelled, {}});
         step.add(id, domain::Done{});
         connection_->write(step.finish());
     }
@@ -248,7 +254,15 @@ private:
 
 }  // namespace
 
-Status run(Options options, BackendFactory const& load, Clock const& clock) { return Host(std::move(options), clock).run(load); }
+Status run(Options options, BackendFactory const& load, Clock const& clock) {
+    return Host(std::move(options), clock).run(load);
+}
+
+engine::Options engine_options(engine::Options base, ModelSpec const& spec) {
+    if (spec.requests_max != 0) base.requests_max = spec.requests_max;
+    if (spec.credit_tokens != 0) base.credit = spec.credit_tokens;
+    return base;
+}
 
 int prepare_process() {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);

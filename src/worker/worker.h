@@ -24,6 +24,7 @@
 #include "base/result.h"
 #include "engine/engine.h"
 #include "llama/backend.h"
+#include "serving/launcher.h"
 
 namespace hearth::worker {
 
@@ -68,6 +69,10 @@ struct Options {
 // Returns when the worker is done: ok() after Close or a closed connection, the
 // load's error after LoadFailed, `corrupt` for a broken frame.
 [[nodiscard]] Status run(Options options, BackendFactory const& load, Clock const& clock);
+
+// The engine's options for a worker of that model: `base` with what the pool set
+// in the spec, so that both sides agree on limits and credit.
+[[nodiscard]] engine::Options engine_options(engine::Options base, serving::ModelSpec const& spec);
 
 // The first act of a worker process: from now on it dies with the thread that
 // started it, and leaves SIGINT, SIGTERM and SIGHUP, which a terminal or a

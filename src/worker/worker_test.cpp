@@ -19,6 +19,19 @@ using namespace domain;
 constexpr RequestId kFirst = 11;
 constexpr RequestId kSecond = 12;
 
+TEST(EngineOptions, FollowTheSpecWhereItSaysSomething) {
+    engine::Options base;
+    base.requests_max = 7;
+    base.credit = 9;
+    serving::ModelSpec spec;
+    EXPECT_EQ(engine_options(base, spec).requests_max, 7U);
+    EXPECT_EQ(engine_options(base, spec).credit, 9U);
+    spec.requests_max = 300;
+    spec.credit_tokens = 64;
+    EXPECT_EQ(engine_options(base, spec).requests_max, 300U);
+    EXPECT_EQ(engine_options(base, spec).credit, 64U);
+}
+
 TEST(Worker, GeneratesWhatItIsAskedFor) {
     FrontEnd front;
     front.start(scripted(script({"Hel", "lo", "!"})));
@@ -117,7 +130,8 @@ TEST(Worker, ReportsALoadThatFails) {
     FrontEnd front;
     std::atomic<bool> abandoned = false;
     front.options.on_abandoned = [&] { abandoned = true; };
-    front.start([](Progress const&) -> Result<std::unique_ptr<llama::Backend>> { return Error(Code::corrupt, "bad tensor"); });
+    front.start(
+        [](Progress const&) -> Result<std::unique_ptr<llama::Backend>> { return Error(Code::corrupt, "bad tensor"); });
     EXPECT_EQ(front.expect<LoadFailedFrame>().error, Error(Code::corrupt, "bad tensor"));
     auto const status = front.join();
     ASSERT_FALSE(status);

@@ -22,7 +22,9 @@ namespace hearth::serving::testing {
 class FakeWorker {
 public:
     FakeWorker(net::Loop& loop, ModelSpec model, int fd)
-        : spec(std::move(model)), arrived_(loop), pipe_(std::make_unique<net::Pipe>(
+        : spec(std::move(model)),
+          arrived_(loop),
+          pipe_(std::make_unique<net::Pipe>(
               loop, fd, [this](std::string_view bytes) { on_bytes(bytes); }, [this] { on_closed(); })) {}
 
     ModelSpec const spec;
@@ -35,7 +37,9 @@ public:
     std::uint32_t pings = 0;
 
     void send(Frame const& frame) { send_bytes(*encode(frame)); }
-    void send_bytes(std::string bytes) { if (pipe_) pipe_->send(std::move(bytes)); }
+    void send_bytes(std::string bytes) {
+        if (pipe_) pipe_->send(std::move(bytes));
+    }
     void event(RequestId id, domain::Event event) { send(StepFrame{{{id, std::move(event)}}}); }
     void ready() { send(ReadyFrame{}); }
 

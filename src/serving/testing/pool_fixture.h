@@ -106,7 +106,9 @@ public:
     }
     static void fail_here(char const* why) { ADD_FAILURE() << why; }
     template <typename T>
-    static bool is(domain::Event const& event) { return std::holds_alternative<T>(event); }
+    static bool is(domain::Event const& event) {
+        return std::holds_alternative<T>(event);
+    }
 
     net::Loop loop;
     SteadyClock clock;

@@ -38,7 +38,9 @@ public:
             case 0: return domain::Started{number(), number()};
             case 1: return domain::PromptProgress{number(), number(), number(), real()};
             case 2: return delta();
-            case 3: return domain::ChoiceDone{below(domain::kChoicesMax), static_cast<domain::FinishReason>(below(4)), text()};
+            case 3:
+                return domain::ChoiceDone{below(domain::kChoicesMax), static_cast<domain::FinishReason>(below(4)),
+                                          text()};
             case 4: return done();
             default: return domain::Failed{error()};
         }
@@ -56,7 +58,8 @@ public:
     }
 
     std::string text() {
-        static constexpr char const* kPieces[] = {"a", "\n", "hello ", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x94\xa5", "\"", "<|im_end|>", ""};
+        static constexpr char const* kPieces[] = {
+            "a", "\n", "hello ", "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x94\xa5", "\"", "<|im_end|>", ""};
         std::string out;
         for (auto left = below(8); left > 0; --left) out += kPieces[below(std::size(kPieces))];
         if (below(8) == 0) out += '\0';
@@ -65,14 +68,17 @@ public:
 
 private:
     double real() {
-        static constexpr double kValues[] = {0, -0.0, 1.5, -3.25, 1e308, -1e308, std::numeric_limits<double>::denorm_min()};
+        static constexpr double kValues[] = {
+            0, -0.0, 1.5, -3.25, 1e308, -1e308, std::numeric_limits<double>::denorm_min()};
         return kValues[below(std::size(kValues))];
     }
     float single() {
         static constexpr float kValues[] = {0, -0.0F, 1, 0.7F, -2, 3e38F, std::numeric_limits<float>::denorm_min()};
         return kValues[below(std::size(kValues))];
     }
-    float logprob() { return below(6) == 0 ? -std::numeric_limits<float>::infinity() : -static_cast<float>(below(1000)) / 64.0F; }
+    float logprob() {
+        return below(6) == 0 ? -std::numeric_limits<float>::infinity() : -static_cast<float>(below(1000)) / 64.0F;
+    }
     Error error() { return {static_cast<Code>(below(kCodeCount)), text(), text()}; }
 
     std::vector<std::string> strings(std::uint32_t count_max) {
@@ -91,7 +97,8 @@ private:
             case 1: return domain::TextPrompt{bytes()};
             default: {
                 domain::TokenPrompt tokens;
-                for (auto left = below(50); left > 0; --left) tokens.tokens.push_back(static_cast<domain::Token>(random_()));
+                for (auto left = below(50); left > 0; --left)
+                    tokens.tokens.push_back(static_cast<domain::Token>(random_()));
                 return tokens;
             }
         }
@@ -102,14 +109,17 @@ private:
         r.model = bytes();
         r.prompt = prompt();
         auto& s = r.sampling;
-        for (auto* value : {&s.temperature, &s.top_p, &s.min_p, &s.typical_p, &s.repeat_penalty, &s.frequency_penalty, &s.presence_penalty,
-                            &s.dry_multiplier, &s.dry_base, &s.xtc_probability, &s.xtc_threshold, &s.mirostat_tau, &s.mirostat_eta}) {
+        for (auto* value : {&s.temperature, &s.top_p, &s.min_p, &s.typical_p, &s.repeat_penalty, &s.frequency_penalty,
+                            &s.presence_penalty, &s.dry_multiplier, &s.dry_base, &s.xtc_probability, &s.xtc_threshold,
+                            &s.mirostat_tau, &s.mirostat_eta}) {
             *value = single();
         }
-        for (auto* value : {&s.top_k, &s.repeat_last_n, &s.dry_allowed_length, &s.dry_penalty_last_n}) *value = static_cast<std::int32_t>(random_());
+        for (auto* value : {&s.top_k, &s.repeat_last_n, &s.dry_allowed_length, &s.dry_penalty_last_n})
+            *value = static_cast<std::int32_t>(random_());
         s.dry_sequence_breakers = strings(domain::kDryBreakersMax);
         s.mirostat = static_cast<domain::Mirostat>(below(3));
-        for (auto left = below(5); left > 0; --left) s.logit_bias.push_back({static_cast<domain::Token>(random_()), logprob()});
+        for (auto left = below(5); left > 0; --left)
+            s.logit_bias.push_back({static_cast<domain::Token>(random_()), logprob()});
         if (coin()) s.seed = random_();
         s.ignore_eos = coin();
         r.choices = 1 + below(domain::kChoicesMax);
@@ -146,13 +156,16 @@ private:
         domain::ModelInfo i;
         for (auto* value : {&i.architecture, &i.name, &i.quantization, &i.cpu_variant, &i.isolation}) *value = text();
         for (auto* value : {&i.parameters, &i.file_bytes, &i.memory_bytes}) *value = random_();
-        for (auto* value : {&i.vocabulary, &i.embedding, &i.context_train, &i.context_request, &i.kv_cells, &i.sequences_max, &i.threads}) *value = number();
+        for (auto* value : {&i.vocabulary, &i.embedding, &i.context_train, &i.context_request, &i.kv_cells,
+                            &i.sequences_max, &i.threads})
+            *value = number();
         i.chat_template = coin();
         return i;
     }
 
     domain::EngineStats stats() {
-        return {number(), number(), number(), number(), random_(), random_(), random_(), random_(), random_(), random_()};
+        return {number(),  number(),  number(),  number(),  random_(),
+                random_(), random_(), random_(), random_(), random_()};
     }
 
     std::mt19937_64 random_;

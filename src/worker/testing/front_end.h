@@ -129,7 +129,8 @@ public:
         for (;;) {
             auto const next_event = event(id);
             if (auto const* delta = std::get_if<domain::Delta>(&next_event)) out += delta->text;
-            if (auto const* failed = std::get_if<domain::Failed>(&next_event)) return out + " failed: " + failed->error.message;
+            if (auto const* failed = std::get_if<domain::Failed>(&next_event))
+                return out + " failed: " + failed->error.message;
             if (domain::is_terminal(next_event)) return out;
         }
     }
