@@ -23,7 +23,8 @@ public:
     // The problem that ends the call, if this event is one.
     std::optional<Problem> note(domain::Event const& event) {
         if (auto const* failed = std::get_if<domain::Failed>(&event)) return to_problem(failed->error);
-        if (auto const* delta = std::get_if<domain::Delta>(&event); delta != nullptr && delta->choice >= choices_) return stray();
+        if (auto const* delta = std::get_if<domain::Delta>(&event); delta != nullptr && delta->choice >= choices_)
+            return stray();
         if (auto const* done = std::get_if<domain::Done>(&event)) add(*done);
         auto const* choice = std::get_if<domain::ChoiceDone>(&event);
         if (choice == nullptr) return std::nullopt;
@@ -31,18 +32,23 @@ public:
         // Nobody cancels but we ourselves, and then nobody listens: the server is going down.
         if (choice->reason == domain::FinishReason::cancelled)
             return to_problem(Error(Code::cancelled, "The server is shutting down and ended this request."));
-        if (choice->reason == domain::FinishReason::error) return to_problem(Error(Code::internal, "a choice ended with an error and no Failed event"));
+        if (choice->reason == domain::FinishReason::error)
+            return to_problem(Error(Code::internal, "a choice ended with an error and no Failed event"));
         return std::nullopt;
     }
 
     [[nodiscard]] bool complete() const { return done_ == generations_; }
     [[nodiscard]] Totals const& totals() const { return totals_; }
-    [[nodiscard]] std::uint32_t choice(SourcedEvent const& sourced, std::uint32_t choice) const { return sourced.generation * choices_ + choice; }
+    [[nodiscard]] std::uint32_t choice(SourcedEvent const& sourced, std::uint32_t choice) const {
+        return sourced.generation * choices_ + choice;
+    }
     [[nodiscard]] std::size_t choices() const { return std::size_t{generations_} * choices_; }
 
 private:
     // A worker is another process: what it says is checked where it is used as an index.
-    static Problem stray() { return to_problem(Error(Code::internal, "an event names a choice that was not asked for")); }
+    static Problem stray() {
+        return to_problem(Error(Code::internal, "an event names a choice that was not asked for"));
+    }
 
     void add(domain::Done const& done) {
         ++done_;
@@ -61,7 +67,8 @@ private:
 Problem timed_out(Services const& services) {
     Problem problem;
     problem.kind = Kind::request_timeout;
-    problem.message = fmt::format("The answer was not complete within {:.3g} s, the limit of this server.", to_ms(services.options.request_timeout) / 1000);
+    problem.message = fmt::format("The answer was not complete within {:.3g} s, the limit of this server.",
+                                  to_ms(services.options.request_timeout) / 1000);
     return problem;
 }
 
@@ -84,7 +91,8 @@ void collect(Answer& answer, Tally const& tally, SourcedEvent& sourced) {
     }
 }
 
-net::Task<void> send_whole(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source, CallPlan plan) {
+net::Task<void> send_whole(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source,
+                           CallPlan plan) {
     auto const began = services.clock.now();
     auto const deadline = began + services.options.request_timeout;
     Tally tally(plan.generations, plan.choices);
@@ -120,7 +128,11 @@ net::Task<void> send_whole(Services& services, http::Exchange& exchange, std::sh
 class StreamRun {
 public:
     StreamRun(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source, CallPlan plan)
-        : services_(services), exchange_(exchange), source_(std::move(source)), plan_(std::move(plan)), tally_(plan_.generations, plan_.choices) {}
+        : services_(services),
+          exchange_(exchange),
+          source_(std::move(source)),
+          plan_(std::move(plan)),
+          tally_(plan_.generations, plan_.choices) {}
 
     net::Task<void> run() {
         began_ = services_.clock.now();
@@ -227,7 +239,8 @@ net::Task<void> send_problem(Services& services, http::Exchange& exchange, Probl
     co_await exchange.send(std::move(response));
 }
 
-net::Task<void> run_call(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source, CallPlan plan) {
+net::Task<void> run_call(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source,
+                         CallPlan plan) {
     exchange.on_disconnect([source] { source->cancel(); });
     if (!plan.stream) {
         co_await send_whole(services, exchange, std::move(source), std::move(plan));

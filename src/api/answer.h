@@ -65,7 +65,8 @@ struct CallPlan {
 };
 
 // Answers the exchange completely.
-net::Task<void> run_call(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source, CallPlan plan);
+net::Task<void> run_call(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source,
+                         CallPlan plan);
 
 // Answers with an error and logs it. REQUIRES: nothing was sent yet
 net::Task<void> send_problem(Services& services, http::Exchange& exchange, Problem problem);

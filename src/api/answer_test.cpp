@@ -110,7 +110,9 @@ public:
     void cancel() override { cancelled_ = true; }
     [[nodiscard]] std::uint32_t position() const override { return ahead_; }
 
-    void add(domain::Event event, std::uint32_t generation = 0) { steps_.push_back({SourcedEvent{generation, std::move(event)}, {}}); }
+    void add(domain::Event event, std::uint32_t generation = 0) {
+        steps_.push_back({SourcedEvent{generation, std::move(event)}, {}});
+    }
     void pause(Duration silence) { steps_.push_back({std::nullopt, silence}); }
 
     ManualClock& clock_;
@@ -125,19 +127,33 @@ public:
 class PlainStream final : public StreamAnswer {
 public:
     void begin(std::string& out) override { out += "begin;"; }
-    void progress(std::string& out, std::uint32_t, domain::PromptProgress const& p) override { out += "progress " + std::to_string(p.processed) + ";"; }
-    void delta(std::string& out, std::uint32_t choice, domain::Delta const& delta) override { out += std::to_string(choice) + ":" + delta.text + ";"; }
-    void choice_done(std::string& out, std::uint32_t choice, domain::FinishReason) override { out += "done " + std::to_string(choice) + ";"; }
-    void end(std::string& out, Totals const& totals) override { out += "end " + std::to_string(totals.usage.completion_tokens) + ";"; }
-    void fail(std::string& out, Problem const& problem) override { out += "fail " + std::string(entry(problem.kind).code) + ";"; }
+    void progress(std::string& out, std::uint32_t, domain::PromptProgress const& p) override {
+        out += "progress " + std::to_string(p.processed) + ";";
+    }
+    void delta(std::string& out, std::uint32_t choice, domain::Delta const& delta) override {
+        out += std::to_string(choice) + ":" + delta.text + ";";
+    }
+    void choice_done(std::string& out, std::uint32_t choice, domain::FinishReason) override {
+        out += "done " + std::to_string(choice) + ";";
+    }
+    void end(std::string& out, Totals const& totals) override {
+        out += "end " + std::to_string(totals.usage.completion_tokens) + ";";
+    }
+    void fail(std::string& out, Problem const& problem) override {
+        out += "fail " + std::string(entry(problem.kind).code) + ";";
+    }
     void ping(std::string& out, std::uint32_t ahead) override { out += "ping " + std::to_string(ahead) + ";"; }
 };
 
 class FakePool final : public serving::Pool {
 public:
     Status add(serving::ModelSpec) override { return ok(); }
-    Result<std::unique_ptr<serving::Generation>> submit(domain::GenerateRequest) override { return Error(Code::internal, "unused"); }
-    [[nodiscard]] Result<serving::ModelStatus> status(std::string_view) const override { return Error(Code::not_found, "unused"); }
+    Result<std::unique_ptr<serving::Generation>> submit(domain::GenerateRequest) override {
+        return Error(Code::internal, "unused");
+    }
+    [[nodiscard]] Result<serving::ModelStatus> status(std::string_view) const override {
+        return Error(Code::not_found, "unused");
+    }
     [[nodiscard]] std::vector<serving::ModelStatus> models() const override { return {}; }
     [[nodiscard]] std::uint32_t retry_after_s(std::string_view) const override { return 1; }
     [[nodiscard]] bool ready() const override { return true; }
@@ -146,7 +162,9 @@ public:
 };
 
 domain::Delta delta(std::string text, std::uint32_t choice = 0) { return {choice, 1, std::move(text), {}}; }
-domain::ChoiceDone choice_done(std::uint32_t choice = 0, domain::FinishReason reason = domain::FinishReason::stop) { return {choice, reason, {}}; }
+domain::ChoiceDone choice_done(std::uint32_t choice = 0, domain::FinishReason reason = domain::FinishReason::stop) {
+    return {choice, reason, {}};
+}
 domain::Done done(std::uint32_t tokens) { return {{10, 0, tokens}, {}}; }
 
 class RunCall : public testing::Test {
@@ -172,7 +190,15 @@ protected:
     FakePool pool;
     std::unique_ptr<telemetry::Log> log = telemetry::make_null_log();
     telemetry::Registry metrics;
-    Services services{loop, pool, *log, metrics, clock, {}, [] { return std::int64_t{1}; }, [] { return std::string("x"); }, [] { return false; }};
+    Services services{loop,
+                      pool,
+                      *log,
+                      metrics,
+                      clock,
+                      {},
+                      [] { return std::int64_t{1}; },
+                      [] { return std::string("x"); },
+                      [] { return false; }};
     FakeExchange exchange;
     std::shared_ptr<FakeSource> source;
     CallPlan plan;
@@ -267,7 +293,8 @@ TEST_F(Streaming, TimesOutWithAStatusBeforeTheFirstByte) {
     run(true);
     ASSERT_TRUE(exchange.response_);
     EXPECT_EQ(exchange.response_->status, 504U);
-    EXPECT_EQ(Json::parse(exchange.response_->body)["error"]["message"], "The answer was not complete within 100 s, the limit of this server.");
+    EXPECT_EQ(Json::parse(exchange.response_->body)["error"]["message"],
+              "The answer was not complete within 100 s, the limit of this server.");
     EXPECT_TRUE(source->cancelled_);
     EXPECT_EQ(clock.now(), Instant{} + std::chrono::seconds(100));
 }
@@ -393,7 +420,10 @@ TEST_F(Whole, ReportsFailures) {
 
 class FakeGeneration final : public serving::Generation {
 public:
-    FakeGeneration(net::Loop& loop, std::deque<domain::Event> events, int& alive) : signal_(loop), events_(std::move(events)), alive_(alive) { ++alive_; }
+    FakeGeneration(net::Loop& loop, std::deque<domain::Event> events, int& alive)
+        : signal_(loop), events_(std::move(events)), alive_(alive) {
+        ++alive_;
+    }
     ~FakeGeneration() override { --alive_; }
     [[nodiscard]] domain::RequestId id() const override { return 1; }
     net::Task<domain::Event> next() override {
@@ -456,7 +486,8 @@ TEST(EventSource, FreesSeveralGenerationsWhenItsReaderLeaves) {
     for (int g = 0; g < 2; ++g) {
         std::deque<domain::Event> events;
         for (int i = 0; i < 500; ++i) events.emplace_back(delta("x"));
-        generations.push_back(std::make_unique<FakeGeneration>(loop, g == 0 ? std::move(events) : std::deque<domain::Event>{}, alive));
+        generations.push_back(
+            std::make_unique<FakeGeneration>(loop, g == 0 ? std::move(events) : std::deque<domain::Event>{}, alive));
     }
     auto read = [&]() -> net::Task<void> {
         auto const source = make_event_source(loop, std::move(generations));
@@ -472,7 +503,8 @@ TEST(EventSource, ReportsSilence) {
     net::Loop loop;
     int alive = 0;
     std::vector<std::unique_ptr<serving::Generation>> generations;
-    for (int g = 0; g < 2; ++g) generations.push_back(std::make_unique<FakeGeneration>(loop, std::deque<domain::Event>{}, alive));
+    for (int g = 0; g < 2; ++g)
+        generations.push_back(std::make_unique<FakeGeneration>(loop, std::deque<domain::Event>{}, alive));
     bool silent = false;
     auto read = [&]() -> net::Task<void> {
         auto const source = make_event_source(loop, std::move(generations));

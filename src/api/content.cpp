@@ -12,7 +12,8 @@ namespace {
 
 std::string lower(std::string_view text) {
     std::string out(text);
-    std::ranges::transform(out, out.begin(), [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
+    std::ranges::transform(out, out.begin(),
+                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
     return out;
 }
 
@@ -40,8 +41,10 @@ std::optional<Problem> check_content(http::Request const& request) {
         return unsupported_media(fmt::format("Content-Encoding '{}' is not supported.", encoding.substr(0, 64)));
     if (request.header("Origin").empty()) return std::nullopt;
     auto const type = media_type(request.header("Content-Type"));
-    if (type == "application/json" || (type.starts_with("application/") && type.ends_with("+json"))) return std::nullopt;
-    return unsupported_media(fmt::format("A web page must send Content-Type: application/json, got '{}'.", type.substr(0, 64)));
+    if (type == "application/json" || (type.starts_with("application/") && type.ends_with("+json")))
+        return std::nullopt;
+    return unsupported_media(
+        fmt::format("A web page must send Content-Type: application/json, got '{}'.", type.substr(0, 64)));
 }
 
 }  // namespace hearth::api

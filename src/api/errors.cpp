@@ -129,19 +129,19 @@ static_assert(kCatalogue.size() == static_cast<std::size_t>(Kind::request_timeou
 
 Kind kind_of(Code code) {
     switch (code) {
-    case Code::invalid_argument: return Kind::invalid_value;
-    case Code::not_found: return Kind::model_not_found;
-    case Code::overloaded: return Kind::overloaded;
-    case Code::cancelled: return Kind::shutting_down;  // nobody hears of a cancel of their own
-    case Code::deadline_exceeded: return Kind::request_timeout;
-    case Code::unsupported: return Kind::unsupported_by_model;
-    case Code::context_overflow: return Kind::context_length_exceeded;
-    case Code::unavailable: return Kind::model_unavailable;
-    case Code::engine_lost: return Kind::engine_lost;
-    case Code::too_large: return Kind::request_too_large;
-    case Code::internal:
-    case Code::corrupt:
-    case Code::io: return Kind::server_error;
+        case Code::invalid_argument: return Kind::invalid_value;
+        case Code::not_found: return Kind::model_not_found;
+        case Code::overloaded: return Kind::overloaded;
+        case Code::cancelled: return Kind::shutting_down;  // nobody hears of a cancel of their own
+        case Code::deadline_exceeded: return Kind::request_timeout;
+        case Code::unsupported: return Kind::unsupported_by_model;
+        case Code::context_overflow: return Kind::context_length_exceeded;
+        case Code::unavailable: return Kind::model_unavailable;
+        case Code::engine_lost: return Kind::engine_lost;
+        case Code::too_large: return Kind::request_too_large;
+        case Code::internal:
+        case Code::corrupt:
+        case Code::io: return Kind::server_error;
     }
     return Kind::server_error;
 }
@@ -149,24 +149,24 @@ Kind kind_of(Code code) {
 // Statuses the HTTP server sets on its own.
 Kind kind_of_status(unsigned status, std::string_view param) {
     switch (status) {
-    case 400: return Kind::malformed_http;
-    case 403:
-        if (param == "host") return Kind::forbidden_host;
-        if (param == "origin") return Kind::forbidden_origin;
-        return Kind::forbidden;
-    case 404: return Kind::not_found;
-    case 405: return Kind::method_not_allowed;
-    case 408: return Kind::read_timeout;
-    case 413: return Kind::request_too_large;
-    case 414: return Kind::url_too_long;
-    case 415: return Kind::unsupported_media_type;
-    case 417: return Kind::expectation_failed;
-    case 429: return Kind::overloaded;
-    case 431: return Kind::header_too_large;
-    case 501: return Kind::not_implemented;
-    case 503: return Kind::too_many_connections;
-    case 505: return Kind::http_version;
-    default: return status < 500 ? Kind::malformed_http : Kind::server_error;
+        case 400: return Kind::malformed_http;
+        case 403:
+            if (param == "host") return Kind::forbidden_host;
+            if (param == "origin") return Kind::forbidden_origin;
+            return Kind::forbidden;
+        case 404: return Kind::not_found;
+        case 405: return Kind::method_not_allowed;
+        case 408: return Kind::read_timeout;
+        case 413: return Kind::request_too_large;
+        case 414: return Kind::url_too_long;
+        case 415: return Kind::unsupported_media_type;
+        case 417: return Kind::expectation_failed;
+        case 429: return Kind::overloaded;
+        case 431: return Kind::header_too_large;
+        case 501: return Kind::not_implemented;
+        case 503: return Kind::too_many_connections;
+        case 505: return Kind::http_version;
+        default: return status < 500 ? Kind::malformed_http : Kind::server_error;
     }
 }
 
@@ -181,7 +181,9 @@ std::string sentence(std::string_view clause) {
 
 constexpr std::string_view kInternalMessage = "The server failed to answer this request.";
 
-bool keeps_message(Kind kind) { return kind != Kind::server_error && kind != Kind::engine_lost && kind != Kind::model_unavailable; }
+bool keeps_message(Kind kind) {
+    return kind != Kind::server_error && kind != Kind::engine_lost && kind != Kind::model_unavailable;
+}
 
 std::string_view public_message(Kind kind) {
     if (kind == Kind::engine_lost) return "The model's process was lost while it worked on this request.";
@@ -191,9 +193,9 @@ std::string_view public_message(Kind kind) {
 
 std::string_view describe(Retry retry) {
     switch (retry) {
-    case Retry::useless: return "no (x-should-retry: false)";
-    case Retry::later: return "yes, after Retry-After";
-    case Retry::undecided: return "may help";
+        case Retry::useless: return "no (x-should-retry: false)";
+        case Retry::later: return "yes, after Retry-After";
+        case Retry::undecided: return "may help";
     }
     return "";
 }
@@ -260,7 +262,9 @@ http::Response error_response(Problem const& problem, std::string_view request_i
 void log_problem(telemetry::Log& log, Problem const& problem, std::string_view request_id) {
     auto const& row = entry(problem.kind);
     if (row.status < 500) {
-        log.info("request refused", {{"request_id", request_id}, {"code", row.code}, {"status", row.status}, {"message", problem.message}});
+        log.info(
+            "request refused",
+            {{"request_id", request_id}, {"code", row.code}, {"status", row.status}, {"message", problem.message}});
         return;
     }
     auto const level = problem.kind == Kind::server_error ? telemetry::Level::error : telemetry::Level::warning;
@@ -287,10 +291,13 @@ std::string catalogue_html() {
         "<meta name=\"viewport\" content=\"width=device-width\">\n"
         "<style>body{font:16px/1.5 system-ui,sans-serif;max-width:46rem;margin:2rem auto;padding:0 1rem}"
         "h2{font-family:monospace;margin-top:2rem}:target{background:#fff3bf}</style></head>\n<body>\n<h1>Errors</h1>\n"
-        "<p>Every error body holds one of these codes, and a <code>request_id</code> that stands in the server's log too.</p>\n";
+        "<p>Every error body holds one of these codes, and a <code>request_id</code> that stands in the server's log "
+        "too.</p>\n";
     for (auto const& row : kCatalogue) {
-        out += fmt::format("<h2 id=\"{0}\">{0}</h2>\n<p>HTTP {1}, type <code>{2}</code>. Retry: {3}.</p>\n<p>{4}</p>\n<p><b>What to do:</b> {5}</p>\n",
-                           row.code, row.status, row.type, describe(row.retry), row.meaning, row.hint);
+        out += fmt::format(
+            "<h2 id=\"{0}\">{0}</h2>\n<p>HTTP {1}, type <code>{2}</code>. Retry: {3}.</p>\n<p>{4}</p>\n<p><b>What to "
+            "do:</b> {5}</p>\n",
+            row.code, row.status, row.type, describe(row.retry), row.meaning, row.hint);
     }
     return out + "</body>\n</html>\n";
 }
@@ -298,8 +305,8 @@ std::string catalogue_html() {
 std::string catalogue_markdown() {
     std::string out = "| code | HTTP | type | retry | meaning | what to do |\n|---|---|---|---|---|---|\n";
     for (auto const& row : kCatalogue)
-        out += fmt::format("| <a id=\"{0}\"></a>`{0}` | {1} | `{2}` | {3} | {4} | {5} |\n", row.code, row.status, row.type,
-                           describe(row.retry), row.meaning, row.hint);
+        out += fmt::format("| <a id=\"{0}\"></a>`{0}` | {1} | `{2}` | {3} | {4} | {5} |\n", row.code, row.status,
+                           row.type, describe(row.retry), row.meaning, row.hint);
     return out;
 }
 

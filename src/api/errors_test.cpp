@@ -46,9 +46,10 @@ TEST(Catalogue, NeverMixesClientErrorsWithOurs) {
 
 TEST(Catalogue, MapsEveryCode) {
     std::map<Code, unsigned> const statuses{
-        {Code::invalid_argument, 400}, {Code::not_found, 404},        {Code::overloaded, 429},  {Code::cancelled, 503},
-        {Code::deadline_exceeded, 504}, {Code::internal, 500},        {Code::unsupported, 400}, {Code::context_overflow, 400},
-        {Code::unavailable, 503},      {Code::engine_lost, 500},      {Code::corrupt, 500},     {Code::io, 500},
+        {Code::invalid_argument, 400}, {Code::not_found, 404},         {Code::overloaded, 429},
+        {Code::cancelled, 503},        {Code::deadline_exceeded, 504}, {Code::internal, 500},
+        {Code::unsupported, 400},      {Code::context_overflow, 400},  {Code::unavailable, 503},
+        {Code::engine_lost, 500},      {Code::corrupt, 500},           {Code::io, 500},
         {Code::too_large, 413}};
     ASSERT_EQ(statuses.size(), kCodeCount);
     for (auto const& [code, status] : statuses) {
@@ -72,7 +73,8 @@ TEST(ErrorBody, HasOpenAisShapeAndOurHelp) {
     problem.message = "'n' must be between 1 and 16, got 17.";
     problem.param = "n";
     EXPECT_EQ(Json::parse(error_body(problem, "req-1")), Json::parse(R"({"error":{
-        "message":"'n' must be between 1 and 16, got 17.","type":"invalid_request_error","param":"n","code":"invalid_value",
+        "message":"'n' must be between 1 and 16, got 17.","type":"invalid_request_error","param":"n",
+        "code":"invalid_value",
         "request_id":"req-1","hint":"Change the field named in param to a value within the limit the message quotes.",
         "doc":"/docs/errors#invalid_value"}})"));
 }
@@ -101,10 +103,18 @@ TEST(ErrorResponse, TellsClientsWhetherToRetry) {
 TEST(RenderError, DressesWhatTheHttpServerFinds) {
     http::Request request;
     request.id = "abc";
-    for (auto const& [status, param, code] :
-         {std::tuple{400U, "", "malformed_http"}, {403U, "host", "forbidden_host"}, {403U, "origin", "forbidden_origin"},
-          {404U, "", "not_found"}, {405U, "", "method_not_allowed"}, {408U, "", "read_timeout"}, {413U, "", "request_too_large"}, {414U, "", "url_too_long"},
-          {431U, "", "header_too_large"}, {500U, "", "server_error"}, {501U, "", "not_implemented"}, {503U, "", "too_many_connections"}}) {
+    for (auto const& [status, param, code] : {std::tuple{400U, "", "malformed_http"},
+                                              {403U, "host", "forbidden_host"},
+                                              {403U, "origin", "forbidden_origin"},
+                                              {404U, "", "not_found"},
+                                              {405U, "", "method_not_allowed"},
+                                              {408U, "", "read_timeout"},
+                                              {413U, "", "request_too_large"},
+                                              {414U, "", "url_too_long"},
+                                              {431U, "", "header_too_large"},
+                                              {500U, "", "server_error"},
+                                              {501U, "", "not_implemented"},
+                                              {503U, "", "too_many_connections"}}) {
         auto const response = render_error(request, status, Error(Code::invalid_argument, "words", param));
         EXPECT_EQ(response.status, status);
         auto const error = Json::parse(response.body)["error"];

@@ -59,7 +59,8 @@ net::Task<void> pull(std::shared_ptr<Hub> hub, std::shared_ptr<serving::Generati
 
 class Several final : public EventSource {
 public:
-    Several(net::Loop& loop, std::vector<std::unique_ptr<serving::Generation>> generations) : hub_(std::make_shared<Hub>(loop)) {
+    Several(net::Loop& loop, std::vector<std::unique_ptr<serving::Generation>> generations)
+        : hub_(std::make_shared<Hub>(loop)) {
         for (auto& generation : generations) generations_.emplace_back(std::move(generation));
         std::uint32_t index = 0;
         for (auto const& generation : generations_) loop.spawn(pull(hub_, generation, index++));
@@ -106,7 +107,8 @@ private:
 
 }  // namespace
 
-std::shared_ptr<EventSource> make_event_source(net::Loop& loop, std::vector<std::unique_ptr<serving::Generation>> generations) {
+std::shared_ptr<EventSource> make_event_source(net::Loop& loop,
+                                               std::vector<std::unique_ptr<serving::Generation>> generations) {
     HEARTH_ASSERT(!generations.empty(), "a call has at least one generation");
     if (generations.size() == 1) return std::make_shared<Single>(std::move(generations.front()));
     return std::make_shared<Several>(loop, std::move(generations));

@@ -42,7 +42,7 @@ public:
 };
 
 // REQUIRES: generations is not empty
-[[nodiscard]] std::shared_ptr<EventSource> make_event_source(net::Loop& loop,
-                                                             std::vector<std::unique_ptr<serving::Generation>> generations);
+[[nodiscard]] std::shared_ptr<EventSource> make_event_source(
+    net::Loop& loop, std::vector<std::unique_ptr<serving::Generation>> generations);
 
 }  // namespace hearth::api

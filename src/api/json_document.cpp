@@ -33,22 +33,24 @@ Status check_bounds(std::string_view text) {
     std::size_t values = 1;
     for (std::size_t i = 0; i < text.size();) {
         switch (text[i]) {
-        case '"': i = skip_string(text, i); continue;
-        case '[':
-        case '{':
-            ++values;
-            if (++depth > kJsonDepthMax)
-                return Error(Code::invalid_argument, fmt::format("The JSON body is nested deeper than {} levels.", kJsonDepthMax));
-            break;
-        case ']':
-        case '}':
-            if (depth > 0) --depth;
-            break;
-        case ',': ++values; break;
-        default: break;
+            case '"': i = skip_string(text, i); continue;
+            case '[':
+            case '{':
+                ++values;
+                if (++depth > kJsonDepthMax)
+                    return Error(Code::invalid_argument,
+                                 fmt::format("The JSON body is nested deeper than {} levels.", kJsonDepthMax));
+                break;
+            case ']':
+            case '}':
+                if (depth > 0) --depth;
+                break;
+            case ',': ++values; break;
+            default: break;
         }
         if (values > kJsonValuesMax)
-            return Error(Code::invalid_argument, fmt::format("The JSON body holds more than {} values.", kJsonValuesMax));
+            return Error(Code::invalid_argument,
+                         fmt::format("The JSON body holds more than {} values.", kJsonValuesMax));
         ++i;
     }
     return ok();
@@ -76,7 +78,8 @@ Place place_of(std::string_view text, std::size_t offset) {
 std::string reason_of(std::string_view what) {
     auto const dash = what.find(" - ");
     auto reason = dash == std::string_view::npos ? std::string_view("syntax error") : what.substr(dash + 3);
-    if (auto const quote = reason.find("; last read"); quote != std::string_view::npos) reason = reason.substr(0, quote);
+    if (auto const quote = reason.find("; last read"); quote != std::string_view::npos)
+        reason = reason.substr(0, quote);
     return std::string(reason);
 }
 
@@ -88,27 +91,27 @@ struct JsonDocument::Tree {
 
 std::string_view describe(JsonKind kind) {
     switch (kind) {
-    case JsonKind::null: return "null";
-    case JsonKind::boolean: return "a boolean";
-    case JsonKind::integer: return "an integer";
-    case JsonKind::number: return "a number";
-    case JsonKind::string: return "a string";
-    case JsonKind::array: return "an array";
-    case JsonKind::object: return "an object";
+        case JsonKind::null: return "null";
+        case JsonKind::boolean: return "a boolean";
+        case JsonKind::integer: return "an integer";
+        case JsonKind::number: return "a number";
+        case JsonKind::string: return "a string";
+        case JsonKind::array: return "an array";
+        case JsonKind::object: return "an object";
     }
     return "a value";
 }
 
 JsonKind JsonView::kind() const {
     switch (node(node_).type()) {
-    case Json::value_t::boolean: return JsonKind::boolean;
-    case Json::value_t::number_integer:
-    case Json::value_t::number_unsigned: return JsonKind::integer;
-    case Json::value_t::number_float: return JsonKind::number;
-    case Json::value_t::string: return JsonKind::string;
-    case Json::value_t::array: return JsonKind::array;
-    case Json::value_t::object: return JsonKind::object;
-    default: return JsonKind::null;
+        case Json::value_t::boolean: return JsonKind::boolean;
+        case Json::value_t::number_integer:
+        case Json::value_t::number_unsigned: return JsonKind::integer;
+        case Json::value_t::number_float: return JsonKind::number;
+        case Json::value_t::string: return JsonKind::string;
+        case Json::value_t::array: return JsonKind::array;
+        case Json::value_t::object: return JsonKind::object;
+        default: return JsonKind::null;
     }
 }
 
@@ -159,8 +162,8 @@ Result<JsonDocument> JsonDocument::parse(std::string_view text) {
         tree->root = Json::parse(text);
     } catch (Json::parse_error const& error) {
         auto const place = place_of(text, error.byte > 0 ? error.byte - 1 : 0);
-        return Error(Code::invalid_argument,
-                     fmt::format("The body is not valid JSON: line {}, column {}: {}.", place.line, place.column, reason_of(error.what())));
+        return Error(Code::invalid_argument, fmt::format("The body is not valid JSON: line {}, column {}: {}.",
+                                                         place.line, place.column, reason_of(error.what())));
     } catch (Json::exception const&) {  // a number no double holds
         return Error(Code::invalid_argument, "The JSON body holds a number out of range.");
     }

@@ -16,7 +16,8 @@ std::string refusal(std::string_view text) {
 }
 
 TEST(JsonDocument, ReadsEveryKind) {
-    auto const document = JsonDocument::parse(R"({"n":null,"b":true,"i":-7,"u":18446744073709551615,"f":1.5,"s":"é","a":[1,2],"o":{"x":1}})");
+    auto const document = JsonDocument::parse(
+        R"({"n":null,"b":true,"i":-7,"u":18446744073709551615,"f":1.5,"s":"é","a":[1,2],"o":{"x":1}})");
     ASSERT_TRUE(document);
     auto const root = document->root();
     ASSERT_EQ(root.kind(), JsonKind::object);
@@ -59,7 +60,8 @@ TEST(JsonDocument, VisitsMembers) {
 }
 
 TEST(JsonDocument, NamesThePlaceOfASyntaxError) {
-    EXPECT_EQ(refusal("{\"a\": 1,\n  \"b\": }"), "The body is not valid JSON: line 2, column 8: unexpected '}'; expected '[', '{', or a literal.");
+    EXPECT_EQ(refusal("{\"a\": 1,\n  \"b\": }"),
+              "The body is not valid JSON: line 2, column 8: unexpected '}'; expected '[', '{', or a literal.");
     EXPECT_NE(refusal("{\"a\": NaN}").find("line 1, column 7"), std::string::npos) << refusal("{\"a\": NaN}");
     EXPECT_NE(refusal("{} {}").find("not valid JSON"), std::string::npos);
     EXPECT_NE(refusal("").find("not valid JSON"), std::string::npos);

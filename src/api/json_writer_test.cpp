@@ -30,7 +30,10 @@ TEST(AppendEscaped, EscapesWhatJsonCannotHold) {
 }
 
 TEST(AppendEscaped, ReplacesBytesThatAreNotUtf8OncePerMaximalSubpart) {
-    EXPECT_EQ(escaped("a\xFF" "b"), "a\xEF\xBF\xBD" "b");
+    EXPECT_EQ(escaped("a\xFF"
+                      "b"),
+              "a\xEF\xBF\xBD"
+              "b");
     EXPECT_EQ(escaped("\xE2\x82"), "\xEF\xBF\xBD");                                  // cut off at the end
     EXPECT_EQ(escaped("\xE2\x82x"), "\xEF\xBF\xBDx");                                // cut off in the middle
     EXPECT_EQ(escaped("\xC0\x80"), "\xEF\xBF\xBD\xEF\xBF\xBD");                      // overlong
@@ -52,7 +55,16 @@ TEST(AppendEscaped, YieldsValidJsonForEveryPairOfBytesAndReadsBackWhenTheyAreTex
 TEST(JsonWriter, WritesNestedValuesWithCommasWhereTheyBelong) {
     std::string out;
     JsonWriter json(out);
-    json.begin_object().key("a").number(1).key("b").begin_array().null().boolean(true).begin_object().end_object().end_array();
+    json.begin_object()
+        .key("a")
+        .number(1)
+        .key("b")
+        .begin_array()
+        .null()
+        .boolean(true)
+        .begin_object()
+        .end_object()
+        .end_array();
     json.key("c").string("x\"y").key("d").begin_array().end_array().key("e").raw("[1]").end_object();
     EXPECT_EQ(out, R"({"a":1,"b":[null,true,{}],"c":"x\"y","d":[],"e":[1]})");
 }
@@ -60,7 +72,9 @@ TEST(JsonWriter, WritesNestedValuesWithCommasWhereTheyBelong) {
 TEST(JsonWriter, WritesNumbersThatReadBackAsTheyWere) {
     std::string out;
     JsonWriter json(out);
-    json.begin_array().number(std::numeric_limits<std::int64_t>::min()).number(std::numeric_limits<std::uint64_t>::max());
+    json.begin_array()
+        .number(std::numeric_limits<std::int64_t>::min())
+        .number(std::numeric_limits<std::uint64_t>::max());
     json.number(0.1).number(-1.5F).number(1e300).end_array();
     auto const parsed = nlohmann::json::parse(out);
     EXPECT_EQ(parsed[0].get<std::int64_t>(), std::numeric_limits<std::int64_t>::min());
@@ -73,7 +87,10 @@ TEST(JsonWriter, WritesNumbersThatReadBackAsTheyWere) {
 TEST(JsonWriter, WritesNullForWhatIsNoJsonNumber) {
     std::string out;
     JsonWriter json(out);
-    json.begin_array().number(std::nan("")).number(std::numeric_limits<double>::infinity()).number(-std::numeric_limits<float>::infinity());
+    json.begin_array()
+        .number(std::nan(""))
+        .number(std::numeric_limits<double>::infinity())
+        .number(-std::numeric_limits<float>::infinity());
     json.end_array();
     EXPECT_EQ(out, "[null,null,null]");
 }

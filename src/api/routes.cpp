@@ -17,9 +17,13 @@ http::Handler bind(Services& services, Serve serve) {
     return [&services, serve](http::Exchange& exchange) { return serve(services, exchange); };
 }
 
-net::Task<void> chat(Services& services, http::Exchange& exchange) { return openai::complete(services, openai::Surface::chat, exchange); }
+net::Task<void> chat(Services& services, http::Exchange& exchange) {
+    return openai::complete(services, openai::Surface::chat, exchange);
+}
 
-net::Task<void> text(Services& services, http::Exchange& exchange) { return openai::complete(services, openai::Surface::text, exchange); }
+net::Task<void> text(Services& services, http::Exchange& exchange) {
+    return openai::complete(services, openai::Surface::text, exchange);
+}
 
 }  // namespace
 

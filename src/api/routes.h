@@ -19,18 +19,18 @@
 namespace hearth::telemetry {
 class Log;
 class Registry;
-}
+}  // namespace hearth::telemetry
 
 namespace hearth::api {
 
 struct Options {
     Duration request_timeout = std::chrono::seconds(120);  // from the last byte of a request to the last of its answer
-    Duration ping_interval = std::chrono::seconds(15);     // silence of a stream before an SSE comment
-    std::size_t body_max = 32U << 20;                      // bytes of a request body
+    Duration ping_interval = std::chrono::seconds(15);  // silence of a stream before an SSE comment
+    std::size_t body_max = 32U << 20;  // bytes of a request body
     std::string version;
-    std::string build;                                     // part of system_fingerprint
-    std::int64_t started_unix = 0;                         // when the process started, for /metrics
-    std::vector<std::string> health_notes;                 // what /health says about isolation
+    std::string build;  // part of system_fingerprint
+    std::int64_t started_unix = 0;  // when the process started, for /metrics
+    std::vector<std::string> health_notes;  // what /health says about isolation
 };
 
 // What the handlers work with. All references and callables outlive the server.
@@ -41,9 +41,9 @@ struct Services {
     telemetry::Registry& metrics;
     Clock const& clock;
     Options options;
-    std::function<std::int64_t()> unix_seconds;   // wall clock
-    std::function<std::string()> random_suffix;   // of ids: at least 20 of [A-Za-z0-9], unique
-    std::function<bool()> draining;               // the server takes no new work
+    std::function<std::int64_t()> unix_seconds;  // wall clock
+    std::function<std::string()> random_suffix;  // of ids: at least 20 of [A-Za-z0-9], unique
+    std::function<bool()> draining;  // the server takes no new work
 };
 
 // REQUIRES: `services` outlives the routes; its callables are set

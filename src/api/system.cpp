@@ -18,7 +18,8 @@ using serving::ModelState;
 using Models = std::vector<serving::ModelStatus>;
 
 bool any(Models const& models, std::initializer_list<ModelState> states) {
-    return std::ranges::any_of(models, [&](auto const& model) { return std::ranges::find(states, model.state) != states.end(); });
+    return std::ranges::any_of(
+        models, [&](auto const& model) { return std::ranges::find(states, model.state) != states.end(); });
 }
 
 // Why the server cannot take requests now.

@@ -13,7 +13,9 @@ namespace {
 
 constexpr std::string_view kDone = "data: [DONE]\n\n";
 
-std::string_view spell(domain::FinishReason reason) { return reason == domain::FinishReason::length ? "length" : "stop"; }
+std::string_view spell(domain::FinishReason reason) {
+    return reason == domain::FinishReason::length ? "length" : "stop";
+}
 
 void write_usage(JsonWriter& json, domain::Usage const& usage) {
     json.begin_object();
@@ -57,23 +59,30 @@ void write_identity(JsonWriter& json, Identity const& identity, std::string_view
 class OpenAiStream final : public StreamAnswer {
 public:
     OpenAiStream(Identity identity, AnswerShape shape)
-        : identity_(std::move(identity)), shape_(std::move(shape)), open_(shape_.generations * shape_.choices), offsets_(open_) {
+        : identity_(std::move(identity)),
+          shape_(std::move(shape)),
+          open_(shape_.generations * shape_.choices),
+          offsets_(open_) {
         JsonWriter json(head_);
         head_ = "data: ";
         json.begin_object();
         write_identity(json, identity_, chat() ? "chat.completion.chunk" : "text_completion");
         head_ += ",\"choices\":[";
         tail_ = shape_.include_usage ? "],\"usage\":null" : "]";
-        text_tail_ = (chat() ? "\"}" : "\"") + std::string(",\"logprobs\":null,\"finish_reason\":null}") + tail_ + "}\n\n";
+        text_tail_ =
+            (chat() ? "\"}" : "\"") + std::string(",\"logprobs\":null,\"finish_reason\":null}") + tail_ + "}\n\n";
         for (std::uint32_t i = 0; i < open_; ++i)
-            text_heads_.push_back(fmt::format("{}{{\"index\":{},{}", head_, i, chat() ? "\"delta\":{\"content\":\"" : "\"text\":\""));
+            text_heads_.push_back(
+                fmt::format("{}{{\"index\":{},{}", head_, i, chat() ? "\"delta\":{\"content\":\"" : "\"text\":\""));
     }
 
     void begin(std::string& out) override {
         for (std::uint32_t i = 0; i < text_heads_.size(); ++i) {
             if (chat()) {
-                out += fmt::format("{}{{\"index\":{},\"delta\":{{\"role\":\"assistant\",\"content\":\"\"}},\"logprobs\":null,\"finish_reason\":null}}{}}}\n\n",
-                                   head_, i, tail_);
+                out += fmt::format(
+                    "{}{{\"index\":{},\"delta\":{{\"role\":\"assistant\",\"content\":\"\"}},\"logprobs\":null,\"finish_"
+                    "reason\":null}}{}}}\n\n",
+                    head_, i, tail_);
             } else if (!shape_.echoes.empty()) {
                 append_text(out, i, shape_.echoes[i / shape_.choices]);
             }
@@ -82,8 +91,9 @@ public:
 
     void progress(std::string& out, std::uint32_t choice, domain::PromptProgress const& progress) override {
         out += head_;
-        out += fmt::format("{{\"index\":{},{},\"logprobs\":null,\"finish_reason\":null}}{},\"prompt_progress\":", choice,
-                           chat() ? "\"delta\":{}" : "\"text\":\"\"", tail_);
+        out +=
+            fmt::format("{{\"index\":{},{},\"logprobs\":null,\"finish_reason\":null}}{},\"prompt_progress\":", choice,
+                        chat() ? "\"delta\":{}" : "\"text\":\"\"", tail_);
         JsonWriter json(out);
         json.begin_object();
         json.key("total").number(progress.total).key("cache").number(progress.cached);
@@ -209,7 +219,8 @@ std::string render_answer(Identity const& identity, AnswerShape const& shape, An
     if (chat) json.key("service_tier").string("default");
     json.key("choices").begin_array();
     std::size_t index = 0;
-    for (auto const& choice : answer.choices) (chat ? write_chat_choice : write_text_choice)(json, shape, choice, index++);
+    for (auto const& choice : answer.choices)
+        (chat ? write_chat_choice : write_text_choice)(json, shape, choice, index++);
     json.end_array().key("usage");
     write_usage(json, answer.totals.usage);
     if (answer.totals.timings) {

@@ -72,8 +72,11 @@ TEST(OpenAiStream, WritesAChatFromRoleToDone) {
         EXPECT_EQ(chunk["system_fingerprint"], "fp_x");
         EXPECT_FALSE(chunk.contains("usage"));
     }
-    EXPECT_EQ(chunks[0]["choices"], Json::parse(R"([{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}])"));
-    EXPECT_EQ(chunks[1]["choices"], Json::parse(R"([{"index":0,"delta":{"content":"Hi \"you\"\n"},"logprobs":null,"finish_reason":null}])"));
+    EXPECT_EQ(
+        chunks[0]["choices"],
+        Json::parse(R"([{"index":0,"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null}])"));
+    EXPECT_EQ(chunks[1]["choices"],
+              Json::parse(R"([{"index":0,"delta":{"content":"Hi \"you\"\n"},"logprobs":null,"finish_reason":null}])"));
     EXPECT_EQ(chunks[2]["choices"], Json::parse(R"([{"index":0,"delta":{},"logprobs":null,"finish_reason":"stop"}])"));
     EXPECT_FALSE(chunks[1].contains("timings"));
     EXPECT_EQ(chunks[2]["timings"]["predicted_per_second"], 200);
@@ -96,7 +99,8 @@ TEST(OpenAiStream, PutsUsageInAChunkOfItsOwnAndNullInTheOthers) {
     EXPECT_EQ(chunks[3]["choices"], Json::array());
     EXPECT_EQ(chunks[3]["usage"], Json::parse(R"({"prompt_tokens":10,"completion_tokens":3,"total_tokens":13,
         "prompt_tokens_details":{"cached_tokens":2,"audio_tokens":0},
-        "completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0,"accepted_prediction_tokens":0,"rejected_prediction_tokens":0}})"));
+        "completion_tokens_details":{"reasoning_tokens":0,"audio_tokens":0,
+        "accepted_prediction_tokens":0,"rejected_prediction_tokens":0}})"));
     EXPECT_TRUE(chunks[3].contains("timings")) << "on the last chunk";
     EXPECT_FALSE(chunks[2].contains("timings"));
 }
@@ -136,8 +140,10 @@ TEST(OpenAiStream, WritesChatLogprobs) {
     auto const chunks = events(out);
     ASSERT_EQ(chunks.size(), 1U);
     EXPECT_EQ(chunks[0]["choices"][0]["delta"]["content"], "a");
-    EXPECT_EQ(chunks[0]["choices"][0]["logprobs"], Json::parse(R"({"content":[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":[
-        {"token":"a","logprob":-0.5,"bytes":[97]},{"token":"\ufffd","logprob":-9999.0,"bytes":[226,130]}]}],"refusal":null})"));
+    EXPECT_EQ(chunks[0]["choices"][0]["logprobs"],
+              Json::parse(R"({"content":[{"token":"a","logprob":-0.5,"bytes":[97],"top_logprobs":[
+        {"token":"a","logprob":-0.5,"bytes":[97]},{"token":"\ufffd","logprob":-9999.0,"bytes":[226,130]}]}],
+        "refusal":null})"));
     EXPECT_EQ(chunks[0]["choices"][0]["finish_reason"], nullptr);
 }
 
@@ -232,8 +238,10 @@ TEST(RenderAnswer, WritesAChatCompletion) {
     auto const body = Json::parse(render_answer(identity(), shape(Surface::chat, 2), answer));
     EXPECT_EQ(body["object"], "chat.completion");
     EXPECT_EQ(body["choices"], Json::parse(R"([
-        {"index":0,"message":{"role":"assistant","content":"Hi","refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"stop"},
-        {"index":1,"message":{"role":"assistant","content":"Yo","refusal":null,"annotations":[]},"logprobs":null,"finish_reason":"length"}])"));
+        {"index":0,"message":{"role":"assistant","content":"Hi","refusal":null,"annotations":[]},
+         "logprobs":null,"finish_reason":"stop"},
+        {"index":1,"message":{"role":"assistant","content":"Yo","refusal":null,"annotations":[]},
+         "logprobs":null,"finish_reason":"length"}])"));
     EXPECT_EQ(body["usage"]["total_tokens"], 13);
     EXPECT_EQ(body["timings"]["cache_n"], 2);
     EXPECT_EQ(body["service_tier"], "default");

@@ -30,7 +30,8 @@ Problem model_not_found(Services const& services, std::string const& model) {
     Problem problem;
     problem.kind = Kind::model_not_found;
     problem.param = "model";
-    problem.message = fmt::format("The model '{}' is not served here. Served: {}.", model.substr(0, 128), served.empty() ? "none" : served);
+    problem.message = fmt::format("The model '{}' is not served here. Served: {}.", model.substr(0, 128),
+                                  served.empty() ? "none" : served);
     return problem;
 }
 
@@ -49,12 +50,15 @@ Verdict check_tokens(Call const& call, serving::ModelStatus const& model) {
     auto const limit = static_cast<std::int64_t>(model.info->vocabulary) - 1;
     for (auto const& bias : call.generations.front().sampling.logit_bias)
         if (bias.token > limit)
-            return invalid_value("logit_bias", fmt::format("'logit_bias' names token {}, the model's last token is {}.", bias.token, limit));
+            return invalid_value("logit_bias", fmt::format("'logit_bias' names token {}, the model's last token is {}.",
+                                                           bias.token, limit));
     for (auto const& generation : call.generations) {
         auto const* prompt = std::get_if<domain::TokenPrompt>(&generation.prompt);
         if (prompt == nullptr) continue;
         for (auto const token : prompt->tokens)
-            if (token > limit) return invalid_value("prompt", fmt::format("'prompt' names token {}, the model's last token is {}.", token, limit));
+            if (token > limit)
+                return invalid_value(
+                    "prompt", fmt::format("'prompt' names token {}, the model's last token is {}.", token, limit));
     }
     return std::nullopt;
 }

@@ -25,7 +25,8 @@ Verdict add_bias(std::int64_t token, std::string_view field, JsonView bias, Draf
     if (forbids) entry.bias = -std::numeric_limits<float>::infinity();
     else if (auto problem = read_float(field, bias, entry.bias)) return problem;
     if (!forbids && (entry.bias < -100 || entry.bias > 100))
-        return invalid_value("logit_bias", fmt::format("'{}' must be between -100 and 100, got {}.", field, quote(bias)));
+        return invalid_value("logit_bias",
+                             fmt::format("'{}' must be between -100 and 100, got {}.", field, quote(bias)));
     draft.request.sampling.logit_bias.push_back(entry);
     return std::nullopt;
 }
@@ -55,10 +56,12 @@ Verdict read_bias_list(JsonView value, Draft& draft) {
         auto const field = fmt::format("logit_bias[{}]", i);
         auto const pair = value.at(i);
         if (pair.kind() != JsonKind::array || pair.size() != 2)
-            return invalid_value("logit_bias", fmt::format("'{}' must be [token id, bias], got {}.", field, quote(pair)));
+            return invalid_value("logit_bias",
+                                 fmt::format("'{}' must be [token id, bias], got {}.", field, quote(pair)));
         std::int64_t token = 0;
         if (pair.at(0).kind() != JsonKind::integer) return wrong_type(field + "[0]", "a token id", pair.at(0));
-        if (auto problem = read_integer(field + "[0]", pair.at(0), 0, std::numeric_limits<domain::Token>::max(), token)) return problem;
+        if (auto problem = read_integer(field + "[0]", pair.at(0), 0, std::numeric_limits<domain::Token>::max(), token))
+            return problem;
         if (auto problem = add_bias(token, field + "[1]", pair.at(1), draft)) return problem;
     }
     return std::nullopt;
@@ -80,7 +83,9 @@ Verdict refuse_value(std::string_view field, JsonView value, std::string_view al
 
 }  // namespace
 
-Verdict read_model(Field const& field, JsonView value, Draft& draft) { return read_string(field.name, value, draft.request.model); }
+Verdict read_model(Field const& field, JsonView value, Draft& draft) {
+    return read_string(field.name, value, draft.request.model);
+}
 
 Verdict read_messages_field(Field const&, JsonView value, Draft& draft) { return read_messages(value, draft); }
 
@@ -127,7 +132,8 @@ Verdict read_stop(Field const& field, JsonView value, Draft& draft) {
 
 Verdict read_seed(Field const& field, JsonView value, Draft& draft) {
     std::int64_t seed = 0;
-    if (auto problem = read_integer(field.name, value, std::numeric_limits<std::int64_t>::min(), std::numeric_limits<std::int64_t>::max(), seed))
+    if (auto problem = read_integer(field.name, value, std::numeric_limits<std::int64_t>::min(),
+                                    std::numeric_limits<std::int64_t>::max(), seed))
         return problem;
     draft.request.sampling.seed.reset();
     if (seed != -1) draft.request.sampling.seed = static_cast<std::uint64_t>(seed);
@@ -136,14 +142,17 @@ Verdict read_seed(Field const& field, JsonView value, Draft& draft) {
 
 Verdict read_logit_bias(Field const& field, JsonView value, Draft& draft) {
     draft.request.sampling.logit_bias.clear();
-    if (value.kind() != JsonKind::object && value.kind() != JsonKind::array) return wrong_type(field.name, "an object", value);
+    if (value.kind() != JsonKind::object && value.kind() != JsonKind::array)
+        return wrong_type(field.name, "an object", value);
     if (value.size() > domain::kLogitBiasMax)
-        return invalid_value(field.name, fmt::format("'logit_bias' has {} entries, the limit is {}.", value.size(), domain::kLogitBiasMax));
+        return invalid_value(field.name, fmt::format("'logit_bias' has {} entries, the limit is {}.", value.size(),
+                                                     domain::kLogitBiasMax));
     return value.kind() == JsonKind::object ? read_bias_map(value, draft) : read_bias_list(value, draft);
 }
 
 Verdict read_logprobs(Field const& field, JsonView value, Draft& draft) {
-    if (draft.surface == Surface::text) return read_count(field, value, domain::kLogprobsMax, draft.request.top_logprobs);
+    if (draft.surface == Surface::text)
+        return read_count(field, value, domain::kLogprobsMax, draft.request.top_logprobs);
     bool wanted = false;
     if (auto problem = read_boolean(field.name, value, wanted)) return problem;
     draft.logprobs = wanted;
@@ -164,7 +173,8 @@ Verdict read_dry_breakers(Field const& field, JsonView value, Draft& draft) {
     auto& breakers = draft.request.sampling.dry_sequence_breakers;
     breakers.clear();
     for (std::size_t i = 0; i < value.size(); ++i)
-        if (auto problem = read_string(fmt::format("{}[{}]", field.name, i), value.at(i), breakers.emplace_back())) return problem;
+        if (auto problem = read_string(fmt::format("{}[{}]", field.name, i), value.at(i), breakers.emplace_back()))
+            return problem;
     return std::nullopt;
 }
 
@@ -240,7 +250,8 @@ Verdict refuse(Field const& field, JsonView, Draft&) { return unsupported(field.
 
 Verdict refuse_unless_empty(Field const& field, JsonView value, Draft&) {
     bool const container = value.kind() == JsonKind::array || value.kind() == JsonKind::object;
-    bool const empty = (container && value.size() == 0) || (value.kind() == JsonKind::string && value.as_string().empty());
+    bool const empty =
+        (container && value.size() == 0) || (value.kind() == JsonKind::string && value.as_string().empty());
     if (empty) return std::nullopt;
     return unsupported(field.name);
 }
@@ -253,7 +264,8 @@ Verdict refuse_nonzero(Field const& field, JsonView value, Draft&) {
 }
 
 Verdict refuse_word(Field const& field, JsonView value, std::span<std::string_view const> neutral) {
-    if (value.kind() == JsonKind::string && std::ranges::find(neutral, value.as_string()) != neutral.end()) return std::nullopt;
+    if (value.kind() == JsonKind::string && std::ranges::find(neutral, value.as_string()) != neutral.end())
+        return std::nullopt;
     return refuse_value(field.name, value, field.range);
 }
 

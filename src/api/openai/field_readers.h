@@ -30,7 +30,8 @@ Verdict read_sampling(Field const& field, JsonView value, Draft& draft) {
         return read_boolean(field.name, value, target);
     } else {
         std::int64_t number = 0;
-        auto problem = read_integer(field.name, value, std::numeric_limits<Target>::min(), std::numeric_limits<Target>::max(), number);
+        auto problem = read_integer(field.name, value, std::numeric_limits<Target>::min(),
+                                    std::numeric_limits<Target>::max(), number);
         if (!problem) target = static_cast<Target>(number);
         return problem;
     }
@@ -73,7 +74,7 @@ Verdict ignore(Field const& field, JsonView value, Draft&) {
 
 // --- refused unless neutral ---
 
-[[nodiscard]] Verdict refuse(Field const& field, JsonView value, Draft& draft);            // neutral: absent or null
+[[nodiscard]] Verdict refuse(Field const& field, JsonView value, Draft& draft);  // neutral: absent or null
 [[nodiscard]] Verdict refuse_unless_empty(Field const& field, JsonView value, Draft& draft);  // neutral: [], {}, ""
 
 template <bool Neutral>

@@ -25,15 +25,18 @@ constexpr std::string_view kEmpty = "absent or empty";
 constexpr Field kFields[] = {
     // what to run and what to read
     {"model",                both,     honoured, "string",  "id or alias of a served model; the first model if absent", read_model},
-    {"messages",             chat,     honoured, "array",   "required, 1 to 4096 messages of role system, developer (read as system), user or assistant; content is text, null (assistant) or an array of text parts, joined by line breaks", read_messages_field},
+    {"messages",             chat,     honoured, "array",   "required, 1 to 4096 messages of role system, developer (read as system), user or assistant; "
+                                                    "content is text, null (assistant) or an array of text parts, joined by line breaks", read_messages_field},
     {"prompt",               text,     honoured, "string, [string], [int] or [[int]]", "required, at most 64 prompts; choice index = prompt * n + i", read_prompt_field},
     {"add_generation_prompt", chat,    honoured, "boolean", "default true", read_switch<&Draft::add_generation_prompt>},
-    {"echo",                 text,     honoured, "boolean", "default false; the prompt's text precedes each answer; text prompts only, not with logprobs", read_switch<&Draft::echo>},
+    {"echo",                 text,     honoured, "boolean", "default false; the prompt's text precedes each answer; "
+                                                    "text prompts only, not with logprobs", read_switch<&Draft::echo>},
     {"echo",                 chat,     refused,  "boolean", "false", refuse_unless<false>},
 
     // how much to write
     {"n_predict",            both,     honoured, "integer", "llama-server's name of max_tokens", read_max_tokens},
-    {"max_tokens",           both,     honoured, "integer", "1 to 16777216, -1 = until the context is full; default: chat until the context is full, completions 16", read_max_tokens},
+    {"max_tokens",           both,     honoured, "integer", "1 to 16777216, -1 = until the context is full; "
+                                                    "default: chat until the context is full, completions 16", read_max_tokens},
     {"max_completion_tokens", both,    honoured, "integer", "as max_tokens, which it overrides", read_max_tokens},
     {"n_cmpl",               both,     honoured, "integer", "llama-server's name of n", read_choices},
     {"n",                    both,     honoured, "integer", "1 to 16, default 1; at most 128 choices over all prompts", read_choices},
@@ -177,18 +180,18 @@ constexpr Field kFields[] = {
 
 std::string_view spell(Surface surface) {
     switch (surface) {
-    case chat: return "chat";
-    case text: return "completions";
-    case both: return "both";
+        case chat: return "chat";
+        case text: return "completions";
+        case both: return "both";
     }
     return "";
 }
 
 std::string spell(Field const& field) {
     switch (field.action) {
-    case honoured: return std::string(field.range);
-    case ignored: return fmt::format("ignored{}{}", field.range.empty() ? "" : ": ", field.range);
-    case refused: return fmt::format("400 unless {}", field.range);
+        case honoured: return std::string(field.range);
+        case ignored: return fmt::format("ignored{}{}", field.range.empty() ? "" : ": ", field.range);
+        case refused: return fmt::format("400 unless {}", field.range);
     }
     return {};
 }
@@ -199,7 +202,8 @@ std::span<Field const> fields() { return kFields; }
 
 std::string fields_markdown() {
     std::string out = "| field | endpoint | type | what Hearth does |\n|---|---|---|---|\n";
-    for (auto const& field : kFields) out += fmt::format("| `{}` | {} | {} | {} |\n", field.name, spell(field.surface), field.type, spell(field));
+    for (auto const& field : kFields)
+        out += fmt::format("| `{}` | {} | {} | {} |\n", field.name, spell(field.surface), field.type, spell(field));
     return out;
 }
 

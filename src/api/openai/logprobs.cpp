@@ -38,7 +38,8 @@ std::string spell(std::string const& bytes) {
 }
 
 std::uint64_t code_points(std::string const& bytes) {
-    return static_cast<std::uint64_t>(std::ranges::count_if(bytes, [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
+    return static_cast<std::uint64_t>(
+        std::ranges::count_if(bytes, [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
 }
 
 void write_top(JsonWriter& json, domain::SampledLogprob const& token) {

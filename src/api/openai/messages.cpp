@@ -39,10 +39,13 @@ Verdict read_role(std::string const& path, JsonView message, std::string& role) 
     if (role == "tool" || role == "function") {
         auto problem = unsupported(field);
         problem.kind = Kind::unsupported_value;
-        problem.message = fmt::format("'{}' is '{}': tool calls are not supported by this server; use system, developer, user or assistant.", field, role);
+        problem.message = fmt::format(
+            "'{}' is '{}': tool calls are not supported by this server; use system, developer, user or assistant.",
+            field, role);
         return problem;
     }
-    return invalid_value(field, fmt::format("'{}' must be one of system, developer, user and assistant, got {}.", field, quote(*value)));
+    return invalid_value(
+        field, fmt::format("'{}' must be one of system, developer, user and assistant, got {}.", field, quote(*value)));
 }
 
 // Text of one content part. A refusal is what the assistant said.
@@ -58,7 +61,9 @@ Verdict read_part(std::string const& field, JsonView part, std::string const& ro
     auto const& name = type->as_string();
     bool const is_text = name == "text" || (name == "refusal" && role == "assistant");
     if (!is_text)
-        return unsupported_content(field + ".type", fmt::format("'{}.type' is {}: only text parts are supported by this server.", field, quote(*type)));
+        return unsupported_content(
+            field + ".type",
+            fmt::format("'{}.type' is {}: only text parts are supported by this server.", field, quote(*type)));
     auto const value = part.find(name);
     if (!value) return missing(fmt::format("{}.{}", field, name));
     std::string piece;
@@ -97,7 +102,8 @@ Verdict read_content(std::string const& path, JsonView message, domain::Message&
 Verdict refuse_history(std::string const& path, JsonView message) {
     for (std::string_view const name : {"tool_calls", "function_call", "audio", "tool_call_id"}) {
         auto const value = message.find(name);
-        bool const empty = value && (value->kind() == JsonKind::array || value->kind() == JsonKind::object) && value->size() == 0;
+        bool const empty =
+            value && (value->kind() == JsonKind::array || value->kind() == JsonKind::object) && value->size() == 0;
         if (value && !empty) return unsupported(fmt::format("{}.{}", path, name));
     }
     return std::nullopt;
@@ -108,19 +114,23 @@ Verdict read_message(std::size_t index, JsonView message, domain::Message& out) 
     if (auto problem = read_object(path, message)) return problem;
     if (auto problem = read_role(path, message, out.role)) return problem;
     if (auto problem = refuse_history(path, message)) return problem;
-    if (auto const name = message.find("name"); name && name->kind() != JsonKind::string) return wrong_type(path + ".name", "a string", *name);
+    if (auto const name = message.find("name"); name && name->kind() != JsonKind::string)
+        return wrong_type(path + ".name", "a string", *name);
     return read_content(path, message, out);
 }
 
 Verdict read_tokens(std::string const& field, JsonView value, std::vector<domain::Token>& tokens) {
-    if (auto problem = read_array(field, value, domain::kPromptBytesMax / sizeof(domain::Token), "tokens")) return problem;
+    if (auto problem = read_array(field, value, domain::kPromptBytesMax / sizeof(domain::Token), "tokens"))
+        return problem;
     tokens.reserve(value.size());
     for (std::size_t i = 0; i < value.size(); ++i) {
         auto const element = value.at(i);
-        if (element.kind() != JsonKind::integer) return wrong_type(fmt::format("{}[{}]", field, i), "a token id", element);
+        if (element.kind() != JsonKind::integer)
+            return wrong_type(fmt::format("{}[{}]", field, i), "a token id", element);
         auto const token = element.as_integer();
         if (!token || *token < 0 || *token > kTokenMax)
-            return invalid_value(field, fmt::format("'{}[{}]' must be between 0 and {}, got {}.", field, i, kTokenMax, quote(element)));
+            return invalid_value(
+                field, fmt::format("'{}[{}]' must be between 0 and {}, got {}.", field, i, kTokenMax, quote(element)));
         tokens.push_back(static_cast<domain::Token>(*token));
     }
     return std::nullopt;

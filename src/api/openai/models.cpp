@@ -15,12 +15,12 @@ namespace {
 // llama-server's words, which its clients know.
 std::string_view spell(serving::ModelState state) {
     switch (state) {
-    case serving::ModelState::ready: return "loaded";
-    case serving::ModelState::starting:
-    case serving::ModelState::loading:
-    case serving::ModelState::restarting: return "loading";
-    case serving::ModelState::failed: return "failed";
-    case serving::ModelState::stopped: return "unloaded";
+        case serving::ModelState::ready: return "loaded";
+        case serving::ModelState::starting:
+        case serving::ModelState::loading:
+        case serving::ModelState::restarting: return "loading";
+        case serving::ModelState::failed: return "failed";
+        case serving::ModelState::stopped: return "unloaded";
     }
     return "unloaded";
 }

@@ -17,9 +17,7 @@ namespace {
 constexpr std::uint32_t kTextMaxTokens = 16;  // OpenAI's default of /v1/completions
 constexpr std::size_t kUnknownBytesMax = 256;
 
-bool covers(Surface field, Surface body) {
-    return (static_cast<unsigned>(field) & static_cast<unsigned>(body)) != 0;
-}
+bool covers(Surface field, Surface body) { return (static_cast<unsigned>(field) & static_cast<unsigned>(body)) != 0; }
 
 Problem invalid_json(std::string message) {
     Problem problem;
@@ -61,14 +59,17 @@ Verdict check_together(Draft const& draft) {
     }
     auto const total = draft.prompts.size() * draft.request.choices;
     if (total > kChoicesTotalMax)
-        return invalid_value("n", fmt::format("'n' times the number of prompts is {}, the limit is {}.", total, kChoicesTotalMax));
+        return invalid_value(
+            "n", fmt::format("'n' times the number of prompts is {}, the limit is {}.", total, kChoicesTotalMax));
     if (!text && draft.request.top_logprobs.value_or(0) > 0 && !draft.logprobs.value_or(false))
         return invalid_value("top_logprobs", "'top_logprobs' needs 'logprobs' to be true.");
     if (draft.best_of && *draft.best_of < draft.request.choices)
-        return invalid_value("best_of", fmt::format("'best_of' must be at least 'n' ({}), got {}.", draft.request.choices, *draft.best_of));
+        return invalid_value("best_of", fmt::format("'best_of' must be at least 'n' ({}), got {}.",
+                                                    draft.request.choices, *draft.best_of));
     if (draft.best_of && *draft.best_of > draft.request.choices) {
         auto problem = unsupported("best_of");
-        problem.message = fmt::format("'best_of' above 'n' ({}) is not supported by this server, got {}.", draft.request.choices, *draft.best_of);
+        problem.message = fmt::format("'best_of' above 'n' ({}) is not supported by this server, got {}.",
+                                      draft.request.choices, *draft.best_of);
         return problem;
     }
     if (draft.echo && draft.request.top_logprobs) {
@@ -97,7 +98,8 @@ Verdict read_echoes(Draft const& draft, Call& call) {
 void respell(Problem& problem, Draft const& draft) {
     for (auto const& [canonical, used] : draft.aliases) {
         if (problem.param != canonical) continue;
-        if (auto const at = problem.message.find(canonical); at != std::string::npos) problem.message.replace(at, canonical.size(), used);
+        if (auto const at = problem.message.find(canonical); at != std::string::npos)
+            problem.message.replace(at, canonical.size(), used);
         problem.param = used;
     }
 }
@@ -119,7 +121,8 @@ Verdict fill(Draft&& draft, Call& call) {
     call.ping_interval = draft.ping_interval;
     draft.request.return_prompt_progress = draft.request.return_prompt_progress && draft.stream;
     for (auto& prompt : draft.prompts) {
-        if (auto* chat = std::get_if<domain::ChatPrompt>(&prompt)) chat->add_generation_prompt = draft.add_generation_prompt;
+        if (auto* chat = std::get_if<domain::ChatPrompt>(&prompt))
+            chat->add_generation_prompt = draft.add_generation_prompt;
         auto request = draft.request;
         request.prompt = std::move(prompt);
         if (auto const status = domain::validate(request); !status) {
@@ -135,11 +138,13 @@ Verdict fill(Draft&& draft, Call& call) {
 }  // namespace
 
 std::variant<Call, Problem> parse_request(Surface surface, std::string_view body) {
-    if (body.find_first_not_of(" \t\r\n") == std::string_view::npos) return invalid_json("The body is empty; send one JSON object.");
+    if (body.find_first_not_of(" \t\r\n") == std::string_view::npos)
+        return invalid_json("The body is empty; send one JSON object.");
     auto const document = JsonDocument::parse(body);
     if (!document) return invalid_json(document.error().message);
     auto const root = document->root();
-    if (root.kind() != JsonKind::object) return invalid_json(fmt::format("The body must be a JSON object, got {}.", describe(root.kind())));
+    if (root.kind() != JsonKind::object)
+        return invalid_json(fmt::format("The body must be a JSON object, got {}.", describe(root.kind())));
 
     Draft draft;
     draft.surface = surface;

@@ -21,8 +21,8 @@ namespace hearth::api::openai {
 struct Call {
     Surface surface = Surface::chat;                    // chat or text
     std::vector<domain::GenerateRequest> generations;  // one per prompt, the same but for it
-    std::vector<std::string> echoes;                   // per prompt, the text that precedes each answer; empty without echo
-    std::uint32_t choices = 1;                         // per prompt
+    std::vector<std::string> echoes;  // per prompt, the text that precedes each answer; empty without echo
+    std::uint32_t choices = 1;  // per prompt
     bool logprobs = false;
     bool stream = false;
     bool include_usage = false;

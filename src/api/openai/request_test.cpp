@@ -15,7 +15,8 @@ namespace {
 
 // A chat body with `members` added.
 std::string chat_body(std::string_view members) {
-    return R"({"messages":[{"role":"user","content":"hi"}])" + (members.empty() ? "" : "," + std::string(members)) + "}";
+    return R"({"messages":[{"role":"user","content":"hi"}])" + (members.empty() ? "" : "," + std::string(members)) +
+           "}";
 }
 
 Call accept(Surface surface, std::string const& body) {
@@ -64,9 +65,11 @@ TEST(ParseRequest, DefaultsToTheModelsOwnDistribution) {
 }
 
 TEST(ParseRequest, ReadsEverySamplerField) {
-    auto const call = chat(R"("temperature":0.5,"top_k":7,"top_p":0.9,"min_p":0.1,"typical_p":0.8,"repeat_penalty":1.1,"repeat_last_n":32,
+    auto const call = chat(
+        R"("temperature":0.5,"top_k":7,"top_p":0.9,"min_p":0.1,"typical_p":0.8,"repeat_penalty":1.1,"repeat_last_n":32,
         "frequency_penalty":0.25,"presence_penalty":-0.25,"dry_multiplier":0.8,"dry_base":2,"dry_allowed_length":3,
-        "dry_penalty_last_n":100,"dry_sequence_breakers":["a","b"],"xtc_probability":0.5,"xtc_threshold":0.2,"mirostat":2,
+        "dry_penalty_last_n":100,"dry_sequence_breakers":["a","b"],"xtc_probability":0.5,"xtc_threshold":0.2,
+        "mirostat":2,
         "mirostat_tau":4,"mirostat_eta":0.2,"logit_bias":{"5":-100,"6":1.5},"seed":42,"ignore_eos":true)");
     domain::SamplingParams expected;
     expected.temperature = 0.5F;
@@ -108,8 +111,8 @@ TEST(ParseRequest, TakesNullAsAbsentForEveryField) {
 
 TEST(ParseRequest, NeverTakesAnObjectOfTheWrongKindForAnyField) {
     // No field means anything by an object with this member, but those that are free-form.
-    std::set<std::string_view> const free_form{"metadata", "prompt_cache_options", "keep_alive", "ttl", "dynatemp_exponent", "adaptive_decay",
-                                               "stream_options"};
+    std::set<std::string_view> const free_form{"metadata",          "prompt_cache_options", "keep_alive",    "ttl",
+                                               "dynatemp_exponent", "adaptive_decay",       "stream_options"};
     for (auto const& field : fields()) {
         if (free_form.contains(field.name)) continue;
         auto const surface = field.surface == Surface::text ? Surface::text : Surface::chat;
@@ -125,31 +128,54 @@ TEST(ParseRequest, RefusesEveryRefusedFieldByName) {
         auto const surface = field.surface == Surface::text ? Surface::text : Surface::chat;
         bool refused = false;
         for (std::string_view const value : {"true", "false", "7", "\"x\"", "[\"x\"]", "{\"type\":\"x\"}"}) {
-            auto const rest = surface == Surface::text ? R"({"prompt":"x",)" : R"({"messages":[{"role":"user","content":"hi"}],)";
-            auto const parsed = parse_request(surface, rest + ("\"" + std::string(field.name) + "\":") + std::string(value) + "}");
+            auto const rest =
+                surface == Surface::text ? R"({"prompt":"x",)" : R"({"messages":[{"role":"user","content":"hi"}],)";
+            auto const parsed =
+                parse_request(surface, rest + ("\"" + std::string(field.name) + "\":") + std::string(value) + "}");
             auto const* problem = std::get_if<Problem>(&parsed);
             if (problem == nullptr) continue;
-            EXPECT_TRUE(problem->param.starts_with(field.name)) << field.name << '=' << value << ": " << problem->message;
-            refused = refused || problem->kind == Kind::unsupported_parameter || problem->kind == Kind::unsupported_value;
+            EXPECT_TRUE(problem->param.starts_with(field.name))
+                << field.name << '=' << value << ": " << problem->message;
+            refused =
+                refused || problem->kind == Kind::unsupported_parameter || problem->kind == Kind::unsupported_value;
         }
         EXPECT_TRUE(refused) << field.name;
     }
 }
 
 TEST(ParseRequest, LetsNeutralValuesOfRefusedFieldsPass) {
-    for (std::string_view const member :
-         {R"("tools":[])", R"("tool_choice":"none")", R"("tool_choice":"auto")", R"("response_format":{"type":"text"})", R"("modalities":["text"])",
-          R"("store":false)", R"("service_tier":"auto")", R"("service_tier":"default")", R"("grammar":"")", R"("lora":[])", R"("id_slot":-1)",
-          R"("top_n_sigma":-1)", R"("min_tokens":0)", R"("reasoning_effort":"none")", R"("reasoning_format":"auto")", R"("verbosity":"medium")",
-          R"("skip_special_tokens":true)", R"("include_reasoning":true)", R"("priority":0)", R"("thinking_budget_tokens":-1)",
-          R"("chat_template_kwargs":{})", R"("echo":false)"})
+    for (std::string_view const member : {R"("tools":[])",
+                                          R"("tool_choice":"none")",
+                                          R"("tool_choice":"auto")",
+                                          R"("response_format":{"type":"text"})",
+                                          R"("modalities":["text"])",
+                                          R"("store":false)",
+                                          R"("service_tier":"auto")",
+                                          R"("service_tier":"default")",
+                                          R"("grammar":"")",
+                                          R"("lora":[])",
+                                          R"("id_slot":-1)",
+                                          R"("top_n_sigma":-1)",
+                                          R"("min_tokens":0)",
+                                          R"("reasoning_effort":"none")",
+                                          R"("reasoning_format":"auto")",
+                                          R"("verbosity":"medium")",
+                                          R"("skip_special_tokens":true)",
+                                          R"("include_reasoning":true)",
+                                          R"("priority":0)",
+                                          R"("thinking_budget_tokens":-1)",
+                                          R"("chat_template_kwargs":{})",
+                                          R"("echo":false)"})
         EXPECT_EQ(chat(member).generations, chat("").generations) << member;
 }
 
 TEST(ParseRequest, NamesFieldLimitAndValue) {
-    expect_refused(R"("temperature":"hot")", Kind::invalid_type, "temperature", "'temperature' must be a number, got a string.");
-    expect_refused(R"("temperature":-1)", Kind::invalid_value, "temperature", "'temperature' must be between 0 and 100, got -1.");
-    expect_refused(R"("temperature":1e300)", Kind::invalid_value, "temperature", "'temperature' is out of range: 1e+300.");
+    expect_refused(R"("temperature":"hot")", Kind::invalid_type, "temperature",
+                   "'temperature' must be a number, got a string.");
+    expect_refused(R"("temperature":-1)", Kind::invalid_value, "temperature",
+                   "'temperature' must be between 0 and 100, got -1.");
+    expect_refused(R"("temperature":1e300)", Kind::invalid_value, "temperature",
+                   "'temperature' is out of range: 1e+300.");
     expect_refused(R"("top_p":1.5)", Kind::invalid_value, "top_p", "'top_p' must be between 0 and 1, got 1.5.");
     expect_refused(R"("n":0)", Kind::invalid_value, "n", "'n' must be between 1 and 16, got 0.");
     expect_refused(R"("n":17)", Kind::invalid_value, "n", "'n' must be between 1 and 16, got 17.");
@@ -158,19 +184,22 @@ TEST(ParseRequest, NamesFieldLimitAndValue) {
     expect_refused(R"("n":true)", Kind::invalid_type, "n", "'n' must be an integer, got a boolean.");
     expect_refused(R"("stream":1)", Kind::invalid_type, "stream", "'stream' must be a boolean, got an integer.");
     expect_refused(R"("model":5)", Kind::invalid_type, "model", "'model' must be a string, got an integer.");
-    expect_refused(R"("top_k":99999999999)", Kind::invalid_value, "top_k", "'top_k' must be between -1 and 16777216, got 99999999999.");
+    expect_refused(R"("top_k":99999999999)", Kind::invalid_value, "top_k",
+                   "'top_k' must be between -1 and 16777216, got 99999999999.");
     expect_refused(R"("mirostat":3)", Kind::invalid_value, "mirostat", "'mirostat' must be between 0 and 2, got 3.");
     expect_refused(R"("repetition_penalty":0)", Kind::invalid_value, "repetition_penalty",
                    "'repetition_penalty' must be between 0.01 and 100, got 0.");
     expect_refused(R"("repetition_penalty":1,"repeat_penalty":0)", Kind::invalid_value, "repeat_penalty",
                    "'repeat_penalty' must be between 0.01 and 100, got 0.");
-    expect_refused(R"("tools":[{"type":"function"}])", Kind::unsupported_parameter, "tools", "'tools' is not supported by this server.");
+    expect_refused(R"("tools":[{"type":"function"}])", Kind::unsupported_parameter, "tools",
+                   "'tools' is not supported by this server.");
     expect_refused(R"("tool_choice":"required")", Kind::unsupported_value, "tool_choice",
                    "'tool_choice' supports 'none' and 'auto' only on this server, got 'required'.");
     expect_refused(R"("response_format":{"type":"json_object"})", Kind::unsupported_value, "response_format.type",
                    "'response_format.type' supports 'text' only on this server, got 'json_object'.");
     expect_refused(R"("response_format":{})", Kind::missing_required_parameter, "response_format.type");
-    expect_refused(R"("stream_options":{"include_obfuscation":true})", Kind::unsupported_parameter, "stream_options.include_obfuscation");
+    expect_refused(R"("stream_options":{"include_obfuscation":true})", Kind::unsupported_parameter,
+                   "stream_options.include_obfuscation");
     expect_refused(R"("stream_options":{"include_usage":"yes"})", Kind::invalid_type, "stream_options.include_usage");
 }
 
@@ -182,7 +211,8 @@ TEST(ParseRequest, LetsTheNewerNameOfALimitWin) {
     EXPECT_EQ(chat("").generations[0].max_tokens, std::nullopt);
     EXPECT_EQ(text(R"("prompt":"x")").generations[0].max_tokens, 16U);
     EXPECT_EQ(text(R"("prompt":"x","max_tokens":-1)").generations[0].max_tokens, std::nullopt);
-    expect_refused(R"("max_tokens":0)", Kind::invalid_value, "max_tokens", "'max_tokens' must be between 1 and 16777216, got 0.");
+    expect_refused(R"("max_tokens":0)", Kind::invalid_value, "max_tokens",
+                   "'max_tokens' must be between 1 and 16777216, got 0.");
     expect_refused(R"("max_completion_tokens":-2)", Kind::invalid_value, "max_completion_tokens");
 }
 
@@ -199,10 +229,11 @@ TEST(ParseRequest, ReadsStops) {
     EXPECT_EQ(chat(R"("stop":["a","b","c","d","e"])").generations[0].stop.size(), 5U) << "more than OpenAI's four";
     EXPECT_EQ(chat(R"("stop":[])").generations[0].stop.size(), 0U);
     expect_refused(R"("stop":"")", Kind::invalid_value, "stop", "'stop' must not hold an empty string.");
-    expect_refused(R"("stop":5)", Kind::invalid_type, "stop", "'stop' must be a string or an array of strings, got an integer.");
+    expect_refused(R"("stop":5)", Kind::invalid_type, "stop",
+                   "'stop' must be a string or an array of strings, got an integer.");
     expect_refused(R"("stop":["a",5])", Kind::invalid_type, "stop[1]", "'stop[1]' must be a string, got an integer.");
-    expect_refused(R"("stop":["a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a"])", Kind::invalid_value, "stop",
-                   "'stop' has 17 strings, the limit is 16.");
+    expect_refused(R"("stop":["a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a","a"])",
+                   Kind::invalid_value, "stop", "'stop' has 17 strings, the limit is 16.");
     expect_refused("\"stop\":\"" + std::string(257, 'x') + "\"", Kind::invalid_value, "stop");
 }
 
@@ -211,7 +242,8 @@ TEST(ParseRequest, ReadsLogitBiasInBothSpellings) {
     ASSERT_EQ(listed.size(), 2U);
     EXPECT_EQ(listed[0], (domain::LogitBias{5, -1.5F}));
     EXPECT_EQ(listed[1], (domain::LogitBias{6, -std::numeric_limits<float>::infinity()}));
-    expect_refused(R"("logit_bias":{"5":101})", Kind::invalid_value, "logit_bias", "'logit_bias[\"5\"]' must be between -100 and 100, got 101.");
+    expect_refused(R"("logit_bias":{"5":101})", Kind::invalid_value, "logit_bias",
+                   "'logit_bias[\"5\"]' must be between -100 and 100, got 101.");
     expect_refused(R"("logit_bias":{"abc":1})", Kind::invalid_value, "logit_bias");
     expect_refused(R"("logit_bias":{"-5":1})", Kind::invalid_value, "logit_bias");
     expect_refused(R"("logit_bias":{"5":"1"})", Kind::invalid_type, "logit_bias[\"5\"]");
@@ -228,8 +260,10 @@ TEST(ParseRequest, ReadsLogprobsAsEachEndpointSpellsThem) {
     EXPECT_EQ(chat(R"("logprobs":true,"top_logprobs":5)").generations[0].top_logprobs, 5U);
     EXPECT_EQ(chat(R"("logprobs":false,"top_logprobs":0)").generations[0].top_logprobs, std::nullopt);
     EXPECT_EQ(text(R"("prompt":"x","logprobs":3)").generations[0].top_logprobs, 3U);
-    expect_refused(R"("top_logprobs":5)", Kind::invalid_value, "top_logprobs", "'top_logprobs' needs 'logprobs' to be true.");
-    expect_refused(R"("logprobs":true,"top_logprobs":21)", Kind::invalid_value, "top_logprobs", "'top_logprobs' must be between 0 and 20, got 21.");
+    expect_refused(R"("top_logprobs":5)", Kind::invalid_value, "top_logprobs",
+                   "'top_logprobs' needs 'logprobs' to be true.");
+    expect_refused(R"("logprobs":true,"top_logprobs":21)", Kind::invalid_value, "top_logprobs",
+                   "'top_logprobs' must be between 0 and 20, got 21.");
     expect_refused(R"("logprobs":5)", Kind::invalid_type, "logprobs");
     EXPECT_EQ(refusal(Surface::text, R"({"prompt":"x","logprobs":true})").kind, Kind::invalid_type);
     EXPECT_EQ(refusal(Surface::text, R"({"prompt":"x","logprobs":21})").param, "logprobs");
@@ -237,12 +271,15 @@ TEST(ParseRequest, ReadsLogprobsAsEachEndpointSpellsThem) {
 
 TEST(ParseRequest, ReadsMessages) {
     auto const call = accept(Surface::chat, R"({"messages":[
-        {"role":"developer","content":"be brief"},{"role":"system","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},
+        {"role":"developer","content":"be brief"},
+        {"role":"system","content":[{"type":"text","text":"a"},{"type":"text","text":"b"}]},
         {"role":"user","content":"q","name":"bob"},{"role":"assistant","content":null,"tool_calls":[],"refusal":"no"},
-        {"role":"assistant","content":[{"type":"refusal","refusal":"never"}]},{"role":"assistant"},{"role":"user","content":""}]})");
+        {"role":"assistant","content":[{"type":"refusal","refusal":"never"}]},
+        {"role":"assistant"},{"role":"user","content":""}]})");
     auto const& prompt = std::get<domain::ChatPrompt>(call.generations[0].prompt);
-    std::vector<domain::Message> const expected{{"system", "be brief"}, {"system", "a\nb"},      {"user", "q"}, {"assistant", "no"},
-                                                {"assistant", "never"}, {"assistant", ""}, {"user", ""}};
+    std::vector<domain::Message> const expected{
+        {"system", "be brief"}, {"system", "a\nb"}, {"user", "q"}, {"assistant", "no"},
+        {"assistant", "never"}, {"assistant", ""},  {"user", ""}};
     EXPECT_EQ(prompt.messages, expected);
 }
 
@@ -255,22 +292,28 @@ TEST(ParseRequest, RefusesMessagesItCannotRender) {
     expect_messages_refused(R"([{"content":"x"}])", Kind::missing_required_parameter, "messages[0].role");
     expect_messages_refused(R"([{"role":5,"content":"x"}])", Kind::invalid_type, "messages[0].role");
     expect_messages_refused(R"([{"role":"boss","content":"x"}])", Kind::invalid_value, "messages[0].role");
-    expect_messages_refused(R"([{"role":"tool","content":"x","tool_call_id":"1"}])", Kind::unsupported_value, "messages[0].role");
+    expect_messages_refused(R"([{"role":"tool","content":"x","tool_call_id":"1"}])", Kind::unsupported_value,
+                            "messages[0].role");
     expect_messages_refused(R"([{"role":"function","content":"x"}])", Kind::unsupported_value, "messages[0].role");
     expect_messages_refused(R"([{"role":"user"}])", Kind::missing_required_parameter, "messages[0].content");
-    expect_messages_refused(R"([{"role":"user","content":null}])", Kind::missing_required_parameter, "messages[0].content");
+    expect_messages_refused(R"([{"role":"user","content":null}])", Kind::missing_required_parameter,
+                            "messages[0].content");
     expect_messages_refused(R"([{"role":"user","content":5}])", Kind::invalid_type, "messages[0].content");
     expect_messages_refused(R"([{"role":"user","content":[5]}])", Kind::invalid_type, "messages[0].content[0]");
-    expect_messages_refused(R"([{"role":"user","content":[{"text":"x"}]}])", Kind::missing_required_parameter, "messages[0].content[0].type");
-    expect_messages_refused(R"([{"role":"user","content":[{"type":"text"}]}])", Kind::missing_required_parameter, "messages[0].content[0].text");
-    expect_messages_refused(R"([{"role":"user","content":[{"type":"text","text":1}]}])", Kind::invalid_type, "messages[0].content[0].text");
-    expect_messages_refused(R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:"}}]}])", Kind::unsupported_content,
+    expect_messages_refused(R"([{"role":"user","content":[{"text":"x"}]}])", Kind::missing_required_parameter,
                             "messages[0].content[0].type");
-    expect_messages_refused(R"([{"role":"user","content":[{"type":"refusal","refusal":"x"}]}])", Kind::unsupported_content,
-                            "messages[0].content[0].type");
-    expect_messages_refused(R"([{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"1"}]}])", Kind::unsupported_parameter,
-                            "messages[1].tool_calls");
-    expect_messages_refused(R"([{"role":"assistant","content":"a","audio":{"id":"1"}}])", Kind::unsupported_parameter, "messages[0].audio");
+    expect_messages_refused(R"([{"role":"user","content":[{"type":"text"}]}])", Kind::missing_required_parameter,
+                            "messages[0].content[0].text");
+    expect_messages_refused(R"([{"role":"user","content":[{"type":"text","text":1}]}])", Kind::invalid_type,
+                            "messages[0].content[0].text");
+    expect_messages_refused(R"([{"role":"user","content":[{"type":"image_url","image_url":{"url":"data:"}}]}])",
+                            Kind::unsupported_content, "messages[0].content[0].type");
+    expect_messages_refused(R"([{"role":"user","content":[{"type":"refusal","refusal":"x"}]}])",
+                            Kind::unsupported_content, "messages[0].content[0].type");
+    expect_messages_refused(R"([{"role":"user","content":"a"},{"role":"assistant","tool_calls":[{"id":"1"}]}])",
+                            Kind::unsupported_parameter, "messages[1].tool_calls");
+    expect_messages_refused(R"([{"role":"assistant","content":"a","audio":{"id":"1"}}])", Kind::unsupported_parameter,
+                            "messages[0].audio");
     expect_messages_refused(R"([{"role":"user","content":"a","name":7}])", Kind::invalid_type, "messages[0].name");
 }
 
@@ -281,7 +324,8 @@ TEST(ParseRequest, BoundsTheNumberOfMessagesAndParts) {
     EXPECT_EQ(problem.message, "'messages' has 4097 messages, the limit is 4096.");
 
     std::string parts = "[";
-    for (std::size_t i = 0; i <= kPartsMax; ++i) parts += std::string(i > 0 ? "," : "") + R"({"type":"text","text":"x"})";
+    for (std::size_t i = 0; i <= kPartsMax; ++i)
+        parts += std::string(i > 0 ? "," : "") + R"({"type":"text","text":"x"})";
     auto const too_many = refusal(Surface::chat, R"({"messages":[{"role":"user","content":)" + parts + "]}]}");
     EXPECT_EQ(too_many.message, "'messages[0].content' has 1025 parts, the limit is 1024.");
 }
@@ -294,7 +338,9 @@ TEST(ParseRequest, ReadsEveryShapeOfPrompt) {
     EXPECT_EQ(two.generations[1].prompt, domain::Prompt(domain::TextPrompt{"y"}));
     EXPECT_EQ(two.choices, 2U);
     EXPECT_EQ(text(R"("prompt":[[1],[2,3]])").generations.size(), 2U);
-    auto const refused = [](std::string_view prompt) { return refusal(Surface::text, "{\"prompt\":" + std::string(prompt) + "}"); };
+    auto const refused = [](std::string_view prompt) {
+        return refusal(Surface::text, "{\"prompt\":" + std::string(prompt) + "}");
+    };
     EXPECT_EQ(refusal(Surface::text, "{}").message, "'prompt' is required.");
     EXPECT_EQ(refused("[]").kind, Kind::invalid_value);
     EXPECT_EQ(refused("[[]]").kind, Kind::invalid_value);
@@ -314,12 +360,14 @@ TEST(ParseRequest, BoundsPromptsTimesChoices) {
     EXPECT_EQ(text(prompts(64)).generations.size(), 64U);
     EXPECT_EQ(text(prompts(8) + ",\"n\":16").generations.size(), 8U);
     EXPECT_EQ(refusal(Surface::text, "{" + prompts(65) + "}").message, "'prompt' has 65 prompts, the limit is 64.");
-    EXPECT_EQ(refusal(Surface::text, "{" + prompts(9) + ",\"n\":16}").message, "'n' times the number of prompts is 144, the limit is 128.");
+    EXPECT_EQ(refusal(Surface::text, "{" + prompts(9) + ",\"n\":16}").message,
+              "'n' times the number of prompts is 144, the limit is 128.");
 }
 
 TEST(ParseRequest, HandlesBestOfAndEcho) {
     EXPECT_EQ(text(R"("prompt":"x","n":2,"best_of":2)").choices, 2U);
-    EXPECT_EQ(refusal(Surface::text, R"({"prompt":"x","n":2,"best_of":1})").message, "'best_of' must be at least 'n' (2), got 1.");
+    EXPECT_EQ(refusal(Surface::text, R"({"prompt":"x","n":2,"best_of":1})").message,
+              "'best_of' must be at least 'n' (2), got 1.");
     EXPECT_EQ(refusal(Surface::text, R"({"prompt":"x","best_of":2})").kind, Kind::unsupported_parameter);
     EXPECT_EQ(text(R"("prompt":["a","b"],"echo":true)").echoes, (std::vector<std::string>{"a", "b"}));
     EXPECT_EQ(text(R"("prompt":"a","echo":false)").echoes.size(), 0U);
@@ -329,13 +377,16 @@ TEST(ParseRequest, HandlesBestOfAndEcho) {
 }
 
 TEST(ParseRequest, ReadsStreamOptionsAndPings) {
-    auto const call = chat(R"("stream":true,"stream_options":{"include_usage":true,"include_obfuscation":false},"return_progress":true,"sse_ping_interval":3)");
+    auto const call = chat(
+        R"("stream":true,"stream_options":{"include_usage":true,"include_obfuscation":false},
+        "return_progress":true,"sse_ping_interval":3)");
     EXPECT_TRUE(call.stream);
     EXPECT_TRUE(call.include_usage);
     EXPECT_TRUE(call.generations[0].return_prompt_progress);
     EXPECT_EQ(call.ping_interval, Duration(std::chrono::seconds(3)));
     EXPECT_EQ(chat(R"("sse_ping_interval":-1)").ping_interval, Duration::max());
-    EXPECT_FALSE(chat(R"("return_progress":true)").generations[0].return_prompt_progress) << "nothing to report without a stream";
+    EXPECT_FALSE(chat(R"("return_progress":true)").generations[0].return_prompt_progress)
+        << "nothing to report without a stream";
     expect_refused(R"("sse_ping_interval":0)", Kind::invalid_value, "sse_ping_interval");
 }
 

@@ -22,10 +22,12 @@ namespace hearth::api::openai {
 [[nodiscard]] Verdict read_boolean(std::string_view field, JsonView value, bool& out);
 [[nodiscard]] Verdict read_string(std::string_view field, JsonView value, std::string& out);
 // REQUIRES: low <= high
-[[nodiscard]] Verdict read_integer(std::string_view field, JsonView value, std::int64_t low, std::int64_t high, std::int64_t& out);
+[[nodiscard]] Verdict read_integer(std::string_view field, JsonView value, std::int64_t low, std::int64_t high,
+                                   std::int64_t& out);
 // Any number a float holds.
 [[nodiscard]] Verdict read_float(std::string_view field, JsonView value, float& out);
-[[nodiscard]] Verdict read_array(std::string_view field, JsonView value, std::size_t size_max, std::string_view of_what);
+[[nodiscard]] Verdict read_array(std::string_view field, JsonView value, std::size_t size_max,
+                                 std::string_view of_what);
 [[nodiscard]] Verdict read_object(std::string_view field, JsonView value);
 
 }  // namespace hearth::api::openai
