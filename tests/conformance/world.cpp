@@ -1,0 +1,227 @@
+#include "world.h"
+
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <stdexcept>
+#include <utility>
+
+namespace hearth::conformance {
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr Duration kPatience = std::chrono::seconds(20);
+
+std::uint64_t number(Step const& step, std::string const& value) {
+    std::size_t end = 0;
+    auto const parsed = std::stoull(value, &end);
+    if (end != value.size()) throw std::runtime_error("line " + std::to_string(step.line) + ": no number: " + value);
+    return parsed;
+}
+
+void set(Settings& settings, Step const& step) {
+    auto const space = std::min(step.rest.find(' '), step.rest.size());
+    auto const name = step.rest.substr(0, space);
+    auto const value = space < step.rest.size() ? step.rest.substr(step.rest.find_first_not_of(' ', space)) : "";
+    if (name == "load_error") {
+        settings.load_error = value;
+        return;
+    }
+    std::map<std::string, std::function<void(std::uint64_t)>> const setters{
+        {"repeat", [&](auto v) { settings.model.repeat = v != 0; }},
+        {"chat_template", [&](auto v) { settings.model.chat_template = v != 0; }},
+        {"context", [&](auto v) { settings.model.context_request = static_cast<std::uint32_t>(v); }},
+        {"kv_cells", [&](auto v) { settings.model.kv_cells = static_cast<std::uint32_t>(v); }},
+        {"sequences", [&](auto v) { settings.model.sequences_max = static_cast<std::uint32_t>(v); }},
+        {"batch", [&](auto v) { settings.model.batch_max = static_cast<std::uint32_t>(v); }},
+        {"requests_max", [&](auto v) { settings.pool.requests_max = static_cast<std::uint32_t>(v); }},
+        {"replays_max",
+         [&](auto v) {
+             settings.pool.replays_max = settings.pool.replays_waiting_max = static_cast<std::uint32_t>(v);
+         }},
+        {"request_timeout_ms", [&](auto v) { settings.api.request_timeout = milliseconds(v); }},
+        {"ping_ms", [&](auto v) { settings.api.ping_interval = milliseconds(v); }},
+        {"body_max", [&](auto v) { settings.api.body_max = v; }},
+        {"header_max", [&](auto v) { settings.http.header_bytes_max = v; }},
+        {"header_timeout_ms", [&](auto v) { settings.http.header_timeout = milliseconds(v); }},
+        {"hold_at", [&](auto v) { settings.hold_at = v; }},
+        {"fail_at", [&](auto v) { settings.fail_at = v; }},
+        {"hold_load", [&](auto v) { settings.hold_load = v != 0; }},
+        {"no_model", [&](auto v) { settings.no_model = v != 0; }},
+    };
+    auto const setter = setters.find(name);
+    if (setter == setters.end())
+        throw std::runtime_error("line " + std::to_string(step.line) + ": no setting '" + name + "'");
+    setter->second(number(step, value));
+}
+
+}  // namespace
+
+void Gate::close() {
+    std::lock_guard const lock(mutex_);
+    closed_ = true;
+}
+
+void Gate::open() {
+    {
+        std::lock_guard const lock(mutex_);
+        closed_ = false;
+    }
+    opened_.notify_all();
+}
+
+void Gate::pass() {
+    std::unique_lock lock(mutex_);
+    opened_.wait(lock, [this] { return !closed_; });
+}
+
+Settings Settings::parse(std::vector<Step> const& steps) {
+    Settings settings;
+    settings.model.pieces = {"Hello", " world", "!"};
+    settings.pool.backoff_min = milliseconds(1);
+    settings.pool.backoff_max = milliseconds(10);
+    // A held model answers no ping and takes no step for as long as the case likes.
+    settings.pool.hang_timeout = kPatience;
+    settings.pool.step_timeout = kPatience;
+    settings.pool.ping_interval = milliseconds(5);
+    settings.http.port = 0;
+    settings.api.version = "1.2.3";
+    settings.api.build = "test";
+    settings.api.started_unix = 1700000000;
+    settings.api.health_notes = {"scripted model in a thread"};
+    for (auto const& step : steps) {
+        std::string_view rest = step.rest;
+        if (step.word == "set") {
+            set(settings, step);
+        } else if (step.word == "script") {
+            settings.model.pieces.clear();
+            while (!rest.empty()) settings.model.pieces.push_back(take_quoted(rest));
+        } else {
+            settings.model_names.clear();
+            for (auto at = rest.find_first_not_of(' '); at != std::string_view::npos;
+                 at = rest.find_first_not_of(' ')) {
+                rest.remove_prefix(at);
+                auto const end = std::min(rest.find(' '), rest.size());
+                settings.model_names.emplace_back(rest.substr(0, end));
+                rest.remove_prefix(end);
+            }
+        }
+    }
+    return settings;
+}
+
+World::World(Settings settings) : settings_(std::move(settings)) {
+    if (settings_.hold_load) load_gate_.close();
+    start();
+    thread_ = std::thread([this] { loop_->run(); });
+    wait_until_settled();
+}
+
+World::~World() {
+    release();
+    loop_->post([this] { loop_->stop(); });
+    thread_.join();
+    server_.reset();
+    pool_.reset();
+    loop_.reset();
+    launcher_.reset();
+}
+
+worker::BackendFactory World::backend_factory() {
+    return [this](worker::Progress const&) -> Result<std::unique_ptr<llama::Backend>> {
+        load_gate_.pass();
+        if (!settings_.load_error.empty()) return Error(Code::corrupt, settings_.load_error);
+        auto options = settings_.model;
+        options.before_decode = [this](std::uint64_t index) -> Status {
+            if (index == settings_.hold_at) gate_.close();
+            gate_.pass();
+            if (index == settings_.fail_at) return Error(Code::internal, "the kernel failed at /secret");
+            return ok();
+        };
+        return std::unique_ptr<llama::Backend>(llama::make_scripted(std::move(options)));
+    };
+}
+
+void World::start() {
+    loop_ = std::make_unique<net::Loop>();
+    launcher_ = std::make_unique<worker::ThreadLauncher>(
+        [this](serving::ModelSpec const&) { return backend_factory(); }, engine::Options{}, clock_);
+    pool_ = serving::Pool::create(*loop_, settings_.pool, *launcher_, clock_, *log_, metrics_);
+    if (!settings_.no_model) {
+        serving::ModelSpec spec;
+        spec.id = settings_.model_names.front();
+        spec.aliases.assign(settings_.model_names.begin() + 1, settings_.model_names.end());
+        if (auto const added = pool_->add(spec); !added) throw std::runtime_error(added.error().message);
+    }
+    auto const suffix = [next = 0]() mutable { return "0123456789abcdefghij" + std::to_string(next++); };
+    services_ = std::make_unique<api::Services>(api::Services{*loop_, *pool_, *log_, metrics_, clock_, settings_.api,
+                                                              [] { return std::int64_t{1700000000}; }, suffix,
+                                                              [this] { return draining_; }});
+    auto server =
+        http::Server::create(*loop_, settings_.http, api::routes(*services_), api::render_error, *log_, metrics_);
+    if (!server) throw std::runtime_error(server.error().message);
+    server_ = std::move(*server);
+    port_ = server_->port();
+}
+
+template <typename Work>
+auto World::on_loop(Work work) -> decltype(work()) {
+    std::packaged_task<decltype(work())()> task(std::move(work));
+    auto result = task.get_future();
+    loop_->post([&task] { task(); });
+    return result.get();
+}
+
+void World::wait_until_settled() {
+    if (settings_.no_model || settings_.hold_load) return;
+    auto const settled = [this] {
+        auto const state = pool_->status("")->state;
+        return state == serving::ModelState::ready || state == serving::ModelState::failed;
+    };
+    auto const deadline = clock_.now() + kPatience;
+    while (!on_loop(settled))
+        if (clock_.now() > deadline) throw std::runtime_error("the model does not get ready");
+}
+
+void World::release() {
+    load_gate_.open();
+    gate_.open();
+}
+
+void World::kill_worker() {
+    on_loop([this] { launcher_->kill_all(settings_.model_names.front()); });
+}
+
+void World::drain() {
+    on_loop([this] {
+        draining_ = true;
+        pool_->drain();
+    });
+}
+
+std::uint64_t World::observe(std::string_view name) {
+    return on_loop([&]() -> std::uint64_t {
+        if (name == "exchanges") return server_->active_exchanges();
+        if (name == "ready") return pool_->ready() ? 1 : 0;
+        auto const status = pool_->status("");
+        if (name == "running") return status->stats.running;
+        if (name == "waiting") return status->waiting;
+        if (name == "inside") return status->inside;
+        if (name == "restarts") return status->restarts;
+        if (name == "kv_used") return status->stats.kv_used;
+        throw std::runtime_error("nothing to await is called '" + std::string(name) + "'");
+    });
+}
+
+void World::await(std::string_view name, std::uint64_t value) {
+    auto const deadline = clock_.now() + kPatience;
+    for (auto now = observe(name); now != value; now = observe(name)) {
+        if (clock_.now() > deadline)
+            throw std::runtime_error("awaited " + std::string(name) + "=" + std::to_string(value) + ", it is " +
+                                     std::to_string(now));
+        std::this_thread::yield();
+    }
+}
+
+}  // namespace hearth::conformance
