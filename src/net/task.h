@@ -2,7 +2,7 @@
 //
 // Every coroutine of the front (http, serving, api) returns one. The loop runs
 // on one thread, so coroutines share state without locks; nothing may block.
-// One co_await per statement, names or calls as its operands: see docs/style.md
+// One co_await per statement, names or calls as its operands: see CONTRIBUTING.md
 // for the compiler bug behind that rule.
 #pragma once
 

@@ -44,7 +44,9 @@ Error system_error(std::string const& step) {
 class Descriptor {
 public:
     explicit Descriptor(int fd) : fd_(fd) {}
-    ~Descriptor() { if (fd_ >= 0) ::close(fd_); }
+    ~Descriptor() {
+        if (fd_ >= 0) ::close(fd_);
+    }
     Descriptor(Descriptor const&) = delete;
     Descriptor& operator=(Descriptor const&) = delete;
     [[nodiscard]] int get() const { return fd_; }
@@ -74,7 +76,7 @@ std::pair<RulesetAttributes, std::size_t> attributes_for(int abi) {
 Status allow_reading(int ruleset, std::string const& path) {
     Descriptor const beneath(::open(path.c_str(), O_PATH | O_CLOEXEC));
     if (beneath.get() < 0) return system_error(fmt::format("cannot open '{}', which the worker is to read", path));
-    struct stat info {};
+    struct stat info{};
     if (::fstat(beneath.get(), &info) != 0) return system_error(fmt::format("cannot look at '{}'", path));
     PathBeneath const rule{S_ISDIR(info.st_mode) ? kReadFile | kReadDir : kReadFile, beneath.get()};
     if (::syscall(SYS_landlock_add_rule, ruleset, kRulePathBeneath, &rule, 0U) != 0) {
@@ -98,7 +100,8 @@ Status restrict_to_reading(int abi, std::vector<std::string> const& readable) {
     Descriptor const ruleset(static_cast<int>(::syscall(SYS_landlock_create_ruleset, &attributes, size, 0U)));
     if (ruleset.get() < 0) return system_error(fmt::format("Landlock (ABI {}) does not take the ruleset", abi));
     for (auto const& path : readable) HEARTH_CHECK(allow_reading(ruleset.get(), path));
-    if (::syscall(SYS_landlock_restrict_self, ruleset.get(), 0U) != 0) return system_error("Landlock does not take effect");
+    if (::syscall(SYS_landlock_restrict_self, ruleset.get(), 0U) != 0)
+        return system_error("Landlock does not take effect");
     return ok();
 }
 

@@ -33,7 +33,9 @@ Status require_one_thread() {
     int threads = 0;
     while (auto const* entry = ::readdir(tasks)) threads += entry->d_name[0] != '.';
     ::closedir(tasks);
-    if (threads > 1) return Error(Code::internal, fmt::format("the sandbox must be entered before other threads start; there are {}", threads));
+    if (threads > 1)
+        return Error(Code::internal,
+                     fmt::format("the sandbox must be entered before other threads start; there are {}", threads));
 #endif
     return ok();
 }

@@ -76,7 +76,8 @@ protected:
     void expect_passes(std::function<int()> const& probe) const {
         auto const status = inside(probe);
         EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == kPassed)
-            << (WIFEXITED(status) ? "exit " + std::to_string(WEXITSTATUS(status)) : "signal " + std::to_string(WTERMSIG(status)));
+            << (WIFEXITED(status) ? "exit " + std::to_string(WEXITSTATUS(status))
+                                  : "signal " + std::to_string(WTERMSIG(status)));
     }
 
     fs::path folder_;
@@ -86,8 +87,10 @@ protected:
 bool has_landlock() { return probe_landlock().abi > 0; }
 bool has_seccomp() { return seccomp_obstacle().empty(); }
 
-#define NEEDS_LANDLOCK() if (!has_landlock()) GTEST_SKIP() << probe_landlock().reason
-#define NEEDS_SECCOMP() if (!has_seccomp()) GTEST_SKIP() << seccomp_obstacle()
+#define NEEDS_LANDLOCK() \
+    if (!has_landlock()) GTEST_SKIP() << probe_landlock().reason
+#define NEEDS_SECCOMP() \
+    if (!has_seccomp()) GTEST_SKIP() << seccomp_obstacle()
 
 std::string content(fs::path const& path) {
     int const fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
@@ -135,8 +138,11 @@ TEST_F(Sandbox, ReadsListedFilesAndFoldersAndNothingElse) {
 TEST_F(Sandbox, WritesCreatesAndTruncatesNothing) {
     NEEDS_LANDLOCK();
     for (int const flags : {O_WRONLY, O_RDWR, O_WRONLY | O_CREAT, O_RDONLY | O_TRUNC, O_RDWR | O_TMPFILE}) {
-        expect_passes([&, flags] { return ::open((folder_ / "model.gguf").c_str(), flags | O_CLOEXEC, 0600) < 0 && errno != 0 ? 0 : 1; });
-        expect_passes([&, flags] { return ::open((folder_ / "models" / "new").c_str(), flags | O_CLOEXEC, 0600) < 0 ? 0 : 1; });
+        expect_passes([&, flags] {
+            return ::open((folder_ / "model.gguf").c_str(), flags | O_CLOEXEC, 0600) < 0 && errno != 0 ? 0 : 1;
+        });
+        expect_passes(
+            [&, flags] { return ::open((folder_ / "models" / "new").c_str(), flags | O_CLOEXEC, 0600) < 0 ? 0 : 1; });
     }
     EXPECT_EQ(content(folder_ / "model.gguf"), "weights");
     EXPECT_FALSE(fs::exists(folder_ / "models" / "new"));
@@ -153,7 +159,8 @@ TEST_F(Sandbox, ThreadsMemoryAndTheKeptConnectionWork) {
         for (auto& thread : threads) thread.join();
         if (sum != 28) return 1;
         void* const block = ::mmap(nullptr, 1 << 24, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (block == MAP_FAILED || ::madvise(block, 1 << 24, MADV_DONTNEED) != 0 || ::munmap(block, 1 << 24) != 0) return 2;
+        if (block == MAP_FAILED || ::madvise(block, 1 << 24, MADV_DONTNEED) != 0 || ::munmap(block, 1 << 24) != 0)
+            return 2;
         char byte = 'x';
         if (::send(ends[0], &byte, 1, MSG_NOSIGNAL) != 1 || ::recv(ends[1], &byte, 1, 0) != 1) return 3;
         if (::sysconf(_SC_NPROCESSORS_ONLN) < 1 || std::thread::hardware_concurrency() < 1) return 4;
@@ -286,52 +293,74 @@ TEST_P(ForbiddenCall, EndsTheProcess) {
     EXPECT_EQ(WTERMSIG(status), SIGSYS);
 }
 
-INSTANTIATE_TEST_SUITE_P(Sandbox, ForbiddenCall, ::testing::Values(
-    Forbidden{"socket", [] { return long{::socket(AF_INET, SOCK_STREAM, 0)}; }},
-    Forbidden{"unix_socket", [] { return long{::socket(AF_UNIX, SOCK_STREAM, 0)}; }},
-    Forbidden{"netlink", [] { return long{::socket(AF_NETLINK, SOCK_RAW, 0)}; }},
-    Forbidden{"connect", [] { return long{::connect(0, nullptr, 0)}; }},
-    Forbidden{"bind", [] { return long{::bind(0, nullptr, 0)}; }},
-    Forbidden{"accept", [] { return long{::accept(0, nullptr, nullptr)}; }},
-    Forbidden{"sendto_an_address", [] { char a[2]{}; return long{::sendto(0, a, 1, 0, reinterpret_cast<sockaddr*>(a), 2)}; }},
-    Forbidden{"sendmsg", [] { msghdr m{}; return long{::sendmsg(0, &m, 0)}; }},
-    Forbidden{"execve", [] { return ::syscall(SYS_execve, "/bin/true", nullptr, nullptr); }},
-    Forbidden{"execveat", [] { return ::syscall(SYS_execveat, AT_FDCWD, "/bin/true", nullptr, nullptr, 0); }},
-    Forbidden{"fork", [] { return ::syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }},
-    Forbidden{"vfork", [] { return ::syscall(SYS_clone, CLONE_VM | CLONE_VFORK | SIGCHLD, 0, 0, 0, 0); }},
-    Forbidden{"user_namespace", [] { return ::syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0); }},
-    Forbidden{"unshare", [] { return ::syscall(SYS_unshare, CLONE_NEWUSER); }},
-    Forbidden{"setns", [] { return ::syscall(SYS_setns, 0, 0); }},
-    Forbidden{"ptrace", [] { return ::syscall(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0); }},
-    Forbidden{"process_vm_readv", [] { return ::syscall(SYS_process_vm_readv, ::getppid(), nullptr, 0, nullptr, 0, 0); }},
-    Forbidden{"process_vm_writev", [] { return ::syscall(SYS_process_vm_writev, ::getppid(), nullptr, 0, nullptr, 0, 0); }},
-    Forbidden{"kill", [] { return long{::kill(::getppid(), 0)}; }},
-    Forbidden{"tgkill_of_another", [] { return ::syscall(SYS_tgkill, ::getppid(), ::getppid(), 0); }},
-    Forbidden{"pidfd_open", [] { return ::syscall(SYS_pidfd_open, ::getppid(), 0); }},
-    Forbidden{"io_uring_setup", [] { return ::syscall(SYS_io_uring_setup, 8, nullptr); }},
-    Forbidden{"bpf", [] { return ::syscall(SYS_bpf, 0, nullptr, 0); }},
-    Forbidden{"perf_event_open", [] { return ::syscall(SYS_perf_event_open, nullptr, 0, -1, -1, 0); }},
-    Forbidden{"userfaultfd", [] { return ::syscall(SYS_userfaultfd, 0); }},
-    Forbidden{"memfd_create", [] { return ::syscall(SYS_memfd_create, "x", 0); }},
-    Forbidden{"keyctl", [] { return ::syscall(SYS_keyctl, 0, 0); }},
-    Forbidden{"mount", [] { return ::syscall(SYS_mount, nullptr, nullptr, nullptr, 0, nullptr); }},
-    Forbidden{"chroot", [] { return ::syscall(SYS_chroot, "/"); }},
-    Forbidden{"unlink", [] { return ::syscall(SYS_unlinkat, AT_FDCWD, "x", 0); }},
-    Forbidden{"rename", [] { return ::syscall(SYS_renameat2, AT_FDCWD, "x", AT_FDCWD, "y", 0); }},
-    Forbidden{"mkdir", [] { return ::syscall(SYS_mkdirat, AT_FDCWD, "x", 0700); }},
-    Forbidden{"chmod", [] { return ::syscall(SYS_fchmodat, AT_FDCWD, "x", 0700); }},
-    Forbidden{"truncate", [] { return ::syscall(SYS_truncate, "x", 0); }},
-    Forbidden{"setuid", [] { return ::syscall(SYS_setuid, 0); }},
-    Forbidden{"capset", [] { return ::syscall(SYS_capset, nullptr, nullptr); }},
-    Forbidden{"prctl_dumpable", [] { return long{::prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)}; }},
-    Forbidden{"raise_a_limit", [] { rlimit r{1, 1}; return long{::setrlimit(RLIMIT_CORE, &r)}; }},
-    Forbidden{"init_module", [] { return ::syscall(SYS_init_module, nullptr, 0, ""); }},
-    Forbidden{"reboot", [] { return ::syscall(SYS_reboot, 0, 0, 0, nullptr); }},
-    Forbidden{"executable_mmap", [] { return reinterpret_cast<long>(::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0)); }},
-    Forbidden{"executable_mprotect", [] {
-        void* const page = ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        return long{::mprotect(page, 4096, PROT_READ | PROT_EXEC)};
-    }}),
+INSTANTIATE_TEST_SUITE_P(
+    Sandbox, ForbiddenCall,
+    ::testing::Values(
+        Forbidden{"socket", [] { return long{::socket(AF_INET, SOCK_STREAM, 0)}; }},
+        Forbidden{"unix_socket", [] { return long{::socket(AF_UNIX, SOCK_STREAM, 0)}; }},
+        Forbidden{"netlink", [] { return long{::socket(AF_NETLINK, SOCK_RAW, 0)}; }},
+        Forbidden{"connect", [] { return long{::connect(0, nullptr, 0)}; }},
+        Forbidden{"bind", [] { return long{::bind(0, nullptr, 0)}; }},
+        Forbidden{"accept", [] { return long{::accept(0, nullptr, nullptr)}; }},
+        Forbidden{"sendto_an_address",
+                  [] {
+                      char a[2]{};
+                      return long{::sendto(0, a, 1, 0, reinterpret_cast<sockaddr*>(a), 2)};
+                  }},
+        Forbidden{"sendmsg",
+                  [] {
+                      msghdr m{};
+                      return long{::sendmsg(0, &m, 0)};
+                  }},
+        Forbidden{"execve", [] { return ::syscall(SYS_execve, "/bin/true", nullptr, nullptr); }},
+        Forbidden{"execveat", [] { return ::syscall(SYS_execveat, AT_FDCWD, "/bin/true", nullptr, nullptr, 0); }},
+        Forbidden{"fork", [] { return ::syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0); }},
+        Forbidden{"vfork", [] { return ::syscall(SYS_clone, CLONE_VM | CLONE_VFORK | SIGCHLD, 0, 0, 0, 0); }},
+        Forbidden{"user_namespace", [] { return ::syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0); }},
+        Forbidden{"unshare", [] { return ::syscall(SYS_unshare, CLONE_NEWUSER); }},
+        Forbidden{"setns", [] { return ::syscall(SYS_setns, 0, 0); }},
+        Forbidden{"ptrace", [] { return ::syscall(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0); }},
+        Forbidden{"process_vm_readv",
+                  [] { return ::syscall(SYS_process_vm_readv, ::getppid(), nullptr, 0, nullptr, 0, 0); }},
+        Forbidden{"process_vm_writev",
+                  [] { return ::syscall(SYS_process_vm_writev, ::getppid(), nullptr, 0, nullptr, 0, 0); }},
+        Forbidden{"kill", [] { return long{::kill(::getppid(), 0)}; }},
+        Forbidden{"tgkill_of_another", [] { return ::syscall(SYS_tgkill, ::getppid(), ::getppid(), 0); }},
+        Forbidden{"pidfd_open", [] { return ::syscall(SYS_pidfd_open, ::getppid(), 0); }},
+        Forbidden{"io_uring_setup", [] { return ::syscall(SYS_io_uring_setup, 8, nullptr); }},
+        Forbidden{"bpf", [] { return ::syscall(SYS_bpf, 0, nullptr, 0); }},
+        Forbidden{"perf_event_open", [] { return ::syscall(SYS_perf_event_open, nullptr, 0, -1, -1, 0); }},
+        Forbidden{"userfaultfd", [] { return ::syscall(SYS_userfaultfd, 0); }},
+        Forbidden{"memfd_create", [] { return ::syscall(SYS_memfd_create, "x", 0); }},
+        Forbidden{"keyctl", [] { return ::syscall(SYS_keyctl, 0, 0); }},
+        Forbidden{"mount", [] { return ::syscall(SYS_mount, nullptr, nullptr, nullptr, 0, nullptr); }},
+        Forbidden{"chroot", [] { return ::syscall(SYS_chroot, "/"); }},
+        Forbidden{"unlink", [] { return ::syscall(SYS_unlinkat, AT_FDCWD, "x", 0); }},
+        Forbidden{"rename", [] { return ::syscall(SYS_renameat2, AT_FDCWD, "x", AT_FDCWD, "y", 0); }},
+        Forbidden{"mkdir", [] { return ::syscall(SYS_mkdirat, AT_FDCWD, "x", 0700); }},
+        Forbidden{"chmod", [] { return ::syscall(SYS_fchmodat, AT_FDCWD, "x", 0700); }},
+        Forbidden{"truncate", [] { return ::syscall(SYS_truncate, "x", 0); }},
+        Forbidden{"setuid", [] { return ::syscall(SYS_setuid, 0); }},
+        Forbidden{"capset", [] { return ::syscall(SYS_capset, nullptr, nullptr); }},
+        Forbidden{"prctl_dumpable", [] { return long{::prctl(PR_SET_DUMPABLE, 1, 0, 0, 0)}; }},
+        Forbidden{"raise_a_limit",
+                  [] {
+                      rlimit r{1, 1};
+                      return long{::setrlimit(RLIMIT_CORE, &r)};
+                  }},
+        Forbidden{"init_module", [] { return ::syscall(SYS_init_module, nullptr, 0, ""); }},
+        Forbidden{"reboot", [] { return ::syscall(SYS_reboot, 0, 0, 0, nullptr); }},
+        Forbidden{"executable_mmap",
+                  [] {
+                      return reinterpret_cast<long>(
+                          ::mmap(nullptr, 4096, PROT_READ | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+                  }},
+        Forbidden{"executable_mprotect",
+                  [] {
+                      void* const page =
+                          ::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+                      return long{::mprotect(page, 4096, PROT_READ | PROT_EXEC)};
+                  }}),
     [](auto const& param) { return std::string(param.param.name); });
 
 TEST_F(Sandbox, OpeningForWritingFailsWithAnErrorUnderSeccompToo) {

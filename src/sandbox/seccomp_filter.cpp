@@ -34,21 +34,22 @@ constexpr std::array kAllowed{
     // memory
     "munmap", "mremap", "madvise", "brk", "mincore",
     // threads and waiting
-    "futex", "set_robust_list", "get_robust_list", "rseq", "membarrier", "gettid", "getpid", "getppid", "sched_yield", "sched_getaffinity",
-    "sched_setaffinity", "sched_getparam", "sched_getscheduler", "sched_setscheduler", "sched_get_priority_max", "sched_get_priority_min",
-    "getcpu", "exit", "exit_group", "restart_syscall",
+    "futex", "set_robust_list", "get_robust_list", "rseq", "membarrier", "gettid", "getpid", "getppid", "sched_yield",
+    "sched_getaffinity", "sched_setaffinity", "sched_getparam", "sched_getscheduler", "sched_setscheduler",
+    "sched_get_priority_max", "sched_get_priority_min", "getcpu", "exit", "exit_group", "restart_syscall",
     // signals
     "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "rt_sigpending", "rt_sigtimedwait", "sigaltstack",
     // the connection and files that are open
-    "read", "readv", "pread64", "preadv", "write", "writev", "close", "lseek", "fstat", "fadvise64", "readahead", "getdents64", "poll",
-    "ppoll", "select", "pselect6", "recvfrom", "shutdown", "getsockopt", "setsockopt",
+    "read", "readv", "pread64", "preadv", "write", "writev", "close", "lseek", "fstat", "fadvise64", "readahead",
+    "getdents64", "poll", "ppoll", "select", "pselect6", "recvfrom", "shutdown", "getsockopt", "setsockopt",
     // names of files: Landlock decides about their content
     "newfstatat", "statx", "stat", "lstat", "access", "faccessat", "faccessat2", "readlink", "readlinkat", "getcwd",
     // time and this machine
-    "clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time", "times", "uname", "sysinfo", "getrusage",
-    "getrandom", "getuid", "geteuid", "getgid", "getegid"};
+    "clock_gettime", "clock_getres", "clock_nanosleep", "nanosleep", "gettimeofday", "time", "times", "uname",
+    "sysinfo", "getrusage", "getrandom", "getuid", "geteuid", "getgid", "getegid"};
 
-constexpr std::uint64_t kNewNamespaces = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
+constexpr std::uint64_t kNewNamespaces =
+    CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID | CLONE_NEWNET;
 
 using Comparisons = std::vector<scmp_arg_cmp>;
 
@@ -68,7 +69,9 @@ public:
     void allow(char const* name, Comparisons const& when = {}) {
         if (rule(SCMP_ACT_ALLOW, name, when)) ++allowed_;
     }
-    void refuse(char const* name, std::uint16_t error, Comparisons const& when = {}) { rule(SCMP_ACT_ERRNO(error), name, when); }
+    void refuse(char const* name, std::uint16_t error, Comparisons const& when = {}) {
+        rule(SCMP_ACT_ERRNO(error), name, when);
+    }
 
     Result<std::size_t> load() {
         keep("load", problem_.empty() ? seccomp_load(context_.get()) : 0);
@@ -80,12 +83,16 @@ private:
     bool rule(std::uint32_t action, char const* name, Comparisons const& when) {
         int const number = seccomp_syscall_resolve_name(name);
         if (number < 0 || !problem_.empty()) return false;  // not a call of this architecture
-        keep(name, seccomp_rule_add_array(context_.get(), action, number, static_cast<unsigned>(when.size()), when.data()));
+        keep(name,
+             seccomp_rule_add_array(context_.get(), action, number, static_cast<unsigned>(when.size()), when.data()));
         return true;
     }
-    void keep(char const* step, int result) { if (result < 0) fail(step, result); }
+    void keep(char const* step, int result) {
+        if (result < 0) fail(step, result);
+    }
     void fail(char const* step, int result) {
-        if (problem_.empty()) problem_ = fmt::format("sandbox: seccomp does not take '{}': {}", step, std::strerror(-result));
+        if (problem_.empty())
+            problem_ = fmt::format("sandbox: seccomp does not take '{}': {}", step, std::strerror(-result));
     }
 
     std::unique_ptr<void, void (*)(scmp_filter_ctx)> context_;
@@ -93,7 +100,9 @@ private:
     std::string problem_;
 };
 
-scmp_arg_cmp bits(unsigned argument, std::uint64_t mask, std::uint64_t value) { return {argument, SCMP_CMP_MASKED_EQ, mask, value}; }
+scmp_arg_cmp bits(unsigned argument, std::uint64_t mask, std::uint64_t value) {
+    return {argument, SCMP_CMP_MASKED_EQ, mask, value};
+}
 scmp_arg_cmp equals(unsigned argument, std::uint64_t value) { return {argument, SCMP_CMP_EQ, value, 0}; }
 
 void add_memory_rules(Filter& filter) {
@@ -118,7 +127,8 @@ void add_file_rules(Filter& filter) {
         filter.refuse("openat", EACCES, {bits(2, bit, bit)});
     }
     filter.refuse("openat2", ENOSYS);
-    for (auto const command : {F_GETFD, F_SETFD, F_GETFL, F_SETFL}) filter.allow("fcntl", {equals(1, static_cast<std::uint64_t>(command))});
+    for (auto const command : {F_GETFD, F_SETFD, F_GETFL, F_SETFL})
+        filter.allow("fcntl", {equals(1, static_cast<std::uint64_t>(command))});
     filter.allow("sendto", {equals(4, 0)});  // send() on a connected socket, no other address
     filter.refuse("ioctl", ENOTTY);          // isatty()
 }

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <charconv>
 #include <chrono>
 
 namespace hearth::telemetry {
@@ -11,7 +12,9 @@ namespace {
 double value_of(std::string const& text, std::string const& name) {
     auto const at = text.find("\n" + name + " ");
     EXPECT_NE(at, std::string::npos) << name;
-    return at == std::string::npos ? -1 : std::stod(text.substr(at + name.size() + 2));
+    double value = -1;
+    if (at != std::string::npos) std::from_chars(text.data() + at + name.size() + 2, text.data() + text.size(), value);
+    return value;
 }
 
 TEST(ProcessMetrics, FollowTheProcess) {
