@@ -17,7 +17,7 @@ STORIES = SOURCE.parent / 'shared/models/stories260Ktok512.gguf'
 SMOLLM2 = CACHE / 'models/SmolLM2-135M-Instruct.Q4_1.gguf'
 
 # Sanitized builds are slow; limits are there to end a hang, not to measure.
-PATIENCE_S = 120
+PATIENCE_S = float(os.environ.get('HEARTH_PATIENCE_S', '120'))
 
 
 def wait_until(condition, what, patience=PATIENCE_S):

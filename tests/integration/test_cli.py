@@ -49,8 +49,9 @@ def test_a_reader_that_leaves_ends_the_answer(smollm2_path):
 def test_exit_codes_tell_what_is_wrong(stories_path, tmp_path):
     missing = support.run_cli('run', 'no-such-model', 'Hello')
     assert missing.returncode == 3 and 'no-such-model' in missing.stderr
-    for arguments, word in [(['serve', '--modle', 'x'], '--model'), (['srve'], 'serve'), (['serve', '--port', 'x'], '--port'), ([], 'subcommand'),
-                            (['serve'], '--model'), (['run', stories_path], 'prompt'), (['run', stories_path, 'x', '-t', '-1'], '--temperature')]:
+    for arguments, word in [(['serve', '--modle', 'x'], '--model'), (['srve'], 'serve'), (['serve', '--port', 'x'], '--port'),
+                            ([], 'subcommand'), (['serve'], '--model'), (['run', stories_path], 'prompt'),
+                            (['run', stories_path, 'x', '-t', '-1'], '--temperature')]:
         result = support.run_cli(*arguments)
         assert result.returncode == 2, (arguments, result.stderr)
         assert word in result.stderr and result.stdout == ''
