@@ -85,9 +85,10 @@ private:
             auto& step = exchange.steps.back();
             answered = one_of(kMethods, step.word) || one_of(kAnswered, step.word);
             if (!one_of(kMethods, step.word)) continue;
-            auto const space = std::min(step.rest.find_first_of(" \t"), step.rest.size());
-            exchange.body = trim(std::string_view(step.rest).substr(space));
-            step.rest.resize(space);
+            std::string_view rest = step.rest;
+            auto path = take_word(rest);
+            exchange.body = rest;
+            step.rest = std::move(path);
         }
         exchange.body = expand(trim(exchange.body));
         exchange.has_expected = is("----");
@@ -177,6 +178,15 @@ std::string take_quoted(std::string_view& text) {
     if (i >= text.size()) throw std::runtime_error("a quoted string without an end: " + std::string(text));
     text = trim(text.substr(i + 1));
     return out;
+}
+
+std::string take_word(std::string_view& text) {
+    std::size_t end = 0;
+    while (end < text.size() && text[end] != ' ' && text[end] != '\t')
+        end = text.substr(end).starts_with("@{") ? std::min(text.find('}', end), text.size() - 1) + 1 : end + 1;
+    std::string word(text.substr(0, end));
+    text = trim(text.substr(end));
+    return word;
 }
 
 std::string expand(std::string_view text) {

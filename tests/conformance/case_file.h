@@ -53,6 +53,10 @@ struct CaseFile {
 // moved past it. Throws std::runtime_error.
 [[nodiscard]] std::string take_quoted(std::string_view& text);
 
+// The word at the front of `text`, which is moved past it and the blanks behind
+// it. A macro is part of a word, blanks included.
+[[nodiscard]] std::string take_word(std::string_view& text);
+
 // @{COUNT x "TEXT"} repeats a text; everything else stays.
 [[nodiscard]] std::string expand(std::string_view text);
 

@@ -69,6 +69,15 @@ TEST(TakeQuoted, ReadsEscapes) {
     EXPECT_THROW((void)take_quoted(open), std::runtime_error);
 }
 
+TEST(TakeWord, KeepsAMacroWhole) {
+    std::string_view text = "/a@{3 x \"b\"}c  {\"d\": 1}";
+    EXPECT_EQ(take_word(text), "/a@{3 x \"b\"}c");
+    EXPECT_EQ(text, "{\"d\": 1}");
+    text = "@{3";
+    EXPECT_EQ(take_word(text), "@{3");
+    EXPECT_EQ(text, "");
+}
+
 TEST(Expand, RepeatsTexts) {
     EXPECT_EQ(expand("a@{3 x \"[]\"}b"), "a[][][]b");
     EXPECT_EQ(expand("no macro @ {3}"), "no macro @ {3}");

@@ -1,13 +1,20 @@
 // hearth_conformance [--update] FILE|FOLDER...
 //
 // Plays every .case file against a server in this process. Exits with 1 if one
-// fails. --update rewrites the expectations that failed; review the diff.
+// fails, and at once if one does not end: every step of a case is bounded, so
+// the server itself cannot be stopped then. --update rewrites the expectations
+// that failed; review the diff.
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 #include "case_file.h"
@@ -32,8 +39,40 @@ std::vector<fs::path> collect(std::vector<fs::path> const& given) {
     return cases;
 }
 
+// Ends the process if it is not destroyed in time.
+class Watchdog {
+public:
+    explicit Watchdog(fs::path const& path)
+        : thread_([this, path] {
+              std::unique_lock lock(mutex_);
+              if (ended_.wait_for(lock, kCaseMax, [this] { return over_; })) return;
+              std::fprintf(stderr, "%s: not over after %lld s, giving up\n", path.c_str(),
+                           static_cast<long long>(kCaseMax.count()));
+              std::_Exit(1);
+          }) {}
+    ~Watchdog() {
+        {
+            std::lock_guard const lock(mutex_);
+            over_ = true;
+        }
+        ended_.notify_all();
+        thread_.join();
+    }
+    Watchdog(Watchdog const&) = delete;
+    Watchdog& operator=(Watchdog const&) = delete;
+
+private:
+    static constexpr std::chrono::seconds kCaseMax{60};
+
+    std::mutex mutex_;
+    std::condition_variable ended_;
+    bool over_ = false;  // under mutex_
+    std::thread thread_;  // last: it uses all of the above
+};
+
 // True if it passed.
 bool play(fs::path const& path, bool update, std::size_t& exchanges) {
+    Watchdog const watchdog(path);
     try {
         auto const file = CaseFile::read(path);
         auto const outcome = Player(file).play();

@@ -14,15 +14,6 @@ namespace {
 
 using Json = nlohmann::json;
 
-// The first word; `text` is moved past it.
-std::string take_word(std::string_view& text) {
-    auto const end = std::min(text.find(' '), text.size());
-    std::string word(text.substr(0, end));
-    text.remove_prefix(end);
-    text.remove_prefix(std::min(text.find_first_not_of(' '), text.size()));
-    return word;
-}
-
 std::string media_type(test::HttpAnswer const& answer) {
     auto const type = answer.header("content-type");
     return type.substr(0, type.find(';'));
@@ -160,21 +151,23 @@ std::string expectation_for(Expected const& old, test::HttpAnswer const& answer)
 }
 
 Outcome Player::play() {
-    for (std::size_t i = 0; i < file_.exchanges.size(); ++i) play_exchange(file_.exchanges[i], i);
+    for (std::size_t i = 0; i < file_.exchanges.size(); ++i)
+        if (!play_exchange(file_.exchanges[i], i)) break;
     return std::move(outcome_);
 }
 
-void Player::play_exchange(Exchange const& exchange, std::size_t index) {
+bool Player::play_exchange(Exchange const& exchange, std::size_t index) {
     headers_.clear();
     for (auto const& step : exchange.steps) {
         try {
             auto const answer = perform(step, exchange.body);
             if (answer) compare(exchange, index, *answer);
         } catch (std::exception const& failure) {
-            fail(step.line, failure.what());
-            return;
+            fail(step.line, step.word + " " + step.rest.substr(0, 60) + ": " + failure.what());
+            return false;
         }
     }
+    return true;
 }
 
 void Player::fail(std::size_t line, std::string const& what) {
@@ -186,11 +179,13 @@ std::optional<test::HttpAnswer> Player::perform(Step const& step, std::string co
     std::string_view rest = step.rest;
     if (step.word == "raw") {
         test::HttpClient client(world_.port());
+        client.allow(world_.patience());
         client.send(expand(take_quoted(rest)));
         return client.read_answer();
     }
     if (step.word != "receive") return request(step.word, expand(step.rest), body);
     auto& waiting = pending(step.rest);
+    waiting.client.allow(world_.patience());
     if (!waiting.head) waiting.head = waiting.client.read_head();
     auto answer = *waiting.head;
     if (answer.header("transfer-encoding") == "chunked") {
@@ -244,11 +239,16 @@ bool Player::perform_pending(Step const& step) {
     if (step.word == "events") {  // at least so many have arrived
         auto& waiting = pending(take_word(rest));
         auto const wanted = std::stoul(std::string(rest));
-        if (!waiting.head) waiting.head = waiting.client.read_head();
-        while (events_of(waiting.body).size() < wanted) {
-            auto const chunk = waiting.client.read_chunk();
-            if (!chunk) throw std::runtime_error("the stream ended after " + waiting.body);
-            waiting.body += *chunk;
+        waiting.client.allow(world_.patience());
+        try {
+            if (!waiting.head) waiting.head = waiting.client.read_head();
+            while (events_of(waiting.body).size() < wanted) {
+                auto const chunk = waiting.client.read_chunk();
+                if (!chunk) throw std::runtime_error("the stream ended");
+                waiting.body += *chunk;
+            }
+        } catch (std::exception const& failure) {
+            throw std::runtime_error(std::string(failure.what()) + " after these events: " + waiting.body);
         }
         return true;
     }
@@ -273,6 +273,7 @@ test::HttpAnswer Player::request(std::string const& method, std::string const& p
     if (std::ranges::find(kMethods, method) == kMethods.end())
         throw std::runtime_error("no step is called '" + method + "'");
     test::HttpClient client(world_.port());
+    client.allow(world_.patience());
     client.send_what_is_taken(test::HttpClient::format(method, path, body, headers_));
     auto answer = client.read_head();
     if (method != "HEAD") client.read_body(answer);

@@ -24,6 +24,7 @@ class Player {
 public:
     explicit Player(CaseFile const& file) : file_(file), world_(Settings::parse(file.settings)) {}
 
+    // Ends at the first step that throws: what follows would only fail of it.
     Outcome play();
 
 private:
@@ -35,7 +36,8 @@ private:
         std::string body;  // what was read so far
     };
 
-    void play_exchange(Exchange const& exchange, std::size_t index);
+    // False if a step threw.
+    bool play_exchange(Exchange const& exchange, std::size_t index);
     // The answer, if this step is one that is answered.
     std::optional<test::HttpAnswer> perform(Step const& step, std::string const& body);
     bool perform_control(Step const& step);

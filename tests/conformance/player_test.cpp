@@ -100,9 +100,33 @@ TEST(Player, PassesATrueCaseAndFailsAFalseOne) {
     EXPECT_EQ(play("GET /livez\n----\n200 application/json\n{\"status\": \"ok\"}\n"), "");
     EXPECT_EQ(play("GET /livez\n----\n200 application/json\n{\"status\": \"bad\"}\n"),
               "x.case:1: $.status: expected \"bad\", got \"ok\"\n");
-    EXPECT_EQ(play("frobnicate\nGET /livez\n----\n200\n...\n"), "x.case:1: no step is called 'frobnicate'\n");
-    EXPECT_EQ(play("receive a\n----\n200\n...\n"), "x.case:1: nothing was started as 'a'\n");
+    EXPECT_EQ(play("frobnicate\nGET /livez\n----\n200\n...\n"),
+              "x.case:1: frobnicate : no step is called 'frobnicate'\n");
+    EXPECT_EQ(play("receive a\n----\n200\n...\n"), "x.case:1: receive a: nothing was started as 'a'\n");
+    EXPECT_EQ(play("livez\n====\nreceive a\n----\n200\n...\n"), "x.case:1: livez : no step is called 'livez'\n")
+        << "the case ends at the first step that cannot be done";
     EXPECT_THROW(play("set frobnicate 1\nGET /livez\n----\n200\n...\n"), std::runtime_error);
+}
+
+// Each of these would wait for ever.
+TEST(Player, FailsAStepWhoseWaitDoesNotEnd) {
+    constexpr std::string_view kHeld = "set patience_ms 50\nset hold_at 0\n";
+    auto const held = [&](std::string_view steps) { return play(std::string(kHeld) + std::string(steps)); };
+    EXPECT_EQ(held("await inside=1\n"), "x.case:3: await inside=1: awaited inside=1 for 50 ms, it is 0\n");
+    EXPECT_EQ(held("POST /v1/completions {\"prompt\": \"x\"}\n----\n200\n...\n"),
+              "x.case:3: POST /v1/completions: time is over; not read yet: ''\n");
+    EXPECT_EQ(held("start a POST /v1/completions {\"prompt\": \"x\"}\nreceive a\n----\n200\n...\n"),
+              "x.case:4: receive a: time is over; not read yet: ''\n");
+    EXPECT_EQ(held("raw \"GET /livez HTTP/1.1\\r\\n\"\n----\n200\n...\n"),
+              "x.case:3: raw \"GET /livez HTTP/1.1\\r\\n\": time is over; not read yet: ''\n");
+}
+
+TEST(Player, FailsAWaitForAStreamThatOnlyPings) {
+    auto const failure = play(
+        "set patience_ms 50\nset hold_at 0\nset ping_ms 1\n"
+        "start a POST /v1/completions {\"prompt\": \"x\", \"stream\": true}\nevents a 100000\n");
+    EXPECT_TRUE(failure.starts_with("x.case:5: events a 100000: time is over; not read yet: ")) << failure;
+    EXPECT_NE(failure.find("after these events: : ping\n\n"), std::string::npos) << failure;
 }
 
 }  // namespace

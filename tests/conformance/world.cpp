@@ -11,7 +11,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
-constexpr Duration kPatience = std::chrono::seconds(20);
+// A held model answers no ping and takes no step for as long as the case likes.
+constexpr Duration kHangTimeout = std::chrono::minutes(5);
 
 std::uint64_t number(Step const& step, std::string const& value) {
     std::size_t end = 0;
@@ -45,6 +46,7 @@ void set(Settings& settings, Step const& step) {
         {"body_max", [&](auto v) { settings.api.body_max = v; }},
         {"header_max", [&](auto v) { settings.http.header_bytes_max = v; }},
         {"header_timeout_ms", [&](auto v) { settings.http.header_timeout = milliseconds(v); }},
+        {"patience_ms", [&](auto v) { settings.patience = milliseconds(v); }},
         {"hold_at", [&](auto v) { settings.hold_at = v; }},
         {"fail_at", [&](auto v) { settings.fail_at = v; }},
         {"hold_load", [&](auto v) { settings.hold_load = v != 0; }},
@@ -60,20 +62,45 @@ void set(Settings& settings, Step const& step) {
 
 void Gate::close() {
     std::lock_guard const lock(mutex_);
-    closed_ = true;
+    closed_ = !retired_;
+}
+
+void Gate::arm() {
+    std::lock_guard const lock(mutex_);
+    armed_ = true;
+}
+
+void Gate::trip() {
+    std::lock_guard const lock(mutex_);
+    if (std::exchange(armed_, false)) closed_ = !retired_;
 }
 
 void Gate::open() {
     {
         std::lock_guard const lock(mutex_);
-        closed_ = false;
+        closed_ = armed_ = false;
     }
     opened_.notify_all();
 }
 
+void Gate::retire() {
+    {
+        std::lock_guard const lock(mutex_);
+        retired_ = true;
+    }
+    open();
+}
+
 void Gate::pass() {
     std::unique_lock lock(mutex_);
+    ++blocked_;
     opened_.wait(lock, [this] { return !closed_; });
+    --blocked_;
+}
+
+bool Gate::holds() {
+    std::lock_guard const lock(mutex_);
+    return closed_ && blocked_ > 0;
 }
 
 Settings Settings::parse(std::vector<Step> const& steps) {
@@ -81,9 +108,8 @@ Settings Settings::parse(std::vector<Step> const& steps) {
     settings.model.pieces = {"Hello", " world", "!"};
     settings.pool.backoff_min = milliseconds(1);
     settings.pool.backoff_max = milliseconds(10);
-    // A held model answers no ping and takes no step for as long as the case likes.
-    settings.pool.hang_timeout = kPatience;
-    settings.pool.step_timeout = kPatience;
+    settings.pool.hang_timeout = kHangTimeout;
+    settings.pool.step_timeout = kHangTimeout;
     settings.pool.ping_interval = milliseconds(5);
     settings.http.port = 0;
     settings.api.version = "1.2.3";
@@ -113,13 +139,22 @@ Settings Settings::parse(std::vector<Step> const& steps) {
 
 World::World(Settings settings) : settings_(std::move(settings)) {
     if (settings_.hold_load) load_gate_.close();
+    if (settings_.hold_at != UINT64_MAX) gate_.arm();
     start();
     thread_ = std::thread([this] { loop_->run(); });
-    wait_until_settled();
+    try {
+        wait_until_settled();
+    } catch (std::exception const&) {
+        stop();
+        throw;
+    }
 }
 
-World::~World() {
-    release();
+World::~World() { stop(); }
+
+void World::stop() {
+    load_gate_.retire();
+    gate_.retire();
     loop_->post([this] { loop_->stop(); });
     thread_.join();
     server_.reset();
@@ -134,7 +169,7 @@ worker::BackendFactory World::backend_factory() {
         if (!settings_.load_error.empty()) return Error(Code::corrupt, settings_.load_error);
         auto options = settings_.model;
         options.before_decode = [this](std::uint64_t index) -> Status {
-            if (index == settings_.hold_at) gate_.close();
+            if (index == settings_.hold_at) gate_.trip();
             gate_.pass();
             if (index == settings_.fail_at) return Error(Code::internal, "the kernel failed at /secret");
             return ok();
@@ -167,9 +202,12 @@ void World::start() {
 
 template <typename Work>
 auto World::on_loop(Work work) -> decltype(work()) {
-    std::packaged_task<decltype(work())()> task(std::move(work));
-    auto result = task.get_future();
-    loop_->post([&task] { task(); });
+    auto const task = std::make_shared<std::packaged_task<decltype(work())()>>(std::move(work));
+    auto result = task->get_future();
+    loop_->post([task] { (*task)(); });
+    if (result.wait_for(settings_.patience) != std::future_status::ready)
+        throw std::runtime_error("the server's loop did nothing for " + std::to_string(settings_.patience.count()) +
+                                 " ms");
     return result.get();
 }
 
@@ -179,9 +217,11 @@ void World::wait_until_settled() {
         auto const state = pool_->status("")->state;
         return state == serving::ModelState::ready || state == serving::ModelState::failed;
     };
-    auto const deadline = clock_.now() + kPatience;
+    auto const deadline = clock_.now() + settings_.patience;
     while (!on_loop(settled))
-        if (clock_.now() > deadline) throw std::runtime_error("the model does not get ready");
+        if (clock_.now() > deadline)
+            throw std::runtime_error("the model was neither ready nor failed after " +
+                                     std::to_string(settings_.patience.count()) + " ms");
 }
 
 void World::release() {
@@ -201,7 +241,8 @@ void World::drain() {
 }
 
 std::uint64_t World::observe(std::string_view name) {
-    return on_loop([&]() -> std::uint64_t {
+    return on_loop([this, name = std::string(name)]() -> std::uint64_t {
+        if (name == "held") return gate_.holds() || load_gate_.holds() ? 1 : 0;
         if (name == "exchanges") return server_->active_exchanges();
         if (name == "ready") return pool_->ready() ? 1 : 0;
         auto const status = pool_->status("");
@@ -210,16 +251,16 @@ std::uint64_t World::observe(std::string_view name) {
         if (name == "inside") return status->inside;
         if (name == "restarts") return status->restarts;
         if (name == "kv_used") return status->stats.kv_used;
-        throw std::runtime_error("nothing to await is called '" + std::string(name) + "'");
+        throw std::runtime_error("nothing to await is called '" + name + "'");
     });
 }
 
 void World::await(std::string_view name, std::uint64_t value) {
-    auto const deadline = clock_.now() + kPatience;
+    auto const deadline = clock_.now() + settings_.patience;
     for (auto now = observe(name); now != value; now = observe(name)) {
         if (clock_.now() > deadline)
-            throw std::runtime_error("awaited " + std::string(name) + "=" + std::to_string(value) + ", it is " +
-                                     std::to_string(now));
+            throw std::runtime_error("awaited " + std::string(name) + "=" + std::to_string(value) + " for " +
+                                     std::to_string(settings_.patience.count()) + " ms, it is " + std::to_string(now));
         std::this_thread::yield();
     }
 }

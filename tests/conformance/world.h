@@ -4,6 +4,7 @@
 // Threads: the server's loop has its own; all methods are for the test's.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -32,13 +33,20 @@ namespace hearth::conformance {
 class Gate {
 public:
     void close();
-    void open();
-    void pass();  // blocks while closed
+    void arm();     // the next trip() closes it
+    void trip();
+    void open();    // and disarms it
+    void retire();  // opens it; close() has no effect any more
+    void pass();    // blocks while closed
+    [[nodiscard]] bool holds();  // somebody is blocked
 
 private:
     std::mutex mutex_;
     std::condition_variable opened_;
     bool closed_ = false;
+    bool armed_ = false;
+    bool retired_ = false;
+    unsigned blocked_ = 0;
 };
 
 // The settings of a case: see README.md.
@@ -48,11 +56,12 @@ struct Settings {
     serving::PoolOptions pool;
     http::Options http;
     api::Options api;
-    std::uint64_t hold_at = UINT64_MAX;  // the decode before which the gate closes by itself
+    std::uint64_t hold_at = UINT64_MAX;  // the decode before which the gate closes by itself, once
     std::uint64_t fail_at = UINT64_MAX;  // the decode that fails
     std::string load_error;
     bool hold_load = false;
     bool no_model = false;
+    std::chrono::milliseconds patience{10000};  // the longest a step waits for what it wants; then the case fails
 
     // Throws std::runtime_error for what it does not know.
     static Settings parse(std::vector<Step> const& steps);
@@ -67,6 +76,7 @@ public:
     World& operator=(World const&) = delete;
 
     [[nodiscard]] std::uint16_t port() const { return port_; }
+    [[nodiscard]] std::chrono::milliseconds patience() const { return settings_.patience; }
 
     void hold() { gate_.close(); }
     void release();
@@ -74,8 +84,8 @@ public:
     void drain();
 
     // Blocks until the number has that value: running, waiting, inside, restarts
-    // or kv_used of the model; ready (0 or 1); exchanges of the server. Throws
-    // after 20 s, naming the last value.
+    // or kv_used of the model; held or ready (0 or 1); exchanges of the server. Throws
+    // when patience is over, naming the last value.
     void await(std::string_view name, std::uint64_t value);
 
 private:
@@ -84,6 +94,7 @@ private:
     [[nodiscard]] std::uint64_t observe(std::string_view name);
     worker::BackendFactory backend_factory();
     void start();
+    void stop();
     void wait_until_settled();
 
     Settings settings_;

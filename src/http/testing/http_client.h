@@ -1,8 +1,8 @@
 // HttpClient: a blocking HTTP/1 client that can misbehave, for tests.
 //
 // It sends exactly the bytes it is given and reads answers by the letter of
-// RFC 9112. Whatever goes wrong, 20 s of silence included, is a
-// std::runtime_error, which fails the test.
+// RFC 9112. Whatever goes wrong, 20 s of silence or the end of the time given
+// by allow() included, is a std::runtime_error, which fails the test.
 //
 // Threads: one per object.
 #pragma once
@@ -10,12 +10,14 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstdint>
 #include <cstring>
 #include <optional>
@@ -68,7 +70,12 @@ public:
     ~HttpClient() { close(); }
     HttpClient(HttpClient const&) = delete;
     HttpClient& operator=(HttpClient const&) = delete;
-    HttpClient(HttpClient&& other) noexcept : fd_(std::exchange(other.fd_, -1)), input_(std::move(other.input_)) {}
+    HttpClient(HttpClient&& other) noexcept
+        : fd_(std::exchange(other.fd_, -1)), give_up_(other.give_up_), input_(std::move(other.input_)) {}
+
+    // Whatever is read from now on must have come when `time` is over, however
+    // lively the server is meanwhile.
+    void allow(std::chrono::milliseconds time) { give_up_ = std::chrono::steady_clock::now() + time; }
 
     void send(std::string_view bytes) {
         while (!bytes.empty()) {
@@ -219,11 +226,20 @@ private:
 
     // False at the end.
     bool receive() {
+        await_input();
         char chunk[16384];
         ssize_t const count = ::recv(fd_, chunk, sizeof(chunk), 0);
         if (count < 0) fail("recv");
         input_.append(chunk, static_cast<std::size_t>(count));
         return count > 0;
+    }
+
+    void await_input() {
+        if (give_up_ == std::chrono::steady_clock::time_point::max()) return;
+        auto const left = std::chrono::ceil<std::chrono::milliseconds>(give_up_ - std::chrono::steady_clock::now());
+        pollfd readable{fd_, POLLIN, 0};
+        if (left.count() <= 0 || ::poll(&readable, 1, static_cast<int>(left.count())) == 0)
+            throw std::runtime_error("time is over; not read yet: '" + input_ + "'");
     }
 
     std::string read_line() {
@@ -240,6 +256,7 @@ private:
 
     int fd_;
     int error_ = 0;
+    std::chrono::steady_clock::time_point give_up_ = std::chrono::steady_clock::time_point::max();
     std::string input_;
 };
 
