@@ -7,8 +7,11 @@
 namespace hearth::domain {
 namespace {
 
-Status in_range(double value, double low, double high, char const* field) {
-    if (std::isfinite(value) && value >= low && value <= high) return ok();
+// In the value's own type: the nearest float of 0.01 is below the double, and 1.1 as a double has a long tail.
+template <typename Number>
+Status in_range(Number value, double low, double high, char const* field) {
+    bool const inside = value >= static_cast<Number>(low) && value <= static_cast<Number>(high);  // false for a NaN
+    if (inside) return ok();
     return Error(Code::invalid_argument, fmt::format("'{}' must be between {} and {}, got {}", field, low, high, value),
                  field);
 }

@@ -24,6 +24,16 @@ TEST(Validate, AnErrorNamesTheFieldTheLimitAndTheValue) {
     EXPECT_EQ(status.error(), Error(Code::invalid_argument, "'n' must be between 1 and 16, got 17", "n"));
 }
 
+TEST(Validate, FloatsAreComparedAndQuotedAsFloats) {
+    auto r = request();
+    r.sampling.repeat_penalty = 0.01F;
+    EXPECT_TRUE(validate(r)) << "the limit itself";
+    r.sampling.top_p = 1.1F;
+    EXPECT_EQ(validate(r).error().message, "'top_p' must be between 0 and 1, got 1.1");
+    r.sampling.top_p = -std::numeric_limits<float>::infinity();
+    EXPECT_EQ(validate(r).error().param, "top_p");
+}
+
 TEST(Validate, NumbersThatAreNotNumbersAreRefused) {
     auto r = request();
     r.sampling.temperature = std::numeric_limits<float>::quiet_NaN();
