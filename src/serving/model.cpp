@@ -43,6 +43,7 @@ ModelStatus Model::status() const {
     out.stats = stats_;
     out.inside = static_cast<std::uint32_t>(flights_.size());
     out.waiting = waiting_;
+    out.requests_max = env_.options.requests_max;
     out.restarts = restarts_;
     out.pid = worker_ ? worker_->handle->pid() : 0;
     out.problem = problem_;

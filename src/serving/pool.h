@@ -62,6 +62,7 @@ struct ModelStatus {
     domain::EngineStats stats;              // last reported
     std::uint32_t inside = 0;               // admitted requests
     std::uint32_t waiting = 0;              // of those, without Started
+    std::uint32_t requests_max = 0;         // how many may be inside
     std::uint64_t restarts = 0;
     std::int64_t pid = 0;
     std::string problem;                    // why it is failed or restarting

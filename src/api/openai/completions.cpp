@@ -30,8 +30,9 @@ Problem model_not_found(Services const& services, std::string const& model) {
     Problem problem;
     problem.kind = Kind::model_not_found;
     problem.param = "model";
-    problem.message = fmt::format("The model '{}' is not served here. Served: {}.", model.substr(0, 128),
-                                  served.empty() ? "none" : served);
+    problem.message = served.empty()
+                          ? "No model is served here."
+                          : fmt::format("The model '{}' is not served here. Served: {}.", model.substr(0, 128), served);
     return problem;
 }
 
@@ -133,6 +134,10 @@ std::variant<Prepared, Problem> prepare(Services& services, Surface surface, htt
     auto const status = services.pool.status(wanted);
     if (!status) return model_not_found(services, wanted);
     if (auto problem = check_tokens(call, *status)) return *std::move(problem);
+    // As many as the model never takes would be turned away for ever.
+    if (call.generations.size() > status->requests_max)
+        return invalid_value("prompt", fmt::format("'prompt' has {} prompts, the model takes {} requests at a time.",
+                                                   call.generations.size(), status->requests_max));
     auto admitted = submit(services, call, status->id);
     if (auto* problem = std::get_if<Problem>(&admitted)) return std::move(*problem);
 

@@ -75,8 +75,9 @@ Verdict read_count(Field const& field, JsonView value, std::int64_t high, std::o
 }
 
 Verdict refuse_value(std::string_view field, JsonView value, std::string_view allowed) {
-    auto problem = unsupported(field);
+    Problem problem;
     problem.kind = Kind::unsupported_value;
+    problem.param = field;
     problem.message = fmt::format("'{}' supports {} only on this server, got {}.", field, allowed, quote(value));
     return problem;
 }
@@ -199,7 +200,7 @@ Verdict read_stream_options(Field const& field, JsonView value, Draft& draft) {
     if (auto const obfuscation = value.find("include_obfuscation")) {
         bool wanted = false;
         if (auto problem = read_boolean("stream_options.include_obfuscation", *obfuscation, wanted)) return problem;
-        if (wanted) return unsupported("stream_options.include_obfuscation");
+        if (wanted) return unsupported("stream_options.include_obfuscation", *obfuscation, "false");
     }
     return std::nullopt;
 }
@@ -224,7 +225,8 @@ Verdict read_response_format(Field const& field, JsonView value, Draft&) {
     if (auto problem = read_object(field.name, value)) return problem;
     auto const type = value.find("type");
     if (!type) {
-        auto problem = unsupported("response_format.type");
+        Problem problem;
+        problem.param = "response_format.type";
         problem.kind = Kind::missing_required_parameter;
         problem.message = "'response_format.type' is required.";
         return problem;
@@ -246,20 +248,20 @@ Verdict read_modalities(Field const& field, JsonView value, Draft&) {
 
 Verdict ignore_any(Field const&, JsonView, Draft&) { return std::nullopt; }
 
-Verdict refuse(Field const& field, JsonView, Draft&) { return unsupported(field.name); }
+Verdict refuse(Field const& field, JsonView value, Draft&) { return unsupported(field.name, value, field.range); }
 
 Verdict refuse_unless_empty(Field const& field, JsonView value, Draft&) {
     bool const container = value.kind() == JsonKind::array || value.kind() == JsonKind::object;
     bool const empty =
         (container && value.size() == 0) || (value.kind() == JsonKind::string && value.as_string().empty());
     if (empty) return std::nullopt;
-    return unsupported(field.name);
+    return unsupported(field.name, value, field.range);
 }
 
 Verdict refuse_nonzero(Field const& field, JsonView value, Draft&) {
     float number = 0;
     if (auto problem = read_float(field.name, value, number)) return problem;
-    if (number != 0) return unsupported(field.name);
+    if (number != 0) return unsupported(field.name, value, field.range);
     return std::nullopt;
 }
 

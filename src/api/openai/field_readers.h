@@ -81,7 +81,7 @@ template <bool Neutral>
 Verdict refuse_unless(Field const& field, JsonView value, Draft&) {
     bool given = false;
     if (auto problem = read_boolean(field.name, value, given)) return problem;
-    if (given != Neutral) return unsupported(field.name);
+    if (given != Neutral) return unsupported(field.name, value, field.range);
     return std::nullopt;
 }
 
@@ -90,7 +90,7 @@ template <int Off>
 Verdict refuse_above(Field const& field, JsonView value, Draft&) {
     float number = 0;
     if (auto problem = read_float(field.name, value, number)) return problem;
-    if (number > static_cast<float>(Off)) return unsupported(field.name);
+    if (number > static_cast<float>(Off)) return unsupported(field.name, value, field.range);
     return std::nullopt;
 }
 

@@ -37,7 +37,8 @@ Verdict read_role(std::string const& path, JsonView message, std::string& role) 
     if (role == "developer") role = "system";
     if (role == "system" || role == "user" || role == "assistant") return std::nullopt;
     if (role == "tool" || role == "function") {
-        auto problem = unsupported(field);
+        Problem problem;
+        problem.param = field;
         problem.kind = Kind::unsupported_value;
         problem.message = fmt::format(
             "'{}' is '{}': tool calls are not supported by this server; use system, developer, user or assistant.",
@@ -104,7 +105,7 @@ Verdict refuse_history(std::string const& path, JsonView message) {
         auto const value = message.find(name);
         bool const empty =
             value && (value->kind() == JsonKind::array || value->kind() == JsonKind::object) && value->size() == 0;
-        if (value && !empty) return unsupported(fmt::format("{}.{}", path, name));
+        if (value && !empty) return unsupported(fmt::format("{}.{}", path, name), *value, "absent or empty");
     }
     return std::nullopt;
 }

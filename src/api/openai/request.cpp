@@ -26,6 +26,14 @@ Problem invalid_json(std::string message) {
     return problem;
 }
 
+Problem unsupported(std::string_view field, std::string message) {
+    Problem problem;
+    problem.kind = Kind::unsupported_parameter;
+    problem.message = std::move(message);
+    problem.param = field;
+    return problem;
+}
+
 Verdict read_fields(JsonView body, Draft& draft) {
     for (auto const& field : fields()) {
         if (!covers(field.surface, draft.surface)) continue;
@@ -67,16 +75,11 @@ Verdict check_together(Draft const& draft) {
         return invalid_value("best_of", fmt::format("'best_of' must be at least 'n' ({}), got {}.",
                                                     draft.request.choices, *draft.best_of));
     if (draft.best_of && *draft.best_of > draft.request.choices) {
-        auto problem = unsupported("best_of");
-        problem.message = fmt::format("'best_of' above 'n' ({}) is not supported by this server, got {}.",
-                                      draft.request.choices, *draft.best_of);
-        return problem;
+        return unsupported("best_of", fmt::format("'best_of' above 'n' ({}) is not supported by this server, got {}.",
+                                                  draft.request.choices, *draft.best_of));
     }
-    if (draft.echo && draft.request.top_logprobs) {
-        auto problem = unsupported("echo");
-        problem.message = "'echo' together with 'logprobs' is not supported by this server.";
-        return problem;
-    }
+    if (draft.echo && draft.request.top_logprobs)
+        return unsupported("echo", "'echo' together with 'logprobs' is not supported by this server.");
     return std::nullopt;
 }
 
@@ -84,11 +87,7 @@ Verdict read_echoes(Draft const& draft, Call& call) {
     if (!draft.echo) return std::nullopt;
     for (auto const& prompt : draft.prompts) {
         auto const* text = std::get_if<domain::TextPrompt>(&prompt);
-        if (text == nullptr) {
-            auto problem = unsupported("echo");
-            problem.message = "'echo' is not supported for prompts given as token ids.";
-            return problem;
-        }
+        if (text == nullptr) return unsupported("echo", "'echo' is not supported for prompts given as token ids.");
         call.echoes.push_back(text->text);
     }
     return std::nullopt;

@@ -192,7 +192,12 @@ TEST(ParseRequest, NamesFieldLimitAndValue) {
     expect_refused(R"("repetition_penalty":1,"repeat_penalty":0)", Kind::invalid_value, "repeat_penalty",
                    "'repeat_penalty' must be between 0.01 and 100, got 0.");
     expect_refused(R"("tools":[{"type":"function"}])", Kind::unsupported_parameter, "tools",
-                   "'tools' is not supported by this server.");
+                   "'tools' is not supported by this server: got an array of 1, it must be absent or empty.");
+    expect_refused(R"("n_probs":5)", Kind::unsupported_parameter, "n_probs",
+                   "'n_probs' is not supported by this server: got 5, it must be 0; use logprobs.");
+    expect_refused(R"("store":true)", Kind::unsupported_parameter, "store",
+                   "'store' is not supported by this server: got true, it must be false.");
+    expect_refused(R"("top_p":1.1)", Kind::invalid_value, "top_p", "'top_p' must be between 0 and 1, got 1.1.");
     expect_refused(R"("tool_choice":"required")", Kind::unsupported_value, "tool_choice",
                    "'tool_choice' supports 'none' and 'auto' only on this server, got 'required'.");
     expect_refused(R"("response_format":{"type":"json_object"})", Kind::unsupported_value, "response_format.type",

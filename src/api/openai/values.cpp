@@ -24,10 +24,11 @@ Problem invalid_value(std::string_view field, std::string message) {
     return problem;
 }
 
-Problem unsupported(std::string_view field) {
+Problem unsupported(std::string_view field, JsonView got, std::string_view allowed) {
     Problem problem;
     problem.kind = Kind::unsupported_parameter;
-    problem.message = fmt::format("'{}' is not supported by this server.", field);
+    problem.message =
+        fmt::format("'{}' is not supported by this server: got {}, it must be {}.", field, quote(got), allowed);
     problem.param = field;
     return problem;
 }
