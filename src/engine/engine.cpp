@@ -55,8 +55,6 @@ Status check_options(llama::Properties const& properties, Options const& options
         return Error(Code::invalid_argument, fmt::format("'{}' must be at least 1, got 0", name), name);
     };
     HEARTH_CHECK(positive(options.requests_max, "requests_max"));
-    HEARTH_CHECK(positive(options.step_tokens_max, "step_tokens_max"));
-    HEARTH_CHECK(positive(options.step_ms_target, "step_ms_target"));
     HEARTH_CHECK(positive(options.mixed_tokens_max, "mixed_tokens_max"));
     HEARTH_CHECK(positive(options.mixed_tokens_min, "mixed_tokens_min"));
     HEARTH_CHECK(positive(options.mixed_step_ms_target, "mixed_step_ms_target"));
@@ -253,6 +251,17 @@ void ThreadedEngine::deliver() {
 }
 
 }  // namespace
+
+std::uint32_t prompt_chunk(domain::ModelInfo const& info) {
+    constexpr double kOperationsPerThread = 40e9;  // a second, of quantised kernels on a current core
+    constexpr std::uint32_t kChunkMin = 32;        // below, the weights are read for too few tokens
+    constexpr std::uint32_t kChunkMax = 512;
+    double const per_token = 2 * static_cast<double>(std::max<std::uint64_t>(info.parameters, 1));
+    double const tokens = kOperationsPerThread * std::max(info.threads, 1U) / per_token;
+    std::uint32_t chunk = kChunkMin;
+    while (chunk < kChunkMax && 2 * chunk <= tokens) chunk *= 2;
+    return chunk;
+}
 
 Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<llama::Backend> backend, Options options,
                                                Clock const& clock, Sink sink) {

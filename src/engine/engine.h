@@ -41,20 +41,26 @@ namespace hearth::engine {
 
 using domain::RequestId;
 
-// A step's token budget follows what steps were measured to cost: it grows and
-// shrinks between its bounds so that a step takes about its target time. The
-// mixed one bounds the gap between the tokens of running streams while a prompt
-// is computed beside them; the other, how long a newcomer or a cancel waits.
+// While sequences decode, a step's token budget follows what steps were measured
+// to cost: it grows and shrinks between its bounds so that a step takes about
+// its target time, which bounds the gap between the tokens of running streams
+// while a prompt is computed beside them. When nobody decodes, prompts are cut
+// into chunks of a fixed size, so that a request that runs alone is computed the
+// same way each time; the size bounds how long a newcomer or a cancel waits.
 struct Options {
     std::uint32_t requests_max = 256;        // inside the engine, running or waiting
-    std::uint32_t step_tokens_max = 512;     // budget of one step when nobody decodes
-    std::uint32_t step_ms_target = 500;
+    std::uint32_t prompt_tokens = 0;         // of one step when nobody decodes; 0: prompt_chunk()
     std::uint32_t mixed_tokens_max = 256;    // budget of one step while sequences decode, their tokens included
     std::uint32_t mixed_tokens_min = 32;
     std::uint32_t mixed_step_ms_target = 60;
     std::uint32_t credit = 256;  // tokens a request may emit before the first grant(); at least its choices
     std::uint64_t seed = 0;  // of requests that name none; 0: from the system
 };
+
+// Prompt tokens a step of about a second computes, by the model's size and the
+// compute threads alone: no clock decides what a greedy answer says. A power of
+// two from 32 to 512.
+[[nodiscard]] std::uint32_t prompt_chunk(domain::ModelInfo const& info);
 
 struct StepEvent {
     RequestId request = 0;

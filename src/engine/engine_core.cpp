@@ -12,8 +12,6 @@ namespace {
 // group pays for the whole of it.
 constexpr std::size_t kGroup = 16;
 
-constexpr std::uint32_t kPromptTokensMin = 64;     // below that, prompt throughput collapses
-constexpr std::uint32_t kPromptTokensStart = 256;
 constexpr std::uint32_t kMixedTokensStart = 64;
 constexpr std::size_t kHintTokensMin = 64;         // shorter steps say too little about the cost per token
 
@@ -33,8 +31,7 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
       clock_(clock),
       end_tokens_(end_tokens),
       ledger_(backend.properties().kv_cells, backend.properties().sequences_max),
-      prompt_budget_(
-          make_budget(kPromptTokensMin, kPromptTokensStart, options.step_tokens_max, options.step_ms_target)),
+      prompt_tokens_(options.prompt_tokens != 0 ? options.prompt_tokens : prompt_chunk(backend.properties().info)),
       mixed_budget_(make_budget(options.mixed_tokens_min, kMixedTokensStart, options.mixed_tokens_max,
                                 options.mixed_step_ms_target)),
       now_(clock.now()) {}
@@ -128,7 +125,7 @@ void EngineCore::plan_decodes() {
 
 void EngineCore::plan_prompts() {
     std::size_t budget =
-        decodes_ == 0 ? prompt_budget_.tokens() : std::max<std::size_t>(mixed_budget_.tokens(), decodes_ + kGroup);
+        decodes_ == 0 ? prompt_tokens_ : std::max<std::size_t>(mixed_budget_.tokens(), decodes_ + kGroup);
     budget = std::min<std::size_t>(budget, backend_.properties().batch_max);
     for (auto const& request : active_) {
         if (request->phase != Request::Phase::prompt || request->choices[0].state != Choice::State::live) continue;
@@ -231,7 +228,6 @@ void EngineCore::observe(double ms) {
         mixed_budget_.observe(tokens, ms);
         return;
     }
-    prompt_budget_.observe(tokens, ms);
     if (tokens >= kHintTokensMin) mixed_budget_.hint(tokens, ms);
 }
 

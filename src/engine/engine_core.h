@@ -142,7 +142,7 @@ private:
     bool backend_full_ = false;  // it refused cells the ledger thought free: nothing enters until something ends
     std::size_t next_decode_ = 0;  // where the turn of those that did not fit in a batch begins
     KvLedger ledger_;
-    StepBudget prompt_budget_;
+    std::size_t prompt_tokens_;
     StepBudget mixed_budget_;
     Instant now_;  // read after every decode
 

@@ -70,7 +70,7 @@ private:
     Options engine_options() {
         Options options;
         options.credit = static_cast<std::uint32_t>(1 + random_() % 30);
-        options.step_tokens_max = static_cast<std::uint32_t>(1 + random_() % 64);
+        options.prompt_tokens = static_cast<std::uint32_t>(1 + random_() % 64);
         options.mixed_tokens_max = static_cast<std::uint32_t>(1 + random_() % 64);
         return options;
     }

