@@ -180,7 +180,8 @@ foreach(variant IN LISTS variants)
   add_custom_command(OUTPUT ${object}
     COMMAND ${HEARTH_LD} -r --force-group-allocation -o ${object}.tmp $<TARGET_OBJECTS:${target}>
     COMMAND ${HEARTH_OBJCOPY} --redefine-sym ggml_backend_cpu_reg=${registration} ${object}.tmp
-    COMMAND ${HEARTH_OBJCOPY} --keep-global-symbol=${registration} ${object}.tmp ${object}
+    COMMAND ${HEARTH_OBJCOPY} --keep-global-symbol=${registration} --keep-global-symbol=___asan_globals_registered
+            ${object}.tmp ${object}
     COMMAND ${CMAKE_COMMAND} -E rm ${object}.tmp
     DEPENDS ${target} $<TARGET_OBJECTS:${target}> COMMAND_EXPAND_LISTS VERBATIM
     COMMENT "Closing the CPU variant ${variant}")
