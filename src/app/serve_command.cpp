@@ -3,6 +3,7 @@
 //   resolve and check models -> log, metrics, loop -> pool (workers start) ->
 //   HTTP (answers "loading" at once) -> ready line -> signals -> drain -> exit
 #include <unistd.h>
+#include <algorithm>
 
 #include <chrono>
 #include <csignal>
@@ -27,8 +28,7 @@
 namespace hearth::app {
 namespace {
 
-// How often the start-up watcher looks whether the models are ready; it stops
-// at the first ready or failed state.
+// How often the start-up watcher looks whether each model is ready or failed.
 constexpr auto kStartupPoll = std::chrono::milliseconds(2);
 // What workers get to close their connection before they are killed.
 constexpr auto kWorkerGrace = std::chrono::seconds(2);
@@ -101,24 +101,31 @@ private:
                              .draining = [this] { return stopping_; }};
     }
 
-    // Waits for the models and prints the line to try. With no model left that
-    // could answer, the server ends: a front without engines serves nobody.
+    // Waits until every model is ready or has failed, then prints the line to
+    // try. What works is served; with no model at all the server ends: a front
+    // without engines serves nobody.
     net::Task<void> announce() {
-        while (!stopping_ && !pool_->ready()) {
-            bool any_alive = false;
-            for (auto const& model : pool_->models())
-                any_alive = any_alive || model.state != serving::ModelState::failed;
-            if (!any_alive) {
-                fmt::print(stderr, "hearth: no model could be loaded\n");
-                for (auto const& model : pool_->models())
-                    fmt::print(stderr, "hearth: {}: {}\n", model.id, model.problem);
-                exit_ = kExitError;
-                begin_stop(Duration::zero());
-                co_return;
-            }
-            co_await loop_.sleep(kStartupPoll);
+        while (!stopping_ && !settled()) co_await loop_.sleep(kStartupPoll);
+        if (stopping_) co_return;
+        bool any = false;
+        for (auto const& model : pool_->models()) {
+            any = any || model.state == serving::ModelState::ready;
+            if (model.state == serving::ModelState::failed)
+                fmt::print(stderr, "hearth: {}: {}\n", model.id, model.problem);
         }
-        if (!stopping_) print_ready();
+        if (any) {
+            print_ready();
+            co_return;
+        }
+        fmt::print(stderr, "hearth: no model could be loaded\n");
+        exit_ = kExitError;
+        begin_stop(Duration::zero());
+    }
+
+    [[nodiscard]] bool settled() const {
+        return std::ranges::all_of(pool_->models(), [](serving::ModelStatus const& model) {
+            return model.state == serving::ModelState::ready || model.state == serving::ModelState::failed;
+        });
     }
 
     void print_ready() {

@@ -29,7 +29,7 @@ def test_run_raw_continues_text_without_a_template(stories_path):
 
 
 def test_ctrl_c_keeps_what_was_said(smollm2_path):
-    process = subprocess.Popen([support.BINARY, 'run', str(smollm2_path), 'Tell me a very long story.', '-n', '4000', '--raw'],
+    process = subprocess.Popen([support.BINARY, 'run', str(smollm2_path), '1, 2, 3, 4, 5, 6,', '-n', '4000', '-t', '0', '--raw'],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     first = process.stdout.read(10)
     process.send_signal(signal.SIGINT)
@@ -38,7 +38,7 @@ def test_ctrl_c_keeps_what_was_said(smollm2_path):
 
 
 def test_a_reader_that_leaves_ends_the_answer(smollm2_path):
-    process = subprocess.Popen([support.BINARY, 'run', str(smollm2_path), 'Tell me a very long story.', '-n', '4000', '--raw'],
+    process = subprocess.Popen([support.BINARY, 'run', str(smollm2_path), '1, 2, 3, 4, 5, 6,', '-n', '4000', '-t', '0', '--raw'],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
     process.stdout.read(10)
     process.stdout.close()

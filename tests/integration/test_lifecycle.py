@@ -20,7 +20,8 @@ def test_sigterm_finishes_what_runs_and_refuses_what_comes(smollm2_path):
     server.process.send_signal(signal.SIGTERM)
     reader.join(support.PATIENCE_S)
     assert seen[-1] == '[DONE]'
-    assert server.stop() == 0
+    assert server.process.wait(support.PATIENCE_S) == 0
+    server.process.stdout.close()
 
 
 def test_a_second_signal_exits_at_once(smollm2_path):

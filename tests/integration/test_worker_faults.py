@@ -10,9 +10,9 @@ import support
 
 
 def fill(server, model, count, results):
-    """`count` long streams on `model`; each appends (seconds since the fault, last event) when it ends."""
+    """`count` long streams on `model` (empty: the only one); each appends (seconds since the fault, last event) when it ends."""
     def one():
-        stream = server.open_stream('/v1/completions', {'model': model, 'prompt': 'Once upon a time', 'max_tokens': 100000,
+        stream = server.open_stream('/v1/completions', {**({'model': model} if model else {}), 'prompt': 'Once upon a time', 'max_tokens': 100000,
                                                         'ignore_eos': True, 'temperature': 1})
         last = None
         for data in support.events(stream):
@@ -29,7 +29,7 @@ def fill(server, model, count, results):
 @pytest.mark.parametrize('fault', [signal.SIGSEGV, signal.SIGKILL, signal.SIGSTOP], ids=lambda s: s.name)
 def test_streams_of_a_lost_worker_end_with_a_typed_error_and_it_comes_back(smollm2_path, stories_path, fault):
     models = [f'big={smollm2_path}', f'small={stories_path}']
-    with support.Server('--max-seqs', '4', '--ctx', '4096', models=models) as server:
+    with support.Server('--max-seqs', '4', models=models) as server:
         results = {'tokens': 0, 'ended': []}
         threads = fill(server, 'big', 4, results)
         support.wait_until(lambda: results['tokens'] > 12, 'all streams run')
@@ -72,6 +72,15 @@ def test_a_worker_that_cannot_load_is_said_so_and_does_not_loop(tmp_path):
     result = support.run_cli('serve', '--port', '0', '--model', bad)
     assert result.returncode == 1
     assert 'bad.gguf' in result.stderr and 'hearth check' in result.stderr
+
+
+def test_a_model_that_cannot_load_does_not_stop_the_others(smollm2_path, stories_path):
+    # More context than the small one was trained on.
+    with support.Server('--ctx', '1024', models=[f'big={smollm2_path}', f'small={stories_path}']) as server:
+        assert server.complete('Once', model='big', max_tokens=3)['usage']['completion_tokens'] >= 1
+        status, _, body = server.request('POST', '/v1/completions', {'model': 'small', 'prompt': 'Once'})
+        assert status == 503, body
+        assert 'small: context_request 1024 is more than the 128 tokens' in server.log_text()
 
 
 def test_workers_die_with_a_killed_front(stories_path):
