@@ -12,7 +12,8 @@ import support
 def fill(server, model, count, results):
     """`count` long streams on `model` (empty: the only one); each appends (seconds since the fault, last event) when it ends."""
     def one():
-        stream = server.open_stream('/v1/completions', {**({'model': model} if model else {}), 'prompt': 'Once upon a time', 'max_tokens': 100000,
+        which = {'model': model} if model else {}
+        stream = server.open_stream('/v1/completions', {**which, 'prompt': 'Once upon a time', 'max_tokens': 100000,
                                                         'ignore_eos': True, 'temperature': 1})
         last = None
         for data in support.events(stream):
