@@ -174,16 +174,22 @@ foreach(variant IN LISTS variants)
   target_include_directories(${target} SYSTEM PRIVATE ${LLAMA}/ggml/include ${LLAMA}/ggml/src ${cpu})
   target_compile_definitions(${target} PRIVATE GGML_USE_CPU_REPACK GGML_USE_LLAMAFILE)
   target_compile_options(${target} PRIVATE ${flags_${variant}})
+  # Our own kernels, with the variant's instructions.
+  add_library(hearth_kernels_${variant} OBJECT ${CMAKE_SOURCE_DIR}/src/llama/kernels/attention.cpp)
+  target_include_directories(hearth_kernels_${variant} SYSTEM PRIVATE ${LLAMA}/ggml/include ${LLAMA}/ggml/src ${cpu})
+  target_compile_options(hearth_kernels_${variant} PRIVATE ${flags_${variant}} -O3)
+  target_link_libraries(hearth_kernels_${variant} PRIVATE hearth_warnings)
 
   set(object ${CMAKE_BINARY_DIR}/llama_generated/ggml_cpu_${variant}.o)
   set(registration hearth_cpu_reg_${variant})
   add_custom_command(OUTPUT ${object}
     COMMAND ${HEARTH_LD} -r --force-group-allocation -o ${object}.tmp $<TARGET_OBJECTS:${target}>
-    COMMAND ${HEARTH_OBJCOPY} --redefine-sym ggml_backend_cpu_reg=${registration} ${object}.tmp
+            $<TARGET_OBJECTS:hearth_kernels_${variant}>
+    COMMAND ${HEARTH_OBJCOPY} --redefine-sym hearth_cpu_reg=${registration} ${object}.tmp
     COMMAND ${HEARTH_OBJCOPY} --keep-global-symbol=${registration} --keep-global-symbol=___asan_globals_registered
             ${object}.tmp ${object}
     COMMAND ${CMAKE_COMMAND} -E rm ${object}.tmp
-    DEPENDS ${target} $<TARGET_OBJECTS:${target}> COMMAND_EXPAND_LISTS VERBATIM
+    DEPENDS ${target} $<TARGET_OBJECTS:${target}> $<TARGET_OBJECTS:hearth_kernels_${variant}> COMMAND_EXPAND_LISTS VERBATIM
     COMMENT "Closing the CPU variant ${variant}")
   list(APPEND variant_objects ${object})
   string(TOUPPER ${variant} upper)

@@ -202,9 +202,10 @@ class Checker:
         inside = [f for f in self.files if f.startswith(folder + '/') and f.endswith(('.h', '.cpp'))]
         includes = set(re.findall(r'#\s*include\s+"([^"]+)"', '\n'.join((self.root / f).read_text() for f in self.files if in_cpp(f))))
         words = set(re.split(r'[\s()";]+', listed))
+        shared = ' '.join((self.root / f).read_text() for f in self.files if f.startswith('cmake/') and f.endswith('.cmake'))
         for file in inside:
             own = file[len(folder) + 1:]
-            if own in words or (file.endswith('.h') and file[len('src/'):] in includes):
+            if own in words or file in shared or (file.endswith('.h') and file[len('src/'):] in includes):
                 continue
             self.report(file, 'neither built nor included: list it in CMakeLists.txt or delete it')
 

@@ -84,6 +84,48 @@ TEST_F(Stories, MixedBatchesComputeWhatSeparateOnesDo) {
     EXPECT_LT(difference(alone_c, backend_->logits(last_c)), kSameLogits);
 }
 
+// Two prompts long enough for tiles of the attention kernel, a short one, and
+// tokens of sequences whose cells lie scattered between those of others.
+TEST_F(Stories, TilesOfPromptsBesideScatteredSequencesComputeWhatSeparateOnesDo) {
+    auto options = small_options(stories());
+    options.batch_max = 512;
+    auto const backend = load_or_die(options);
+    auto const long_a = some_tokens(100, 512);
+    auto const long_b = some_tokens(70, 511);
+    auto const short_c = some_tokens(9, 510);
+    constexpr SequenceId kScattered = 4;
+    auto const expected_a = logits_after(*backend, 0, long_a);
+    auto const expected_b = logits_after(*backend, 1, long_b);
+    auto const expected_c = logits_after(*backend, 2, short_c);
+    auto const expected_scattered = logits_after(*backend, 3, some_tokens(20, 509));
+    for (SequenceId s = 0; s < 4; ++s) ASSERT_TRUE(backend->remove(s, 0));
+
+    auto const scattered = some_tokens(20, 509);
+    for (std::size_t i = 0; i + 1 < scattered.size(); ++i) {
+        std::vector<BatchEntry> step;
+        for (SequenceId s = 4; s < 4 + kScattered; ++s)
+            step.push_back({scattered[i], static_cast<Position>(i), s, false});
+        ASSERT_TRUE(backend->decode(step));
+    }
+    std::vector<BatchEntry> batch;
+    auto const add = [&batch](std::vector<Token> const& prompt, SequenceId sequence) {
+        for (std::size_t i = 0; i < prompt.size(); ++i)
+            batch.push_back({prompt[i], static_cast<Position>(i), sequence, i + 1 == prompt.size()});
+        return batch.size() - 1;
+    };
+    auto const at_a = add(long_a, 0);
+    for (SequenceId s = 4; s < 4 + kScattered; ++s)
+        batch.push_back({scattered.back(), static_cast<Position>(scattered.size() - 1), s, true});
+    auto const at_scattered = batch.size() - 1;
+    auto const at_c = add(short_c, 2);
+    auto const at_b = add(long_b, 1);
+    ASSERT_TRUE(backend->decode(batch));
+    EXPECT_LT(difference(expected_a, backend->logits(at_a)), kSameLogits);
+    EXPECT_LT(difference(expected_b, backend->logits(at_b)), kSameLogits);
+    EXPECT_LT(difference(expected_c, backend->logits(at_c)), kSameLogits);
+    EXPECT_LT(difference(expected_scattered, backend->logits(at_scattered)), kSameLogits);
+}
+
 TEST_F(Stories, ChunksOfAnySizeComputeTheSame) {
     auto const prompt = some_tokens(100, 512);
     auto const whole = logits_after(*backend_, 0, prompt, 0, 64);
