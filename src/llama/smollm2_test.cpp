@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/sanitized.h"
 #include "llama/testing/backend_probe.h"
 
 namespace hearth::llama {
@@ -123,9 +124,11 @@ TEST_F(SmolLm2, ABatchOfEightSaysWhatEachAloneDoes) {
 }
 
 TEST_F(SmolLm2, LongRunsOfOneCharacterTokenise) {
+    // Its larger stack frames let a sanitized build run out of stack on less text.
+    std::size_t const length = kSanitized ? 1U << 17 : 1U << 20;
     for (char const* piece : {"a", "1", " ", "\n", "<", "<|im_start|>", "é", "世", "'s", "\xff"}) {
         std::string text;
-        while (text.size() < (1U << 20)) text += piece;
+        while (text.size() < length) text += piece;
         auto const tokens = backend_->tokenize(text, {.add_special = false});
         ASSERT_TRUE(tokens) << piece;
         std::string back;

@@ -15,6 +15,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/sanitized.h"
 #include "models/gguf.h"
 #include "models/testing/gguf_writer.h"
 #include "models/testing/says.h"
@@ -33,16 +34,7 @@ std::string stories() {
     return {std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
 }
 
-#if defined(__has_feature)
-  #if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-    #define HEARTH_MODELS_SANITIZED 1
-  #endif
-#endif
-#ifdef HEARTH_MODELS_SANITIZED
-constexpr std::uint64_t kGrowthMax = 512U << 20;  // a sanitizer keeps freed memory back
-#else
-constexpr std::uint64_t kGrowthMax = 64U << 20;
-#endif
+constexpr std::uint64_t kGrowthMax = (kSanitized ? 512U : 64U) << 20;  // a sanitizer keeps freed memory back
 
 // Peak resident memory of this process, in bytes.
 std::uint64_t peak_memory() {

@@ -122,10 +122,11 @@ TEST_F(PoolOnWorkers, AWorkersEndIsSeenByItsStreamsOnly) {
 // The backend holds the first prompt until the test has killed the worker; the
 // next worker computes all of them.
 TEST_F(PoolOnWorkers, WhatHasNotBegunIsReplayedWhole) {
-    testing::Gate first_decode;
-    std::atomic<int> decodes = 0;
-    scripts["m"].before_decode = [&](std::uint64_t) {
-        if (decodes++ == 0) first_decode.pass();
+    // Shared with the hook: the lost worker may leave the gate after the test has ended.
+    auto const first_decode = std::make_shared<testing::Gate>();
+    auto const decodes = std::make_shared<std::atomic<int>>(0);
+    scripts["m"].before_decode = [first_decode, decodes](std::uint64_t) {
+        if ((*decodes)++ == 0) first_decode->pass();
         return ok();
     };
     add("m");
@@ -140,7 +141,7 @@ TEST_F(PoolOnWorkers, WhatHasNotBegunIsReplayedWhole) {
             auto const text = co_await t.text_of(*generation);
             EXPECT_EQ(text, "Hello!");
         }
-    }(*this, first_decode));
+    }(*this, *first_decode));
 }
 
 TEST_F(PoolOnWorkers, ADecodeThatFailsIsAnErrorOfItsRequestsAndNotOfTheWorker) {

@@ -7,8 +7,9 @@
 #include <unistd.h>
 
 #include <array>
-#include <atomic>
+#include <condition_variable>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <thread>
@@ -148,24 +149,36 @@ private:
     Status status_;
 };
 
-// Holds whoever passes until it is opened.
+// Holds whoever passes until it is opened. Not std::atomic::wait: libstdc++ 12
+// loses wake-ups when two of them share a waiter slot.
 class Gate {
 public:
-    void open() {
-        open_ = true;
-        open_.notify_all();
-    }
+    void open() { set(open_); }
     void pass() {
-        reached_ = true;
-        reached_.notify_all();
-        open_.wait(false);
+        set(reached_);
+        wait(open_);
     }
-    void wait_until_reached() { reached_.wait(false); }
-    [[nodiscard]] bool reached() const { return reached_; }
+    void wait_until_reached() { wait(reached_); }
+    [[nodiscard]] bool reached() const {
+        std::scoped_lock const lock(mutex_);
+        return reached_;
+    }
 
 private:
-    std::atomic<bool> open_ = false;
-    std::atomic<bool> reached_ = false;
+    void set(bool& flag) {
+        std::scoped_lock const lock(mutex_);
+        flag = true;
+        changed_.notify_all();
+    }
+    void wait(bool const& flag) {
+        std::unique_lock lock(mutex_);
+        changed_.wait(lock, [&flag] { return flag; });
+    }
+
+    mutable std::mutex mutex_;
+    std::condition_variable changed_;
+    bool open_ = false;
+    bool reached_ = false;
 };
 
 }  // namespace hearth::worker::testing
