@@ -6,15 +6,13 @@
 
 namespace hearth::app {
 
-// For scripts; never renumbered.
-enum Exit : int {
-    kExitOk = 0,
-    kExitError = 1,
-    kExitUsage = 2,
-    kExitModelMissing = 3,
-    kExitUnreachable = 4,
-    kExitInterrupted = 130,
-};
+// Exit codes, for scripts; never renumbered.
+inline constexpr int kExitOk = 0;
+inline constexpr int kExitError = 1;
+inline constexpr int kExitUsage = 2;
+inline constexpr int kExitModelMissing = 3;
+inline constexpr int kExitUnreachable = 4;
+inline constexpr int kExitInterrupted = 130;
 
 // Parses and runs; returns the exit code. `arguments` without the program's name.
 int run_command_line(std::vector<std::string> arguments);

@@ -59,6 +59,7 @@ double timed_on(std::vector<int> const& cores, std::function<void(std::size_t)> 
     std::atomic<std::size_t> ready{0};
     std::atomic<bool> go{false};
     std::vector<std::thread> threads;
+    threads.reserve(cores.size());
     for (std::size_t i = 0; i < cores.size(); ++i) {
         threads.emplace_back([&, i] {
             pin(cores[i]);

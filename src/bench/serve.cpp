@@ -131,10 +131,12 @@ InterferenceRound run_round(Plan const& streams_plan, PlannedRequest const& long
     auto& client = session.client();
     InterferenceRound round;
     std::vector<std::size_t> streams;
+    streams.reserve(streams_plan.size());
     for (std::size_t i = 0; i < streams_plan.size(); ++i) streams.push_back(session.send(streams_plan[i], i));
     round.valid = all_reach(client, streams, [](std::size_t) { return kSettleChunks; });
 
     std::vector<std::size_t> gaps_before;
+    gaps_before.reserve(streams.size());
     for (auto index : streams) gaps_before.push_back(client.result(index).gaps_ms.size());
     auto const arriving = session.send(long_request, 0);
     auto const answered = all_reach(client, {arriving}, [](std::size_t) { return std::uint64_t{1}; });

@@ -49,7 +49,7 @@ public:
     EngineCore(llama::Backend& backend, Options const& options, Clock const& clock, std::span<Token const> end_tokens);
 
     // REQUIRES: the id is not inside
-    void add(PreparedRequest request);
+    void add(PreparedRequest prepared);
 
     // Ends the request at once. Unknown ids are ignored, here and in grant().
     void cancel(RequestId id);

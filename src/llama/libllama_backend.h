@@ -41,7 +41,7 @@ struct LoadOptions {
 
 // Fails with `not_found`, `corrupt`, `unsupported` (architecture, tokenizer),
 // `invalid_argument` (an option, which `param` names), `io`, `overloaded` (memory).
-[[nodiscard]] Result<std::unique_ptr<Backend>> load_libllama(LoadOptions options);
+[[nodiscard]] Result<std::unique_ptr<Backend>> load_libllama(LoadOptions const& options);
 
 // Version of the llama.cpp linked in, e.g. "0.5.0".
 [[nodiscard]] std::string upstream_version();

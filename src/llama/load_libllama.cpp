@@ -326,7 +326,7 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
 
 }  // namespace
 
-Result<std::unique_ptr<Backend>> load_libllama(LoadOptions options) {
+Result<std::unique_ptr<Backend>> load_libllama(LoadOptions const& options) {
     HEARTH_CHECK(check_options(options));
     HEARTH_CHECK(check_readable(options.path));
     HEARTH_TRY(std::string const variant, start_runtime(options.cpu_variant, options.log));
