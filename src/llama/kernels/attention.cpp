@@ -115,7 +115,7 @@ struct Scratch {
     static std::size_t bytes(Op const& op) {
         std::size_t const k = static_cast<std::size_t>(op.key_size);
         std::size_t const v = static_cast<std::size_t>(op.value_size);
-        std::size_t const floats = kTile * (2 * k + 2 * v + 2 * kTile);
+        std::size_t const floats = std::size_t{kTile} * (2 * (k + v) + 2 * std::size_t{kTile});
         std::size_t const list = static_cast<std::size_t>(op.cells) * 2 + static_cast<std::size_t>(op.rows) + 1;
         return (floats + list) * 4 / kCacheLine * kCacheLine + 2 * kCacheLine;
     }
@@ -138,6 +138,11 @@ struct Scratch {
         seen = reinterpret_cast<std::uint16_t*>(take(op.cells));
     }
 };
+
+float* row_of(float* matrix, int row, int columns) { return matrix + static_cast<std::ptrdiff_t>(row) * columns; }
+std::size_t bytes_of(int rows, int columns) {
+    return sizeof(float) * static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
+}
 
 // Whether any of `count` cells is seen; a loop that compilers vectorise.
 bool any_seen(std::uint16_t const* mask, int count) {
@@ -238,19 +243,19 @@ void compute_row(Op const& op, int row, int head, std::span<int const> seen, Scr
 void pack_cells(Op const& op, int row, int rows, int group, std::span<int const> cells, Scratch const& scratch) {
     int const count = static_cast<int>(cells.size());
     if (count < kTile) {
-        std::memset(scratch.keys, 0, sizeof(float) * static_cast<std::size_t>(kTile * op.key_size));
-        std::memset(scratch.values, 0, sizeof(float) * static_cast<std::size_t>(kTile * op.value_size));
+        std::memset(scratch.keys, 0, bytes_of(kTile, op.key_size));
+        std::memset(scratch.values, 0, bytes_of(kTile, op.value_size));
     }
     for (int i = 0; i < count; ++i) {
         int const cell = cells[static_cast<std::size_t>(i)];
         auto const* const key = Op::at<ggml_fp16_t>(op.k, cell, group);
-        for (int d = 0; d < op.key_size; ++d) scratch.keys[d * kTile + i] = GGML_CPU_FP16_TO_FP32(key[d]);
-        ggml_cpu_fp16_to_fp32(Op::at<ggml_fp16_t>(op.v, cell, group), scratch.values + i * op.value_size,
+        for (int d = 0; d < op.key_size; ++d) row_of(scratch.keys, d, kTile)[i] = GGML_CPU_FP16_TO_FP32(key[d]);
+        ggml_cpu_fp16_to_fp32(Op::at<ggml_fp16_t>(op.v, cell, group), row_of(scratch.values, i, op.value_size),
                               op.value_size);
     }
     for (int r = 0; r < rows; ++r) {
         ggml_fp16_t const* const mask = op.mask_row(row + r);
-        float* const to = scratch.masks + r * kTile;
+        float* const to = row_of(scratch.masks, r, kTile);
         for (int i = 0; i < count; ++i) to[i] = GGML_CPU_FP16_TO_FP32(mask[cells[static_cast<std::size_t>(i)]]);
         std::fill(to + count, to + kTile, kMinusInfinity);
     }
@@ -262,16 +267,16 @@ void compute_tile(Op const& op, int row, int rows, int head, std::span<int const
     float total[kTile] = {};
     float most[kTile];
     std::fill(most, most + kTile, kMinusInfinity);
-    std::memset(scratch.sums, 0, sizeof(float) * static_cast<std::size_t>(kTile * op.value_size));
-    std::memset(scratch.queries, 0, sizeof(float) * static_cast<std::size_t>(kTile * op.key_size));
+    std::memset(scratch.sums, 0, bytes_of(kTile, op.value_size));
+    std::memset(scratch.queries, 0, bytes_of(kTile, op.key_size));
     for (int r = 0; r < rows; ++r)
-        std::memcpy(scratch.queries + r * op.key_size, Op::at<float>(op.q, row + r, head),
-                    sizeof(float) * static_cast<std::size_t>(op.key_size));
+        std::memcpy(row_of(scratch.queries, r, op.key_size), Op::at<float>(op.q, row + r, head),
+                    bytes_of(1, op.key_size));
 
     for (std::size_t begin = 0; begin < seen.size(); begin += kTile) {
         auto const cells = seen.subspan(begin, std::min<std::size_t>(kTile, seen.size() - begin));
         pack_cells(op, row, rows, group, cells, scratch);
-        std::memset(scratch.scores, 0, sizeof(float) * kTile * kTile);
+        std::memset(scratch.scores, 0, bytes_of(kTile, kTile));
         simd_gemm(scratch.scores, scratch.queries, scratch.keys, kTile, op.key_size, kTile);
         ggml_vec_scale_f32(kTile * kTile, scratch.scores, op.scale);
         if (op.softcap != 0) {
@@ -279,9 +284,9 @@ void compute_tile(Op const& op, int row, int rows, int head, std::span<int const
             ggml_vec_scale_f32(kTile * kTile, scratch.scores, op.softcap);
         }
         ggml_vec_add_f32(rows * kTile, scratch.scores, scratch.scores, scratch.masks);
-        std::memset(scratch.scores + rows * kTile, 0, sizeof(float) * static_cast<std::size_t>((kTile - rows) * kTile));
+        std::memset(row_of(scratch.scores, rows, kTile), 0, bytes_of(kTile - rows, kTile));
         for (int r = 0; r < rows; ++r) {
-            float* const scores = scratch.scores + r * kTile;
+            float* const scores = row_of(scratch.scores, r, kTile);
             float largest = kMinusInfinity;
             ggml_vec_max_f32(kTile, &largest, scores);
             if (largest == kMinusInfinity) {
@@ -290,7 +295,7 @@ void compute_tile(Op const& op, int row, int rows, int head, std::span<int const
             }
             if (largest > most[r]) {
                 float const rescale = std::exp(most[r] - largest);
-                ggml_vec_scale_f32(op.value_size, scratch.sums + r * op.value_size, rescale);
+                ggml_vec_scale_f32(op.value_size, row_of(scratch.sums, r, op.value_size), rescale);
                 total[r] *= rescale;
                 most[r] = largest;
             }
@@ -299,9 +304,9 @@ void compute_tile(Op const& op, int row, int rows, int head, std::span<int const
         simd_gemm(scratch.sums, scratch.scores, scratch.values, kTile, kTile, op.value_size);
     }
     for (int r = 0; r < rows; ++r) {
-        float* const sum = scratch.sums + r * op.value_size;
+        float* const sum = row_of(scratch.sums, r, op.value_size);
         ggml_vec_scale_f32(op.value_size, sum, total[r] == 0 ? 0 : 1 / total[r]);
-        std::memcpy(op.result(row + r, head), sum, sizeof(float) * static_cast<std::size_t>(op.value_size));
+        std::memcpy(op.result(row + r, head), sum, bytes_of(1, op.value_size));
     }
 }
 
@@ -369,8 +374,8 @@ std::size_t alignment(ggml_backend_buffer_type_t) { return kCacheLine; }
 // The variant's handle, as ggml_backend_cpu_reg(), with these kernels asked first.
 extern "C" ggml_backend_reg_t hearth_cpu_reg() {
     static Kernels kernels;
-    static ggml_backend_reg_t const registration = [] {
-        ggml_backend_reg_t const upstream = ggml_backend_cpu_reg();
+    static auto* const registration = [] {
+        auto* const upstream = ggml_backend_cpu_reg();
         static ggml_backend_buffer_type type{};
         type.iface.get_name = name;
         type.iface.alloc_buffer = allocate;
