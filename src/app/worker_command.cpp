@@ -65,8 +65,8 @@ int worker(std::vector<std::string> const& arguments) {
     options.isolation = entered.value().description;
     auto const factory = [&](worker::Progress const& progress) {
         load.progress = progress;
-        // Upstream says at "info" what only a developer wants to read.
-        load.log = [progress](int level, std::string_view text) { progress.log(level <= 1 ? 0 : level, text); };
+        // What upstream says below an error is for developers: its warnings suppose one sequence per cache.
+        load.log = [progress](int level, std::string_view text) { progress.log(level <= 2 ? 0 : level, text); };
         // Our own validator first, on the very file and inside the sandbox.
         if (auto const valid = models::read_gguf_model(load.path); !valid)
             return Result<std::unique_ptr<llama::Backend>>(valid.error());

@@ -53,7 +53,11 @@ std::uint64_t mix(std::uint64_t a, std::uint64_t b) {
 
 // Distinct streams of one seed, so that the text of a request does not depend
 // on which workload it is part of.
-enum Stream : std::uint64_t { kText = 1, kPrefix = 2, kOrder = 3, kArrivals = 4, kBlocks = 5 };
+constexpr std::uint64_t kText = 1;
+constexpr std::uint64_t kPrefix = 2;
+constexpr std::uint64_t kOrder = 3;
+constexpr std::uint64_t kArrivals = 4;
+constexpr std::uint64_t kBlocks = 5;
 
 }  // namespace
 

@@ -247,7 +247,7 @@ void Model::handle_ready(ReadyFrame& ready) {
     problem_.clear();
     starts_failed_ = 0;
     set_state(ModelState::ready);
-    env_.log.info("model ready", {{"model", spec_.id},
+    env_.log.info("worker ready", {{"model", spec_.id},
                                   {"ms", to_ms(worker_->ready - worker_->launched)},
                                   {"pid", worker_->handle->pid()},
                                   {"isolation", info_->isolation}});

@@ -134,6 +134,7 @@ public:
 private:
     static std::vector<char*> pointers(std::vector<std::string> const& strings) {
         std::vector<char*> out;
+        out.reserve(strings.size() + 1);
         for (auto const& s : strings) out.push_back(const_cast<char*>(s.c_str()));
         out.push_back(nullptr);
         return out;
