@@ -75,7 +75,7 @@ public:
             loop_, ends[1], [&](std::string_view more) { answers.append(more); },
             [&] {
                 closed = true;
-                loop_.stop();
+                if (turns_left_ == 0) loop_.stop();  // else turn() is still counting
             });
         seen_.clear();
         while (!bytes.empty() && !closed) {
@@ -92,13 +92,16 @@ public:
     }
 
 private:
+    // Runs the loop for `count` rounds, no fewer: nothing of it stays queued.
     void turn(int count) {
-        std::function<void()> next = [&] {
-            if (--count > 0) loop_.post(next);
-            else loop_.stop();
-        };
-        loop_.post(next);
+        turns_left_ = count;
+        loop_.post([this] { step(); });
         loop_.run();
+    }
+
+    void step() {
+        if (--turns_left_ > 0) loop_.post([this] { step(); });
+        else loop_.stop();
     }
 
     std::vector<http::Route> routes() {
@@ -136,6 +139,7 @@ private:
     telemetry::Registry metrics_;
     std::unique_ptr<http::Server> server_;
     std::vector<std::string> seen_;
+    int turns_left_ = 0;
 };
 
 }  // namespace
