@@ -183,7 +183,11 @@ foreach(variant IN LISTS variants)
     target_compile_options(${target} PRIVATE -fno-sanitize=alignment)
   endif()
   # Our own kernels, with the variant's instructions.
-  add_library(hearth_kernels_${variant} OBJECT ${CMAKE_SOURCE_DIR}/src/llama/kernels/attention.cpp)
+  add_library(hearth_kernels_${variant} OBJECT
+    ${CMAKE_SOURCE_DIR}/src/llama/kernels/attention.cpp
+    ${CMAKE_SOURCE_DIR}/src/llama/kernels/kernels.cpp
+    ${CMAKE_SOURCE_DIR}/src/llama/kernels/matmul_q4_1.cpp)
+  target_include_directories(hearth_kernels_${variant} PRIVATE ${CMAKE_SOURCE_DIR}/src)
   target_include_directories(hearth_kernels_${variant} SYSTEM PRIVATE ${LLAMA}/ggml/include ${LLAMA}/ggml/src ${cpu})
   target_compile_options(hearth_kernels_${variant} PRIVATE ${flags_${variant}} -O3)
   target_link_libraries(hearth_kernels_${variant} PRIVATE hearth_warnings)

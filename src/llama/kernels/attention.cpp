@@ -12,18 +12,16 @@
 // Source: ggml_compute_forward_flash_attn_ext_f16_one_chunk and _tiled of
 // ggml-cpu/ops.cpp; online softmax: https://arxiv.org/abs/2112.05682.
 //
-// Compiled once per CPU variant, with that variant's instructions, and linked
-// into its closed object (cmake/HearthLlama.cmake), whose entry it is.
-//
 // Threads: compute threads, all at once on one operation; each has its own part
 // of the operation's work memory and takes units of work from the pool's counter.
+#include "llama/kernels/kernels.h"
+
 #include <common.h>
 #include <ggml-backend-impl.h>
 #include <ggml-cpu-impl.h>
 #include <ggml-cpu.h>
 #include <ggml-impl.h>
 #include <simd-gemm.h>
-#include <traits.h>
 #include <vec.h>
 
 #include <algorithm>
@@ -33,6 +31,7 @@
 #include <limits>
 #include <span>
 
+namespace hearth::llama {
 namespace {
 
 constexpr int kTile = GGML_FA_TILE_Q;   // rows, and cells, of a tile
@@ -357,33 +356,11 @@ struct Attention final : ggml::cpu::tensor_traits {
     }
 };
 
-struct Kernels final : ggml::cpu::extra_buffer_type {
-    bool supports_op(ggml_backend_dev_t, ggml_tensor const*) override { return false; }  // no weights live here
-    ggml::cpu::tensor_traits* get_tensor_traits(ggml_tensor const* op) override {
-        return is_ours(*op) ? &attention : nullptr;
-    }
-    Attention attention;
-};
-
-char const* name(ggml_backend_buffer_type_t) { return "Hearth"; }
-ggml_backend_buffer_t allocate(ggml_backend_buffer_type_t, std::size_t) { return nullptr; }
-std::size_t alignment(ggml_backend_buffer_type_t) { return kCacheLine; }
-
 }  // namespace
 
-// The variant's handle, as ggml_backend_cpu_reg(), with these kernels asked first.
-extern "C" ggml_backend_reg_t hearth_cpu_reg() {
-    static Kernels kernels;
-    static auto* const registration = [] {
-        auto* const upstream = ggml_backend_cpu_reg();
-        static ggml_backend_buffer_type type{};
-        type.iface.get_name = name;
-        type.iface.alloc_buffer = allocate;
-        type.iface.get_alignment = alignment;
-        type.device = ggml_backend_reg_dev_get(upstream, 0);
-        type.context = static_cast<ggml::cpu::extra_buffer_type*>(&kernels);
-        ggml_backend_cpu_get_extra_buffer_types().push_back(&type);
-        return upstream;
-    }();
-    return registration;
+ggml::cpu::tensor_traits* attention(ggml_tensor const& op) {
+    static Attention traits;
+    return is_ours(op) ? &traits : nullptr;
 }
+
+}  // namespace hearth::llama
