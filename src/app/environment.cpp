@@ -14,8 +14,6 @@
 #include "app/cli.h"
 #include "models/report.h"
 
-extern char** environ;
-
 namespace hearth::app {
 namespace {
 

@@ -94,6 +94,7 @@ Status Preparer::check(PreparedRequest const& prepared) const {
     auto const& properties = backend_.properties();
     HEARTH_CHECK(check_vocabulary(prepared.prompt, properties.vocabulary, "prompt"));
     std::vector<Token> biased;
+    biased.reserve(prepared.sampling.logit_bias.size());
     for (auto const& bias : prepared.sampling.logit_bias) biased.push_back(bias.token);
     HEARTH_CHECK(check_vocabulary(biased, properties.vocabulary, "logit_bias"));
     if (prepared.choices > properties.sequences_max) {

@@ -9,15 +9,13 @@
 namespace hearth::llama {
 
 // One bit per feature the kernels are compiled for.
-enum CpuFeature : std::uint32_t {
-    kSse42 = 1U << 0,
-    kAvx2 = 1U << 1,  // with AVX, FMA, F16C and BMI2, as every such processor has them
-    kAvxVnni = 1U << 2,
-    kAvx512 = 1U << 3,  // F, CD, VL, DQ, BW
-    kAvx512Vnni = 1U << 4,
-    kAvx512Bf16 = 1U << 5,
-    kAmxInt8 = 1U << 6,  // with AMX-TILE
-};
+inline constexpr std::uint32_t kSse42 = 1U << 0;
+inline constexpr std::uint32_t kAvx2 = 1U << 1;  // with AVX, FMA, F16C and BMI2, as every such processor has them
+inline constexpr std::uint32_t kAvxVnni = 1U << 2;
+inline constexpr std::uint32_t kAvx512 = 1U << 3;  // F, CD, VL, DQ, BW
+inline constexpr std::uint32_t kAvx512Vnni = 1U << 4;
+inline constexpr std::uint32_t kAvx512Bf16 = 1U << 5;
+inline constexpr std::uint32_t kAmxInt8 = 1U << 6;  // with AMX-TILE
 
 // The registers as CPUID and XGETBV give them.
 struct CpuidRegisters {

@@ -84,6 +84,7 @@ Variant const* find(std::string_view name) {
 
 std::vector<CpuVariant> cpu_variants() {
     std::vector<CpuVariant> all;
+    all.reserve(std::size(kVariants));
     for (auto const& variant : kVariants) all.push_back({std::string(variant.name), runs_here(variant)});
     return all;
 }

@@ -134,8 +134,7 @@ Result<std::vector<std::vector<float>>> Embedder::embed(std::span<std::vector<To
             tokens += inputs[count++].size();
         auto const status = compute(inputs.first(count), out);
         // Also after a failure: the next call starts clean, and idle memory is given back.
-        if (llama_memory_t const memory = llama_get_memory(context_.get()); memory != nullptr)
-            llama_memory_clear(memory, true);
+        if (auto* const memory = llama_get_memory(context_.get()); memory != nullptr) llama_memory_clear(memory, true);
         HEARTH_CHECK(status);
         inputs = inputs.subspan(count);
     }

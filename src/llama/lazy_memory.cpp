@@ -54,14 +54,14 @@ void install_lazy_memory() {
     std::call_once(once, [] {
         // The tensor access functions are those of a buffer over foreign memory.
         alignas(64) static char sample[64];
-        ggml_backend_buffer_t const model = ggml_backend_cpu_buffer_from_ptr(sample, sizeof(sample));
+        auto* const model = ggml_backend_cpu_buffer_from_ptr(sample, sizeof(sample));
         HEARTH_ASSERT(model != nullptr && model->context == sample, "a buffer's context is its memory");
         mapped_interface = model->iface;
         mapped_interface.free_buffer = free_mapping;
         mapped_interface.clear = clear_mapping;
         ggml_backend_buffer_free(model);
 
-        ggml_backend_buffer_type_t const type = ggml_backend_cpu_buffer_type();
+        auto* const type = ggml_backend_cpu_buffer_type();
         original_allocate = type->iface.alloc_buffer;
         HEARTH_ASSERT(original_allocate != nullptr, "the CPU buffer type allocates");
         type->iface.alloc_buffer = allocate_mapping;

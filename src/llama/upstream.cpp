@@ -11,7 +11,7 @@ namespace {
 // The kernels are chosen at run time, so their functions are found by name.
 template <typename Function>
 Function* cpu_function(char const* name) {
-    ggml_backend_dev_t const device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
+    auto* const device = ggml_backend_dev_by_type(GGML_BACKEND_DEVICE_TYPE_CPU);
     HEARTH_ASSERT(device != nullptr, "start_runtime() registered a CPU variant");
     auto* const function = ggml_backend_reg_get_proc_address(ggml_backend_dev_backend_reg(device), name);
     HEARTH_ASSERT(function != nullptr, "the CPU variant exports its thread pool");

@@ -54,7 +54,9 @@ void compress(State& state, char const* block) {
 std::string sha256_hex(std::string_view data) {
     State state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     auto const bits = static_cast<std::uint64_t>(data.size()) * 8;
-    for (; data.size() >= kBlock; data.remove_prefix(kBlock)) compress(state, data.data());
+    for (; data.size() >= kBlock; data.remove_prefix(kBlock)) {
+        compress(state, data.substr(0, kBlock).data());
+    }
     std::string tail(data);
     tail += '\x80';
     tail.resize((tail.size() + 8 + kBlock - 1) / kBlock * kBlock);

@@ -59,6 +59,7 @@ public:
 
     std::vector<ModelStatus> models() const override {
         std::vector<ModelStatus> out;
+        out.reserve(models_.size());
         for (auto const& model : models_) out.push_back(model->status());
         return out;
     }

@@ -42,7 +42,7 @@ bool Connection::wait_writable() const {
     return ready > 0 || (ready < 0 && errno == EINTR);
 }
 
-std::size_t Connection::read(std::span<char> buffer) {
+std::size_t Connection::read(std::span<char> buffer) const {
     for (;;) {
         auto const count = ::recv(fd_, buffer.data(), buffer.size(), 0);
         if (count >= 0) return static_cast<std::size_t>(count);

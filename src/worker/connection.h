@@ -29,7 +29,7 @@ public:
     void write(serving::Frame const& frame);
 
     // Bytes of the front, at least one; 0 when the connection is over.
-    [[nodiscard]] std::size_t read(std::span<char> buffer);
+    [[nodiscard]] std::size_t read(std::span<char> buffer) const;
 
     // Ends both directions; a blocked read() or write() returns.
     void shutdown();

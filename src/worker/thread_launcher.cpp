@@ -39,7 +39,7 @@ public:
         });
     }
 
-    void kill() { ::shutdown(own_copy_, SHUT_RDWR); }
+    void kill() const { ::shutdown(own_copy_, SHUT_RDWR); }
     [[nodiscard]] std::string reason() {
         std::lock_guard const lock(mutex_);
         return reason_;
