@@ -25,6 +25,7 @@ function(hearth_module name)
     add_executable(${target}_tests ${M_TESTS})
     target_link_libraries(${target}_tests PRIVATE
       hearth::${name} ${priv} ${testdeps} ${M_PRIVATE_EXTERNAL} GTest::gtest_main hearth_warnings)
+    target_include_directories(${target}_tests PRIVATE ${CMAKE_SOURCE_DIR}/tests)  # testing/: shared fakes
     add_test(NAME ${name} COMMAND ${target}_tests)
     set_tests_properties(${name} PROPERTIES LABELS unit ENVIRONMENT "HEARTH_SOURCE_DIR=${CMAKE_SOURCE_DIR}")
   endif()

@@ -55,6 +55,10 @@ class CheckLayers(unittest.TestCase):
     def test_a_public_header_may_not_use_a_private_dependency(self):
         self.expect_one('http does not declare net', sources={'http/server.h': '#include "net/loop.h"\n'})
 
+    def test_shared_fakes_are_for_tests(self):
+        self.assertEqual(self.problems(sources={'net/loop_test.cpp': '#include "testing/fake.h"\n'}), [])
+        self.expect_one('not of the form', sources={'net/loop.cpp': '#include "testing/fake.h"\n'})
+
     def test_an_include_has_the_form_module_slash_file(self):
         self.expect_one('not of the form', sources={'net/loop.cpp': '#include "loop.h"\n'})
 

@@ -11,8 +11,8 @@
 #include "models/gguf.h"
 #include "models/gguf_header.h"
 #include "models/report.h"
-#include "models/testing/gguf_writer.h"
 #include "models/testing/says.h"
+#include "testing/gguf_writer.h"
 
 namespace hearth::models {
 namespace {

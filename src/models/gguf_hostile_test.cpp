@@ -17,8 +17,8 @@
 
 #include "base/sanitized.h"
 #include "models/gguf.h"
-#include "models/testing/gguf_writer.h"
 #include "models/testing/says.h"
+#include "testing/gguf_writer.h"
 
 namespace hearth::models {
 namespace {

@@ -7,8 +7,8 @@
 
 #include <gtest/gtest.h>
 
-#include "models/testing/gguf_writer.h"
 #include "models/testing/says.h"
+#include "testing/gguf_writer.h"
 
 namespace hearth::models {
 namespace {

@@ -8,8 +8,8 @@
 #include <gtest/gtest.h>
 
 #include "models/sha256.h"
-#include "models/testing/gguf_writer.h"
 #include "models/testing/says.h"
+#include "testing/gguf_writer.h"
 
 namespace hearth::models {
 namespace {

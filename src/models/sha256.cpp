@@ -22,7 +22,7 @@ constexpr std::array<std::uint32_t, 64> kRound = {
     0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
     0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2};
 
-std::array<std::uint32_t, 64> schedule(char const* block) {
+std::array<std::uint32_t, 64> schedule(std::string_view block) {
     std::array<std::uint32_t, 64> w{};
     for (std::size_t i = 0; i < 16; ++i) {
         for (std::size_t j = 0; j < 4; ++j) w[i] = w[i] << 8 | static_cast<unsigned char>(block[4 * i + j]);
@@ -35,7 +35,8 @@ std::array<std::uint32_t, 64> schedule(char const* block) {
     return w;
 }
 
-void compress(State& state, char const* block) {
+// Takes the first kBlock bytes of `block`.
+void compress(State& state, std::string_view block) {
     auto const w = schedule(block);
     auto [a, b, c, d, e, f, g, h] = state;
     for (std::size_t i = 0; i < w.size(); ++i) {
@@ -54,14 +55,12 @@ void compress(State& state, char const* block) {
 std::string sha256_hex(std::string_view data) {
     State state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
     auto const bits = static_cast<std::uint64_t>(data.size()) * 8;
-    for (; data.size() >= kBlock; data.remove_prefix(kBlock)) {
-        compress(state, data.substr(0, kBlock).data());
-    }
+    for (; data.size() >= kBlock; data.remove_prefix(kBlock)) compress(state, data);
     std::string tail(data);
     tail += '\x80';
     tail.resize((tail.size() + 8 + kBlock - 1) / kBlock * kBlock);
     for (std::size_t i = 0; i < 8; ++i) tail[tail.size() - 1 - i] = static_cast<char>(bits >> (8 * i));
-    for (std::size_t i = 0; i < tail.size(); i += kBlock) compress(state, tail.data() + i);
+    for (std::string_view rest = tail; !rest.empty(); rest.remove_prefix(kBlock)) compress(state, rest);
     std::string hex;
     for (auto const word : state) {
         for (int shift = 28; shift >= 0; shift -= 4) hex += "0123456789abcdef"[word >> shift & 15];

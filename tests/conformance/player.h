@@ -10,7 +10,7 @@
 #include <vector>
 
 #include "case_file.h"
-#include "http/testing/http_client.h"
+#include "testing/http_client.h"
 #include "world.h"
 
 namespace hearth::conformance {

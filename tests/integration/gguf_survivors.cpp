@@ -26,8 +26,8 @@
 #include "llama/libllama_backend.h"
 #include "models/ggml_types.h"
 #include "models/gguf.h"
-#include "models/testing/gguf_writer.h"
 #include "odd_models.h"
+#include "testing/gguf_writer.h"
 
 namespace hearth {
 namespace {

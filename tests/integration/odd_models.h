@@ -10,7 +10,7 @@
 #include <string_view>
 #include <vector>
 
-#include "models/testing/gguf_writer.h"
+#include "testing/gguf_writer.h"
 
 namespace hearth {
 

@@ -14,10 +14,10 @@
 #include <vector>
 
 #include "http/server.h"
-#include "http/testing/http_client.h"
 #include "net/loop.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
+#include "testing/http_client.h"
 
 namespace hearth::http {
 
