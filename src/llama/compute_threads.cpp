@@ -67,8 +67,9 @@ std::uint32_t cgroup_quota() {
 
 std::uint32_t parse_cpu_max(std::string_view text) {
     std::uint64_t quota = 0, period = 0;
-    char const* const end = text.data() + text.size();
-    auto const first = std::from_chars(text.data(), end, quota);
+    char const* const begin = text.data();
+    char const* const end = begin + text.size();
+    auto const first = std::from_chars(begin, end, quota);
     if (first.ec != std::errc() || first.ptr == end || *first.ptr != ' ') return 0;
     auto const second = std::from_chars(first.ptr + 1, end, period);
     if (second.ec != std::errc() || period == 0) return 0;

@@ -107,8 +107,8 @@ void unpack(Op const& op, Memory const& memory, std::size_t row) {
     __m256i const low = _mm256_set1_epi8(0xF);
     for (std::size_t r = 0; r < kTileRows; ++r) {
         block_q4_1 const* const from = op.weight_row(row + r);
-        std::uint8_t* to = memory.tile + r / 2 * 64 + r % 2 * 32;
-        for (std::size_t b = 0; b < op.blocks; ++b, to += kTileRows * QK4_1) {
+        std::uint8_t* to = memory.tile + r * QK4_1;
+        for (std::size_t b = 0; b < op.blocks; ++b, to += std::size_t{kTileRows} * QK4_1) {
             __m128i const nibbles = _mm_loadu_si128(reinterpret_cast<__m128i const*>(from[b].qs));
             __m256i const bytes = _mm256_and_si256(low, _mm256_set_m128i(_mm_srli_epi16(nibbles, 4), nibbles));
             _mm256_store_si256(reinterpret_cast<__m256i*>(to), bytes);
@@ -125,25 +125,25 @@ float add_lanes(__m256 lanes) {
     return _mm_cvtss_f32(_mm_add_ss(sum, _mm_movehdup_ps(sum)));
 }
 
-// The unpacked tile times `kCount` columns.
-template <int kCount>
+// The unpacked tile times `Count` columns.
+template <int Count>
 void multiply(Op const& op, Memory const& memory, std::size_t row, std::size_t column) {
     std::size_t const blocks = op.blocks;
     block_q8_1 const* const quants = memory.quants + column * blocks;
     float const* const scales = memory.scales + column * blocks;
     float const* const sums = memory.sums + column * blocks;
 
-    alignas(kCacheLine) float offsets[kCount][kTileRows];
-    __m512 offset[kCount] = {};
+    alignas(kCacheLine) float offsets[Count][kTileRows];
+    __m512 offset[Count] = {};
     for (std::size_t b = 0; b < blocks; ++b) {
         __m512 const mins = _mm512_load_ps(memory.tile_mins + b * kTileRows);
-        for (std::size_t c = 0; c < kCount; ++c)
+        for (std::size_t c = 0; c < Count; ++c)
             offset[c] = _mm512_fmadd_ps(mins, _mm512_set1_ps(sums[c * blocks + b]), offset[c]);
     }
-    for (int c = 0; c < kCount; ++c) _mm512_store_ps(offsets[c], offset[c]);
+    for (int c = 0; c < Count; ++c) _mm512_store_ps(offsets[c], offset[c]);
 
     for (int first = 0; first < kTileRows / 2; first += kPairs) {
-        __m512 acc[kPairs][kCount] = {};
+        __m512 acc[kPairs][Count] = {};
         for (std::size_t b = 0; b < blocks; ++b) {
             __m512 const row_scales = _mm512_load_ps(memory.tile_scales + b * kTileRows);
             std::uint8_t const* const tile = memory.tile + b * kTileRows * QK4_1 + static_cast<std::size_t>(first) * 64;
@@ -155,7 +155,7 @@ void multiply(Op const& op, Memory const& memory, std::size_t row, std::size_t c
                 __m512i const lanes = _mm512_inserti64x4(_mm512_set1_epi32(lane), _mm256_set1_epi32(lane + 1), 1);
                 pair_scales[p] = _mm512_permutexvar_ps(lanes, row_scales);
             }
-            for (std::size_t c = 0; c < kCount; ++c) {
+            for (std::size_t c = 0; c < Count; ++c) {
                 __m512i const values = _mm512_broadcast_i64x4(
                     _mm256_loadu_si256(reinterpret_cast<__m256i const*>(quants[c * blocks + b].qs)));
                 __m512 const scale = _mm512_set1_ps(scales[c * blocks + b]);
@@ -166,7 +166,7 @@ void multiply(Op const& op, Memory const& memory, std::size_t row, std::size_t c
                 }
             }
         }
-        for (int c = 0; c < kCount; ++c) {
+        for (int c = 0; c < Count; ++c) {
             float* const out = op.result(column + static_cast<std::size_t>(c)) + row;
             for (int p = 0; p < kPairs; ++p) {
                 int const r = 2 * (first + p);
