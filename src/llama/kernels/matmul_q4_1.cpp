@@ -1,10 +1,12 @@
-// Matrix product of Q4_1 weights with several columns of activations.
+// Matrix product of Q4_1 weights with columns of activations.
 //
-// Upstream unpacks each block of weights anew for each column. Here a tile of
-// weight rows is unpacked once into the layout of the instruction and meets
-// several columns in registers. Two rows share a 512-bit register, each in its own
-// half, and every lane does what upstream's ggml_vec_dot_q4_1_q8_1 does, in its
-// order: results have the same bits.
+// Upstream takes row by row and column by column, in 256-bit registers, and
+// unpacks each block of weights anew for each column. Here several rows share a
+// 512-bit register. With one column, a tile of rows is read side by side, and the
+// next but one asked for ahead, for memory is what decoding waits for. With more,
+// the tile is unpacked once into the layout of the instruction and meets several
+// columns in registers. Every lane does what upstream's ggml_vec_dot_q4_1_q8_1
+// does, in its order: results have the same bits.
 //
 // Needs VPDPBUSD on 512 bits; elsewhere everything stays upstream's.
 #include "llama/kernels/kernels.h"
@@ -48,7 +50,7 @@ struct Op {
           rows(static_cast<std::size_t>(weights.ne[1])) {}
 
     [[nodiscard]] block_q4_1 const* weight_row(std::size_t row) const {
-        return reinterpret_cast<block_q4_1 const*>(static_cast<char const*>(weights.data) + row * weights.nb[1]);
+        return static_cast<block_q4_1 const*>(weights.data) + row * blocks;
     }
     [[nodiscard]] float* result(std::size_t column) const {
         return reinterpret_cast<float*>(static_cast<char*>(out.data) + column * out.nb[1]);
@@ -101,12 +103,21 @@ void quantise(Op const& op, Memory const& memory, std::size_t column) {
     }
 }
 
+// As many bytes as a block of each row of a tile has, which will be wanted soon.
+// Past the end of the weights it does nothing.
+void prefetch(block_q4_1 const* blocks) {
+    auto const* const at = reinterpret_cast<char const*>(blocks);
+    for (std::size_t line = 0; line < kTileRows * sizeof(block_q4_1); line += kCacheLine)
+        _mm_prefetch(at + line, _MM_HINT_T0);
+}
+
 // Rows [row, row + kTileRows): per block and pair of rows 64 bytes, the first
 // row's 32 values, then the second's, in the order of upstream's unpacking.
 void unpack(Op const& op, Memory const& memory, std::size_t row) {
     __m256i const low = _mm256_set1_epi8(0xF);
     for (std::size_t r = 0; r < kTileRows; ++r) {
         block_q4_1 const* const from = op.weight_row(row + r);
+        for (std::size_t b = 0; b < op.blocks; b += kTileRows) prefetch(from + 2 * kTileRows * op.blocks + b);
         std::uint8_t* to = memory.tile + r * QK4_1;
         for (std::size_t b = 0; b < op.blocks; ++b, to += std::size_t{kTileRows} * QK4_1) {
             __m128i const nibbles = _mm_loadu_si128(reinterpret_cast<__m128i const*>(from[b].qs));
@@ -189,6 +200,63 @@ void multiply_tile(Op const& op, Memory const& memory, std::size_t row) {
     }
 }
 
+// The four rows from `row` on, each in a quarter of a register: its values 0 to 15
+// in the low nibbles, 16 to 31 in the high ones.
+__m512i load_nibbles(block_q4_1 const* row, std::size_t blocks) {
+    auto const load = [&](std::size_t r) {
+        return _mm_loadu_si128(reinterpret_cast<__m128i const*>(row[r * blocks].qs));
+    };
+    __m512i rows = _mm512_castsi128_si512(load(0));
+    rows = _mm512_inserti32x4(rows, load(1), 1);
+    rows = _mm512_inserti32x4(rows, load(2), 2);
+    return _mm512_inserti32x4(rows, load(3), 3);
+}
+
+// Rows [row, row + kTileRows) times the only column, straight from the weights.
+void multiply_vector(Op const& op, Memory const& memory, std::size_t row) {
+    constexpr int kQuads = kTileRows / 4;
+    block_q4_1 const* const weights = op.weight_row(row);
+    __m512i const row_lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+    __m512i const row_offsets =
+        _mm512_mullo_epi32(row_lanes, _mm512_set1_epi32(static_cast<int>(op.blocks * sizeof(block_q4_1))));
+    __m512i const low = _mm512_set1_epi8(0xF);
+    __m512i const zero = _mm512_setzero_si512();
+    __m512 lows[kQuads] = {};   // lanes 0 to 3 of upstream's eight, of four rows
+    __m512 highs[kQuads] = {};  // lanes 4 to 7
+    __m512 offset = _mm512_setzero_ps();
+    for (std::size_t b = 0; b < op.blocks; ++b) {
+        prefetch(weights + 2 * kTileRows * op.blocks + b * kTileRows);
+        __m512i const pairs = _mm512_i32gather_epi32(row_offsets, weights + b, 1);  // d and m of each row
+        __m512 const scales =
+            _mm512_mul_ps(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(pairs)), _mm512_set1_ps(memory.scales[b]));
+        __m512 const mins = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(pairs, 16)));
+        offset = _mm512_fmadd_ps(mins, _mm512_set1_ps(memory.sums[b]), offset);
+        auto const* const values = reinterpret_cast<__m128i const*>(memory.quants[b].qs);
+        __m512i const low_values = _mm512_broadcast_i32x4(_mm_loadu_si128(values));
+        __m512i const high_values = _mm512_broadcast_i32x4(_mm_loadu_si128(values + 1));
+        for (int q = 0; q < kQuads; ++q) {
+            std::size_t const quad = static_cast<std::size_t>(q) * 4;
+            __m512i const nibbles = load_nibbles(weights + quad * op.blocks + b, op.blocks);
+            __m512i const lanes = _mm512_add_epi32(_mm512_srli_epi32(row_lanes, 2), _mm512_set1_epi32(4 * q));
+            __m512 const scale = _mm512_permutexvar_ps(lanes, scales);
+            __m512i const low_dots = _mm512_dpbusd_epi32(zero, _mm512_and_si512(nibbles, low), low_values);
+            __m512i const high_dots =
+                _mm512_dpbusd_epi32(zero, _mm512_and_si512(_mm512_srli_epi16(nibbles, 4), low), high_values);
+            lows[q] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(low_dots), lows[q]);
+            highs[q] = _mm512_fmadd_ps(scale, _mm512_cvtepi32_ps(high_dots), highs[q]);
+        }
+    }
+    alignas(kCacheLine) float offsets[kTileRows];
+    alignas(kCacheLine) float lanes[4][4];
+    _mm512_store_ps(offsets, offset);
+    float* const out = op.result(0) + row;
+    for (int q = 0; q < kQuads; ++q) {
+        _mm512_store_ps(&lanes[0][0], _mm512_add_ps(highs[q], lows[q]));
+        for (int r = 0; r < 4; ++r)  // in the order of add_lanes()
+            out[4 * q + r] = (lanes[r][0] + lanes[r][2]) + (lanes[r][1] + lanes[r][3]) + offsets[4 * q + r];
+    }
+}
+
 struct MatmulQ41 final : ggml::cpu::tensor_traits {
     bool work_size(int threads, ggml_tensor const* op, std::size_t& size) override {
         size = Memory::bytes(Op(*op), threads);
@@ -203,8 +271,11 @@ struct MatmulQ41 final : ggml::cpu::tensor_traits {
         if (params->ith == 0) ggml_threadpool_chunk_set(params->threadpool, params->nth);
         ggml_barrier(params->threadpool);
         auto const tiles = static_cast<int>(op.rows / kTileRows);
-        for (int tile = params->ith; tile < tiles; tile = ggml_threadpool_chunk_add(params->threadpool, 1))
-            multiply_tile(op, memory, static_cast<std::size_t>(tile) * kTileRows);
+        for (int tile = params->ith; tile < tiles; tile = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+            auto const row = static_cast<std::size_t>(tile) * kTileRows;
+            if (op.columns == 1) multiply_vector(op, memory, row);
+            else multiply_tile(op, memory, row);
+        }
         return true;
     }
 };
@@ -217,8 +288,9 @@ bool is_ours(ggml_tensor const& op) {
     if (weights.buffer != nullptr && !ggml_backend_buffer_is_host(weights.buffer)) return false;
     bool const matrices = weights.ne[2] == 1 && weights.ne[3] == 1 && activations.ne[2] == 1 && activations.ne[3] == 1;
     return weights.type == GGML_TYPE_Q4_1 && activations.type == GGML_TYPE_F32 && op.type == GGML_TYPE_F32 &&
-           matrices && weights.nb[0] == sizeof(block_q4_1) && activations.nb[0] == sizeof(float) &&
-           op.nb[0] == sizeof(float) && weights.ne[1] % kTileRows == 0 && activations.ne[1] >= 2;
+           matrices && weights.nb[0] == sizeof(block_q4_1) &&
+           weights.nb[1] == ggml_row_size(weights.type, weights.ne[0]) && activations.nb[0] == sizeof(float) &&
+           op.nb[0] == sizeof(float) && weights.ne[1] % kTileRows == 0;
 }
 
 }  // namespace
