@@ -28,9 +28,10 @@
 namespace hearth::llama {
 namespace {
 
-constexpr int kTileRows = 16;  // weight rows unpacked together: one per lane of their scales
-constexpr int kPairs = 4;      // register tile: pairs of rows ...
-constexpr int kColumns = 4;    // ... times columns
+constexpr int kTileRows = 16;       // weight rows taken together: one per lane of their scales
+constexpr std::size_t kAhead = 32;  // rows from one read to one asked for: the next but one tile
+constexpr int kPairs = 4;           // register tile: pairs of rows ...
+constexpr int kColumns = 4;         // ... times columns
 constexpr std::size_t kCacheLine = 64;
 
 struct Op {
@@ -117,7 +118,7 @@ void unpack(Op const& op, Memory const& memory, std::size_t row) {
     __m256i const low = _mm256_set1_epi8(0xF);
     for (std::size_t r = 0; r < kTileRows; ++r) {
         block_q4_1 const* const from = op.weight_row(row + r);
-        for (std::size_t b = 0; b < op.blocks; b += kTileRows) prefetch(from + 2 * kTileRows * op.blocks + b);
+        for (std::size_t b = 0; b < op.blocks; b += kTileRows) prefetch(from + kAhead * op.blocks + b);
         std::uint8_t* to = memory.tile + r * QK4_1;
         for (std::size_t b = 0; b < op.blocks; ++b, to += std::size_t{kTileRows} * QK4_1) {
             __m128i const nibbles = _mm_loadu_si128(reinterpret_cast<__m128i const*>(from[b].qs));
@@ -225,7 +226,7 @@ void multiply_vector(Op const& op, Memory const& memory, std::size_t row) {
     __m512 highs[kQuads] = {};  // lanes 4 to 7
     __m512 offset = _mm512_setzero_ps();
     for (std::size_t b = 0; b < op.blocks; ++b) {
-        prefetch(weights + 2 * kTileRows * op.blocks + b * kTileRows);
+        prefetch(weights + kAhead * op.blocks + b * kTileRows);
         __m512i const pairs = _mm512_i32gather_epi32(row_offsets, weights + b, 1);  // d and m of each row
         __m512 const scales =
             _mm512_mul_ps(_mm512_cvtph_ps(_mm512_cvtepi32_epi16(pairs)), _mm512_set1_ps(memory.scales[b]));
