@@ -20,7 +20,7 @@
 // out. Requests sent ahead on one connection are answered in order.
 //
 // Threads: the loop's thread only. The log and the registry must outlive the
-// loop's run; destroying the Server aborts what is left.
+// loop, which ends connections still open; destroying the Server aborts what is left.
 #pragma once
 
 #include <cstddef>

@@ -134,9 +134,10 @@ private:
         return response;
     }
 
-    net::Loop loop_;
+    // What a connection uses outlives the loop, which ends those still open.
     std::unique_ptr<telemetry::Log> log_;
     telemetry::Registry metrics_;
+    net::Loop loop_;
     std::unique_ptr<http::Server> server_;
     std::vector<std::string> seen_;
     int turns_left_ = 0;
