@@ -36,7 +36,7 @@ class Suite:
     # --- bookkeeping
 
     def save(self):
-        (self.folder / 'results.json').write_text(json.dumps(self.results, indent=1, ensure_ascii=False))
+        (self.folder / 'results.json').write_text(json.dumps(self.results, indent=1, ensure_ascii=False) + '\n')
 
     def note(self, text):
         say(f'[{time.monotonic() - self.started:6.0f} s] {text}')
