@@ -65,6 +65,7 @@ void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
         ->capture_default_str()
         ->group("Network");
     command.add_option("-p,--port", flags.port, "Port to listen on; 0 takes a free one")
+        ->check(CLI::Range(0U, 65535U))
         ->envname("HEARTH_PORT")
         ->capture_default_str()
         ->group("Network");
@@ -255,7 +256,8 @@ int usage_error(CLI::App& app, CLI::ParseError const& error, std::vector<std::st
     if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);  // --help
     std::string command = "hearth";
     for (auto const* sub : app.get_subcommands()) command += " " + sub->get_name();
-    fmt::print(stderr, "hearth: {}\n", error.what());
+    bool const unknown = app.get_subcommands().empty() && !arguments.empty() && !arguments.front().starts_with('-');
+    fmt::print(stderr, "hearth: {}\n", unknown ? "there is no command '" + arguments.front() + "'" : error.what());
     suggest(app, arguments);
     fmt::print(stderr, "Run `{} --help` for what there is.\n", command);
     return kExitUsage;

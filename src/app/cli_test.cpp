@@ -46,6 +46,19 @@ TEST(CommandLine, AValueOutsideItsRangeNamesTheFlagAndTheRange) {
     EXPECT_NE(result.err.find("256"), std::string::npos) << result.err;
 }
 
+TEST(CommandLine, AnUnknownCommandIsNamed) {
+    auto const result = cli({"frobnicate"});
+    EXPECT_EQ(result.exit, kExitUsage);
+    EXPECT_NE(result.err.find("no command 'frobnicate'"), std::string::npos) << result.err;
+}
+
+TEST(CommandLine, APortOutsideItsRangeNamesTheRange) {
+    auto const result = cli({"serve", "--port", "99999"});
+    EXPECT_EQ(result.exit, kExitUsage);
+    EXPECT_NE(result.err.find("99999"), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find("65535"), std::string::npos) << result.err;
+}
+
 TEST(CommandLine, AMissingModelHasItsOwnExitCode) {
     auto const result = cli({"serve", "--model", "there-is-no-such-model"});
     EXPECT_EQ(result.exit, kExitModelMissing);
