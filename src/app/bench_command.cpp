@@ -1,4 +1,3 @@
-#include <cstdio>
 #include <fstream>
 
 #include <fmt/format.h>
@@ -16,12 +15,13 @@ namespace {
 template <typename Report>
 int deliver(Report const& result, bool json, std::string const& output) {
     auto const as_json = bench::to_json(result);
-    fmt::print("{}\n", json ? as_json : bench::to_text(result));
-    if (output.empty()) return kExitOk;
-    std::ofstream file(output);
-    file << as_json << '\n';
-    file.flush();
-    return file ? kExitOk : report(Error(Code::io, fmt::format("cannot write {}", output)));
+    if (!output.empty()) {
+        std::ofstream file(output);
+        file << as_json << '\n';
+        file.flush();
+        if (!file) return report(Error(Code::io, fmt::format("cannot write {}", output)));
+    }
+    return write_out((json ? as_json : bench::to_text(result)) + '\n');
 }
 
 }  // namespace

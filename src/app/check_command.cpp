@@ -1,10 +1,10 @@
-#include <cstdio>
+#include <string>
 
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "app/cli.h"
 #include "app/commands.h"
+#include "app/environment.h"
 #include "models/report.h"
 
 namespace hearth::app {
@@ -43,6 +43,7 @@ nlohmann::ordered_json to_json(models::CheckReport const& r) {
 
 int check(CheckFlags const& flags) {
     bool all_valid = true;
+    std::string text;
     auto results = nlohmann::ordered_json::array();
     for (auto const& file : flags.files) {
         auto const checked = models::check_model(file);
@@ -50,11 +51,12 @@ int check(CheckFlags const& flags) {
         if (flags.json) {
             results.push_back(to_json(checked));
         } else {
-            std::fputs(models::render_text(checked).c_str(), stdout);
+            text += models::render_text(checked);
         }
     }
     // File names and metadata may hold bytes that are not UTF-8.
-    if (flags.json) fmt::print("{}\n", results.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace));
+    if (flags.json) text = results.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
+    if (int const written = write_out(text); written != kExitOk) return written;
     return all_valid ? kExitOk : kExitError;
 }
 

@@ -5,6 +5,7 @@
 
 #include "app/commands.h"
 #include "app/completion.h"
+#include "app/environment.h"
 #include "bench/serve.h"
 
 namespace hearth::app {
@@ -203,8 +204,7 @@ void add_completion(CLI::App& app, std::string& shell, Action& action) {
         action = [&] {
             auto const script = completion_script(app, shell);
             if (!script) return kExitUsage;
-            std::fputs(script.value().c_str(), stdout);
-            return kExitOk;
+            return write_out(*script);
         };
     });
 }

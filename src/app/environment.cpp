@@ -2,10 +2,12 @@
 
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <random>
 #include <string_view>
 
@@ -103,6 +105,12 @@ telemetry::LogOptions log_options(LogFlags const& flags) {
     options.format = flags.format == "json" ? telemetry::Format::json : telemetry::Format::human;
     options.file = flags.file;
     return options;
+}
+
+int write_out(std::string_view text) {
+    errno = 0;
+    if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return kExitOk;
+    return report(Error(Code::io, fmt::format("cannot write to standard output: {}", std::strerror(errno))));
 }
 
 int report(Error const& error) {

@@ -38,4 +38,8 @@ namespace hearth::app {
 // Prints "hearth: MESSAGE" to stderr and returns the exit code that fits.
 int report(Error const& error);
 
+// Writes `text` to stdout, all of it: a command whose result is lost on a full
+// disk has failed. Returns kExitOk, or reports and returns what report() says.
+[[nodiscard]] int write_out(std::string_view text);
+
 }  // namespace hearth::app

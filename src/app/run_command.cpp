@@ -2,9 +2,11 @@
 // sandboxed worker that serve uses.
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
@@ -124,8 +126,16 @@ private:
         answer_ += flags_.json ? text : std::string{};
         if (flags_.json || text.empty()) return;
         ends_with_newline_ = text.back() == '\n';
-        if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-            generation_->cancel();
+        if (!put(text)) generation_->cancel();
+    }
+
+    // A reader that left has had enough; any other failure is one.
+    bool put(std::string_view text) {
+        errno = 0;
+        if (std::fwrite(text.data(), 1, text.size(), stdout) == text.size() && std::fflush(stdout) == 0) return true;
+        if (errno != EPIPE && exit_ == kExitOk)
+            exit_ = report(Error(Code::io, fmt::format("cannot write the answer: {}", std::strerror(errno))));
+        return false;
     }
 
     void finish(domain::Done const& done) {
@@ -138,11 +148,10 @@ private:
                 {"completion_tokens", done.usage.completion_tokens},
                 {"prompt_ms", done.timings.prompt_ms},
                 {"predicted_ms", done.timings.predicted_ms}};
-            fmt::print("{}\n", object.dump());
+            put(object.dump() + '\n');
         } else if (!ends_with_newline_) {
-            std::fputc('\n', stdout);
+            put("\n");
         }
-        std::fflush(stdout);
         if (!flags_.quiet && ::isatty(STDERR_FILENO) != 0 && done.timings.predicted_ms > 0) {
             fmt::print(stderr, "[{} prompt tokens in {:.0f} ms, {} tokens at {:.1f}/s]\n", done.usage.prompt_tokens,
                        done.timings.prompt_ms, done.usage.completion_tokens,

@@ -55,6 +55,10 @@ public:
           log_(std::move(log)),
           launcher_(serving::make_process_launcher(executable_path(), worker_environment())) {
         telemetry::add_process_metrics(metrics_);
+        metrics_.on_collect(
+            [this, &lost = metrics_.counter("hearth_log_lines_dropped_total", "Log lines that could not be written.")] {
+                lost.add(static_cast<double>(log_->dropped()) - lost.value());
+            });
         serving::PoolOptions options;
         options.requests_max = flags.queue;
         pool_ = serving::Pool::create(loop_, options, *launcher_, clock_, *log_, metrics_);

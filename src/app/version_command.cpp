@@ -1,10 +1,11 @@
-#include <cstdio>
+#include <string>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
 #include "app/cli.h"
 #include "app/commands.h"
+#include "app/environment.h"
 #include "llama/cpu_variants.h"
 #include "llama/libllama_backend.h"
 
@@ -20,20 +21,17 @@ int version(bool json) {
         for (auto const& variant : variants)
             list.push_back(
                 {{"name", variant.name}, {"runs_here", variant.runnable}, {"chosen", variant.name == in_use}});
-        fmt::print(
-            "{}\n",
-            nlohmann::ordered_json{{"hearth", HEARTH_VERSION}, {"llama.cpp", upstream}, {"cpu_variants", list}}.dump(
-                2));
-        return kExitOk;
+        nlohmann::ordered_json const object{
+            {"hearth", HEARTH_VERSION}, {"llama.cpp", upstream}, {"cpu_variants", list}};
+        return write_out(object.dump(2) + '\n');
     }
-    fmt::print("Hearth {}\nllama.cpp {}\nCPU kernels:", HEARTH_VERSION, upstream);
-    for (auto const& variant : variants)
-        fmt::print(" {}{}", variant.name,
-                   variant.name == in_use ? " (in use)"
-                   : variant.runnable     ? ""
-                                          : " (not on this machine)");
-    fmt::print("\n");
-    return kExitOk;
+    auto text = fmt::format("Hearth {}\nllama.cpp {}\nCPU kernels:", HEARTH_VERSION, upstream);
+    for (auto const& variant : variants) {
+        text += ' ' + variant.name;
+        if (variant.name == in_use) text += " (in use)";
+        else if (!variant.runnable) text += " (not on this machine)";
+    }
+    return write_out(text + '\n');
 }
 
 }  // namespace hearth::app

@@ -57,6 +57,15 @@ def test_exit_codes_tell_what_is_wrong(stories_path, tmp_path):
         assert word in result.stderr and result.stdout == ''
 
 
+def test_a_result_that_cannot_be_written_is_an_error(stories_path):
+    for arguments in (['check', stories_path], ['version'], ['completion', 'bash'],
+                      ['run', stories_path, 'Once upon a time', '--raw', '-n', '4']):
+        with open('/dev/full', 'w') as full:
+            result = subprocess.run([support.BINARY, *map(str, arguments)], stdout=full, stderr=subprocess.PIPE,
+                                    stdin=subprocess.DEVNULL, text=True, timeout=support.PATIENCE_S)
+        assert result.returncode == 1 and 'No space left' in result.stderr, (arguments, result)
+
+
 def test_check_reports_good_and_bad_files(stories_path, tmp_path):
     good = support.run_cli('check', stories_path)
     assert good.returncode == 0 and 'llama' in good.stdout

@@ -1,4 +1,5 @@
 """Start, stop, and what a user gets wrong."""
+import re
 import signal
 import socket
 import subprocess
@@ -70,6 +71,9 @@ def test_a_full_disk_under_the_log_does_not_stop_the_server(stories_path):
     with support.Server('--log-file', '/dev/full', models=[stories_path]) as server:
         for _ in range(20):
             assert server.complete('Once', max_tokens=3)['usage']['completion_tokens'] == 3
+        _, _, metrics = server.request('GET', '/metrics')
+        lost = re.search(r'^hearth_log_lines_dropped_total (\d+)', metrics, re.M)
+        assert lost and int(lost[1]) > 0
 
 
 def test_the_request_time_limit_is_a_504_or_an_event(smollm2_path):
