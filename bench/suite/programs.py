@@ -34,9 +34,10 @@ def source_version(source):
     stamp = source / '.hearth-stamp'
     if stamp.is_file():
         return stamp.read_text().strip()
-    git = subprocess.run(['git', '-C', source, 'describe', '--always', '--abbrev=40', '--dirty'], capture_output=True, text=True)
-    if git.returncode == 0 and not git.stdout.strip().endswith('-dirty'):
-        return git.stdout.strip()
+    if shutil.which('git'):
+        git = subprocess.run(['git', '-C', source, 'describe', '--always', '--abbrev=40', '--dirty'], capture_output=True, text=True)
+        if git.returncode == 0 and not git.stdout.strip().endswith('-dirty'):
+            return git.stdout.strip()
     digest = hashlib.sha256()
     for path in sorted(source.rglob('*')):
         if path.is_file() and '.git' not in path.parts:

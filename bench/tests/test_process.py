@@ -3,6 +3,7 @@ import sys
 import tempfile
 import time
 import unittest
+import unittest.mock
 
 from suite import environment, process, programs
 
@@ -142,6 +143,10 @@ class Programs(unittest.TestCase):
             self.assertEqual(before, programs.source_version(source))
             (source / 'a.c').write_text('22')
             self.assertNotEqual(before, programs.source_version(source))
+
+    def test_the_version_of_a_folder_needs_no_git(self):
+        with tempfile.TemporaryDirectory() as name, unittest.mock.patch.dict('os.environ', {'PATH': '/nowhere'}):
+            self.assertTrue(programs.source_version(pathlib.Path(name)))
 
 
 if __name__ == '__main__':

@@ -248,9 +248,9 @@ void Model::handle_ready(ReadyFrame& ready) {
     starts_failed_ = 0;
     set_state(ModelState::ready);
     env_.log.info("worker ready", {{"model", spec_.id},
-                                  {"ms", to_ms(worker_->ready - worker_->launched)},
-                                  {"pid", worker_->handle->pid()},
-                                  {"isolation", info_->isolation}});
+                                   {"ms", to_ms(worker_->ready - worker_->launched)},
+                                   {"pid", worker_->handle->pid()},
+                                   {"isolation", info_->isolation}});
     send_unsent();
 }
 
