@@ -460,20 +460,20 @@ TEST(EventSource, InterleavesSeveralGenerationsAndLosesNothing) {
         generations.push_back(std::make_unique<FakeGeneration>(loop, std::move(events), alive));
     }
     std::vector<int> seen(3, 0);
-    auto read = [&]() -> net::Task<void> {
-        auto const source = make_event_source(loop, std::move(generations));
+    auto read = [](net::Loop& on, auto all, std::vector<int>& heard) -> net::Task<void> {
+        auto const source = make_event_source(on, std::move(all));
         for (int ended = 0; ended < 3;) {
             auto sourced = source->try_next();
             if (!sourced) sourced = co_await source->next_within(std::chrono::seconds(5));
             if (!sourced) break;
             if (auto const* d = std::get_if<domain::Delta>(&sourced->event)) {
-                EXPECT_EQ(d->text, std::to_string(seen[sourced->generation]++));
+                EXPECT_EQ(d->text, std::to_string(heard[sourced->generation]++));
             } else {
                 ++ended;
             }
         }
     };
-    loop.spawn(read());
+    loop.spawn(read(loop, std::move(generations), seen));
     loop.run();
     EXPECT_EQ(seen, (std::vector<int>{kEvents, kEvents, kEvents}));
     EXPECT_EQ(alive, 0);
@@ -489,12 +489,12 @@ TEST(EventSource, FreesSeveralGenerationsWhenItsReaderLeaves) {
         generations.push_back(
             std::make_unique<FakeGeneration>(loop, g == 0 ? std::move(events) : std::deque<domain::Event>{}, alive));
     }
-    auto read = [&]() -> net::Task<void> {
-        auto const source = make_event_source(loop, std::move(generations));
+    auto read = [](net::Loop& on, auto all) -> net::Task<void> {
+        auto const source = make_event_source(on, std::move(all));
         auto const sourced = co_await source->next_within(std::chrono::seconds(5));
         EXPECT_TRUE(sourced);
     };
-    loop.spawn(read());
+    loop.spawn(read(loop, std::move(generations)));
     loop.run();
     EXPECT_EQ(alive, 0) << "the one that was full and the one that was silent";
 }
@@ -506,12 +506,12 @@ TEST(EventSource, ReportsSilence) {
     for (int g = 0; g < 2; ++g)
         generations.push_back(std::make_unique<FakeGeneration>(loop, std::deque<domain::Event>{}, alive));
     bool silent = false;
-    auto read = [&]() -> net::Task<void> {
-        auto const source = make_event_source(loop, std::move(generations));
+    auto read = [](net::Loop& on, auto all, bool& is_silent) -> net::Task<void> {
+        auto const source = make_event_source(on, std::move(all));
         auto const sourced = co_await source->next_within(std::chrono::milliseconds(1));
-        silent = !sourced;
+        is_silent = !sourced;
     };
-    loop.spawn(read());
+    loop.spawn(read(loop, std::move(generations), silent));
     loop.run();
     EXPECT_TRUE(silent);
     EXPECT_EQ(alive, 0);
