@@ -22,9 +22,13 @@ sandbox::Policy policy(serving::ModelSpec const& spec, std::vector<int> keep) {
     sandbox::Policy result;
     result.keep_fds = std::move(keep);
     result.readable = {spec.path};
-    if (auto const files = models::read_gguf_model(spec.path)) {
-        result.readable.clear();
-        for (auto const& file : files.value()) result.readable.push_back(file.path);
+    auto const split = models::parse_split_name(spec.path);
+    if (!split) return result;
+    // By their names alone: nothing of a file is read outside the sandbox.
+    result.readable.clear();
+    for (std::uint32_t number = 1; number <= split->count; ++number) {
+        auto const path = models::split_path(split->prefix, number, split->count);
+        if (::access(path.c_str(), R_OK) == 0) result.readable.push_back(path);
     }
     return result;
 }

@@ -71,9 +71,9 @@ Status limit_to(decltype(RLIMIT_CORE) resource, std::uint64_t value, char const*
     return ok();
 }
 
-// Root without capabilities is nobody in particular. Only the right to read
+// Root without capabilities is nobody in particular. Says what is left. Only the right to read
 // stays, for a model file of another user; Landlock bounds what it opens.
-Status drop_capabilities() {
+Result<std::string_view> drop_capabilities() {
     __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
     std::array<__user_cap_data_struct, _LINUX_CAPABILITY_U32S_3> data{};
     if (::syscall(SYS_capget, &header, data.data()) != 0) return system_error("capget");
@@ -81,7 +81,7 @@ Status drop_capabilities() {
     data = {};
     data[0].permitted = data[0].effective = read_search;
     if (::syscall(SYS_capset, &header, data.data()) != 0) return system_error("capset");
-    return ok();
+    return std::string_view(read_search != 0 ? "no capability but to read" : "no capabilities");
 }
 
 std::string_view landlock_parts(int abi) {
@@ -98,7 +98,7 @@ Result<Report> enter(Policy const& policy) {
     HEARTH_CHECK(limit_to(RLIMIT_NOFILE, policy.open_files_max, "RLIMIT_NOFILE"));
     HEARTH_CHECK(limit_to(RLIMIT_CORE, policy.core_bytes_max, "RLIMIT_CORE"));
     if (::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) return system_error("PR_SET_NO_NEW_PRIVS");
-    HEARTH_CHECK(drop_capabilities());
+    HEARTH_TRY(auto const capabilities, drop_capabilities());
 
     Report report;
     auto const landlock = probe_landlock();
@@ -118,7 +118,7 @@ Result<Report> enter(Policy const& policy) {
     } else {
         report.description += ", NO system call filter: " + obstacle;
     }
-    report.description += ", no_new_privs, no capabilities";
+    report.description += fmt::format(", no_new_privs, {}", capabilities);
     return report;
 }
 
