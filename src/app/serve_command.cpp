@@ -35,10 +35,6 @@ constexpr auto kWorkerGrace = std::chrono::seconds(2);
 
 Duration seconds(double s) { return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s)); }
 
-bool is_loopback(std::string const& host) {
-    return host == "localhost" || host == "::1" || host == "[::1]" || host.starts_with("127.");
-}
-
 std::string url_of(ServeFlags const& flags, std::uint16_t port) {
     bool const any = flags.host == "0.0.0.0" || flags.host == "::";
     auto const host = any ? std::string("127.0.0.1") : flags.host;
@@ -194,7 +190,7 @@ Status check_flags(ServeFlags const& flags) {
         return Error(Code::invalid_argument, "no model given: use `--model FILE` (a GGUF file) or `--model NAME`",
                      "--model");
     }
-    if (!is_loopback(flags.host) && !flags.allow_unauthenticated) {
+    if (!http::is_loopback(flags.host) && !flags.allow_unauthenticated) {
         return Error(Code::invalid_argument,
                      fmt::format("--host {} would let anybody on the network use the models without a key; "
                                  "add --allow-unauthenticated if that is what you want",

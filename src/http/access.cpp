@@ -46,7 +46,7 @@ bool is_loopback_ip(std::string const& host) {
     return IN6_IS_ADDR_LOOPBACK(&six) != 0;
 }
 
-bool is_loopback(Authority const& host) {
+bool names_loopback(Authority const& host) {
     if (host.kind == Authority::Kind::ip) return is_loopback_ip(host.host);
     return host.host == "localhost" || host.host.ends_with(".localhost");
 }
@@ -65,6 +65,8 @@ std::string_view port_or_default(Authority const& authority, std::string_view sc
 }
 
 }  // namespace
+
+bool is_loopback(std::string const& host) { return host == "localhost" || is_loopback_ip(host); }
 
 std::optional<Authority> parse_authority(std::string_view text) {
     Authority out;
@@ -103,7 +105,7 @@ AccessPolicy::AccessPolicy(Options const& options) : any_ip_(is_wildcard(options
 }
 
 bool AccessPolicy::allows_host(Authority const& host) const {
-    if (any_host_ || is_loopback(host)) return true;
+    if (any_host_ || names_loopback(host)) return true;
     if (any_ip_ && host.kind == Authority::Kind::ip) return true;
     return std::ranges::any_of(hosts_, [&](std::string const& pattern) { return fits(pattern, host); });
 }
@@ -117,7 +119,7 @@ bool AccessPolicy::allows_origin(std::string_view origin, Authority const& host)
     std::string_view const scheme = std::string_view(text).substr(0, separator);
     auto const authority = parse_authority(std::string_view(text).substr(separator + 3));
     if (!authority || (scheme != "http" && scheme != "https")) return false;
-    if (is_loopback(*authority)) return true;
+    if (names_loopback(*authority)) return true;
     return authority->host == host.host && port_or_default(*authority, scheme) == port_or_default(host, scheme);
 }
 

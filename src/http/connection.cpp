@@ -248,7 +248,7 @@ std::optional<Refusal> Connection::check_access(Work& work) {
                        Error(Code::invalid_argument,
                              "the host '" + host->host +
                                  "' is not served here; if it should be, allow it "
-                                 "with --allow-host " +
+                                 "with --allowed-host " +
                                  host->host,
                              "host"));
     }
@@ -259,7 +259,7 @@ std::optional<Refusal> Connection::check_access(Work& work) {
                        Error(Code::invalid_argument,
                              "requests from pages of '" + excerpt(origin) +
                                  "' are not served; if they "
-                                 "should be, allow them with --allow-origin " +
+                                 "should be, allow them with --allowed-origin " +
                                  excerpt(origin),
                              "origin"));
     }

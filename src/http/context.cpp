@@ -5,6 +5,8 @@
 #include <exception>
 #include <random>
 
+#include "http/message.h"
+
 namespace hearth::http {
 namespace {
 
@@ -75,7 +77,11 @@ Response Context::render(Request const& request, Refusal refusal) {
         response.body = refusal.error.message + "\n";
     }
     response.status = refusal.status;  // the renderer dresses, it does not decide
-    for (auto& header : refusal.headers) response.headers.push_back(std::move(header));
+    for (auto& header : refusal.headers) {  // the server knows better than the catalogue
+        std::erase_if(response.headers,
+                      [&](auto const& other) { return equals_ignoring_case(other.first, header.first); });
+        response.headers.push_back(std::move(header));
+    }
     return response;
 }
 

@@ -78,57 +78,68 @@ Error cannot_listen(std::string const& host, std::uint16_t port, int number) {
     return {Code::io, text, "port"};
 }
 
-Result<int> listen_on(addrinfo const& address, Listener::Options const& options) {
+// Nothing for an address this machine does not have: a name may resolve to some.
+// Any other failure is one, lest another program answer at the address we name.
+Result<std::optional<int>> listen_on(addrinfo const& address, Listener::Options const& options) {
     auto const& [host, port, write_timeout] = options;
     int const fd = ::socket(address.ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0 && errno == EAFNOSUPPORT) return std::optional<int>();
     if (fd < 0) return cannot_listen(host, port, errno);
     set_options(fd, write_timeout);
-    bool const wildcard = host.empty() || host == "::";
-    if (address.ai_family == AF_INET6) set(fd, IPPROTO_IPV6, IPV6_V6ONLY, wildcard ? 0 : 1);
+    // "::" alone takes IPv4 as well; no name does, it lists both.
+    if (address.ai_family == AF_INET6) set(fd, IPPROTO_IPV6, IPV6_V6ONLY, host == "::" ? 0 : 1);
     if (::bind(fd, address.ai_addr, address.ai_addrlen) != 0 || ::listen(fd, SOMAXCONN) != 0) {
         int const number = errno;
         ::close(fd);
+        if (number == EADDRNOTAVAIL) return std::optional<int>();
         return cannot_listen(host, port, number);
     }
-    return fd;
+    return std::optional(fd);
 }
 
 class SocketListener final : public Listener, public std::enable_shared_from_this<SocketListener> {
 public:
     SocketListener(net::Loop& loop, telemetry::Log& log, Callbacks callbacks)
-        : loop_(loop), log_(log), callbacks_(std::move(callbacks)), pause_(loop.context()) {}
+        : loop_(loop), log_(log), callbacks_(std::move(callbacks)) {}
 
-    void add(int fd) { sockets_.push_back(std::make_unique<Descriptor>(loop_.context(), fd)); }
+    void add(int fd) { sockets_.push_back(std::make_unique<Socket>(loop_.context(), fd)); }
     void start() {
         for (auto const& socket : sockets_) watch(*socket);
     }
 
-    std::uint16_t port() const override { return port_of(sockets_.front()->native_handle()); }
+    std::uint16_t port() const override { return port_of(sockets_.front()->descriptor.native_handle()); }
 
     void close() override {
         closed_ = true;
-        pause_.cancel();
         for (auto const& socket : sockets_) {
             boost::system::error_code ignored;
-            socket->close(ignored);
+            socket->pause.cancel();
+            socket->descriptor.close(ignored);
         }
     }
 
 private:
-    void watch(Descriptor& socket) {
-        socket.async_wait(Descriptor::wait_read,
-                          [self = shared_from_this(), &socket](boost::system::error_code const& failure) {
-                              if (!failure && !self->closed_) self->accept_some(socket);
-                          });
+    struct Socket {
+        Socket(asio::io_context& context, int fd) : descriptor(context, fd), pause(context) {}
+        Descriptor descriptor;
+        asio::steady_timer pause;
+    };
+
+    void watch(Socket& socket) {
+        socket.descriptor.async_wait(Descriptor::wait_read,
+                                     [self = shared_from_this(), &socket](boost::system::error_code const& failure) {
+                                         if (!failure && !self->closed_) self->accept_some(socket);
+                                     });
     }
 
-    void accept_some(Descriptor& socket) {
+    void accept_some(Socket& socket) {
         for (int i = 0; i < kAcceptsPerTurn && !closed_; ++i) {
             sockaddr_storage address{};
             socklen_t size = sizeof(address);
             auto* const generic = reinterpret_cast<sockaddr*>(&address);
-            int const fd = ::accept4(socket.native_handle(), generic, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
+            int const fd = ::accept4(socket.descriptor.native_handle(), generic, &size, SOCK_CLOEXEC | SOCK_NONBLOCK);
             if (fd >= 0) {
+                last_failure_ = 0;
                 callbacks_.on_accept(fd, name_of(generic));
                 continue;
             }
@@ -145,11 +156,11 @@ private:
 
     // Out of descriptors or memory: the kernel keeps who waits, a busy loop would
     // only make it worse.
-    void pause(Descriptor& socket, int number) {
+    void pause(Socket& socket, int number) {
         if (number != last_failure_) log_.error("cannot accept connections", {{"problem", std::strerror(number)}});
         last_failure_ = number;
-        pause_.expires_after(kPause);
-        pause_.async_wait([self = shared_from_this(), &socket](boost::system::error_code const& failure) {
+        socket.pause.expires_after(kPause);
+        socket.pause.async_wait([self = shared_from_this(), &socket](boost::system::error_code const& failure) {
             if (!failure && !self->closed_) self->watch(socket);
         });
     }
@@ -157,9 +168,8 @@ private:
     net::Loop& loop_;
     telemetry::Log& log_;
     Callbacks callbacks_;
-    std::vector<std::unique_ptr<Descriptor>> sockets_;
-    asio::steady_timer pause_;
-    int last_failure_ = 0;
+    std::vector<std::unique_ptr<Socket>> sockets_;
+    int last_failure_ = 0;  // logged once, until accepting works again
     bool closed_ = false;
 };
 
@@ -207,19 +217,15 @@ Result<std::unique_ptr<Listener>> Listener::create(net::Loop& loop, Options cons
     }
     std::unique_ptr<addrinfo, FreeAddresses> const addresses(found);
     auto listener = std::make_shared<SocketListener>(loop, log, std::move(callbacks));
-    std::optional<Error> problem;
     std::size_t count = 0;
     for (addrinfo const* address = found; address != nullptr; address = address->ai_next) {
-        auto fd = listen_on(*address, options);
-        if (!fd) {
-            problem = fd.error();
-            continue;
-        }
+        HEARTH_TRY(auto const fd, listen_on(*address, options));
+        if (!fd) continue;
         listener->add(*fd);
         ++count;
         if (port == 0) break;
     }
-    if (count == 0) return problem.value_or(cannot_listen(host, port, EADDRNOTAVAIL));
+    if (count == 0) return cannot_listen(host, port, EADDRNOTAVAIL);
     listener->start();
     return std::unique_ptr<Listener>(std::make_unique<ListenerHandle>(std::move(listener)));
 }

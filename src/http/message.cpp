@@ -6,11 +6,6 @@
 namespace hearth::http {
 namespace {
 
-bool equals_ignoring_case(std::string_view a, std::string_view b) {
-    auto const fold = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-    return std::ranges::equal(a, b, {}, fold, fold);
-}
-
 bool is_ours(std::string_view name) {
     static constexpr std::array<std::string_view, 5> kOurs = {"content-length", "transfer-encoding", "connection",
                                                               "x-request-id", "date"};
@@ -28,6 +23,11 @@ void append_framing(AnswerHead const& head, std::string& out) {
 }
 
 }  // namespace
+
+bool equals_ignoring_case(std::string_view a, std::string_view b) {
+    auto const fold = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
+    return std::ranges::equal(a, b, {}, fold, fold);
+}
 
 std::string_view reason_phrase(unsigned status) noexcept {
     switch (status) {

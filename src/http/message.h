@@ -11,6 +11,9 @@
 
 namespace hearth::http {
 
+// Of header names, and other ASCII.
+[[nodiscard]] bool equals_ignoring_case(std::string_view a, std::string_view b);
+
 enum class Persistence : std::uint8_t { keep_alive, close };
 enum class Framing : std::uint8_t { length, chunked, until_close };
 

@@ -9,16 +9,12 @@
 #include "http/connection.h"
 #include "http/context.h"
 #include "http/listener.h"
+#include "http/message.h"
 
 namespace hearth::http {
 namespace {
 
 constexpr Duration kUnwindTime = std::chrono::seconds(1);
-
-bool equals_ignoring_case(std::string_view a, std::string_view b) {
-    auto const fold = [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; };
-    return std::ranges::equal(a, b, {}, fold, fold);
-}
 
 class Turned {
 public:

@@ -153,6 +153,9 @@ struct Options {
 // Error found by the server itself, to be dressed by the dialect of `path`.
 using ErrorRenderer = std::function<Response(Request const& request, unsigned status, Error const& error)>;
 
+// Whether a server on `host` (Options::host) is reached from this machine only.
+[[nodiscard]] bool is_loopback(std::string const& host);
+
 class Server {
 public:
     // Binds and listens; fails with `io` naming host, port and the way out, or

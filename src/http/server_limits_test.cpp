@@ -119,7 +119,7 @@ TEST_F(ServerTest, AForeignHostIsRefusedWithTheWayOut) {
     HttpAnswer const answer = client.get("/ping", {{"Host", "rebound.example:8080"}});
     EXPECT_EQ(answer.status, 403U);
     EXPECT_EQ(answer.body,
-              "403 the host 'rebound.example' is not served here; if it should be, allow it with --allow-host "
+              "403 the host 'rebound.example' is not served here; if it should be, allow it with --allowed-host "
               "rebound.example [/ping]");
     for (char const* const host : {"localhost", "127.0.0.1:1", "[::1]:8080", "HEARTH.example:444"}) {
         EXPECT_EQ(client.get("/ping", {{"Host", host}}).status, 200U) << host;
@@ -136,7 +136,7 @@ TEST_F(ServerTest, AForeignOriginIsRefusedForEveryMethod) {
         HttpAnswer const answer = client.get("/ping", {{"Origin", origin}});
         EXPECT_EQ(answer.status, 403U);
         EXPECT_EQ(answer.count("access-control-allow-origin"), 0U);
-        EXPECT_NE(answer.body.find("--allow-origin " + std::string(origin)), std::string::npos);
+        EXPECT_NE(answer.body.find("--allowed-origin " + std::string(origin)), std::string::npos);
     }
     EXPECT_EQ(client
                   .request("OPTIONS", "/ping", {},

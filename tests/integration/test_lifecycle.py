@@ -51,6 +51,12 @@ def test_a_taken_port_names_the_way_out(stories_path):
     assert str(port) in result.stderr and '--port' in result.stderr
 
 
+def test_a_name_is_not_served_in_part_while_another_program_answers_for_the_rest(stories_path):
+    with socket.create_server(('127.0.0.1', 0)) as taken:
+        result = support.run_cli('serve', '--model', stories_path, '--host', 'localhost', '--port', taken.getsockname()[1])
+    assert result.returncode == 1 and 'another program uses this port' in result.stderr
+
+
 def test_listening_beyond_loopback_needs_a_decision(stories_path):
     result = support.run_cli('serve', '--model', stories_path, '--host', '0.0.0.0')
     assert result.returncode == 2
