@@ -27,10 +27,7 @@ std::string media_type(std::string_view header) {
 }
 
 Problem unsupported_media(std::string message) {
-    Problem problem;
-    problem.kind = Kind::unsupported_media_type;
-    problem.message = std::move(message);
-    return problem;
+    return make_problem(Kind::unsupported_media_type, std::move(message));
 }
 
 }  // namespace

@@ -210,6 +210,14 @@ CatalogueEntry const& entry(Kind kind) {
     return kCatalogue[index];
 }
 
+Problem make_problem(Kind kind, std::string message, std::string_view param) {
+    Problem problem;
+    problem.kind = kind;
+    problem.message = std::move(message);
+    problem.param = param;
+    return problem;
+}
+
 Problem to_problem(Error const& error) {
     Problem problem;
     problem.kind = kind_of(error.code);

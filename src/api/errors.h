@@ -89,6 +89,9 @@ struct Problem {
     std::string internal;                        // for the log only
 };
 
+// `param` names the offending field, if there is one.
+[[nodiscard]] Problem make_problem(Kind kind, std::string message, std::string_view param = {});
+
 // An error from below, met while serving a generation. Messages of internal
 // codes move to `internal`.
 [[nodiscard]] Problem to_problem(Error const& error);

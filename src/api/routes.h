@@ -30,7 +30,6 @@ struct Options {
     std::string version;
     std::string build;  // part of system_fingerprint
     std::int64_t started_unix = 0;  // when the process started, for /metrics
-    std::vector<std::string> health_notes;  // what /health says about isolation
 };
 
 // What the handlers work with. All references and callables outlive the server.

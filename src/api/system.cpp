@@ -72,9 +72,7 @@ net::Task<void> health(Services& services, http::Exchange& exchange) {
     response.body += ',';
     JsonWriter json(response.body);
     write_models(json, models);
-    json.key("isolation").begin_array();
-    for (auto const& note : services.options.health_notes) json.string(note);
-    json.end_array().end_object();
+    json.end_object();
     co_await exchange.send(std::move(response));
 }
 

@@ -117,7 +117,6 @@ Settings Settings::parse(std::vector<Step> const& steps) {
     settings.api.version = "1.2.3";
     settings.api.build = "test";
     settings.api.started_unix = 1700000000;
-    settings.api.health_notes = {"scripted model in a thread"};
     for (auto const& step : steps) {
         std::string_view rest = step.rest;
         if (step.word == "set") {

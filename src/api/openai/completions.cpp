@@ -27,13 +27,10 @@ Problem model_not_found(Services const& services, std::string const& model) {
         if (named++ == kNamedMax) break;
         served += (served.empty() ? "" : ", ") + status.id;
     }
-    Problem problem;
-    problem.kind = Kind::model_not_found;
-    problem.param = "model";
-    problem.message = served.empty()
-                          ? "No model is served here."
-                          : fmt::format("The model '{}' is not served here. Served: {}.", model.substr(0, 128), served);
-    return problem;
+    auto message = served.empty()
+                       ? std::string("No model is served here.")
+                       : fmt::format("The model '{}' is not served here. Served: {}.", model.substr(0, 128), served);
+    return make_problem(Kind::model_not_found, std::move(message), "model");
 }
 
 Problem unavailable(Services const& services, Error const& error) {

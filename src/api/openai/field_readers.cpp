@@ -75,11 +75,9 @@ Verdict read_count(Field const& field, JsonView value, std::int64_t high, std::o
 }
 
 Verdict refuse_value(std::string_view field, JsonView value, std::string_view allowed) {
-    Problem problem;
-    problem.kind = Kind::unsupported_value;
-    problem.param = field;
-    problem.message = fmt::format("'{}' supports {} only on this server, got {}.", field, allowed, quote(value));
-    return problem;
+    return make_problem(Kind::unsupported_value,
+                        fmt::format("'{}' supports {} only on this server, got {}.", field, allowed, quote(value)),
+                        field);
 }
 
 }  // namespace
@@ -224,13 +222,7 @@ Verdict read_ping_interval(Field const& field, JsonView value, Draft& draft) {
 Verdict read_response_format(Field const& field, JsonView value, Draft&) {
     if (auto problem = read_object(field.name, value)) return problem;
     auto const type = value.find("type");
-    if (!type) {
-        Problem problem;
-        problem.param = "response_format.type";
-        problem.kind = Kind::missing_required_parameter;
-        problem.message = "'response_format.type' is required.";
-        return problem;
-    }
+    if (!type) return missing("response_format.type");
     if (type->kind() != JsonKind::string) return wrong_type("response_format.type", "a string", *type);
     if (type->as_string() != "text") return refuse_value("response_format.type", *type, "'text'");
     return std::nullopt;

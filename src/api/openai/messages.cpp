@@ -14,19 +14,7 @@ namespace {
 constexpr std::int64_t kTokenMax = std::numeric_limits<domain::Token>::max();
 
 Problem unsupported_content(std::string_view field, std::string message) {
-    Problem problem;
-    problem.kind = Kind::unsupported_content;
-    problem.message = std::move(message);
-    problem.param = field;
-    return problem;
-}
-
-Problem missing(std::string_view field) {
-    Problem problem;
-    problem.kind = Kind::missing_required_parameter;
-    problem.message = fmt::format("'{}' is required.", field);
-    problem.param = field;
-    return problem;
+    return make_problem(Kind::unsupported_content, std::move(message), field);
 }
 
 Verdict read_role(std::string const& path, JsonView message, std::string& role) {
@@ -37,13 +25,12 @@ Verdict read_role(std::string const& path, JsonView message, std::string& role) 
     if (role == "developer") role = "system";
     if (role == "system" || role == "user" || role == "assistant") return std::nullopt;
     if (role == "tool" || role == "function") {
-        Problem problem;
-        problem.param = field;
-        problem.kind = Kind::unsupported_value;
-        problem.message = fmt::format(
-            "'{}' is '{}': tool calls are not supported by this server; use system, developer, user or assistant.",
-            field, role);
-        return problem;
+        return make_problem(
+            Kind::unsupported_value,
+            fmt::format(
+                "'{}' is '{}': tool calls are not supported by this server; use system, developer, user or assistant.",
+                field, role),
+            field);
     }
     return invalid_value(
         field, fmt::format("'{}' must be one of system, developer, user and assistant, got {}.", field, quote(*value)));

@@ -69,10 +69,8 @@ net::Task<void> show_model(Services& services, http::Exchange& exchange) {
     std::string const id(exchange.request().parameter("id"));
     auto const model = services.pool.status(id);
     if (!model || id.empty()) {
-        Problem problem;
-        problem.kind = Kind::model_not_found;
-        problem.param = "model";
-        problem.message = fmt::format("The model '{}' is not served here.", id.substr(0, 128));
+        auto problem = make_problem(Kind::model_not_found,
+                                    fmt::format("The model '{}' is not served here.", id.substr(0, 128)), "model");
         co_await send_problem(services, exchange, std::move(problem));
         co_return;
     }

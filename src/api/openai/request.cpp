@@ -19,19 +19,10 @@ constexpr std::size_t kUnknownBytesMax = 256;
 
 bool covers(Surface field, Surface body) { return (static_cast<unsigned>(field) & static_cast<unsigned>(body)) != 0; }
 
-Problem invalid_json(std::string message) {
-    Problem problem;
-    problem.kind = Kind::invalid_json;
-    problem.message = std::move(message);
-    return problem;
-}
+Problem invalid_json(std::string message) { return make_problem(Kind::invalid_json, std::move(message)); }
 
 Problem unsupported(std::string_view field, std::string message) {
-    Problem problem;
-    problem.kind = Kind::unsupported_parameter;
-    problem.message = std::move(message);
-    problem.param = field;
-    return problem;
+    return make_problem(Kind::unsupported_parameter, std::move(message), field);
 }
 
 Verdict read_fields(JsonView body, Draft& draft) {
@@ -48,7 +39,7 @@ std::string unknown_fields(JsonView body, Surface surface) {
     std::string names;
     body.for_each_member([&](std::string const& name, JsonView) {
         auto const known = [&](Field const& field) { return covers(field.surface, surface) && field.name == name; };
-        if (std::ranges::any_of(fields(), known) || names.size() > kUnknownBytesMax) return;
+        if (names.size() > kUnknownBytesMax || std::ranges::any_of(fields(), known)) return;
         if (!names.empty()) names += ',';
         names += name.substr(0, 64);
     });
@@ -59,11 +50,7 @@ std::string unknown_fields(JsonView body, Surface surface) {
 Verdict check_together(Draft const& draft) {
     bool const text = draft.surface == Surface::text;
     if (draft.prompts.empty()) {
-        Problem problem;
-        problem.kind = Kind::missing_required_parameter;
-        problem.param = text ? "prompt" : "messages";
-        problem.message = fmt::format("'{}' is required.", problem.param);
-        return problem;
+        return missing(text ? "prompt" : "messages");
     }
     auto const total = draft.prompts.size() * draft.request.choices;
     if (total > kChoicesTotalMax)

@@ -9,28 +9,22 @@
 namespace hearth::api::openai {
 
 Problem wrong_type(std::string_view field, std::string_view wanted, JsonView got) {
-    Problem problem;
-    problem.kind = Kind::invalid_type;
-    problem.message = fmt::format("'{}' must be {}, got {}.", field, wanted, describe(got.kind()));
-    problem.param = field;
-    return problem;
+    return make_problem(Kind::invalid_type,
+                        fmt::format("'{}' must be {}, got {}.", field, wanted, describe(got.kind())), field);
 }
 
 Problem invalid_value(std::string_view field, std::string message) {
-    Problem problem;
-    problem.kind = Kind::invalid_value;
-    problem.message = std::move(message);
-    problem.param = field;
-    return problem;
+    return make_problem(Kind::invalid_value, std::move(message), field);
+}
+
+Problem missing(std::string_view field) {
+    return make_problem(Kind::missing_required_parameter, fmt::format("'{}' is required.", field), field);
 }
 
 Problem unsupported(std::string_view field, JsonView got, std::string_view allowed) {
-    Problem problem;
-    problem.kind = Kind::unsupported_parameter;
-    problem.message =
-        fmt::format("'{}' is not supported by this server: got {}, it must be {}.", field, quote(got), allowed);
-    problem.param = field;
-    return problem;
+    return make_problem(
+        Kind::unsupported_parameter,
+        fmt::format("'{}' is not supported by this server: got {}, it must be {}.", field, quote(got), allowed), field);
 }
 
 std::string quote(JsonView value) {
