@@ -15,13 +15,12 @@ namespace {
 template <typename Report>
 int deliver(Report const& result, bool json, std::string const& output) {
     auto const as_json = bench::to_json(result);
-    if (!output.empty()) {
-        std::ofstream file(output);
-        file << as_json << '\n';
-        file.flush();
-        if (!file) return report(Error(Code::io, fmt::format("cannot write {}", output)));
-    }
-    return write_out((json ? as_json : bench::to_text(result)) + '\n');
+    int const written = write_out((json ? as_json : bench::to_text(result)) + '\n');
+    if (output.empty()) return written;
+    std::ofstream file(output);
+    file << as_json << '\n';
+    file.flush();
+    return file ? written : report(Error(Code::io, fmt::format("cannot write {}", output)));
 }
 
 }  // namespace

@@ -59,19 +59,20 @@ Result<Target> parse_url(std::string_view url) {
         auto const [end, error] = std::from_chars(port.data(), port.data() + port.size(), target.port);
         if (error != std::errc{} || end != port.data() + port.size() || target.port == 0) return bad_url(url);
     }
+    bool const six = target.host.find(':') != std::string::npos;
+    target.authority = fmt::format("{}{}{}:{}", six ? "[" : "", target.host, six ? "]" : "", target.port);
     return target;
 }
 
 Result<std::string> http_get(Target const& target, std::string_view path, Duration timeout) {
     auto const deadline = std::chrono::steady_clock::now() + timeout;
     auto const failed = [&](std::string_view why) {
-        return Error{Code::unavailable,
-                     fmt::format("GET {}{} of {}:{}: {}", target.prefix, path, target.host, target.port, why)};
+        return Error{Code::unavailable, fmt::format("GET {}{} of {}: {}", target.prefix, path, target.authority, why)};
     };
     HEARTH_TRY(auto const address, resolve(target.host, target.port));
     HEARTH_TRY(auto const fd, begin_connect(address));
-    auto const request = fmt::format("GET {}{} HTTP/1.1\r\nHost: {}:{}\r\nConnection: close\r\n\r\n", target.prefix,
-                                     path, target.host, target.port);
+    auto const request = fmt::format("GET {}{} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.prefix, path,
+                                     target.authority);
     if (!wait_ready(fd.get(), POLLOUT, deadline)) return failed("no connection in time");
     if (::send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) {
         return failed(system_message(errno));

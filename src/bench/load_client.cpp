@@ -328,9 +328,9 @@ std::size_t LoadClient::start(std::string_view path, std::string_view body) {
     stream->index = index;
     auto const& target = m.options.target;
     stream->request = fmt::format(
-        "POST {}{} HTTP/1.1\r\nHost: {}:{}\r\nContent-Type: application/json\r\nAccept: text/event-stream\r\n"
+        "POST {}{} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nAccept: text/event-stream\r\n"
         "Content-Length: {}\r\n{}\r\n{}",
-        target.prefix, path, target.host, target.port, body.size(), m.options.headers, body);
+        target.prefix, path, target.authority, body.size(), m.options.headers, body);
     m.slots[slot].stream = std::move(stream);
     m.results.emplace_back().sent = now();
     m.open(slot);

@@ -35,8 +35,9 @@ inline constexpr std::uint32_t kStreamsMax = 4096;
 
 // "http://host:port/prefix", split.
 struct Target {
-    std::string host;
+    std::string host;       // to resolve
     std::uint16_t port = 80;
+    std::string authority;  // of the Host header: host and port, an IPv6 address in brackets
     std::string prefix;  // of every path; empty or "/x", no slash at the end
 };
 [[nodiscard]] Result<Target> parse_url(std::string_view url);

@@ -100,7 +100,8 @@ Result<TreeUsage> sample_tree(int pid) {
     auto const all = all_processes();
     TreeUsage tree;
     auto const root = all.find(pid);
-    if (root == all.end()) return Error{Code::not_found, fmt::format("there is no process {}", pid), "server-pid"};
+    if (root == all.end())
+        return Error{Code::invalid_argument, fmt::format("there is no process {}", pid), "server-pid"};
     tree.processes.push_back(root->second);
     // Breadth first: a child is appended once, when its parent is visited.
     for (std::size_t i = 0; i < tree.processes.size(); ++i) {

@@ -51,7 +51,7 @@ TEST(ProcessUsage, CountsADescendantWhileItLivesAndItsTimeAfterwards) {
 TEST(ProcessUsage, AMissingProcessIsAnError) {
     auto const tree = sample_tree(0x3FFFFFFF);
     ASSERT_FALSE(tree);
-    EXPECT_EQ(tree.error().code, Code::not_found);
+    EXPECT_EQ(tree.error().param, "server-pid");
 }
 
 }  // namespace

@@ -88,11 +88,13 @@ TEST(ServeOptions, UrlsAreSplit) {
     EXPECT_EQ(plain->host, "localhost");
     EXPECT_EQ(plain->port, 8080);
     EXPECT_EQ(plain->prefix, "");
+    EXPECT_EQ(plain->authority, "localhost:8080");
     auto const prefixed = parse_url("http://[::1]/api/");
     ASSERT_TRUE(prefixed);
     EXPECT_EQ(prefixed->host, "::1");
     EXPECT_EQ(prefixed->port, 80);
     EXPECT_EQ(prefixed->prefix, "/api");
+    EXPECT_EQ(prefixed->authority, "[::1]:80");
     for (auto url : {"", "localhost:8080", "https://x", "http://", "http://:80", "http://x:0", "http://x:99999",
                      "http://x:8o", "http://a b/", "http://x/\r\nEvil: 1", "http://user@x/"}) {
         EXPECT_FALSE(parse_url(url)) << url;

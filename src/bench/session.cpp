@@ -26,7 +26,7 @@ Duration seconds(double s) { return std::chrono::duration_cast<Duration>(std::ch
 
 Result<std::vector<std::string>> read_prompts(std::string const& path) {
     std::ifstream in(path);
-    if (!in) return Error{Code::not_found, fmt::format("cannot open the prompts file {}", path), "prompts"};
+    if (!in) return Error{Code::invalid_argument, fmt::format("cannot open the prompts file {}", path), "prompts"};
     std::vector<std::string> prompts;
     std::string line;
     while (std::getline(in, line)) {

@@ -29,7 +29,7 @@ Result<Address> resolve(std::string const& host, std::uint16_t port) {
     auto const service = std::to_string(port);
     int const error = ::getaddrinfo(host.c_str(), service.c_str(), &hints, &found);
     if (error != 0)
-        return Error{Code::not_found, fmt::format("no address for {}: {}", host, ::gai_strerror(error)), "url"};
+        return Error{Code::unavailable, fmt::format("no address for {}: {}", host, ::gai_strerror(error)), "url"};
     std::unique_ptr<addrinfo, decltype(&::freeaddrinfo)> const owner(found, &::freeaddrinfo);
     // "localhost" may list ::1 first although servers listen on 127.0.0.1 only.
     auto const* chosen = found;

@@ -185,7 +185,7 @@ Result<Rows> read_trace(std::string const& path, std::string_view format, std::u
                      "trace-format"};
     }
     std::ifstream in(path, std::ios::binary);
-    if (!in) return Error{Code::not_found, fmt::format("cannot open the trace {}", path), "trace"};
+    if (!in) return Error{Code::invalid_argument, fmt::format("cannot open the trace {}", path), "trace"};
     return kind == "azure" ? read_azure(in, limit) : read_mooncake(in, limit);
 }
 

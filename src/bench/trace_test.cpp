@@ -73,7 +73,7 @@ TEST(Trace, AnEmptyTraceAndAnUnknownFormatAreErrors) {
     std::istringstream headless("1,2,3\n");
     EXPECT_FALSE(read_azure(headless, 10));
     EXPECT_EQ(read_trace("/tmp/x.parquet", "", 1).error().param, "trace-format");
-    EXPECT_EQ(read_trace("/nonexistent/x.csv", "", 1).error().code, Code::not_found);
+    EXPECT_EQ(read_trace("/nonexistent/x.csv", "", 1).error().param, "trace");
 }
 
 TEST(Trace, ThePublishedTracesAreReadWhole) {
