@@ -124,7 +124,7 @@ void add_run(CLI::App& app, RunFlags& flags, Action& action) {
     command.add_option("model", flags.model, "GGUF file or NAME in a models folder")->required();
     command.add_option("prompt", flags.prompt, "What to ask; read from stdin if absent");
     add_models_dir(command, flags.models_dirs);
-    command.add_option("-s,--system", flags.system, "System message");
+    auto* const system = command.add_option("-s,--system", flags.system, "System message");
     command.add_option("-n,--max-tokens", flags.max_tokens, "Stop after so many tokens (default: when the model ends)")
         ->check(CLI::Range(1U, 1U << 24));
     command.add_option("-t,--temperature", flags.temperature, "0 always picks the likeliest token")
@@ -145,7 +145,8 @@ void add_run(CLI::App& app, RunFlags& flags, Action& action) {
         ->group("Sampling");
     command.add_option("--seed", flags.seed, "Same seed, same answer; negative draws one")->group("Sampling");
     command.add_option("--stop", flags.stop, "End the answer before this text (repeatable)");
-    command.add_flag("--raw", flags.raw, "Continue the prompt as it stands, without the chat template");
+    command.add_flag("--raw", flags.raw, "Continue the prompt as it stands, without the chat template")
+        ->excludes(system);
     command.add_flag("--json", flags.json, "Print one JSON object with the answer and its usage");
     command.add_flag("-q,--quiet", flags.quiet, "No statistics on stderr");
     add_engine_flags(command, flags.engine);
@@ -191,7 +192,7 @@ void add_bench(CLI::App& app, BenchServeFlags& serve_flags, BenchMachineFlags& m
 }
 
 void add_version(CLI::App& app, bool& json, Action& action) {
-    auto& command = *app.add_subcommand("version", "Print versions, the CPU kernels and the sandbox of this machine");
+    auto& command = *app.add_subcommand("version", "Print versions, and the CPU kernels of this machine");
     command.add_flag("--json", json, "Print a JSON object");
     command.callback([&] { action = [&] { return version(json); }; });
 }

@@ -80,5 +80,14 @@ TEST(CommandLine, CompletionScriptsKnowEveryCommand) {
     }
 }
 
+TEST(CommandLine, FishTellsServeFromBenchServe) {
+    auto const script = cli({"completion", "fish"}).out;
+    EXPECT_NE(script.find("'__fish_seen_subcommand_from serve; and not __fish_seen_subcommand_from bench' -l model"),
+              std::string::npos)
+        << script;
+    EXPECT_NE(script.find("'__fish_seen_subcommand_from bench; and __fish_seen_subcommand_from serve' -l concurrency"),
+              std::string::npos);
+}
+
 }  // namespace
 }  // namespace hearth::app

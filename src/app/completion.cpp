@@ -62,12 +62,24 @@ std::string zsh(std::vector<Command> const& commands) {
     return "#compdef hearth\nautoload -U +X bashcompinit && bashcompinit\n" + bash(commands);
 }
 
+// True where the words of `path` were typed, and `serve` is not the one of `bench serve`.
+std::string fish_condition(std::string const& path, std::vector<Command> const& commands) {
+    if (path.empty()) return "__fish_use_subcommand";
+    auto const space = path.find(' ');
+    auto const seen = [](std::string_view word) { return fmt::format("__fish_seen_subcommand_from {}", word); };
+    if (space != std::string::npos) return seen(path.substr(0, space)) + "; and " + seen(path.substr(space + 1));
+    auto condition = seen(path);
+    for (auto const& other : commands) {
+        if (other.path.ends_with(' ' + path))
+            condition += "; and not " + seen(other.path.substr(0, other.path.find(' ')));
+    }
+    return condition;
+}
+
 std::string fish(std::vector<Command> const& commands) {
     std::string out = "# fish completion for hearth: install as ~/.config/fish/completions/hearth.fish\n";
     for (auto const& command : commands) {
-        auto const condition = command.path.empty() ? std::string("__fish_use_subcommand")
-                                                    : fmt::format("__fish_seen_subcommand_from {}",
-                                                                  command.path.substr(command.path.rfind(' ') + 1));
+        auto const condition = fish_condition(command.path, commands);
         for (auto const& word : command.words) {
             if (word.starts_with("--")) {
                 out += fmt::format("complete -c hearth -n '{}' -l {}\n", condition, word.substr(2));

@@ -104,6 +104,7 @@ telemetry::LogOptions log_options(LogFlags const& flags) {
     options.level = flags.debug ? telemetry::Level::debug : telemetry::Level::info;
     options.format = flags.format == "json" ? telemetry::Format::json : telemetry::Format::human;
     options.file = flags.file;
+    options.color = flags.file.empty() && ::isatty(STDERR_FILENO) != 0;
     return options;
 }
 

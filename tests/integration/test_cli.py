@@ -51,7 +51,8 @@ def test_exit_codes_tell_what_is_wrong(stories_path, tmp_path):
     assert missing.returncode == 3 and 'no-such-model' in missing.stderr
     for arguments, word in [(['serve', '--modle', 'x'], '--model'), (['srve'], 'serve'), (['serve', '--port', 'x'], '--port'),
                             ([], 'subcommand'), (['serve'], '--model'), (['run', stories_path], 'prompt'),
-                            (['run', stories_path, 'x', '-t', '-1'], '--temperature')]:
+                            (['run', stories_path, 'x', '-t', '-1'], '--temperature'),
+                            (['run', stories_path, 'x', '--raw', '--system', 'y'], '--system')]:
         result = support.run_cli(*arguments)
         assert result.returncode == 2, (arguments, result.stderr)
         assert word in result.stderr and result.stdout == ''
