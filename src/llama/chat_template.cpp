@@ -88,10 +88,14 @@ struct ChatTemplate::Program {
 
     // Messages as the template can take them.
     [[nodiscard]] std::vector<Message> adapt(std::vector<Message> messages) const {
-        // A template without a system role gets the text in the message after it.
+        // A template without a system role gets the text in the message after it, or as the user's.
         if (!caps.supports_system_role && !messages.empty() && messages.front().role == "system") {
-            if (messages.size() > 1) messages[1].content = messages[0].content + "\n" + messages[1].content;
-            messages.erase(messages.begin());
+            if (messages.size() == 1) {
+                messages[0].role = "user";
+            } else {
+                messages[1].content = messages[0].content + "\n" + messages[1].content;
+                messages.erase(messages.begin());
+            }
         }
         if (trims_content)
             for (auto& message : messages) message.content = trimmed(message.content);

@@ -5,8 +5,8 @@
 // the template's when it is one of the known ones.
 //
 // The template is as trustworthy as the file it comes in: its size and nesting
-// are bounded before it is parsed, and while it runs its loops, its macro
-// recursion and its result are. Upstream's engine does the work; this is the
+// are bounded before it is parsed, and while it runs its loops and its macro
+// recursion are (template_guard.h), and then its result. Upstream's engine does the work; this is the
 // only file of ours that includes it.
 //
 // Threads: render() from any thread. Private to the module.

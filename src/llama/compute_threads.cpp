@@ -15,7 +15,7 @@ namespace hearth::llama {
 namespace {
 
 // A layer has about seven matrices with a barrier after each. Below this many
-// bytes per matrix a second thread costs more than it computes [docs/architecture.md].
+// bytes per matrix a second thread costs more than it computes.
 constexpr std::uint64_t kBytesPerBarrierMin = 64U << 10;
 constexpr std::uint64_t kBarriersPerLayer = 7;
 

@@ -23,9 +23,10 @@ namespace hearth::llama {
 
 namespace {
 
-// From so many rows on, the CPU's flash attention (GGML_FA_TILE_Q) computes tiles
-// of rows against all cells that any of them sees. For rows of one prompt that is
-// fast; for rows of as many sequences it is their product.
+// From so many rows on, upstream's flash attention on a CPU (GGML_FA_TILE_Q)
+// computes tiles of rows against all cells that any of them sees. For rows of one
+// prompt that is fast; for rows of as many sequences it is their product. Our own
+// kernel does not, but leaves some kinds of attention to upstream's.
 constexpr std::uint32_t kTiledAttentionRows = 64;
 constexpr std::uint32_t kContextDefault = 8192;
 constexpr std::uint32_t kCellsDefault = 32768;
@@ -159,15 +160,23 @@ std::uint64_t available_bytes() {
     return sysinfo(&info) == 0 ? static_cast<std::uint64_t>(info.freeram) * info.mem_unit : 0;
 }
 
-// Bytes one cell takes, from the shapes upstream tells: an upper bound for
-// models whose layers differ.
+// Bytes one cell takes, from the shapes upstream and the file tell; of models
+// whose layers differ, as if all were like the first.
 std::uint64_t cell_bytes(llama_model const& model) {
     auto const embedding = static_cast<std::uint64_t>(std::max(1, llama_model_n_embd(&model)));
     auto const heads = static_cast<std::uint64_t>(std::max(1, llama_model_n_head(&model)));
     auto const kv_heads = static_cast<std::uint64_t>(std::max(1, llama_model_n_head_kv(&model)));
     auto const layers = static_cast<std::uint64_t>(std::max(1, llama_model_n_layer(&model)));
-    constexpr std::uint64_t kKeyAndValue = 2, kHalf = 2;
-    return layers * kv_heads * (embedding / heads) * kKeyAndValue * kHalf;
+    constexpr std::uint64_t kHalf = 2;
+    // Heads are as wide as the embedding has room for, unless the file says otherwise.
+    auto const architecture = metadata(model, "general.architecture");
+    auto const width = [&](std::string_view key) {
+        auto const text = metadata(model, fmt::format("{}.attention.{}_length", architecture, key).c_str());
+        std::uint64_t value = 0;
+        std::from_chars(text.data(), text.data() + text.size(), value);
+        return value > 0 ? value : embedding / heads;
+    };
+    return layers * kv_heads * (width("key") + width("value")) * kHalf;
 }
 
 struct CacheShape {

@@ -2,8 +2,10 @@
 //
 // Before parsing: nesting and length of expressions, because its parser and
 // interpreter recurse. After parsing: nodes of the tree are replaced or added, so
-// that loops, macro recursion and range() have a limit, and a
-// template from a hostile file can neither run for ever nor exhaust the stack.
+// that loops, macro recursion and range() have a limit, and a template from a
+// hostile file can neither loop for ever nor exhaust the stack. What one operation
+// makes of its operands ("x" * n, a filter's width) is not bounded: that memory is
+// the worker's, whose end the front survives.
 // On the way, names are looked up without copying the table of built-ins, which
 // upstream does for each and which takes most of its time.
 //

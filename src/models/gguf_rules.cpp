@@ -67,7 +67,7 @@ constexpr std::array kOptional = {
     NumberRule{"ssm.inner_size", 1, kWidthMax},
     NumberRule{"ssm.state_size", 1, kWidthMax},
     NumberRule{"ssm.time_step_rank", 1, kWidthMax},
-    NumberRule{"ssm.group_count", 0, kWidthMax},
+    NumberRule{"ssm.group_count", 1, kWidthMax},
     NumberRule{"wkv.head_size", 1, kWidthMax},
     NumberRule{"kda.head_dim", 1, kWidthMax},
     NumberRule{"shortconv.l_cache", 1, kWidthMax},
@@ -233,6 +233,8 @@ Status Rules::number(NumberRule const& rule, bool required) {
         return wrong(key, fmt::format("has type {}; it must be u32", to_string(place->second.type)));
     }
     auto const given = *file_.number(key);
+    // plamo2 has no groups, and is not divided by them.
+    if (given == 0 && architecture_ == "plamo2" && rule.key == "ssm.group_count") return ok();
     if (given < rule.min || given > rule.max) {
         return wrong(key, fmt::format("is {}; {} to {} are allowed", given, rule.min, rule.max));
     }

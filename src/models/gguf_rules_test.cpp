@@ -56,8 +56,8 @@ TEST(GgufRules, NeedsTheNumbersThatUpstreamTrusts) {
 }
 
 TEST(GgufRules, RefusesDivisorsOfZero) {
-    for (std::string const key :
-         {"attention.key_length", "wkv.head_size", "full_attention_interval", "interleave_moe_layer_step"}) {
+    for (std::string const key : {"attention.key_length", "wkv.head_size", "full_attention_interval",
+                                  "interleave_moe_layer_step", "ssm.group_count"}) {
         EXPECT_TRUE(says(refusal_after([&](auto& w) { w.u32("llama." + key, 0); }), "llama." + key + " is 0; 1 to "));
     }
 }
