@@ -191,10 +191,6 @@ void Model::end(std::shared_ptr<Flight> flight, domain::Event terminal, Instant 
     if (auto const* failed = std::get_if<domain::Failed>(&terminal)) {
         metrics_.count_outcome(to_string(failed->error.code));
     } else {
-        // The end-of-sequence token counts, but no Delta carries it.
-        auto const generated = std::get<domain::Done>(terminal).usage.completion_tokens;
-        if (generated > flight->received)
-            metrics_.generated_tokens.add(static_cast<double>(generated - flight->received));
         metrics_.count_outcome(flight->cancelled ? "cancelled" : "completed");
     }
     metrics_.duration.observe(seconds(now - flight->submitted));

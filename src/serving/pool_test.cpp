@@ -360,7 +360,7 @@ TEST_F(PoolTest, CountsWhatHappened) {
         worker->event(id, t.delta("a", 2));
         worker->event(id, t.delta("b", 1));
         worker->event(id, t.choice_done());
-        worker->event(id, Done{{10, 4, 4}, {}});
+        worker->event(id, Done{{10, 4, 3}, {}});
         for (int i = 0; i < 5; ++i) co_await generation->next();
         auto const pings = worker->pings;
         while (worker->pings < pings + 2) co_await t.loop.sleep(1ms);
@@ -369,7 +369,7 @@ TEST_F(PoolTest, CountsWhatHappened) {
              {"hearth_requests_running{model=\"m\"} 0", "hearth_requests_waiting{model=\"m\"} 0",
               "hearth_requests_total{model=\"m\",outcome=\"completed\"} 1",
               "hearth_prompt_tokens_total{model=\"m\"} 10", "hearth_cached_tokens_total{model=\"m\"} 4",
-              "hearth_generated_tokens_total{model=\"m\"} 4", "hearth_time_to_first_token_seconds_count{model=\"m\"} 1",
+              "hearth_generated_tokens_total{model=\"m\"} 3", "hearth_time_to_first_token_seconds_count{model=\"m\"} 1",
               "hearth_inter_token_latency_seconds_count{model=\"m\"} 1",
               "hearth_request_duration_seconds_count{model=\"m\"} 1", "hearth_queue_time_seconds_count{model=\"m\"} 1",
               "hearth_kv_cells_used{model=\"m\"} 70", "hearth_kv_cells{model=\"m\"} 100",

@@ -1,6 +1,9 @@
 """The real OpenAI SDK as the client: what its users call must work, and its error classes must come out."""
+import threading
+
 import openai
 import pytest
+import support
 
 
 @pytest.fixture(scope='module')
@@ -133,3 +136,20 @@ def test_the_async_client_runs_many_at_once(smollm2):
             return await asyncio.gather(*(ask(client, i) for i in range(24)))
 
     assert all(asyncio.run(main()))
+
+
+def test_the_sdk_tries_again_when_told_to_and_only_then(smollm2_path):
+    with support.Server('--max-seqs', '1', '--queue', '1', models=[smollm2_path]) as server:
+        answered = lambda status: sum(value for name, value in server.metrics().items()
+                                      if name.startswith('hearth_http_requests_total{') and f'"{status}"' in name)
+        with openai.OpenAI(base_url=server.url + '/v1', api_key='unused', max_retries=5) as client:
+            stream = server.open_stream('/v1/completions', {'prompt': 'a', 'max_tokens': 2000, 'ignore_eos': True})
+            support.wait_until(lambda: server.metric('hearth_requests_running') == 1, 'the stream runs')
+            free = threading.Thread(target=lambda: (support.wait_until(lambda: answered(429) >= 1, 'a refusal'), stream.close()))
+            free.start()
+            assert client.completions.create(model=MODEL, prompt='a', max_tokens=2).usage.completion_tokens == 2
+            free.join()
+            assert answered(429) >= 1, 'the first try was refused'
+            with pytest.raises(openai.BadRequestError):
+                client.completions.create(model=MODEL, prompt='a', n=1000)
+            assert answered(400) == 1, 'what is wrong is not sent again'
