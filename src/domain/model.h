@@ -11,7 +11,7 @@ struct ModelInfo {
     std::string architecture;   // GGUF general.architecture
     std::string name;           // GGUF general.name
     std::string quantization;   // e.g. "Q4_1"
-    std::string cpu_variant;    // kernels chosen on this machine, e.g. "x86-64-v4+vnni"
+    std::string cpu_variant;    // kernels chosen on this machine, e.g. "avx512-vnni"
     std::string isolation;      // the sandbox in force, in words; says so when a part is missing
     std::uint64_t parameters = 0;
     std::uint64_t file_bytes = 0;

@@ -10,7 +10,7 @@
 //      chunks of prompts in order of admission, within the step's budget;
 //   4. decodes, samples, and appends the events.
 //
-// Invariants, checked by check_integrity():
+// Invariants; check_integrity() looks at the first two, the tests' driver at all:
 //   - ledger.used() equals the cells its sequences own, shared prompts once,
 //     and the backend's own count;
 //   - no sequence id has two owners; a done or swapped choice has none;
