@@ -65,6 +65,9 @@ TEST(ChatTemplate, ASystemMessageMovesWhereTheTemplateKnowsNone) {
     ASSERT_TRUE(rendered) << rendered.error().message;
     EXPECT_EQ(rendered->text, "user:Be brief.\nHi;");
     EXPECT_EQ(plain_parts(*rendered), "[Be brief.\nHi]");
+    auto const alone = render(kStrict, {{{"system", "Be brief."}}, false});
+    ASSERT_TRUE(alone) << alone.error().message;
+    EXPECT_EQ(alone->text, "user:Be brief.;");
 }
 
 TEST(ChatTemplate, ContentPartsAreMadeForTemplatesThatWantThem) {
