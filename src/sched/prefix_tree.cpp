@@ -1,0 +1,288 @@
+#include "sched/prefix_tree.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+
+namespace hearth::sched {
+namespace {
+
+// Attention makes a token this deep cost twice what the first one costs.
+constexpr double kDepthOfDoubleCost = 4096;
+constexpr std::uint32_t kHitsMax = 16;  // more say nothing about the future
+
+std::size_t common_prefix(std::span<Token const> a, std::span<Token const> b) {
+    auto const size = static_cast<std::ptrdiff_t>(std::min(a.size(), b.size()));
+    return static_cast<std::size_t>(std::mismatch(a.begin(), a.begin() + size, b.begin()).first - a.begin());
+}
+
+}  // namespace
+
+PrefixTree::Match PrefixTree::find(Space space, std::span<Token const> text) const {
+    auto const found = roots_.find(space);
+    if (found == roots_.end()) return {space, kNone, 0};
+    Match match{space, found->second, 0};
+    while (match.tokens < text.size()) {
+        auto const [next, common] = best_child(match.node, text.subspan(match.tokens));
+        if (next == kNone) break;
+        match.node = next;
+        match.tokens += static_cast<std::uint32_t>(common);
+        if (common < nodes_[next].tokens.size()) break;
+    }
+    return match;
+}
+
+PrefixTree::NodeId PrefixTree::pin(Match match) {
+    NodeId node = match.node == kNone ? root(match.space) : match.node;
+    HEARTH_ASSERT(match.tokens <= nodes_[node].end && match.tokens >= nodes_[node].begin(), "the match is in its node");
+    if (match.tokens == nodes_[node].begin() && nodes_[node].parent != kNone) node = nodes_[node].parent;
+    else if (match.tokens < nodes_[node].end) node = split(node, match.tokens);
+    unlist(node);
+    ++nodes_[node].pins;
+    add_active(node, true);
+    return node;
+}
+
+void PrefixTree::unpin(NodeId node) {
+    HEARTH_ASSERT(nodes_[node].pins > 0, "a pin is given back once");
+    --nodes_[node].pins;
+    add_active(node, false);
+    list(node);
+    drop_empty_root(node);
+}
+
+void PrefixTree::hit(NodeId node) {
+    unlist(node);
+    nodes_[node].hits = std::min(nodes_[node].hits + 1, kHitsMax);
+    list(node);
+}
+
+Holder PrefixTree::donor(NodeId node) const {
+    while (nodes_[node].holder == kNoHolder && !nodes_[node].children.empty())
+        node = nodes_[node].children.front().second;
+    return nodes_[node].holder;
+}
+
+Holder PrefixTree::take(NodeId node) {
+    Node& at = nodes_[node];
+    HEARTH_ASSERT(at.pins > 0, "what is taken is pinned");
+    if (!at.kept || at.pins != 1) return kNoHolder;
+    at.kept = false;
+    --kept_;
+    return at.holder;
+}
+
+PrefixTree::Appended PrefixTree::append(NodeId node, std::span<Token const> more, Holder holder) {
+    HEARTH_ASSERT(!more.empty() && nodes_[node].pins > 0, "what is appended to is pinned");
+    cells_ += more.size();
+    Node& leaf = nodes_[node];
+    if (leaf.holder == holder && leaf.pins == 1 && leaf.children.empty()) {
+        leaf.tokens.insert(leaf.tokens.end(), more.begin(), more.end());
+        leaf.end += static_cast<std::uint32_t>(more.size());
+        return Appended{node};
+    }
+    Appended appended{add_leaf(node, more, holder)};
+    Node& parent = nodes_[node];
+    if (parent.kept) {
+        appended.freed = parent.holder;
+        parent.kept = false;
+        --kept_;
+        parent.holder = kNoHolder;
+    } else if (parent.holder == holder) {
+        parent.holder = kNoHolder;
+    }
+    ++nodes_[appended.node].pins;
+    add_active(appended.node, true);
+    unpin(node);
+    return appended;
+}
+
+bool PrefixTree::leave(NodeId node, Holder holder) {
+    Node& left = nodes_[node];
+    bool keep = false;
+    if (left.holder == holder) {
+        keep = left.children.empty();
+        if (keep) {
+            left.kept = true;
+            ++kept_;
+        } else {
+            left.holder = kNoHolder;
+        }
+    }
+    unpin(node);
+    return keep;
+}
+
+Holder PrefixTree::hand_over(NodeId node, Holder heir) {
+    Node& at = nodes_[node];
+    HEARTH_ASSERT(at.kept && at.pins > 0, "only what the tree keeps is handed over, to one that pins it");
+    at.kept = false;
+    --kept_;
+    return std::exchange(at.holder, heir);
+}
+
+std::vector<Token> PrefixTree::text(NodeId node) const {
+    std::vector<Token> text(nodes_[node].end);
+    for (; nodes_[node].parent != kNone; node = nodes_[node].parent) {
+        auto const& tokens = nodes_[node].tokens;
+        std::copy(tokens.begin(), tokens.end(), text.begin() + nodes_[node].begin());
+    }
+    return text;
+}
+
+std::optional<PrefixTree::Eviction> PrefixTree::evict() {
+    if (leaves_.empty()) return std::nullopt;
+    auto const [worth, id] = *leaves_.begin();
+    inflation_ = worth;
+    unlist(id);
+    Node& node = nodes_[id];
+    HEARTH_ASSERT(node.kept, "a leaf nobody pins has a sequence of the tree's");
+    NodeId const parent_id = node.parent;
+    Eviction eviction{node.holder, 0, parent_id};
+    cells_ -= node.tokens.size();
+    reclaimable_ -= node.tokens.size();
+    Node& parent = nodes_[parent_id];
+    std::erase_if(parent.children, [id](auto const& entry) { return entry.second == id; });
+    if (parent.parent != kNone && parent.children.empty() && parent.holder == kNoHolder) {
+        parent.holder = eviction.holder;
+        parent.kept = true;
+        eviction.keep = parent.end;
+    } else {
+        --kept_;
+    }
+    node = Node{};
+    free_.push_back(id);
+    list(parent_id);
+    drop_empty_root(parent_id);
+    return eviction;
+}
+
+PrefixTree::NodeId PrefixTree::root(Space space) {
+    auto const [found, fresh] = roots_.try_emplace(space, kNone);
+    if (fresh) {
+        found->second = make_node();
+        nodes_[found->second].space = space;
+    }
+    return found->second;
+}
+
+void PrefixTree::drop_empty_root(NodeId id) {
+    Node& node = nodes_[id];
+    if (node.parent != kNone || node.active != 0 || !node.children.empty()) return;
+    roots_.erase(node.space);
+    node = Node{};
+    free_.push_back(id);
+}
+
+PrefixTree::NodeId PrefixTree::make_node() {
+    if (!free_.empty()) {
+        NodeId const id = free_.back();
+        free_.pop_back();
+        return id;
+    }
+    nodes_.emplace_back();
+    return static_cast<NodeId>(nodes_.size() - 1);
+}
+
+// The child that shares most with `text`, and how many tokens; kNone if none begins like it.
+std::pair<PrefixTree::NodeId, std::size_t> PrefixTree::best_child(NodeId node, std::span<Token const> text) const {
+    auto const& children = nodes_[node].children;
+    std::pair<NodeId, std::size_t> best{kNone, 0};
+    auto at = std::lower_bound(children.begin(), children.end(), std::pair{text.front(), NodeId{0}});
+    for (; at != children.end() && at->first == text.front(); ++at) {
+        auto const common = common_prefix(nodes_[at->second].tokens, text);
+        if (common > best.second) best = {at->second, common};
+    }
+    return best;
+}
+
+void PrefixTree::link(NodeId parent, NodeId node) {
+    auto& children = nodes_[parent].children;
+    std::pair const entry{nodes_[node].tokens.front(), node};
+    children.insert(std::lower_bound(children.begin(), children.end(), entry), entry);
+    nodes_[node].parent = parent;
+}
+
+// Cuts `node` in two; the upper part, which ends at `end`, is new.
+PrefixTree::NodeId PrefixTree::split(NodeId node, std::uint32_t end) {
+    NodeId const upper = make_node();
+    Node& below = nodes_[node];
+    Node& above = nodes_[upper];
+    auto const cut = below.tokens.begin() + static_cast<std::ptrdiff_t>(end - below.begin());
+    above.tokens.assign(below.tokens.begin(), cut);
+    above.end = end;
+    above.hits = below.hits;
+    above.active = below.active;
+    auto& siblings = nodes_[below.parent].children;
+    std::erase_if(siblings, [node](auto const& entry) { return entry.second == node; });
+    link(below.parent, upper);
+    nodes_[node].tokens.erase(nodes_[node].tokens.begin(), cut);
+    link(upper, node);
+    return upper;
+}
+
+PrefixTree::NodeId PrefixTree::add_leaf(NodeId parent, std::span<Token const> tokens, Holder holder) {
+    unlist(parent);
+    NodeId const id = make_node();
+    Node& leaf = nodes_[id];
+    leaf.tokens.assign(tokens.begin(), tokens.end());
+    leaf.end = nodes_[parent].end + static_cast<std::uint32_t>(tokens.size());
+    leaf.holder = holder;
+    reclaimable_ += tokens.size();  // until it is pinned
+    link(parent, id);
+    return id;
+}
+
+void PrefixTree::add_active(NodeId node, bool more) {
+    for (; node != kNone; node = nodes_[node].parent) {
+        Node& at = nodes_[node];
+        if (more && at.active++ == 0) reclaimable_ -= at.tokens.size();
+        if (!more && --at.active == 0) reclaimable_ += at.tokens.size();
+    }
+}
+
+void PrefixTree::list(NodeId id) {
+    Node& node = nodes_[id];
+    if (!evictable(node)) return;
+    double const cost = 1 + static_cast<double>(node.end) / kDepthOfDoubleCost;
+    node.worth = inflation_ + cost * (1 + node.hits);
+    leaves_.emplace(node.worth, id);
+}
+
+void PrefixTree::unlist(NodeId id) {
+    if (evictable(nodes_[id])) leaves_.erase({nodes_[id].worth, id});
+}
+
+void PrefixTree::check_integrity() const {
+    std::uint64_t cells = 0;
+    std::uint64_t reclaimable = 0;
+    std::uint32_t kept = 0;
+    std::size_t evictables = 0;
+    std::vector<bool> unused(nodes_.size(), false);
+    for (NodeId const id : free_) unused[id] = true;
+    for (NodeId id = 0; id < nodes_.size(); ++id) {
+        if (unused[id]) continue;
+        Node const& node = nodes_[id];
+        std::uint32_t active = node.pins;
+        for (auto const& [first, below] : node.children) {
+            HEARTH_ASSERT(nodes_[below].parent == id && nodes_[below].tokens.front() == first, "links go both ways");
+            HEARTH_ASSERT(nodes_[below].begin() == node.end, "a child begins where its parent ends");
+            active += nodes_[below].active;
+        }
+        HEARTH_ASSERT(active == node.active, "pins are counted upwards");
+        HEARTH_ASSERT((node.parent == kNone) == node.tokens.empty(), "only roots are empty");
+        cells += node.tokens.size();
+        reclaimable += node.active == 0 ? node.tokens.size() : 0;
+        kept += node.kept ? 1 : 0;
+        if (node.parent != kNone) HEARTH_ASSERT(donor(id) != kNoHolder, "every cell has a sequence");
+        HEARTH_ASSERT(!node.kept || node.children.empty(), "sequences are kept for leaves");
+        if (evictable(node)) {
+            ++evictables;
+            HEARTH_ASSERT(node.kept && leaves_.contains({node.worth, id}), "a leaf nobody pins can be evicted");
+        }
+    }
+    HEARTH_ASSERT(cells == cells_ && reclaimable == reclaimable_ && kept == kept_, "the counts are right");
+    HEARTH_ASSERT(evictables == leaves_.size(), "nothing else can be evicted");
+}
+
+}  // namespace hearth::sched

@@ -1,0 +1,147 @@
+// PrefixTree: which prefixes of which texts are computed and in the cache.
+//
+// A radix tree over tokens, one root per space (what may share: a tenant, an
+// adapter). A node is a run of tokens whose cells the tree counts as its own.
+// Paths split anywhere, so the longest common prefix is always found.
+//
+// Whose cells they are: a cache knows sequences, and cells live while a sequence
+// has them. A holder is the id of a sequence that has all cells from the root to
+// the end of its node, and none behind. A request that computes is the holder of
+// the leaf it grows; when it ends the tree keeps its sequence. Inner nodes need no
+// holder: any holder below has their cells (donor()). So sequences are needed one
+// per leaf, and ending a leaf is cutting its holder back to where the parent ends.
+//
+// Life of a request: find() its prompt, pin() the match; take() over the sequence
+// that ends there, or copy the donor's cells; append() every token as it is
+// computed, so that others find it at once; leave() at the end.
+//
+// Two requests that compute the same at the same time each have cells of their
+// own: twins, nodes of one parent that begin alike. Those found less go first.
+//
+// What goes first when room is wanted: leaves nobody pins, by GreedyDual-Size
+// with frequency (Cherkasova 1998): cheap to compute again, seldom hit, long ago.
+//
+// Threads: one. Limits: none of its own; the caller evicts to make room.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <span>
+#include <utility>
+#include <vector>
+
+namespace hearth::sched {
+
+using Token = std::int32_t;
+using Holder = std::int32_t;
+inline constexpr Holder kNoHolder = -1;
+
+class PrefixTree {
+public:
+    using Space = std::uint64_t;
+    using NodeId = std::uint32_t;
+    static constexpr NodeId kNone = ~NodeId{0};
+
+    struct Match {
+        Space space = 0;
+        NodeId node = kNone;       // kNone: the space is empty
+        std::uint32_t tokens = 0;  // from the root; may end inside the node
+    };
+
+    // What the caller has to do to its cache.
+    struct Eviction {
+        Holder holder = kNoHolder;
+        std::uint32_t keep = 0;   // tokens that stay with the holder; 0: the sequence is free
+        NodeId parent = 0;        // where the holder ends then, if it keeps any
+    };
+
+    // The longest prefix of `text` in `space`. Valid until the next change.
+    [[nodiscard]] Match find(Space space, std::span<Token const> text) const;
+
+    // Keeps the match and all above from eviction until unpin() or leave().
+    // Returns the node that ends where the match ends.
+    [[nodiscard]] NodeId pin(Match match);
+    void unpin(NodeId node);
+    // The match was of use: it stays longer.
+    void hit(NodeId node);
+
+    // A holder that has all cells up to the end of `node`; kNoHolder for a root.
+    [[nodiscard]] Holder donor(NodeId node) const;
+
+    // The sequence the tree keeps for `node`, which the caller alone pins: it is
+    // the caller's from now on. kNoHolder if there is none: then copy from donor().
+    [[nodiscard]] Holder take(NodeId node);
+
+    struct Appended {
+        NodeId node;
+        Holder freed = kNoHolder;  // a sequence the tree kept and no longer needs
+    };
+    // `holder`, which pins `node`, computed `more` tokens behind it: the pin moves
+    // to their end. REQUIRES: the caller pins `node`; `more` is not empty
+    [[nodiscard]] Appended append(NodeId node, std::span<Token const> more, Holder holder);
+
+    // The request that pinned `node` ends. True: the tree keeps its sequence.
+    // False: the caller frees it.
+    [[nodiscard]] bool leave(NodeId node, Holder holder);
+
+    // `heir`, which pins `node`, holds it from now on. Returns the sequence the tree kept for it.
+    [[nodiscard]] Holder hand_over(NodeId node, Holder heir);
+
+    // All tokens from the root to the end of `node`.
+    [[nodiscard]] std::vector<Token> text(NodeId node) const;
+
+    // Drops the leaf worth least, if there is one nobody pins.
+    [[nodiscard]] std::optional<Eviction> evict();
+
+    [[nodiscard]] std::uint32_t depth(NodeId node) const { return nodes_[node].end; }
+    [[nodiscard]] std::uint64_t cells() const { return cells_; }              // of all nodes
+    [[nodiscard]] std::uint64_t reclaimable() const { return reclaimable_; }  // of those evict() could reach
+    [[nodiscard]] std::uint32_t kept() const { return kept_; }                // sequences the tree keeps
+    [[nodiscard]] std::uint64_t nodes() const { return nodes_.size() - free_.size(); }
+
+    // Dies if an invariant is broken; walks the whole tree.
+    void check_integrity() const;
+
+private:
+    struct Node {
+        std::vector<Token> tokens;
+        std::vector<std::pair<Token, NodeId>> children;  // by first token
+        NodeId parent = kNone;
+        std::uint32_t end = 0;     // tokens from the root to its end
+        std::uint32_t pins = 0;    // on it
+        std::uint32_t active = 0;  // on it and below
+        std::uint32_t hits = 0;
+        Holder holder = kNoHolder;
+        bool kept = false;  // the holder is the tree's own, no request's
+        double worth = 0;   // its key in leaves_
+        Space space = 0;    // of a root
+        [[nodiscard]] std::uint32_t begin() const { return end - static_cast<std::uint32_t>(tokens.size()); }
+    };
+
+    [[nodiscard]] NodeId root(Space space);
+    [[nodiscard]] NodeId make_node();
+    [[nodiscard]] std::pair<NodeId, std::size_t> best_child(NodeId node, std::span<Token const> text) const;
+    void drop_empty_root(NodeId node);
+    void link(NodeId parent, NodeId node);
+    [[nodiscard]] NodeId split(NodeId node, std::uint32_t end);
+    [[nodiscard]] NodeId add_leaf(NodeId parent, std::span<Token const> tokens, Holder holder);
+    void add_active(NodeId node, bool more);
+    void list(NodeId node);
+    void unlist(NodeId node);
+    [[nodiscard]] bool evictable(Node const& node) const {
+        return node.parent != kNone && node.children.empty() && node.pins == 0;
+    }
+
+    std::vector<Node> nodes_;
+    std::vector<NodeId> free_;
+    std::map<Space, NodeId> roots_;
+    std::set<std::pair<double, NodeId>> leaves_;  // evictable ones
+    double inflation_ = 0;                        // the worth of what was evicted last
+    std::uint64_t cells_ = 0;
+    std::uint64_t reclaimable_ = 0;
+    std::uint32_t kept_ = 0;
+};
+
+}  // namespace hearth::sched
