@@ -46,6 +46,8 @@ void add_engine_flags(CLI::App& command, EngineFlags& flags) {
         .add_option("--cpu-variant", flags.cpu_variant,
                     "Force the CPU kernels (default: the best this machine runs; `hearth version` lists them)")
         ->group("Engine");
+    command.add_flag("--no-prefix-cache", flags.no_prefix_cache, "Compute every prompt from its start")
+        ->group("Engine");
 }
 
 void add_models_dir(CLI::App& command, std::vector<std::string>& folders) {

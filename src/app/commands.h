@@ -23,6 +23,7 @@ struct EngineFlags {
     std::uint32_t max_seqs = 16;
     std::uint32_t threads = 0;  // 0: the cores this process may use
     std::string cpu_variant;    // empty: the best this machine runs
+    bool no_prefix_cache = false;
 };
 
 struct ServeFlags {

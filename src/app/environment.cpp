@@ -95,6 +95,7 @@ Result<serving::ModelSpec> model_spec(std::string const& argument, std::vector<s
     spec.kv_cells = engine.kv_cells;
     spec.sequences_max = engine.max_seqs;
     spec.threads = engine.threads;
+    spec.prefix_cache = engine.no_prefix_cache ? 0 : 1;
     spec.cpu_variant = engine.cpu_variant;
     return spec;
 }

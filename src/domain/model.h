@@ -32,6 +32,7 @@ struct EngineStats {
     std::uint32_t running = 0;   // sequences in the batch
     std::uint32_t waiting = 0;   // requests without a sequence
     std::uint32_t kv_used = 0;   // cells
+    std::uint32_t kv_cached = 0; // of those, cells no request uses: prefixes kept for later ones
     std::uint32_t kv_cells = 0;
     std::uint64_t steps_total = 0;
     std::uint64_t prompt_tokens_total = 0;

@@ -54,6 +54,7 @@ struct Options {
     std::uint32_t mixed_tokens_min = 32;
     std::uint32_t mixed_step_ms_target = 60;
     std::uint32_t credit = 256;  // tokens a request may emit before the first grant(); at least its choices
+    bool prefix_cache = true;    // keep what was computed, and reuse it for prompts that begin alike
     std::uint64_t seed = 0;  // of requests that name none; 0: from the system
 };
 

@@ -22,6 +22,13 @@ StepBudget make_budget(std::uint32_t min, std::uint32_t start, std::uint32_t max
                        .target_ms = static_cast<double>(target_ms)});
 }
 
+// Copies of any range, cuts, and a sequence id beyond those that run: a request
+// for all of these may stand on a prefix that has one.
+bool can_cache(llama::Properties const& properties) {
+    return properties.can_share_cells && properties.can_truncate &&
+           properties.sequences_max > properties.info.sequences_max;
+}
+
 }  // namespace
 
 EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock const& clock,
@@ -30,6 +37,7 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
       options_(options),
       clock_(clock),
       end_tokens_(end_tokens),
+      caches_(options.prefix_cache && can_cache(backend.properties())),
       ledger_(backend.properties().kv_cells, backend.properties().sequences_max),
       prompt_tokens_(options.prompt_tokens != 0 ? options.prompt_tokens : prompt_chunk(backend.properties().info)),
       mixed_budget_(make_budget(options.mixed_tokens_min, kMixedTokensStart, options.mixed_tokens_max,
@@ -165,7 +173,9 @@ void EngineCore::run_batch() {
         observe(to_ms(now_ - begin));
         return;
     }
-    auto const victim = decoded.error().code == Code::overloaded ? pick_victim() : std::nullopt;
+    bool const full = decoded.error().code == Code::overloaded;
+    if (full && evict()) return;
+    auto const victim = full ? pick_victim() : std::nullopt;
     if (victim) {
         backend_full_ = true;
         swap_out(*victim);
@@ -218,8 +228,7 @@ void EngineCore::advance(BatchItem const& item, std::size_t logits_at) {
         return;
     }
     auto& choice = request.choices[item.choice];
-    ledger_.use(1);
-    ++choice.own_cells;
+    extend(choice, std::span(&choice.next, 1));
     ++choice.positions;
     sample(request, choice, backend_.logits(logits_at));
 }
@@ -254,6 +263,7 @@ domain::EngineStats EngineCore::stats() const {
         stats.waiting += live == 0 ? 1 : 0;
     }
     stats.kv_used = ledger_.used();
+    stats.kv_cached = static_cast<std::uint32_t>(ledger_.tree().reclaimable());
     stats.kv_cells = backend_.properties().kv_cells;
     stats.steps_total = steps_total_;
     stats.prompt_tokens_total = prompt_tokens_total_;

@@ -56,6 +56,9 @@ public:
     void cancel_all();
     void grant(RequestId id, std::uint64_t tokens);
 
+    // Drops every prefix no request uses.
+    void forget();
+
     // A step would get somewhere. False when all that is inside waits for its readers.
     [[nodiscard]] bool has_work() const;
 
@@ -102,9 +105,17 @@ private:
     // --- engine_core_memory.cpp ---
     [[nodiscard]] bool restore_swapped();
     void admit_waiting();
-    void admit(std::unique_ptr<Request> request);
+    [[nodiscard]] bool is_promised(Request const& request) const;
+    [[nodiscard]] std::span<Token const> reusable(Request const& request) const;
+    [[nodiscard]] bool try_admit(std::unique_ptr<Request>& waiting);
+    void admit(std::unique_ptr<Request> admitted, sched::PrefixTree::NodeId node);
     void restore(Request& request, Choice& choice);
     [[nodiscard]] bool make_room(std::uint32_t cells, std::uint32_t ids);
+    [[nodiscard]] std::uint32_t free_running_ids() const;
+    [[nodiscard]] bool evict();
+    [[nodiscard]] Choice const* pinned_at(sched::PrefixTree::NodeId node) const;
+    void free_sequence(llama::SequenceId sequence);
+    void extend(Choice& choice, std::span<Token const> tokens);
     void make_room_for_decodes();
     [[nodiscard]] std::uint32_t runnable_live() const;
     [[nodiscard]] std::optional<Sequence> pick_paused() const;
@@ -139,6 +150,10 @@ private:
     std::vector<std::unique_ptr<Request>> active_;  // by age
     std::unordered_map<RequestId, Request*> by_id_;
     std::uint64_t next_age_ = 0;
+    // Keeps prefixes; a model that cannot cut sequences gives each its own space instead.
+    bool caches_;
+    std::uint64_t spaces_ = 0;
+    [[nodiscard]] sched::PrefixTree::Space next_space() { return ++spaces_; }
     bool backend_full_ = false;  // it refused cells the ledger thought free: nothing enters until something ends
     std::size_t next_decode_ = 0;  // where the turn of those that did not fit in a batch begins
     KvLedger ledger_;

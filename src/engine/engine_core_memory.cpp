@@ -12,6 +12,12 @@ namespace {
 // thrown out again by the next few tokens.
 constexpr std::uint32_t kHeadroomTokens = 16;
 
+// Prompt tokens worth waiting for when another request is about to compute them.
+constexpr std::size_t kPromiseMin = 32;
+
+// The space of the tree in which all requests share.
+constexpr sched::PrefixTree::Space kShared = 0;
+
 }  // namespace
 
 // Brings back swapped sequences that could run, oldest first. False when one
@@ -33,34 +39,85 @@ bool EngineCore::restore_swapped() {
 }
 
 void EngineCore::admit_waiting() {
-    while (!waiting_.empty()) {
-        auto const& next = *waiting_.front();
-        if (!make_room(next.prompt_size(), next.spec.choices)) return;
-        auto request = std::move(waiting_.front());
-        waiting_.pop_front();
-        admit(std::move(request));
+    for (auto at = waiting_.begin(); at != waiting_.end();) {
+        if (is_promised(**at)) {
+            ++at;  // those behind may pass: what it waits for is being computed
+            continue;
+        }
+        if (!try_admit(*at)) return;
+        at = waiting_.erase(at);
     }
 }
 
-void EngineCore::admit(std::unique_ptr<Request> request) {
-    auto const& spec = request->spec;
-    request->phase = Request::Phase::prompt;
-    request->age = next_age_++;
-    request->admitted = clock_.now();
-    request->open = spec.choices;
-    request->choices.reserve(spec.choices);
+// Somebody computes more of this prompt at this moment than there is to find.
+bool EngineCore::is_promised(Request const& request) const {
+    if (!caches_) return false;
+    auto const prompt = reusable(request);
+    return std::any_of(active_.begin(), active_.end(), [&](auto const& other) {
+        if (other->phase != Request::Phase::prompt) return false;
+        auto const& text = other->spec.prompt;
+        std::size_t const done = other->prompt_done;
+        std::size_t const end = std::min(prompt.size(), text.size());
+        if (end < done + kPromiseMin) return false;
+        return std::equal(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(done + kPromiseMin),
+                          text.begin());
+    });
+}
+
+// The last token is always computed: its logits are wanted.
+std::span<Token const> EngineCore::reusable(Request const& request) const {
+    return std::span(request.spec.prompt).first(request.spec.prompt.size() - 1);
+}
+
+// Takes `waiting` if there is room for what of its prompt is not in the cache.
+bool EngineCore::try_admit(std::unique_ptr<Request>& waiting) {
+    auto& tree = ledger_.tree();
+    auto const& spec = waiting->spec;
+    auto const match =
+        caches_ ? tree.find(kShared, reusable(*waiting)) : sched::PrefixTree::Match{.space = next_space()};
+    auto const node = tree.pin(match);
+    if (!make_room(waiting->prompt_size() - match.tokens, spec.choices)) {
+        tree.unpin(node);
+        return false;
+    }
+    tree.hit(node);
+    admit(std::move(waiting), node);
+    return true;
+}
+
+void EngineCore::admit(std::unique_ptr<Request> admitted, sched::PrefixTree::NodeId node) {
+    Request& request = *admitted;
+    auto const& spec = request.spec;
+    request.phase = Request::Phase::prompt;
+    request.age = next_age_++;
+    request.admitted = clock_.now();
+    request.open = spec.choices;
+    request.choices.reserve(spec.choices);
     std::uint32_t const window = std::min(backend_.properties().info.context_request, backend_.properties().kv_cells);
     for (std::uint32_t i = 0; i < spec.choices; ++i) {
         Sampler sampler(spec.sampling, {.window = window, .end_tokens = end_tokens_, .dry_breakers = spec.dry_breakers},
                         spec.seed + i);
         for (Token const token : spec.prompt) sampler.accept(token);
-        auto& choice = request->choices.emplace_back(i, std::move(sampler), spec.stops);
-        choice.sequence = ledger_.take_id();
+        request.choices.emplace_back(i, std::move(sampler), spec.stops);
     }
-    request->choices[0].state = Choice::State::live;
-    ledger_.reserve(request->prompt_size());
-    push_event(*request, domain::Started{request->prompt_size(), 0});
-    active_.push_back(std::move(request));
+    active_.push_back(std::move(admitted));
+    auto& first = request.choices[0];
+    first.state = Choice::State::live;
+    first.node = node;
+    first.positions = request.prompt_done = request.cached = ledger_.tree().depth(node);
+    first.sequence = ledger_.tree().take(node);
+    Status copied = ok();
+    if (first.sequence == kNoSequence) {
+        first.sequence = ledger_.take_id();
+        if (request.cached > 0) {
+            copied = backend_.copy_sequence(ledger_.tree().donor(node), first.sequence,
+                                            static_cast<llama::Position>(request.cached));
+        }
+    }
+    for (std::size_t i = 1; i < request.choices.size(); ++i) request.choices[i].sequence = ledger_.take_id();
+    ledger_.reserve(request.prompt_size() - request.prompt_done);
+    push_event(request, domain::Started{request.prompt_size(), request.cached});
+    if (!copied) fail(request, copied.error());
 }
 
 // REQUIRES: make_room() said so
@@ -79,8 +136,8 @@ void EngineCore::restore(Request& request, Choice& choice) {
     }
     choice.state = Choice::State::live;
     choice.blob = {};
-    choice.own_cells = choice.positions;
-    ledger_.use(choice.own_cells);
+    choice.node = ledger_.tree().pin({.space = caches_ ? kShared : next_space()});
+    if (!choice.text.empty()) extend(choice, std::exchange(choice.text, {}));
     if (!prompt) return;
     ledger_.reserve(request.prompt_size() - request.prompt_done);
     for (auto& other : request.choices) {
@@ -89,28 +146,81 @@ void EngineCore::restore(Request& request, Choice& choice) {
 }
 
 // True when `cells` and `ids` are free, with headroom for those already running;
-// swaps out paused sequences when that gets there.
+// forgets what nobody uses, then swaps out paused sequences, when that gets there.
 bool EngineCore::make_room(std::uint32_t cells, std::uint32_t ids) {
     std::uint32_t const running = runnable_live();
     if (backend_full_ && running > 0) return false;
     cells += running * kHeadroomTokens;
-    std::uint64_t cells_in_reach = ledger_.free();
-    std::uint64_t ids_in_reach = ledger_.free_ids();
+    std::uint64_t cells_in_reach = ledger_.free() + ledger_.tree().reclaimable();
+    std::uint64_t ids_in_reach = free_running_ids();
     for (auto const& request : active_) {
         if (!request->paused()) continue;
-        cells_in_reach += request->shared_cells;
         for (auto const& choice : request->choices) {
-            cells_in_reach += choice.own_cells;
-            ids_in_reach += choice.state == Choice::State::live ? 1 : 0;
+            if (choice.state != Choice::State::live) continue;
+            cells_in_reach += choice.positions;
+            ++ids_in_reach;
         }
     }
     if (cells > cells_in_reach || ids > ids_in_reach) return false;
-    while (cells > ledger_.free() || ids > ledger_.free_ids()) {
+    for (;;) {
+        bool const ids_lack = ids > ledger_.free_ids();
+        if (cells > ledger_.free() || ids_lack) {
+            if (evict()) continue;
+        } else if (ids <= free_running_ids()) {
+            return true;
+        }
         auto const paused = pick_paused();
-        HEARTH_ASSERT(paused.has_value(), "the room in reach is held by paused sequences");
+        if (!paused) return false;  // what they pinned, others pin too
         swap_out(*paused);
     }
+}
+
+std::uint32_t EngineCore::free_running_ids() const {
+    auto const most = backend_.properties().info.sequences_max;
+    return most - std::min(most, ledger_.running_ids());
+}
+
+// Forgets the prefix worth least. False when all are in use.
+bool EngineCore::evict() {
+    auto& tree = ledger_.tree();
+    auto const evicted = tree.evict();
+    if (!evicted) return false;
+    backend_full_ = false;
+    if (evicted->keep == 0) {
+        free_sequence(evicted->holder);
+    } else if (Choice const* const heir = pinned_at(evicted->parent)) {
+        free_sequence(tree.hand_over(evicted->parent, heir->sequence));
+    } else if (backend_.properties().can_truncate) {
+        auto const cut = backend_.remove(evicted->holder, static_cast<llama::Position>(evicted->keep));
+        HEARTH_ASSERT(cut.has_value(), "a sequence of attention alone can be cut");
+    }  // else nobody uses the rest either, and it is evicted next
     return true;
+}
+
+void EngineCore::forget() {
+    while (evict()) {}
+}
+
+Choice const* EngineCore::pinned_at(sched::PrefixTree::NodeId node) const {
+    for (auto const& request : active_) {
+        for (auto const& choice : request->choices) {
+            if (choice.state == Choice::State::live && choice.node == node) return &choice;
+        }
+    }
+    return nullptr;
+}
+
+void EngineCore::free_sequence(llama::SequenceId sequence) {
+    Status const removed = backend_.remove(sequence, 0);
+    HEARTH_ASSERT(removed.has_value(), "emptying a sequence always works");
+    ledger_.give_id(sequence);
+}
+
+// `tokens` are in the cache now, behind what the choice had.
+void EngineCore::extend(Choice& choice, std::span<Token const> tokens) {
+    auto const appended = ledger_.tree().append(choice.node, tokens, choice.sequence);
+    choice.node = appended.node;
+    if (appended.freed != sched::kNoHolder) free_sequence(appended.freed);
 }
 
 // Every sequence about to decode needs a cell.
@@ -118,6 +228,7 @@ void EngineCore::make_room_for_decodes() {
     for (;;) {
         list_runnable();
         if (std::min(runnable_.size(), decodes_max()) <= ledger_.free()) return;
+        if (evict()) continue;
         auto const victim = pick_victim();
         HEARTH_ASSERT(victim.has_value(), "a sequence alone has room up to its limit");
         swap_out(*victim);
@@ -164,6 +275,7 @@ std::optional<EngineCore::Sequence> EngineCore::pick_victim() const {
     return paused ? paused : pick_youngest();
 }
 
+// Its cells stay until evict() takes them: nothing is gained before.
 void EngineCore::swap_out(Sequence victim) {
     auto& [request, choice] = victim;
     if (choice->positions > 0) {
@@ -173,6 +285,7 @@ void EngineCore::swap_out(Sequence victim) {
             return;
         }
         choice->blob = std::move(blob).value();
+        choice->text = ledger_.tree().text(choice->node);
     }
     detach(*request, *choice);
     give_pending_ids(*request);
@@ -180,16 +293,13 @@ void EngineCore::swap_out(Sequence victim) {
     ++preemptions_total_;
 }
 
-// Takes a live sequence out of the cache and the books.
+// A live sequence is no longer the request's: the tree's, or nobody's.
 void EngineCore::detach(Request& request, Choice& choice) {
-    Status const removed = backend_.remove(choice.sequence, 0);
-    HEARTH_ASSERT(removed.has_value(), "emptying a sequence always works");
-    ledger_.release(std::exchange(choice.own_cells, 0));
-    if (std::exchange(choice.shares_prompt, false) && --request.sharers == 0) {
-        ledger_.release(std::exchange(request.shared_cells, 0));
-    }
     if (request.phase == Request::Phase::prompt) ledger_.unreserve(request.prompt_size() - request.prompt_done);
-    ledger_.give_id(std::exchange(choice.sequence, kNoSequence));
+    auto const sequence = std::exchange(choice.sequence, kNoSequence);
+    choice.state = Choice::State::done;  // nobody's heir
+    if (!ledger_.tree().leave(std::exchange(choice.node, sched::PrefixTree::kNone), sequence)) free_sequence(sequence);
+    if (!caches_) forget();
 }
 
 // The choice ends, wherever it is.
@@ -200,6 +310,7 @@ void EngineCore::release(Request& request, Choice& choice) {
     }
     if (choice.sequence != kNoSequence) ledger_.give_id(std::exchange(choice.sequence, kNoSequence));
     choice.blob = {};
+    choice.text = {};
     choice.state = Choice::State::done;
 }
 
@@ -211,11 +322,11 @@ void EngineCore::give_pending_ids(Request& request) {
 }
 
 void EngineCore::check_integrity() const {
-    std::uint32_t used = 0;
+    auto const& tree = ledger_.tree();
+    tree.check_integrity();
     std::uint32_t reserved = 0;
     std::vector<bool> taken(backend_.properties().sequences_max, false);
     for (auto const& request : active_) {
-        std::uint32_t sharers = 0;
         std::uint32_t open = 0;
         for (auto const& choice : request->choices) {
             bool const live = choice.state == Choice::State::live;
@@ -227,21 +338,16 @@ void EngineCore::check_integrity() const {
                 HEARTH_ASSERT(!taken[static_cast<std::size_t>(choice.sequence)], "an id has one owner");
                 taken[static_cast<std::size_t>(choice.sequence)] = true;
             }
-            std::uint32_t const shared = choice.shares_prompt ? request->shared_cells : 0;
-            HEARTH_ASSERT(choice.own_cells + shared == (live ? choice.positions : 0),
-                          "a live sequence owns a cell per position");
-            used += choice.own_cells;
-            sharers += choice.shares_prompt ? 1 : 0;
+            HEARTH_ASSERT(!live || tree.depth(choice.node) == choice.positions, "a live sequence ends at its node");
             open += choice.state != Choice::State::done ? 1 : 0;
             if (live && request->phase == Request::Phase::prompt)
                 reserved += request->prompt_size() - request->prompt_done;
         }
-        HEARTH_ASSERT(sharers == request->sharers && open == request->open, "a request knows its choices");
-        used += request->shared_cells;
+        HEARTH_ASSERT(open == request->open, "a request knows its choices");
     }
     auto const ids = static_cast<std::uint32_t>(std::count(taken.begin(), taken.end(), true));
-    HEARTH_ASSERT(used == ledger_.used() && reserved == ledger_.reserved(), "the ledger counts what the sequences own");
-    HEARTH_ASSERT(ids + ledger_.free_ids() == taken.size(), "the ledger counts the ids");
+    HEARTH_ASSERT(reserved == ledger_.reserved(), "prompts reserve what they lack");
+    HEARTH_ASSERT(ids == ledger_.running_ids(), "the ledger counts the ids");
     HEARTH_ASSERT(by_id_.size() == active_.size() + waiting_.size(), "every request inside is found by its id");
 }
 

@@ -13,13 +13,13 @@ using domain::FinishReason;
 void EngineCore::prompt_advanced(Request& request, std::size_t tokens, std::size_t logits_at) {
     auto const count = static_cast<std::uint32_t>(tokens);
     auto& choice = request.choices[0];
-    ledger_.use_reserved(count);
-    choice.own_cells += count;
+    ledger_.unreserve(count);
+    extend(choice, std::span(request.spec.prompt).subspan(request.prompt_done, tokens));
     choice.positions += count;
     request.prompt_done += count;
     prompt_tokens_total_ += count;
     if (request.spec.return_prompt_progress) {
-        push_event(request, domain::PromptProgress{request.prompt_size(), 0, request.prompt_done,
+        push_event(request, domain::PromptProgress{request.prompt_size(), request.cached, request.prompt_done,
                                                    to_ms(now_ - request.admitted)});
     }
     if (request.prompt_done == request.prompt_size()) begin_generation(request, logits_at);
@@ -42,18 +42,14 @@ void EngineCore::begin_generation(Request& request, std::size_t logits_at) {
 
 Status EngineCore::fork(Request& request) {
     auto& first = request.choices[0];
-    if (request.choices.size() == 1) return ok();
-    request.shared_cells = std::exchange(first.own_cells, 0);
-    for (auto& choice : request.choices) {
-        if (&choice != &first) {
-            // At the tail of the source: what models with recurrent state can copy, too.
-            HEARTH_CHECK(
-                backend_.copy_sequence(first.sequence, choice.sequence, static_cast<llama::Position>(first.positions)));
-            choice.state = Choice::State::live;
-            choice.positions = first.positions;
-        }
-        choice.shares_prompt = true;
-        ++request.sharers;
+    for (std::size_t i = 1; i < request.choices.size(); ++i) {
+        auto& choice = request.choices[i];
+        // At the tail of the source: what models with recurrent state can copy, too.
+        HEARTH_CHECK(
+            backend_.copy_sequence(first.sequence, choice.sequence, static_cast<llama::Position>(first.positions)));
+        choice.state = Choice::State::live;
+        choice.node = ledger_.tree().pin({.node = first.node, .tokens = first.positions});
+        choice.positions = first.positions;
     }
     return ok();
 }
@@ -138,6 +134,7 @@ void EngineCore::end_cancelled(Request& request) {
 void EngineCore::finish(Request& request) {
     domain::Usage usage;
     usage.prompt_tokens = request.prompt_size();
+    usage.cached_tokens = request.cached;
     for (auto const& choice : request.choices) usage.completion_tokens += choice.tokens;
     push_event(request, domain::Done{usage, timings(request)});
     request.phase = Request::Phase::ended;
@@ -156,7 +153,8 @@ domain::Timings EngineCore::timings(Request const& request) const {
     domain::Timings timings;
     Instant const admitted = request.started() ? request.admitted : now_;
     timings.queue_ms = to_ms(admitted - request.spec.arrived);
-    timings.prompt_n = request.prompt_done;
+    timings.cache_n = request.cached;
+    timings.prompt_n = request.prompt_done - request.cached;
     for (auto const& choice : request.choices) timings.predicted_n += choice.tokens;
     if (timings.predicted_n == 0) {
         timings.prompt_ms = to_ms(now_ - admitted);

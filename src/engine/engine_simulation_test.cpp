@@ -63,12 +63,14 @@ private:
         options.context_request = 60;
         options.kv_cells = static_cast<std::uint32_t>(50 + random_() % 200);
         options.sequences_max = static_cast<std::uint32_t>(2 + random_() % 8);
+        options.sequences_kept = static_cast<std::uint32_t>(random_() % 8);
         options.batch_max = static_cast<std::uint32_t>(2 + random_() % 80);
         return options;
     }
 
     Options engine_options() {
         Options options;
+        options.prefix_cache = random_() % 3 != 0;
         options.credit = static_cast<std::uint32_t>(1 + random_() % 30);
         options.prompt_tokens = static_cast<std::uint32_t>(1 + random_() % 64);
         options.mixed_tokens_max = static_cast<std::uint32_t>(1 + random_() % 64);
@@ -84,8 +86,10 @@ private:
     void arrive() {
         auto const limit = driver_.preparer.limit();
         auto request = testing::prompt_of(1 + random_() % (limit - 1));
+        for (auto& token : std::get<domain::TokenPrompt>(request.prompt).tokens)
+            token = random_() % 12 == 0 ? 'y' : 'x';
         request.choices = static_cast<std::uint32_t>(
-            1 + random_() % std::min<std::size_t>(4, driver_.backend.properties().sequences_max));
+            1 + random_() % std::min<std::size_t>(4, driver_.backend.properties().info.sequences_max));
         request.sampling.temperature = random_() % 2 == 0 ? 0.0F : 2.5F;
         request.return_prompt_progress = random_() % 2 == 0;
         if (random_() % 2 == 0) request.max_tokens = 1 + random_() % 30;

@@ -1,8 +1,9 @@
 // KvLedger: the engine's own count of cells and sequence ids.
 //
-// A cell is used once it holds a position, and reserved when a prompt that is
-// being computed will need it. The backend is never asked: what it refuses the
-// ledger would have refused first, except for what only it knows of.
+// A cell is used once it holds a position: the prefix tree counts it, whether a
+// request still wants it or not. It is reserved when a prompt that is being
+// computed will need it. The backend is never asked: what it refuses the ledger
+// would have refused first, except for what only it knows of.
 //
 // Threads: one.
 #pragma once
@@ -12,6 +13,7 @@
 
 #include "base/assert.h"
 #include "llama/backend.h"
+#include "sched/prefix_tree.h"
 
 namespace hearth::engine {
 
@@ -20,10 +22,22 @@ public:
     KvLedger(std::uint32_t cells, std::uint32_t sequences)
         : cells_(cells), taken_(sequences, false), free_ids_(sequences) {}
 
-    [[nodiscard]] std::uint32_t free() const { return cells_ - used_ - reserved_; }
-    [[nodiscard]] std::uint32_t used() const { return used_; }
+    // Every cell in use is in here.
+    [[nodiscard]] sched::PrefixTree& tree() { return tree_; }
+    [[nodiscard]] sched::PrefixTree const& tree() const { return tree_; }
+
+    [[nodiscard]] std::uint32_t free() const {
+        auto const taken = used() + reserved_;
+        HEARTH_ASSERT(taken <= cells_, "only free cells are used");
+        return cells_ - taken;
+    }
+    [[nodiscard]] std::uint32_t used() const { return static_cast<std::uint32_t>(tree_.cells()); }
     [[nodiscard]] std::uint32_t reserved() const { return reserved_; }
     [[nodiscard]] std::uint32_t free_ids() const { return free_ids_; }
+    // Of requests; the tree keeps others.
+    [[nodiscard]] std::uint32_t running_ids() const {
+        return static_cast<std::uint32_t>(taken_.size()) - free_ids_ - tree_.kept();
+    }
 
     void reserve(std::uint32_t cells) {
         HEARTH_ASSERT(cells <= free(), "only free cells are reserved");
@@ -32,18 +46,6 @@ public:
     void unreserve(std::uint32_t cells) {
         HEARTH_ASSERT(cells <= reserved_, "what is given back was reserved");
         reserved_ -= cells;
-    }
-    void use(std::uint32_t cells) {
-        HEARTH_ASSERT(cells <= free(), "only free cells are used");
-        used_ += cells;
-    }
-    void use_reserved(std::uint32_t cells) {
-        unreserve(cells);
-        used_ += cells;
-    }
-    void release(std::uint32_t cells) {
-        HEARTH_ASSERT(cells <= used_, "what is given back was used");
-        used_ -= cells;
     }
 
     // The lowest free id: backends read neighbouring sequences faster.
@@ -67,8 +69,8 @@ public:
 
 private:
     std::uint32_t cells_;
-    std::uint32_t used_ = 0;
     std::uint32_t reserved_ = 0;
+    sched::PrefixTree tree_;
     std::vector<bool> taken_;
     std::uint32_t free_ids_;
 };

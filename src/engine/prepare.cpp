@@ -97,10 +97,10 @@ Status Preparer::check(PreparedRequest const& prepared) const {
     biased.reserve(prepared.sampling.logit_bias.size());
     for (auto const& bias : prepared.sampling.logit_bias) biased.push_back(bias.token);
     HEARTH_CHECK(check_vocabulary(biased, properties.vocabulary, "logit_bias"));
-    if (prepared.choices > properties.sequences_max) {
+    if (prepared.choices > properties.info.sequences_max) {
         return Error(Code::invalid_argument,
                      fmt::format("'n' is {}, but the model runs {} sequences at once", prepared.choices,
-                                 properties.sequences_max),
+                                 properties.info.sequences_max),
                      "n");
     }
     return ok();

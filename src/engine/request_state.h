@@ -4,9 +4,11 @@
 //   Request   waiting -> prompt -> generating -> ended
 //   Choice    pending -> live <-> swapped -> done
 //
-// While the prompt is computed choice 0 is live and stands for all: it owns the
-// cells, the others only hold their sequence ids. When the prompt is complete
-// they are copied from it and share its cells until they end or are swapped.
+// While the prompt is computed choice 0 is live and stands for all: it computes,
+// the others only hold their sequence ids. When the prompt is complete they are
+// copied from it and share its cells.
+//
+// A live choice pins the node of the prefix tree at which its sequence ends.
 #pragma once
 
 #include <cstddef>
@@ -19,6 +21,7 @@
 #include "engine/prepare.h"
 #include "engine/sampler.h"
 #include "engine/stop_matcher.h"
+#include "sched/prefix_tree.h"
 
 namespace hearth::engine {
 
@@ -37,11 +40,11 @@ struct Choice {
     StopMatcher stops;
     Utf8Carry carry;
     Token next = 0;                // sampled, not in the cache yet
+    sched::PrefixTree::NodeId node = sched::PrefixTree::kNone;  // of a live one
     std::uint32_t positions = 0;   // in the cache or in the blob
-    std::uint32_t own_cells = 0;   // cells that go when this sequence goes
-    bool shares_prompt = false;    // and the prompt's are the request's shared_cells
     std::uint32_t tokens = 0;      // sampled
-    std::vector<std::byte> blob;   // of a swapped one
+    std::vector<std::byte> blob;   // of a swapped one: its state,
+    std::vector<Token> text;       // and the tokens of its positions
 };
 
 struct Request {
@@ -53,9 +56,8 @@ struct Request {
     Phase phase = Phase::waiting;
     std::uint64_t age = 0;            // order of admission: higher is younger
     std::uint64_t credit = 0;
-    std::uint32_t prompt_done = 0;    // tokens computed
-    std::uint32_t shared_cells = 0;   // of the prompt, while `sharers` > 0
-    std::uint32_t sharers = 0;
+    std::uint32_t cached = 0;         // tokens of the prompt that were in the cache
+    std::uint32_t prompt_done = 0;    // tokens computed, those included
     std::uint32_t open = 0;           // choices not done
     std::vector<Choice> choices;      // empty while waiting
     Instant admitted;

@@ -27,7 +27,9 @@ struct LoadOptions {
     std::string path;                    // the GGUF file, already validated by models::; first split of several
     std::uint32_t context_request = 0;   // longest sequence; 0: min(trained context, 8192, kv_cells if given)
     std::uint32_t kv_cells = 0;          // 0: max(context_request, 32768), less when memory is short
-    std::uint32_t sequences_max = 16;    // 1 .. 256
+    std::uint32_t sequences_max = 16;    // that run; 1 .. 256
+    std::uint32_t sequences_kept =
+        64;   // ids beyond those, for prefixes that wait to be used again; together at most 256
     std::uint32_t batch_max = 512;       // tokens per decode
     std::uint32_t threads = 0;           // 0: `cores`, or 1 for a tiny model; see compute_threads.h
     std::uint32_t cores = 0;             // 0: usable_cores(), which must be asked before a sandbox hides the quota

@@ -230,11 +230,11 @@ TEST_F(Stories, CopiesAndRemovalsThatBreakTheRulesAreRefused) {
     expect_error(backend_->copy_sequence(0, 0, 10), Code::invalid_argument, "itself");
     expect_error(backend_->copy_sequence(0, 2, 11), Code::invalid_argument, "not 11");
     expect_error(backend_->copy_sequence(0, 2, -1), Code::invalid_argument, "not -1");
-    expect_error(backend_->copy_sequence(9, 2, 1), Code::invalid_argument, "sequence 9");
+    expect_error(backend_->copy_sequence(256, 2, 1), Code::invalid_argument, "sequence 256");
     expect_error(backend_->copy_sequence(0, -2, 1), Code::invalid_argument, "sequence -2");
-    expect_error(backend_->remove(8, 0), Code::invalid_argument, "sequence 8");
+    expect_error(backend_->remove(256, 0), Code::invalid_argument, "sequence 256");
     expect_error(backend_->remove(0, -1), Code::invalid_argument, "-1");
-    EXPECT_FALSE(backend_->save(8));
+    EXPECT_FALSE(backend_->save(256));
     EXPECT_FALSE(backend_->restore(-1, {}));
 }
 

@@ -221,13 +221,21 @@ llama_flash_attn_type flash_attention(FlashAttention choice) {
     return LLAMA_FLASH_ATTN_TYPE_AUTO;
 }
 
+// Those that run, and where state is only cells, as many as there may be to keep.
+std::uint32_t sequence_ids(llama_model const& model, LoadOptions const& options) {
+    if (memory_kind(model) != MemoryKind::attention) return options.sequences_max;
+    // A batch must have room for an output of each id.
+    auto const ids_max = std::min(static_cast<std::uint32_t>(llama_max_parallel_sequences()), options.batch_max);
+    return std::max(options.sequences_max, std::min(options.sequences_max + options.sequences_kept, ids_max));
+}
+
 Result<ContextPtr> make_context(llama_model& model, LoadOptions const& options, CacheShape const& shape,
                                 std::uint32_t threads) {
     llama_context_params params = llama_context_default_params();
     params.n_ctx = shape.cells;
     params.n_batch = options.batch_max;
     params.n_ubatch = options.batch_max;
-    params.n_seq_max = options.sequences_max;
+    params.n_seq_max = sequence_ids(model, options);
     params.n_threads = static_cast<std::int32_t>(threads);
     params.n_threads_batch = params.n_threads;
     params.flash_attn_type = flash_attention(options.flash_attention);
@@ -306,7 +314,7 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     Properties& properties = parts.properties;
     properties.batch_max = options.batch_max;
     properties.decodes_max = kTiledAttentionRows - 1;
-    properties.sequences_max = options.sequences_max;
+    properties.sequences_max = sequence_ids(*model, options);
     properties.kv_cells = shape.cells;
     HEARTH_TRY(parts.context, make_context(*model, options, shape, info.threads));
     if (llama_get_memory(parts.context.get()) == nullptr) {
@@ -320,7 +328,7 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     parts.memory = measured_memory(*model, parts.context.get());
     info.context_request = shape.context_request;
     info.kv_cells = properties.kv_cells;
-    info.sequences_max = properties.sequences_max;
+    info.sequences_max = options.sequences_max;
     info.memory_bytes = parts.memory.weights + parts.memory.kv + parts.memory.scratch;
     properties.vocabulary = info.vocabulary;
     properties.can_share_cells = parts.kind == MemoryKind::attention;

@@ -68,7 +68,9 @@ private:
 class Scripted final : public ScriptedBackend {
 public:
     explicit Scripted(ScriptedOptions options)
-        : options_(std::move(options)), cells_(options_.kv_cells), sequences_(options_.sequences_max) {
+        : options_(std::move(options)),
+          cells_(options_.kv_cells),
+          sequences_(options_.sequences_max + options_.sequences_kept) {
         for (auto const& piece : options_.pieces) script_.push_back(token_of_piece(piece));
         start_token_ = static_cast<Token>(kByteTokens + pieces_.size());
         end_token_ = start_token_ + 1;
@@ -103,6 +105,9 @@ private:
     void append_text(std::string_view text, std::vector<Token>& out) const;
     [[nodiscard]] Status check_sequence(SequenceId sequence) const;
     [[nodiscard]] Status check_batch(std::span<BatchEntry const> batch) const;
+    [[nodiscard]] bool is_text(Token token) const {
+        return token < static_cast<Token>(kByteTokens) || token >= start_token_;
+    }
     [[nodiscard]] Token winner(std::int32_t script_index) const;
     void write_logits(std::int32_t script_index);
     std::vector<Slot>& slots(SequenceId sequence) { return sequences_[static_cast<std::size_t>(sequence)]; }
@@ -144,7 +149,7 @@ void Scripted::fill_properties() {
     info.threads = 1;
     info.chat_template = options_.chat_template;
     properties_.batch_max = options_.batch_max;
-    properties_.sequences_max = options_.sequences_max;
+    properties_.sequences_max = options_.sequences_max + options_.sequences_kept;
     properties_.kv_cells = options_.kv_cells;
     properties_.vocabulary = vocabulary;
     info.memory_bytes = memory().weights + memory().kv + memory().scratch;
@@ -270,8 +275,8 @@ Status Scripted::decode(std::span<BatchEntry const> batch) {
     for (std::size_t i = 0; i < batch.size(); ++i) {
         auto const& entry = batch[i];
         auto& slots = this->slots(entry.sequence);
-        std::int32_t const previous = slots.empty() ? -1 : slots.back().script_index;
-        std::int32_t const script_index = entry.wants_logits ? previous + 1 : -1;
+        bool const is_prompt = is_text(entry.token) && (slots.empty() || is_text(slots.back().token));
+        std::int32_t const script_index = is_prompt || slots.empty() ? 0 : slots.back().script_index + 1;
         slots.push_back({entry.token, script_index, cells_.take()});
         if (!entry.wants_logits) continue;
         row_of_entry_[i] = rows++;

@@ -7,13 +7,13 @@
 // to pieces; there is no BOS. The chat template is ChatML and knows the roles
 // system, user, assistant and tool.
 //
-// It "generates" by script: the first entry of a sequence that wants logits
-// makes pieces[0] the clear winner, each entry after it the next piece, and
-// after the last piece the end token wins; which token was in fact sampled does
-// not matter. An entry that wants no logits is a prompt again and starts the
-// script over. The winner's logit is 20, all others lie in [0, 4), fixed per
-// token id: greedy and temperature 1 follow the script (a stray token once in
-// some 100,000), temperature 2 leaves it about once in 30 tokens, by seed.
+// It "generates" by script, and what it says follows from the tokens of the
+// sequence alone, as with a model: a token of text (bytes, control tokens) behind
+// text starts the script, and pieces[0] is the clear winner; each other token,
+// whichever it is, makes the next piece win, and after the last piece the end
+// token does. The winner's logit is 20, all others lie in [0, 4), fixed per token
+// id: greedy and temperature 1 follow the script (a stray token once in some
+// 100,000), temperature 2 leaves it about once in 30 tokens, by seed.
 //
 // It keeps real bookkeeping of cells and positions, so that every error rule of
 // Backend holds, and it can be told to fail, stall or die at the n-th decode.
@@ -36,7 +36,8 @@ struct ScriptedOptions {
     bool repeat = false;                 // start over instead of ending
     std::uint32_t context_request = 4096;
     std::uint32_t kv_cells = 16384;
-    std::uint32_t sequences_max = 16;
+    std::uint32_t sequences_max = 16;  // that run
+    std::uint32_t sequences_kept = 16;  // ids beyond those
     std::uint32_t batch_max = 512;
     bool chat_template = true;
     // Called once per valid decode(), from 0; a returned error is decode()'s; may block or kill.

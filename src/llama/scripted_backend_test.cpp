@@ -97,7 +97,7 @@ TEST(scripted_backend, renders_chatml_and_keeps_special_text_of_messages_plain) 
 }
 
 TEST(scripted_backend, refuses_a_batch_that_breaks_the_rules_and_keeps_nothing_of_it) {
-    auto backend = make_scripted({.context_request = 4, .sequences_max = 2, .batch_max = 8});
+    auto backend = make_scripted({.context_request = 4, .sequences_max = 2, .sequences_kept = 0, .batch_max = 8});
     auto const code = [&](std::vector<BatchEntry> const& batch) { return code_of(backend->decode(batch)); };
     EXPECT_EQ(code({}), Code::invalid_argument);
     EXPECT_EQ(code(std::vector<BatchEntry>(9, {1, 0, 0, false})), Code::invalid_argument);
@@ -125,7 +125,7 @@ TEST(scripted_backend, counts_shared_cells_once_until_the_last_owner_goes) {
     ASSERT_TRUE(backend->copy_sequence(0, 1, 3));
     ASSERT_TRUE(backend->copy_sequence(0, 2, 2));
     EXPECT_EQ(backend->cells_used(), 3U);
-    ASSERT_TRUE(backend->decode(entries(1, 3, {4})));
+    ASSERT_TRUE(backend->decode(entries(1, 3, {256})));
     EXPECT_EQ(best(backend->logits(0)), 257) << "a copy goes on where the script was";
     EXPECT_EQ(backend->cells_used(), 4U);
     ASSERT_TRUE(backend->remove(0, 0));

@@ -90,7 +90,7 @@ TEST_F(ProcessLauncher, PassesArgumentsEnvironmentAndAConnectionAndNothingElse) 
     auto worker = start("report");
     EXPECT_EQ(read_all(worker->fd()),
               "worker --fd 3 --id m --model /models/a b.gguf --cpu-variant haswell --ctx 4096 --kv-cells 8192 "
-              "--max-seqs 4 --threads 2 "
+              "--max-seqs 4 --threads 2 --prefix-cache 1 "
               "--max-requests 300 --credit 128\n"
               "HEARTH_TEST_WORKER=report ONLY=this\n"
               "fds 0 1 2 3\n"

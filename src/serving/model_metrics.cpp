@@ -45,6 +45,8 @@ ModelMetrics::ModelMetrics(telemetry::Registry& r, std::string model)
       replays(r.counter("hearth_requests_replayed_total", "Requests given to another worker because theirs was lost",
                         kModel, labels_)),
       kv_used_(r.gauge("hearth_kv_cells_used", "KV cache cells in use", kModel, labels_)),
+      kv_cached_(r.gauge("hearth_kv_cells_cached", "KV cache cells in use by nobody, kept for prompts that begin alike",
+                         kModel, labels_)),
       kv_cells_(r.gauge("hearth_kv_cells", "KV cache cells", kModel, labels_)),
       rss_(r.gauge("hearth_worker_rss_bytes", "Resident memory of the worker, 0 if unknown", kModel, labels_)),
       cpu_(r.counter("hearth_worker_cpu_seconds_total", "CPU time of the model's workers", kModel, labels_)),
@@ -70,6 +72,7 @@ void ModelMetrics::set_state(ModelState state) {
 
 void ModelMetrics::report(domain::EngineStats const& stats) {
     kv_used_.set(stats.kv_used);
+    kv_cached_.set(stats.kv_cached);
     kv_cells_.set(stats.kv_cells);
     rss_.set(static_cast<double>(stats.rss_bytes));
     cpu_.add(growth(stats.cpu_ms_total, last_.cpu_ms_total) / 1000);
@@ -81,6 +84,7 @@ void ModelMetrics::report(domain::EngineStats const& stats) {
 void ModelMetrics::forget_worker() {
     last_ = {};
     kv_used_.set(0);
+    kv_cached_.set(0);
     rss_.set(0);
 }
 

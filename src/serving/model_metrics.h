@@ -46,6 +46,7 @@ public:
 
 private:
     telemetry::Gauge& kv_used_;
+    telemetry::Gauge& kv_cached_;
     telemetry::Gauge& kv_cells_;
     telemetry::Gauge& rss_;
     telemetry::Counter& cpu_;

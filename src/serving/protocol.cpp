@@ -298,6 +298,7 @@ void fields(Io& io, T& frame) {
     io.number(stats.running);
     io.number(stats.waiting);
     io.number(stats.kv_used);
+    io.number(stats.kv_cached);
     io.number(stats.kv_cells);
     io.number(stats.steps_total);
     io.number(stats.prompt_tokens_total);

@@ -22,10 +22,13 @@ struct NumberArgument {
 constexpr std::string_view kFd = "--fd";
 constexpr std::array kTexts{TextArgument{"--id", &ModelSpec::id}, TextArgument{"--model", &ModelSpec::path},
                             TextArgument{"--cpu-variant", &ModelSpec::cpu_variant}};
-constexpr std::array kNumbers{
-    NumberArgument{"--ctx", &ModelSpec::context_request},       NumberArgument{"--kv-cells", &ModelSpec::kv_cells},
-    NumberArgument{"--max-seqs", &ModelSpec::sequences_max},    NumberArgument{"--threads", &ModelSpec::threads},
-    NumberArgument{"--max-requests", &ModelSpec::requests_max}, NumberArgument{"--credit", &ModelSpec::credit_tokens}};
+constexpr std::array kNumbers{NumberArgument{"--ctx", &ModelSpec::context_request},
+                              NumberArgument{"--kv-cells", &ModelSpec::kv_cells},
+                              NumberArgument{"--max-seqs", &ModelSpec::sequences_max},
+                              NumberArgument{"--threads", &ModelSpec::threads},
+                              NumberArgument{"--prefix-cache", &ModelSpec::prefix_cache},
+                              NumberArgument{"--max-requests", &ModelSpec::requests_max},
+                              NumberArgument{"--credit", &ModelSpec::credit_tokens}};
 
 template <typename T>
 Result<T> parse_number(std::string_view name, std::string_view text) {

@@ -261,6 +261,7 @@ Status run(Options options, BackendFactory const& load, Clock const& clock) {
 engine::Options engine_options(engine::Options base, ModelSpec const& spec) {
     if (spec.requests_max != 0) base.requests_max = spec.requests_max;
     if (spec.credit_tokens != 0) base.credit = spec.credit_tokens;
+    base.prefix_cache = base.prefix_cache && spec.prefix_cache != 0;
     return base;
 }
 

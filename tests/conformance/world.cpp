@@ -53,6 +53,7 @@ void set(Settings& settings, Step const& step) {
         {"fail_at", [&](auto v) { settings.fail_at = v; }},
         {"hold_load", [&](auto v) { settings.hold_load = v != 0; }},
         {"no_model", [&](auto v) { settings.no_model = v != 0; }},
+        {"prefix_cache", [&](auto v) { settings.prefix_cache = v != 0; }},
     };
     auto const setter = setters.find(name);
     if (setter == setters.end())
@@ -187,6 +188,7 @@ void World::start() {
     if (!settings_.no_model) {
         serving::ModelSpec spec;
         spec.id = settings_.model_names.front();
+        spec.prefix_cache = settings_.prefix_cache ? 1 : 0;
         spec.aliases.assign(settings_.model_names.begin() + 1, settings_.model_names.end());
         if (auto const added = pool_->add(spec); !added) throw std::runtime_error(added.error().message);
     }

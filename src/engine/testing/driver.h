@@ -25,7 +25,8 @@ class Driver {
 public:
     static constexpr std::uint32_t kPromptTokens = 256;
 
-    explicit Driver(llama::ScriptedOptions scripted = {}, Options options = {.prompt_tokens = kPromptTokens})
+    explicit Driver(llama::ScriptedOptions scripted = {},
+                    Options options = {.prompt_tokens = kPromptTokens, .prefix_cache = false})
         : backend(std::move(scripted)), preparer(backend, 1), core(backend, options, clock, preparer.end_tokens()) {}
 
     ManualClock clock;
@@ -68,6 +69,8 @@ public:
     }
 
     void expect_empty() {
+        core.forget();
+        core.check_integrity();
         EXPECT_EQ(core.stats().kv_used, 0U);
         EXPECT_EQ(core.stats().running, 0U);
         EXPECT_EQ(core.stats().waiting, 0U);

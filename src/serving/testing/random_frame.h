@@ -164,7 +164,7 @@ private:
     }
 
     domain::EngineStats stats() {
-        return {number(),  number(),  number(),  number(),  random_(),
+        return {number(),  number(),  number(),  number(),  number(), random_(),
                 random_(), random_(), random_(), random_(), random_()};
     }
 
