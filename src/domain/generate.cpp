@@ -73,12 +73,21 @@ Status validate_prompt(TokenPrompt const& prompt) {
     return at_most(prompt.tokens.size(), kPromptBytesMax / sizeof(Token), "prompt", "tokens");
 }
 
+Status validate_deadline(std::optional<std::uint32_t> ms, char const* field) {
+    return ms ? in_range(*ms, 1, kDeadlineMsMax, field) : ok();
+}
+
 }  // namespace
 
 Status validate(GenerateRequest const& request) {
     HEARTH_CHECK(std::visit([](auto const& prompt) { return validate_prompt(prompt); }, request.prompt));
     HEARTH_CHECK(validate_sampling(request.sampling));
     HEARTH_CHECK(in_range(request.choices, 1, kChoicesMax, "n"));
+    HEARTH_CHECK(at_most(request.tenant.size(), kTenantBytesMax, "tenant", "bytes"));
+    HEARTH_CHECK(at_most(request.cache_salt.size(), kCacheSaltBytesMax, "cache_salt", "bytes"));
+    HEARTH_CHECK(validate_deadline(request.deadlines.queue_ms, "queue_timeout_ms"));
+    HEARTH_CHECK(validate_deadline(request.deadlines.prefill_ms, "prefill_timeout_ms"));
+    HEARTH_CHECK(validate_deadline(request.deadlines.decode_ms, "decode_timeout_ms"));
     if (request.max_tokens) HEARTH_CHECK(in_range(*request.max_tokens, 1, 1 << 24, "max_tokens"));
     if (request.top_logprobs) HEARTH_CHECK(in_range(*request.top_logprobs, 0, kLogprobsMax, "top_logprobs"));
     HEARTH_CHECK(at_most(request.stop.size(), kStopStringsMax, "stop", "strings"));

@@ -33,6 +33,9 @@ inline constexpr std::uint32_t kMessagesMax = 4096;
 inline constexpr std::uint32_t kLogitBiasMax = 1024;
 inline constexpr std::uint32_t kLogprobsMax = 20;
 inline constexpr std::uint32_t kDryBreakersMax = 16;
+inline constexpr std::uint32_t kTenantBytesMax = 128;
+inline constexpr std::uint32_t kCacheSaltBytesMax = 256;
+inline constexpr std::uint32_t kDeadlineMsMax = 24 * 3600 * 1000;
 inline constexpr std::uint32_t kPromptBytesMax = 16U << 20;
 
 struct Message {
@@ -93,6 +96,27 @@ struct SamplingParams {
     bool operator==(SamplingParams const&) const = default;
 };
 
+// Who goes first when not all can go. A class that waits long rises, so that
+// nobody starves.
+enum class Priority : std::uint8_t { interactive = 0, normal = 1, batch = 2 };
+inline constexpr std::uint32_t kPriorityCount = 3;
+
+// What happens when prompt and output do not fit the context.
+enum class Overflow : std::uint8_t {
+    error = 0,            // a prompt that is too long is refused; an output ends with `length`
+    shift = 1,            // the oldest tokens behind the first message make room, again and again
+    truncate_middle = 2,  // a prompt that is too long loses tokens from its middle, once
+};
+
+// How long each part may take, in milliseconds; absent: as long as it takes.
+// A request that passes one ends with `deadline_exceeded`.
+struct Deadlines {
+    std::optional<std::uint32_t> queue_ms;    // arrival to admission
+    std::optional<std::uint32_t> prefill_ms;  // admission to the first token
+    std::optional<std::uint32_t> decode_ms;   // first token to the end
+    bool operator==(Deadlines const&) const = default;
+};
+
 struct GenerateRequest {
     std::string model;  // resolved id of a resident model
     Prompt prompt;
@@ -102,6 +126,13 @@ struct GenerateRequest {
     std::vector<std::string> stop;
     std::optional<std::uint32_t> top_logprobs;   // absent: no logprobs; 0: the chosen token's only
     bool return_prompt_progress = false;
+    Priority priority = Priority::normal;
+    std::string tenant;        // whose request: computing is shared fairly among tenants, prefixes only within one
+    std::string cache_salt;    // parts a tenant further: prefixes are shared only among equal salts
+    Deadlines deadlines;
+    bool cache_prompt = true;  // stand on what is computed already, and leave what is computed to others
+    Overflow overflow = Overflow::error;
+    bool speculate = true;     // guess tokens ahead where that pays; the output is the same
     bool operator==(GenerateRequest const&) const = default;
 };
 

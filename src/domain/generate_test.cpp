@@ -56,5 +56,21 @@ TEST(Validate, EmptyStopsPromptsAndMessagesAreRefused) {
     EXPECT_EQ(validate(r).error().param, "prompt");
 }
 
+TEST(Validate, DeadlinesTenantsAndSaltsHaveLimits) {
+    auto r = request();
+    r.deadlines = {1, 1, kDeadlineMsMax};
+    EXPECT_TRUE(validate(r));
+    r.deadlines.queue_ms = 0;
+    EXPECT_EQ(validate(r).error().param, "queue_timeout_ms");
+    r.deadlines = {std::nullopt, kDeadlineMsMax + 1, std::nullopt};
+    EXPECT_EQ(validate(r).error().param, "prefill_timeout_ms");
+    r.deadlines = {};
+    r.tenant.assign(kTenantBytesMax + 1, 't');
+    EXPECT_EQ(validate(r).error().param, "tenant");
+    r.tenant.clear();
+    r.cache_salt.assign(kCacheSaltBytesMax + 1, 's');
+    EXPECT_EQ(validate(r).error().param, "cache_salt");
+}
+
 }  // namespace
 }  // namespace hearth::domain

@@ -49,6 +49,7 @@ void EngineCore::add(PreparedRequest prepared) {
     request->credit = std::max(options_.credit, request->spec.choices);
     bool const fresh = by_id_.emplace(request->spec.id, request.get()).second;
     HEARTH_ASSERT(fresh, "a request id is inside once");
+    request->space = space_of(request->spec);
     waiting_.push_back(std::move(request));
 }
 

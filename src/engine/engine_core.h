@@ -27,11 +27,13 @@
 
 #include <cstdint>
 #include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
 #include <string>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -106,6 +108,7 @@ private:
     [[nodiscard]] bool restore_swapped();
     void admit_waiting();
     [[nodiscard]] bool is_promised(Request const& request) const;
+    [[nodiscard]] sched::PrefixTree::Space space_of(PreparedRequest const& spec);
     [[nodiscard]] std::span<Token const> reusable(Request const& request) const;
     [[nodiscard]] bool try_admit(std::unique_ptr<Request>& waiting);
     void admit(std::unique_ptr<Request> admitted, sched::PrefixTree::NodeId node);
@@ -113,6 +116,9 @@ private:
     [[nodiscard]] bool make_room(std::uint32_t cells, std::uint32_t ids);
     [[nodiscard]] std::uint32_t free_running_ids() const;
     [[nodiscard]] bool evict();
+    void forget(sched::PrefixTree::NodeId node);
+    [[nodiscard]] bool shares(PreparedRequest const& spec) const { return caches_ && spec.cache_prompt; }
+    void apply(sched::PrefixTree::Eviction const& evicted);
     [[nodiscard]] Choice const* pinned_at(sched::PrefixTree::NodeId node) const;
     void free_sequence(llama::SequenceId sequence);
     void extend(Choice& choice, std::span<Token const> tokens);
@@ -152,8 +158,9 @@ private:
     std::uint64_t next_age_ = 0;
     // Keeps prefixes; a model that cannot cut sequences gives each its own space instead.
     bool caches_;
-    std::uint64_t spaces_ = 0;
-    [[nodiscard]] sched::PrefixTree::Space next_space() { return ++spaces_; }
+    // Who shares prefixes: tenant and salt. Numbers are never used twice.
+    std::map<std::pair<std::string, std::string>, sched::PrefixTree::Space> spaces_;
+    sched::PrefixTree::Space next_space_ = 0;
     bool backend_full_ = false;  // it refused cells the ledger thought free: nothing enters until something ends
     std::size_t next_decode_ = 0;  // where the turn of those that did not fit in a batch begins
     KvLedger ledger_;

@@ -15,8 +15,8 @@ constexpr std::uint32_t kHeadroomTokens = 16;
 // Prompt tokens worth waiting for when another request is about to compute them.
 constexpr std::size_t kPromiseMin = 32;
 
-// The space of the tree in which all requests share.
-constexpr sched::PrefixTree::Space kShared = 0;
+// Tenants and salts remembered; beyond, those without a prefix in the tree are forgotten.
+constexpr std::size_t kSpacesMax = 4096;
 
 }  // namespace
 
@@ -54,7 +54,7 @@ bool EngineCore::is_promised(Request const& request) const {
     if (!caches_) return false;
     auto const prompt = reusable(request);
     return std::any_of(active_.begin(), active_.end(), [&](auto const& other) {
-        if (other->phase != Request::Phase::prompt) return false;
+        if (other->phase != Request::Phase::prompt || other->space != request.space) return false;
         auto const& text = other->spec.prompt;
         std::size_t const done = other->prompt_done;
         std::size_t const end = std::min(prompt.size(), text.size());
@@ -62,6 +62,16 @@ bool EngineCore::is_promised(Request const& request) const {
         return std::equal(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(done + kPromiseMin),
                           text.begin());
     });
+}
+
+// A request that shares with nobody has a space of its own.
+sched::PrefixTree::Space EngineCore::space_of(PreparedRequest const& spec) {
+    if (!shares(spec)) return ++next_space_;
+    if (spaces_.size() >= kSpacesMax)
+        std::erase_if(spaces_, [this](auto const& entry) { return !ledger_.tree().knows(entry.second); });
+    auto const [found, fresh] = spaces_.try_emplace({spec.tenant, spec.cache_salt}, 0);
+    if (fresh) found->second = ++next_space_;
+    return found->second;
 }
 
 // The last token is always computed: its logits are wanted.
@@ -73,10 +83,8 @@ std::span<Token const> EngineCore::reusable(Request const& request) const {
 bool EngineCore::try_admit(std::unique_ptr<Request>& waiting) {
     auto& tree = ledger_.tree();
     auto const& spec = waiting->spec;
-    auto const match =
-        caches_ ? tree.find(kShared, reusable(*waiting)) : sched::PrefixTree::Match{.space = next_space()};
-    auto const node = tree.pin(match);
-    if (!make_room(waiting->prompt_size() - match.tokens, spec.choices)) {
+    auto const node = tree.pin(tree.find(waiting->space, reusable(*waiting)));
+    if (!make_room(waiting->prompt_size() - tree.depth(node), spec.choices)) {
         tree.unpin(node);
         return false;
     }
@@ -136,7 +144,7 @@ void EngineCore::restore(Request& request, Choice& choice) {
     }
     choice.state = Choice::State::live;
     choice.blob = {};
-    choice.node = ledger_.tree().pin({.space = caches_ ? kShared : next_space()});
+    choice.node = ledger_.tree().pin({.space = request.space});
     if (!choice.text.empty()) extend(choice, std::exchange(choice.text, {}));
     if (!prompt) return;
     ledger_.reserve(request.prompt_size() - request.prompt_done);
@@ -182,19 +190,21 @@ std::uint32_t EngineCore::free_running_ids() const {
 
 // Forgets the prefix worth least. False when all are in use.
 bool EngineCore::evict() {
-    auto& tree = ledger_.tree();
-    auto const evicted = tree.evict();
-    if (!evicted) return false;
+    auto const evicted = ledger_.tree().evict();
+    if (evicted) apply(*evicted);
+    return evicted.has_value();
+}
+
+void EngineCore::apply(sched::PrefixTree::Eviction const& evicted) {
     backend_full_ = false;
-    if (evicted->keep == 0) {
-        free_sequence(evicted->holder);
-    } else if (Choice const* const heir = pinned_at(evicted->parent)) {
-        free_sequence(tree.hand_over(evicted->parent, heir->sequence));
+    if (evicted.keep == 0) {
+        free_sequence(evicted.holder);
+    } else if (Choice const* const heir = pinned_at(evicted.parent)) {
+        free_sequence(ledger_.tree().hand_over(evicted.parent, heir->sequence));
     } else if (backend_.properties().can_truncate) {
-        auto const cut = backend_.remove(evicted->holder, static_cast<llama::Position>(evicted->keep));
+        auto const cut = backend_.remove(evicted.holder, static_cast<llama::Position>(evicted.keep));
         HEARTH_ASSERT(cut.has_value(), "a sequence of attention alone can be cut");
     }  // else nobody uses the rest either, and it is evicted next
-    return true;
 }
 
 void EngineCore::forget() {
@@ -298,8 +308,21 @@ void EngineCore::detach(Request& request, Choice& choice) {
     if (request.phase == Request::Phase::prompt) ledger_.unreserve(request.prompt_size() - request.prompt_done);
     auto const sequence = std::exchange(choice.sequence, kNoSequence);
     choice.state = Choice::State::done;  // nobody's heir
-    if (!ledger_.tree().leave(std::exchange(choice.node, sched::PrefixTree::kNone), sequence)) free_sequence(sequence);
-    if (!caches_) forget();
+    auto node = std::exchange(choice.node, sched::PrefixTree::kNone);
+    if (!ledger_.tree().leave(node, sequence)) {
+        free_sequence(sequence);
+    } else if (!shares(request.spec)) {
+        forget(node);
+    }
+}
+
+// Drops what nobody else may stand on: `node`, and what nobody needs above.
+void EngineCore::forget(sched::PrefixTree::NodeId node) {
+    while (auto const evicted = ledger_.tree().evict(node)) {
+        apply(*evicted);
+        if (evicted->keep == 0) return;
+        node = evicted->parent;
+    }
 }
 
 // The choice ends, wherever it is.

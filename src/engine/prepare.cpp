@@ -73,6 +73,11 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
     prepared.seed = prepared.sampling.seed ? *prepared.sampling.seed : next_seed();
     prepared.top_logprobs = request.top_logprobs;
     prepared.return_prompt_progress = request.return_prompt_progress;
+    prepared.priority = request.priority;
+    prepared.tenant = std::move(request.tenant);
+    prepared.cache_salt = std::move(request.cache_salt);
+    prepared.deadlines = request.deadlines;
+    prepared.cache_prompt = request.cache_prompt;
     prepared.stops = std::make_shared<StopSet const>(std::move(stops));
     if (uses_dry(prepared.sampling)) {
         HEARTH_TRY(prepared.dry_breakers, breakers(prepared.sampling));

@@ -31,6 +31,11 @@ struct PreparedRequest {
     std::uint32_t tokens_max = 0;     // per choice; max_tokens or what the context leaves, whichever is less
     std::optional<std::uint32_t> top_logprobs;
     bool return_prompt_progress = false;
+    domain::Priority priority = domain::Priority::normal;
+    std::string tenant;
+    std::string cache_salt;
+    domain::Deadlines deadlines;
+    bool cache_prompt = true;
     std::shared_ptr<StopSet const> stops;
     std::size_t named_stops = 0;      // those before this index are the request's, the rest the template's
     std::shared_ptr<DryBreakers const> dry_breakers;  // null when DRY is off

@@ -56,6 +56,7 @@ struct Request {
     Phase phase = Phase::waiting;
     std::uint64_t age = 0;            // order of admission: higher is younger
     std::uint64_t credit = 0;
+    sched::PrefixTree::Space space = 0;  // whose prefixes it may stand on
     std::uint32_t cached = 0;         // tokens of the prompt that were in the cache
     std::uint32_t prompt_done = 0;    // tokens computed, those included
     std::uint32_t open = 0;           // choices not done

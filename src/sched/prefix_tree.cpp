@@ -134,6 +134,15 @@ std::optional<PrefixTree::Eviction> PrefixTree::evict() {
     if (leaves_.empty()) return std::nullopt;
     auto const [worth, id] = *leaves_.begin();
     inflation_ = worth;
+    return drop(id);
+}
+
+std::optional<PrefixTree::Eviction> PrefixTree::evict(NodeId node) {
+    if (!evictable(nodes_[node])) return std::nullopt;
+    return drop(node);
+}
+
+PrefixTree::Eviction PrefixTree::drop(NodeId id) {
     unlist(id);
     Node& node = nodes_[id];
     HEARTH_ASSERT(node.kept, "a leaf nobody pins has a sequence of the tree's");

@@ -60,6 +60,9 @@ public:
     // The longest prefix of `text` in `space`. Valid until the next change.
     [[nodiscard]] Match find(Space space, std::span<Token const> text) const;
 
+    // Something of the space is in the tree.
+    [[nodiscard]] bool knows(Space space) const { return roots_.contains(space); }
+
     // Keeps the match and all above from eviction until unpin() or leave().
     // Returns the node that ends where the match ends.
     [[nodiscard]] NodeId pin(Match match);
@@ -95,6 +98,9 @@ public:
     // Drops the leaf worth least, if there is one nobody pins.
     [[nodiscard]] std::optional<Eviction> evict();
 
+    // Drops this node, if it is a leaf nobody pins.
+    [[nodiscard]] std::optional<Eviction> evict(NodeId node);
+
     [[nodiscard]] std::uint32_t depth(NodeId node) const { return nodes_[node].end; }
     [[nodiscard]] std::uint64_t cells() const { return cells_; }              // of all nodes
     [[nodiscard]] std::uint64_t reclaimable() const { return reclaimable_; }  // of those evict() could reach
@@ -120,6 +126,7 @@ private:
         [[nodiscard]] std::uint32_t begin() const { return end - static_cast<std::uint32_t>(tokens.size()); }
     };
 
+    [[nodiscard]] Eviction drop(NodeId leaf);
     [[nodiscard]] NodeId root(Space space);
     [[nodiscard]] NodeId make_node();
     [[nodiscard]] std::pair<NodeId, std::size_t> best_child(NodeId node, std::span<Token const> text) const;

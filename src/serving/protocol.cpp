@@ -150,6 +150,16 @@ void fields(Io& io, T& request) {
         inner.check(count <= domain::kLogprobsMax, "top_logprobs");
     });
     io.flag(request.return_prompt_progress);
+    io.enumeration(request.priority, domain::Priority::batch, "priority");
+    io.bytes(request.tenant);
+    io.bytes(request.cache_salt);
+    auto const deadline = [](auto& inner, auto& ms) { inner.number(ms); };
+    io.optional(request.deadlines.queue_ms, deadline);
+    io.optional(request.deadlines.prefill_ms, deadline);
+    io.optional(request.deadlines.decode_ms, deadline);
+    io.flag(request.cache_prompt);
+    io.enumeration(request.overflow, domain::Overflow::truncate_middle, "overflow");
+    io.flag(request.speculate);
 }
 
 // --- events ---

@@ -127,6 +127,14 @@ private:
         r.stop = strings(domain::kStopStringsMax);
         if (coin()) r.top_logprobs = below(domain::kLogprobsMax + 1);
         r.return_prompt_progress = coin();
+        r.priority = static_cast<domain::Priority>(below(domain::kPriorityCount));
+        r.tenant = bytes();
+        r.cache_salt = bytes();
+        for (auto* value : {&r.deadlines.queue_ms, &r.deadlines.prefill_ms, &r.deadlines.decode_ms})
+            if (coin()) *value = number();
+        r.cache_prompt = coin();
+        r.overflow = static_cast<domain::Overflow>(below(3));
+        r.speculate = coin();
         return r;
     }
 
