@@ -1,0 +1,123 @@
+#include "sched/cost_model.h"
+
+#include <algorithm>
+#include <cmath>
+#include <utility>
+
+#include "base/assert.h"
+
+namespace hearth::sched {
+namespace {
+
+constexpr double kDecay = 0.97;     // what a step weighs when the next one has come: some 30 are remembered
+constexpr double kInertia = 0.02;   // pull towards what was believed, against the remembered steps' pull
+constexpr double kSurprise = 4;     // a step that took longer than so many times the prediction: the machine stalled
+constexpr double kMsMin = 0.05;     // differences of shorter steps are noise of the clock
+
+// The largest of what a shape's parts may be, about: brings the four weights to one scale.
+using Vector = std::array<double, 4>;
+constexpr Vector kScale{1, 16, 256, 256};
+
+Vector features(StepShape const& shape) {
+    return {1 / kScale[0], shape.decodes / kScale[1], shape.prompt_tokens / kScale[2],
+            static_cast<double>(shape.attended) / 1000 / kScale[3]};
+}
+
+double dot(Vector const& a, Vector const& b) {
+    double sum = 0;
+    for (std::size_t i = 0; i < a.size(); ++i) sum += a[i] * b[i];
+    return sum;
+}
+
+}  // namespace
+
+CostModel::CostModel(Weights initial)
+    : weights_{initial.base * kScale[0], initial.per_decode * kScale[1], initial.per_prompt * kScale[2],
+               initial.per_attended * kScale[3]} {
+    HEARTH_ASSERT(std::ranges::all_of(weights_, [](double w) { return w >= 0; }), "no part of a step gives time back");
+    HEARTH_ASSERT(std::ranges::any_of(weights_, [](double w) { return w > 0; }), "steps take time");
+}
+
+CostModel::Weights CostModel::weights() const {
+    return {weights_[0] / kScale[0], weights_[1] / kScale[1], weights_[2] / kScale[2], weights_[3] / kScale[3]};
+}
+
+double CostModel::predict_ms(StepShape const& shape) const { return dot(weights_, features(shape)); }
+
+double CostModel::prompt_ms(std::uint32_t tokens, std::uint32_t done) const {
+    StepShape shape;
+    shape.add_prompt(tokens, done);
+    return predict_ms(shape);
+}
+
+void CostModel::observe(StepShape const& shape, double ms) {
+    if (!(ms > 0)) return;
+    double const predicted = std::max(predict_ms(shape), kMsMin);
+    double const y = std::clamp(ms, kMsMin, kSurprise * predicted);
+    double const weight = 1 / (y * y);  // so that errors are relative: short steps count as much as long ones
+    Vector const x = features(shape);
+    for (std::size_t i = 0; i < kSize; ++i) {
+        for (std::size_t j = 0; j < kSize; ++j) squares_[i][j] = kDecay * squares_[i][j] + weight * x[i] * x[j];
+        products_[i] = kDecay * products_[i] + weight * x[i] * y;
+    }
+    solve();
+}
+
+// Minimises the remembered squared errors plus the inertia; weights that come out
+// negative are held at zero and the others solved again.
+void CostModel::solve() {
+    double trace = 0;
+    for (std::size_t i = 0; i < kSize; ++i) trace += squares_[i][i];
+    double const pull = kInertia * trace / kSize;
+    std::array<bool, kSize> held{};
+    Vector solution{};
+    for (std::size_t round = 0; round <= kSize; ++round) {
+        auto a = squares_;
+        Vector b = products_;
+        for (std::size_t i = 0; i < kSize; ++i) {
+            a[i][i] += pull;
+            b[i] += pull * weights_[i];
+            if (!held[i]) continue;
+            for (std::size_t j = 0; j < kSize; ++j) a[i][j] = a[j][i] = 0;
+            a[i][i] = 1;
+            b[i] = 0;
+        }
+        // Gauss elimination: positive definite, so no pivots are needed.
+        for (std::size_t i = 0; i < kSize; ++i) {
+            for (std::size_t row = i + 1; row < kSize; ++row) {
+                double const factor = a[row][i] / a[i][i];
+                for (std::size_t column = i; column < kSize; ++column) a[row][column] -= factor * a[i][column];
+                b[row] -= factor * b[i];
+            }
+        }
+        for (std::size_t i = kSize; i-- > 0;) {
+            double rest = b[i];
+            for (std::size_t j = i + 1; j < kSize; ++j) rest -= a[i][j] * solution[j];
+            solution[i] = rest / a[i][i];
+        }
+        bool fine = true;
+        for (std::size_t i = 0; i < kSize; ++i) {
+            if (solution[i] >= 0) continue;
+            held[i] = true;
+            fine = false;
+        }
+        if (fine) break;
+    }
+    weights_ = solution;
+}
+
+std::uint32_t CostModel::tokens_within(double target_ms, StepShape const& shape, std::uint32_t tokens,
+                                       std::uint32_t done) const {
+    auto const w = weights();
+    double const left = target_ms - predict_ms(shape);
+    if (left <= 0) return 0;
+    // quadratic * n^2 + linear * n <= left, in the form that does not cancel
+    double const quadratic = w.per_attended / 1000 / 2;
+    double const linear = w.per_prompt + w.per_attended / 1000 * (done + 0.5);
+    double const root = linear + std::sqrt(linear * linear + 4 * quadratic * left);
+    if (root <= 0) return tokens;
+    double const most = 2 * left / root;
+    return most >= tokens ? tokens : static_cast<std::uint32_t>(most);
+}
+
+}  // namespace hearth::sched

@@ -1,0 +1,79 @@
+// CostModel: how long a step will take, learnt from the steps before.
+//
+//   ms = base + per_decode * decodes + per_prompt * prompt tokens + per_attended * attended
+//
+// A decode is a row of a sequence that goes on by one token, a prompt token a row
+// of a prompt; attended counts the positions that all rows look back at, in
+// thousands. The four weights follow the machine and its load: least squares over
+// the last steps, older ones counting less, by relative error, held near what was
+// believed before where the steps say nothing (a machine that only decodes learns
+// nothing about prompts and unlearns nothing).
+//
+// Deterministic; a step of no time (a clock that stands still) teaches nothing.
+//
+// Threads: one.
+#pragma once
+
+#include <array>
+#include <cstdint>
+
+namespace hearth::sched {
+
+struct StepShape {
+    std::uint32_t decodes = 0;
+    std::uint32_t prompt_tokens = 0;
+    std::uint64_t attended = 0;
+
+    // Adds `tokens` of a prompt of which `done` are computed already.
+    void add_prompt(std::uint32_t tokens, std::uint32_t done) {
+        prompt_tokens += tokens;
+        attended += attended_by(tokens, done);
+    }
+    void add_decode(std::uint32_t position) {
+        ++decodes;
+        attended += position + 1;
+    }
+    [[nodiscard]] static std::uint64_t attended_by(std::uint64_t tokens, std::uint64_t done) {
+        return tokens * done + tokens * (tokens + 1) / 2;
+    }
+};
+
+class CostModel {
+public:
+    struct Weights {  // milliseconds
+        double base = 1;
+        double per_decode = 1;
+        double per_prompt = 0.5;
+        double per_attended = 0.001;  // of a thousand positions
+    };
+
+    // REQUIRES: no weight is negative, not all are 0
+    explicit CostModel(Weights initial);
+
+    [[nodiscard]] double predict_ms(StepShape const& shape) const;
+
+    // A step of this shape took `ms`.
+    void observe(StepShape const& shape, double ms);
+
+    // How many of `tokens` prompt tokens, the first of them at position `done`, can
+    // join `shape` so that the step takes no more than `target_ms`.
+    [[nodiscard]] std::uint32_t tokens_within(double target_ms, StepShape const& shape, std::uint32_t tokens,
+                                              std::uint32_t done) const;
+
+    // What computing a prompt will take in all, beside nothing else.
+    [[nodiscard]] double prompt_ms(std::uint32_t tokens, std::uint32_t done) const;
+
+    [[nodiscard]] Weights weights() const;
+
+private:
+    static constexpr std::size_t kSize = 4;
+    using Vector = std::array<double, kSize>;
+
+    void solve();
+
+    Vector weights_;
+    std::array<Vector, kSize> squares_{};  // decayed sums of x * x^T
+    Vector products_{};                    // and of x * y
+};
+
+}  // namespace hearth::sched
