@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cmath>
 #include <condition_variable>
 #include <mutex>
 #include <thread>
@@ -56,8 +57,14 @@ Status check_options(llama::Properties const& properties, Options const& options
     };
     HEARTH_CHECK(positive(options.requests_max, "requests_max"));
     HEARTH_CHECK(positive(options.mixed_tokens_max, "mixed_tokens_max"));
-    HEARTH_CHECK(positive(options.mixed_tokens_min, "mixed_tokens_min"));
-    HEARTH_CHECK(positive(options.mixed_step_ms_target, "mixed_step_ms_target"));
+    HEARTH_CHECK(positive(options.step_ms_target, "step_ms_target"));
+    HEARTH_CHECK(positive(options.ageing_ms, "ageing_ms"));
+    for (auto const& [tenant, weight] : options.tenant_weights) {
+        if (weight > 0 && std::isfinite(weight)) continue;
+        return Error(Code::invalid_argument,
+                     fmt::format("the weight of tenant '{}' must be above 0, got {}", tenant, weight),
+                     "tenant_weights");
+    }
     HEARTH_CHECK(positive(options.credit, "credit"));
     HEARTH_CHECK(positive(properties.sequences_max, "sequences_max"));
     if (properties.batch_max < 2) {
@@ -99,6 +106,7 @@ private:
     [[nodiscard]] Status post(PreparedRequest prepared);
     void signal(Signal signal);
     void run();
+    void wait_for_mail(std::unique_lock<std::mutex>& lock);
     void take_mail(Mailbox mail);
     void deliver();
 
@@ -210,7 +218,7 @@ void ThreadedEngine::run() {
         Mailbox mail;
         {
             std::unique_lock lock(mutex_);
-            if (!core_.has_work()) arrived_.wait(lock, [this] { return !mailbox_.empty(); });
+            if (!core_.has_work()) wait_for_mail(lock);
             std::swap(mail, mailbox_);
             mailbox_.closing = mail.closing;
         }
@@ -218,13 +226,24 @@ void ThreadedEngine::run() {
         bool const closing = mail.closing;
         take_mail(std::move(mail));
         if (closing) core_.cancel_all();
-        if (core_.has_work()) {
+        auto const due = core_.next_deadline();
+        if (core_.has_work() || (due && *due <= clock_.now())) {
             core_.step();
         } else {
             core_.check_integrity();
         }
         deliver();
         if (closing) return;
+    }
+}
+
+// Returns without mail when a request's deadline passes.
+void ThreadedEngine::wait_for_mail(std::unique_lock<std::mutex>& lock) {
+    auto const mail = [this] { return !mailbox_.empty(); };
+    if (auto const due = core_.next_deadline()) {
+        arrived_.wait_for(lock, std::max(*due - clock_.now(), Duration::zero()), mail);
+    } else {
+        arrived_.wait(lock, mail);
     }
 }
 

@@ -29,6 +29,8 @@
 #include <functional>
 #include <memory>
 #include <span>
+#include <string>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -41,20 +43,21 @@ namespace hearth::engine {
 
 using domain::RequestId;
 
-// While sequences decode, a step's token budget follows what steps were measured
-// to cost: it grows and shrinks between its bounds so that a step takes about
-// its target time, which bounds the gap between the tokens of running streams
-// while a prompt is computed beside them. When nobody decodes, prompts are cut
-// into chunks of a fixed size, so that a request that runs alone is computed the
-// same way each time; the size bounds how long a newcomer or a cancel waits.
+// While sequences decode, prompts join a step only as far as it is predicted to
+// take no longer than its target time, which bounds the gap between the tokens
+// of running streams. When nobody decodes, prompts are cut into chunks of a fixed
+// size, so that a request that runs alone is computed the same way each time; the
+// size bounds how long a newcomer or a cancel waits. docs/scheduler.md has it all.
 struct Options {
     std::uint32_t requests_max = 256;        // inside the engine, running or waiting
     std::uint32_t prompt_tokens = 0;         // of one step when nobody decodes; 0: prompt_chunk()
-    std::uint32_t mixed_tokens_max = 256;    // budget of one step while sequences decode, their tokens included
-    std::uint32_t mixed_tokens_min = 32;
-    std::uint32_t mixed_step_ms_target = 60;
+    std::uint32_t mixed_tokens_max = 512;    // of one step while sequences decode, their tokens included
+    std::uint32_t step_ms_target = 60;       // of one step while sequences decode
+    std::uint32_t ageing_ms = 30000;         // a request that is inside so long rises by one class
+    std::vector<std::pair<std::string, double>> tenant_weights{};  // of those that do not weigh 1
     std::uint32_t credit = 256;  // tokens a request may emit before the first grant(); at least its choices
     bool prefix_cache = true;    // keep what was computed, and reuse it for prompts that begin alike
+    bool reserve_output = true;  // admit only whom there will be cells for, by what others emitted
     std::uint64_t seed = 0;  // of requests that name none; 0: from the system
 };
 

@@ -2,26 +2,28 @@
 // own; tests and simulations drive it step by step.
 //
 // One step():
-//   1. restores swapped sequences (oldest first), then admits waiting requests
-//      (first come, first served) as ids and cells allow;
-//   2. makes room for one more cell per running sequence, swapping out paused
-//      sequences first, then the youngest;
+//   1. ends those that passed a deadline; resumes what was preempted and admits
+//      what waits, in order of rank, as slots, ids and cells allow;
+//   2. makes room for one more cell per running sequence;
 //   3. builds the batch: one token of every running sequence with credit, then
-//      chunks of prompts in order of admission, within the step's budget;
+//      chunks of prompts in order of rank, as the step's target time allows;
 //   4. decodes, samples, and appends the events.
 //
+// Rank: class (which rises with the time inside), then what was preempted, then
+// the tenant that got least, then who came first, long prompts standing as if
+// they had come later by what they cost. Who finds no room is not passed by
+// others, so nobody starves. Slots are taken from a worse class by parking: the
+// sequence keeps its cells and is in no step. When cells or ids lack, prefixes
+// nobody uses are forgotten, then idle sequences (parked, or without credit),
+// then those of a worse class are saved to host memory.
+//
 // Invariants; check_integrity() looks at the first two, the tests' driver at all:
-//   - ledger.used() equals the cells its sequences own, shared prompts once,
-//     and the backend's own count;
+//   - ledger.used() equals the cells of the tree, and the backend's own count;
 //   - no sequence id has two owners; a done or swapped choice has none;
-//   - every request ends with exactly one terminal event, and the oldest
-//     sequence that may run is never swapped out for another.
+//   - every request ends with exactly one terminal event.
 //
-// Swapping never starves: what is swapped comes back oldest first, nothing new
-// is admitted while a swapped sequence could run, and any sequence fits alone.
-//
-// Files: engine_core.cpp (step), engine_core_memory.cpp (1, 2),
-//        engine_core_tokens.cpp (4: sampling, events, ends).
+// Files: engine_core.cpp (step), engine_core_order.cpp (1), engine_core_plan.cpp (3),
+//        engine_core_memory.cpp (1, 2: cells), engine_core_tokens.cpp (4: sampling, events, ends).
 // Threads: one at a time.
 #pragma once
 
@@ -41,7 +43,8 @@
 #include "engine/engine.h"
 #include "engine/kv_ledger.h"
 #include "engine/request_state.h"
-#include "engine/step_budget.h"
+#include "sched/cost_model.h"
+#include "sched/fair_share.h"
 
 namespace hearth::engine {
 
@@ -57,6 +60,10 @@ public:
     void cancel(RequestId id);
     void cancel_all();
     void grant(RequestId id, std::uint64_t tokens);
+
+    // When the first request passes a limit of its own, if nothing happens before.
+    // A step at that time ends it.
+    [[nodiscard]] std::optional<Instant> next_deadline() const;
 
     // Drops every prefix no request uses.
     void forget();
@@ -76,6 +83,8 @@ public:
     void check_integrity() const;
 
 private:
+    static constexpr double kOutputFirstGuess = 64;
+
     // One sequence's part of a batch.
     struct BatchItem {
         Request* request;
@@ -90,31 +99,67 @@ private:
         Choice* choice;
     };
 
+    // Who goes first: the lower one.
+    struct Rank {
+        std::uint32_t level;    // its class, better the longer it has been inside
+        std::uint32_t waiting;  // those that had begun come first
+        double account;         // what its tenant got already
+        Instant due;            // when it came, and the longer its prompt, the later
+        RequestId id;
+        auto operator<=>(Rank const&) const = default;
+    };
+    struct Candidate {
+        Rank rank;
+        Request* request;
+    };
+
+    // What somebody of this level wants to have free.
+    struct Room {
+        std::uint32_t cells;
+        std::uint32_t ids;
+        std::uint32_t level;
+        std::uint32_t output = 0;  // cells it will probably need later
+    };
+
     // --- engine_core.cpp ---
     [[nodiscard]] Request* find(RequestId id) const;
-    void list_runnable();
-    [[nodiscard]] std::size_t decodes_max() const;
-    void plan_decodes();
-    void plan_prompts();
-    void push_prompt_chunk(Request& request, std::size_t tokens);
     void run_batch();
     void run_one_by_one(Error const& error);
     void decode_alone(Request& request);
     void advance(BatchItem const& item, std::size_t logits_at);
-    void observe(double ms);
     void sweep();
 
+    // --- engine_core_order.cpp ---
+    [[nodiscard]] std::uint32_t level(Request const& request) const;
+    [[nodiscard]] Rank rank(Request const& request) const;
+    void list_candidates();
+    void admit_and_resume();
+    [[nodiscard]] bool is_promised(Request const& request);
+    [[nodiscard]] std::uint32_t slots_taken() const;
+    [[nodiscard]] std::uint32_t slots_of(Request const& request) const;
+    [[nodiscard]] bool make_slots(std::uint32_t slots, std::uint32_t level);
+    [[nodiscard]] Request* pick_parkable(std::uint32_t level) const;
+    void expire();
+
+    // --- engine_core_plan.cpp ---
+    void list_runnable();
+    void list_prompts();
+    [[nodiscard]] std::size_t decodes_max() const;
+    void plan();
+    void plan_decodes();
+    void plan_prompts();
+    void push_prompt_chunk(Request& request, std::uint32_t tokens);
+
     // --- engine_core_memory.cpp ---
-    [[nodiscard]] bool restore_swapped();
-    void admit_waiting();
-    [[nodiscard]] bool is_promised(Request const& request) const;
-    [[nodiscard]] sched::PrefixTree::Space space_of(PreparedRequest const& spec);
-    [[nodiscard]] std::span<Token const> reusable(Request const& request) const;
-    [[nodiscard]] bool try_admit(std::unique_ptr<Request>& waiting);
+    [[nodiscard]] bool try_resume(Request& request);
+    [[nodiscard]] bool try_admit(Request& request);
     void admit(std::unique_ptr<Request> admitted, sched::PrefixTree::NodeId node);
     void restore(Request& request, Choice& choice);
-    [[nodiscard]] bool make_room(std::uint32_t cells, std::uint32_t ids);
-    [[nodiscard]] std::uint32_t free_running_ids() const;
+    [[nodiscard]] sched::PrefixTree::Space space_of(PreparedRequest const& spec);
+    [[nodiscard]] std::span<Token const> reusable(Request const& request) const;
+    [[nodiscard]] std::uint32_t expected_output(std::uint32_t tokens_max) const;
+    [[nodiscard]] std::uint64_t expected_growth() const;
+    [[nodiscard]] bool make_room(Room const& wanted);
     [[nodiscard]] bool evict();
     void forget(sched::PrefixTree::NodeId node);
     [[nodiscard]] bool shares(PreparedRequest const& spec) const { return caches_ && spec.cache_prompt; }
@@ -124,9 +169,9 @@ private:
     void extend(Choice& choice, std::span<Token const> tokens);
     void make_room_for_decodes();
     [[nodiscard]] std::uint32_t runnable_live() const;
-    [[nodiscard]] std::optional<Sequence> pick_paused() const;
-    [[nodiscard]] std::optional<Sequence> pick_youngest() const;
-    [[nodiscard]] std::optional<Sequence> pick_victim() const;
+    [[nodiscard]] bool is_prey(Request const& request, std::uint32_t level) const;
+    [[nodiscard]] std::optional<Sequence> pick_victim(std::uint32_t level) const;
+    [[nodiscard]] std::optional<Sequence> pick_any_victim() const;
     void swap_out(Sequence victim);
     void detach(Request& request, Choice& choice);
     void release(Request& request, Choice& choice);
@@ -165,14 +210,18 @@ private:
     std::size_t next_decode_ = 0;  // where the turn of those that did not fit in a batch begins
     KvLedger ledger_;
     std::size_t prompt_tokens_;
-    StepBudget mixed_budget_;
-    Instant now_;  // read after every decode
+    sched::CostModel cost_;
+    sched::FairShare share_;
+    double output_mean_ = kOutputFirstGuess;  // tokens of the choices that ended of late
+    Instant now_;  // read when a step begins and after every decode
 
     // Rebuilt by every step; members to keep their memory.
     std::vector<llama::BatchEntry> batch_;
     std::vector<BatchItem> items_;
     std::vector<Sequence> runnable_;
-    std::size_t decodes_ = 0;                   // items of the batch that are no prompts
+    std::vector<Candidate> candidates_;
+    std::vector<Candidate> prompts_;
+    sched::StepShape shape_;
     std::vector<llama::BatchEntry> alone_;      // one request's part of a batch that failed
     SamplerScratch scratch_;
     std::string piece_;

@@ -12,56 +12,27 @@ namespace {
 // thrown out again by the next few tokens.
 constexpr std::uint32_t kHeadroomTokens = 16;
 
-// Prompt tokens worth waiting for when another request is about to compute them.
-constexpr std::size_t kPromiseMin = 32;
-
 // Tenants and salts remembered; beyond, those without a prefix in the tree are forgotten.
 constexpr std::size_t kSpacesMax = 4096;
 
 }  // namespace
 
-// Brings back swapped sequences that could run, oldest first. False when one
-// has to stay out: then nothing new may enter either.
-bool EngineCore::restore_swapped() {
-    for (std::size_t i = 0; i < active_.size(); ++i) {
-        auto& request = *active_[i];
-        if (request.paused()) continue;
-        for (auto& choice : request.choices) {
-            if (choice.state != Choice::State::swapped) continue;
-            bool const prompt = request.phase == Request::Phase::prompt;
-            std::uint32_t const cells = prompt ? request.prompt_size() : choice.positions + 1;
-            if (!make_room(cells, prompt ? request.spec.choices : 1)) return false;
-            restore(request, choice);
-            if (request.phase == Request::Phase::ended) break;
-        }
+// Brings back what it can of a parked or swapped request. False when something has to stay out.
+bool EngineCore::try_resume(Request& request) {
+    auto const own = level(request);
+    if (request.parked) {
+        if (!make_slots(slots_of(request), own)) return false;
+        request.parked = false;
+    }
+    for (auto& choice : request.choices) {
+        if (choice.state != Choice::State::swapped) continue;
+        bool const prompt = request.phase == Request::Phase::prompt;
+        std::uint32_t const cells = prompt ? request.prompt_size() : choice.positions + 1;
+        if (!make_room({cells, prompt ? request.spec.choices : 1, own})) return false;
+        restore(request, choice);
+        if (request.phase == Request::Phase::ended) break;
     }
     return true;
-}
-
-void EngineCore::admit_waiting() {
-    for (auto at = waiting_.begin(); at != waiting_.end();) {
-        if (is_promised(**at)) {
-            ++at;  // those behind may pass: what it waits for is being computed
-            continue;
-        }
-        if (!try_admit(*at)) return;
-        at = waiting_.erase(at);
-    }
-}
-
-// Somebody computes more of this prompt at this moment than there is to find.
-bool EngineCore::is_promised(Request const& request) const {
-    if (!caches_) return false;
-    auto const prompt = reusable(request);
-    return std::any_of(active_.begin(), active_.end(), [&](auto const& other) {
-        if (other->phase != Request::Phase::prompt || other->space != request.space) return false;
-        auto const& text = other->spec.prompt;
-        std::size_t const done = other->prompt_done;
-        std::size_t const end = std::min(prompt.size(), text.size());
-        if (end < done + kPromiseMin) return false;
-        return std::equal(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(done + kPromiseMin),
-                          text.begin());
-    });
 }
 
 // A request that shares with nobody has a space of its own.
@@ -79,18 +50,27 @@ std::span<Token const> EngineCore::reusable(Request const& request) const {
     return std::span(request.spec.prompt).first(request.spec.prompt.size() - 1);
 }
 
-// Takes `waiting` if there is room for what of its prompt is not in the cache.
-bool EngineCore::try_admit(std::unique_ptr<Request>& waiting) {
+// Takes it if there is room for what of its prompt is not in the cache.
+bool EngineCore::try_admit(Request& request) {
     auto& tree = ledger_.tree();
-    auto const& spec = waiting->spec;
-    auto const node = tree.pin(tree.find(waiting->space, reusable(*waiting)));
-    if (!make_room(waiting->prompt_size() - tree.depth(node), spec.choices)) {
+    auto const node = tree.pin(tree.find(request.space, reusable(request)));
+    std::uint32_t const output = request.spec.choices * expected_output(request.spec.tokens_max);
+    std::uint32_t const cells = request.prompt_size() - tree.depth(node);
+    if (!make_room({cells, request.spec.choices, level(request), output})) {
         tree.unpin(node);
         return false;
     }
     tree.hit(node);
-    admit(std::move(waiting), node);
+    auto const at =
+        std::find_if(waiting_.begin(), waiting_.end(), [&](auto const& one) { return one.get() == &request; });
+    admit(std::move(*at), node);
     return true;
+}
+
+// Tokens a choice will probably emit: what choices did of late, and no more than it may.
+std::uint32_t EngineCore::expected_output(std::uint32_t tokens_max) const {
+    if (!options_.reserve_output) return 0;
+    return std::min(tokens_max, static_cast<std::uint32_t>(output_mean_));
 }
 
 void EngineCore::admit(std::unique_ptr<Request> admitted, sched::PrefixTree::NodeId node) {
@@ -153,39 +133,49 @@ void EngineCore::restore(Request& request, Choice& choice) {
     }
 }
 
-// True when `cells` and `ids` are free, with headroom for those already running;
-// forgets what nobody uses, then swaps out paused sequences, when that gets there.
-bool EngineCore::make_room(std::uint32_t cells, std::uint32_t ids) {
+// True when there is room for `wanted` beside what those already running will
+// need; forgets what nobody uses, then swaps out idle sequences and those of a
+// worse level, when that gets there.
+bool EngineCore::make_room(Room const& wanted) {
     std::uint32_t const running = runnable_live();
     if (backend_full_ && running > 0) return false;
-    cells += running * kHeadroomTokens;
+    // What is expected is no promise: whoever is alone may try.
+    std::uint64_t const cells = wanted.cells + (running == 0 ? 0 : wanted.output + expected_growth());
     std::uint64_t cells_in_reach = ledger_.free() + ledger_.tree().reclaimable();
-    std::uint64_t ids_in_reach = free_running_ids();
+    std::uint64_t ids_in_reach = ledger_.free_ids() + ledger_.tree().kept();
     for (auto const& request : active_) {
-        if (!request->paused()) continue;
+        if (!is_prey(*request, wanted.level)) continue;
         for (auto const& choice : request->choices) {
             if (choice.state != Choice::State::live) continue;
             cells_in_reach += choice.positions;
             ++ids_in_reach;
         }
     }
-    if (cells > cells_in_reach || ids > ids_in_reach) return false;
-    for (;;) {
-        bool const ids_lack = ids > ledger_.free_ids();
-        if (cells > ledger_.free() || ids_lack) {
-            if (evict()) continue;
-        } else if (ids <= free_running_ids()) {
-            return true;
-        }
-        auto const paused = pick_paused();
-        if (!paused) return false;  // what they pinned, others pin too
-        swap_out(*paused);
+    if (cells > cells_in_reach || wanted.ids > ids_in_reach) return false;
+    if (!make_slots(wanted.ids, wanted.level)) return false;
+    while (cells > ledger_.free() || wanted.ids > ledger_.free_ids()) {
+        if (evict()) continue;
+        auto const victim = pick_victim(wanted.level);
+        if (!victim) return false;  // what they pinned, others pin too
+        swap_out(*victim);
     }
+    return true;
 }
 
-std::uint32_t EngineCore::free_running_ids() const {
-    auto const most = backend_.properties().info.sequences_max;
-    return most - std::min(most, ledger_.running_ids());
+// Tokens that those running will probably still emit.
+std::uint64_t EngineCore::expected_growth() const {
+    std::uint64_t tokens = 0;
+    for (auto const& request : active_) {
+        if (request->idle()) continue;
+        auto const expected = expected_output(request->spec.tokens_max);
+        for (auto const& choice : request->choices) {
+            if (choice.state != Choice::State::live && choice.state != Choice::State::pending) continue;
+            auto const most = request->spec.tokens_max - choice.tokens;
+            auto const left = expected > choice.tokens ? expected - choice.tokens : 0;
+            tokens += std::min(most, std::max(left, kHeadroomTokens));
+        }
+    }
+    return tokens;
 }
 
 // Forgets the prefix worth least. False when all are in use.
@@ -239,7 +229,7 @@ void EngineCore::make_room_for_decodes() {
         list_runnable();
         if (std::min(runnable_.size(), decodes_max()) <= ledger_.free()) return;
         if (evict()) continue;
-        auto const victim = pick_victim();
+        auto const victim = pick_any_victim();
         HEARTH_ASSERT(victim.has_value(), "a sequence alone has room up to its limit");
         swap_out(*victim);
     }
@@ -249,40 +239,51 @@ void EngineCore::make_room_for_decodes() {
 std::uint32_t EngineCore::runnable_live() const {
     std::uint32_t count = 0;
     for (auto const& request : active_) {
-        if (request->paused()) continue;
+        if (request->idle()) continue;
         for (auto const& choice : request->choices) count += choice.state == Choice::State::live ? 1 : 0;
     }
     return count;
 }
 
-std::optional<EngineCore::Sequence> EngineCore::pick_paused() const {
-    for (auto request = active_.rbegin(); request != active_.rend(); ++request) {
-        if (!(*request)->paused()) continue;
-        auto& choices = (*request)->choices;
-        for (auto choice = choices.rbegin(); choice != choices.rend(); ++choice) {
-            if (choice->state == Choice::State::live) return Sequence{request->get(), &*choice};
-        }
-    }
-    return std::nullopt;
+// What one of this level may push out.
+bool EngineCore::is_prey(Request const& request, std::uint32_t level) const {
+    return request.idle() || this->level(request) > level;
 }
 
-// Nothing when only one is left: it needs nobody else's room.
-std::optional<EngineCore::Sequence> EngineCore::pick_youngest() const {
-    std::optional<Sequence> youngest;
-    for (auto request = active_.rbegin(); request != active_.rend(); ++request) {
-        auto& choices = (*request)->choices;
-        for (auto choice = choices.rbegin(); choice != choices.rend(); ++choice) {
-            if (choice->state != Choice::State::live) continue;
-            if (youngest) return youngest;
-            youngest = Sequence{request->get(), &*choice};
-        }
+// The last live sequence of the one that is prey, worst and youngest; of the idle ones first.
+std::optional<EngineCore::Sequence> EngineCore::pick_victim(std::uint32_t level) const {
+    std::optional<Sequence> victim;
+    auto const worse = [this](Request const& a, Request const& b) {
+        if (a.idle() != b.idle()) return a.idle();
+        return this->level(a) >= this->level(b);
+    };
+    for (auto const& request : active_) {
+        if (!is_prey(*request, level)) continue;
+        auto const choice = std::find_if(request->choices.rbegin(), request->choices.rend(),
+                                         [](Choice const& one) { return one.state == Choice::State::live; });
+        if (choice == request->choices.rend()) continue;
+        if (!victim || worse(*request, *victim->request)) victim = Sequence{request.get(), &*choice};
     }
-    return std::nullopt;
+    return victim;
 }
 
-std::optional<EngineCore::Sequence> EngineCore::pick_victim() const {
-    auto const paused = pick_paused();
-    return paused ? paused : pick_youngest();
+// When those that run are too many: idle ones first, then the worst and youngest,
+// but never the last one, which needs nobody else's room.
+std::optional<EngineCore::Sequence> EngineCore::pick_any_victim() const {
+    std::uint32_t live = 0;
+    std::optional<Sequence> victim;
+    for (auto const& request : active_) {
+        for (auto& choice : request->choices) {
+            if (choice.state != Choice::State::live) continue;
+            ++live;
+            bool const worse =
+                !victim || (request->idle() != victim->request->idle() ? request->idle()
+                                                                       : level(*request) >= level(*victim->request));
+            if (worse) victim = Sequence{request.get(), &choice};
+        }
+    }
+    if (victim && live < 2 && !victim->request->idle()) return std::nullopt;
+    return victim;
 }
 
 // Its cells stay until evict() takes them: nothing is gained before.

@@ -130,6 +130,7 @@ TEST(engine_memory, a_prompt_being_computed_can_be_swapped_and_finishes_later) {
     Driver driver(options, [] {
         Options o;
         o.prefix_cache = false;
+        o.reserve_output = false;
         o.mixed_tokens_max = 32;  // many steps for the prompt, so that the stream catches up with the free cells
         return o;
     }());
@@ -195,6 +196,7 @@ TEST(engine_memory, a_failing_save_or_restore_ends_that_request_only) {
 TEST(engine_credit, at_zero_a_request_pauses_and_nobody_else_does) {
     Driver driver(counting(50, 1000), [] {
         Options o;
+        o.reserve_output = false;
         o.credit = 10;
         return o;
     }());
@@ -222,6 +224,7 @@ TEST(engine_credit, at_zero_a_request_pauses_and_nobody_else_does) {
 TEST(engine_credit, a_paused_request_can_be_cancelled) {
     Driver driver(counting(50, 1000), [] {
         Options o;
+        o.reserve_output = false;
         o.credit = 4;
         return o;
     }());
@@ -235,6 +238,7 @@ TEST(engine_credit, a_paused_request_can_be_cancelled) {
 TEST(engine_credit, choices_take_turns_when_credit_is_short) {
     Driver driver(counting(50, 1000), [] {
         Options o;
+        o.reserve_output = false;
         o.credit = 1;
         return o;
     }());
@@ -255,6 +259,7 @@ TEST(engine_credit, choices_take_turns_when_credit_is_short) {
 TEST(engine_credit, a_slow_reader_gives_up_its_cells_and_ids_to_others_and_gets_them_back) {
     Driver driver(counting(60, 100, 1), [] {
         Options o;
+        o.reserve_output = false;
         o.credit = 10;
         return o;
     }());
@@ -276,6 +281,7 @@ TEST(engine_credit, a_slow_reader_gives_up_its_cells_and_ids_to_others_and_gets_
 TEST(engine_credit, paused_sequences_are_not_swapped_for_a_request_that_would_not_fit_anyway) {
     Driver driver(counting(300, 200, 8), [] {
         Options o;
+        o.reserve_output = false;
         o.credit = 5;
         return o;
     }());

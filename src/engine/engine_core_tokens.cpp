@@ -10,6 +10,10 @@ namespace hearth::engine {
 
 using domain::FinishReason;
 
+namespace {
+constexpr double kOutputsRemembered = 16;
+}
+
 void EngineCore::prompt_advanced(Request& request, std::size_t tokens, std::size_t logits_at) {
     auto const count = static_cast<std::uint32_t>(tokens);
     auto& choice = request.choices[0];
@@ -109,6 +113,7 @@ void EngineCore::flush_text(Choice& choice, std::string& text) {
 }
 
 void EngineCore::finish_choice(Request& request, Choice& choice, FinishReason reason, std::string stop_string) {
+    if (reason != FinishReason::cancelled) output_mean_ += (choice.tokens - output_mean_) / kOutputsRemembered;
     release(request, choice);
     push_event(request, domain::ChoiceDone{choice.index, reason, std::move(stop_string)});
     if (--request.open == 0) finish(request);

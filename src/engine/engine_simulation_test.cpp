@@ -71,6 +71,8 @@ private:
     Options engine_options() {
         Options options;
         options.prefix_cache = random_() % 3 != 0;
+        options.reserve_output = random_() % 2 == 0;
+        options.ageing_ms = static_cast<std::uint32_t>(1 + random_() % 10000);
         options.credit = static_cast<std::uint32_t>(1 + random_() % 30);
         options.prompt_tokens = static_cast<std::uint32_t>(1 + random_() % 64);
         options.mixed_tokens_max = static_cast<std::uint32_t>(1 + random_() % 64);
@@ -92,6 +94,12 @@ private:
             1 + random_() % std::min<std::size_t>(4, driver_.backend.properties().info.sequences_max));
         request.sampling.temperature = random_() % 2 == 0 ? 0.0F : 2.5F;
         request.return_prompt_progress = random_() % 2 == 0;
+        request.priority = static_cast<domain::Priority>(random_() % domain::kPriorityCount);
+        request.tenant = std::string(random_() % 3, 't');
+        request.cache_prompt = random_() % 8 != 0;
+        if (random_() % 20 == 0) request.deadlines.queue_ms = 1 + random_() % 10000;
+        if (random_() % 20 == 0) request.deadlines.prefill_ms = 1 + random_() % 1000;
+        if (random_() % 20 == 0) request.deadlines.decode_ms = 1 + random_() % 10000;
         if (random_() % 2 == 0) request.max_tokens = 1 + random_() % 30;
         if (random_() % 3 == 0) request.stop = {"w9w10", "\xE2\x82\xACw"};
         if (random_() % 4 == 0) request.top_logprobs = 1;

@@ -232,7 +232,7 @@ TEST_F(engine, refuses_options_that_leave_no_room) {
         return !made.has_value() && made.error().code == Code::invalid_argument;
     };
     EXPECT_TRUE(refused([](Options& o) { o.requests_max = 0; }, {}));
-    EXPECT_TRUE(refused([](Options& o) { o.mixed_tokens_min = 0; }, {}));
+    EXPECT_TRUE(refused([](Options& o) { o.step_ms_target = 0; }, {}));
     EXPECT_TRUE(refused([](Options& o) { o.credit = 0; }, {}));
     llama::ScriptedOptions narrow;
     narrow.batch_max = 1;

@@ -56,6 +56,9 @@ struct Request {
     Phase phase = Phase::waiting;
     std::uint64_t age = 0;            // order of admission: higher is younger
     std::uint64_t credit = 0;
+    bool parked = false;              // preempted: it keeps its cells and takes part in no step
+    domain::Priority lent = domain::Priority::batch;  // the best class that waits for what it computes
+    Instant due;                      // arrival and what its prompt costs: the earlier, the sooner it is served
     sched::PrefixTree::Space space = 0;  // whose prefixes it may stand on
     std::uint32_t cached = 0;         // tokens of the prompt that were in the cache
     std::uint32_t prompt_done = 0;    // tokens computed, those included
@@ -69,6 +72,8 @@ struct Request {
     [[nodiscard]] bool started() const { return phase != Phase::waiting; }
     // Its reader is behind: it may not emit, though it could.
     [[nodiscard]] bool paused() const { return phase == Phase::generating && credit == 0; }
+    // In no step: others may have its cells.
+    [[nodiscard]] bool idle() const { return parked || paused(); }
 };
 
 }  // namespace hearth::engine

@@ -10,9 +10,11 @@ namespace hearth::sched {
 namespace {
 
 constexpr double kDecay = 0.97;     // what a step weighs when the next one has come: some 30 are remembered
-constexpr double kInertia = 0.02;   // pull towards what was believed, against the remembered steps' pull
-constexpr double kSurprise = 4;     // a step that took longer than so many times the prediction: the machine stalled
-constexpr double kMsMin = 0.05;     // differences of shorter steps are noise of the clock
+constexpr double kInertia = 0.02;   // pull towards what was believed, against what the steps say of the same weight
+constexpr double kMemory = 1e-6;  // and at least this, against what they say of all: holds what they do not speak of
+constexpr double kSurprise = 4;  // a step that took longer than so many times the prediction: the machine stalled
+constexpr std::uint64_t kStepsToBeSurprised = 16;  // before, it knows too little
+constexpr double kMsMin = 0.05;  // differences of shorter steps are noise of the clock
 
 // The largest of what a shape's parts may be, about: brings the four weights to one scale.
 using Vector = std::array<double, 4>;
@@ -53,7 +55,10 @@ double CostModel::prompt_ms(std::uint32_t tokens, std::uint32_t done) const {
 void CostModel::observe(StepShape const& shape, double ms) {
     if (!(ms > 0)) return;
     double const predicted = std::max(predict_ms(shape), kMsMin);
-    double const y = std::clamp(ms, kMsMin, kSurprise * predicted);
+    double const most = steps_seen_ < kStepsToBeSurprised ? ms : kSurprise * predicted;
+    double const y = std::clamp(ms, kMsMin, std::max(most, kMsMin));
+    prompt_tokens_seen_ += shape.prompt_tokens;
+    ++steps_seen_;
     double const weight = 1 / (y * y);  // so that errors are relative: short steps count as much as long ones
     Vector const x = features(shape);
     for (std::size_t i = 0; i < kSize; ++i) {
@@ -68,13 +73,13 @@ void CostModel::observe(StepShape const& shape, double ms) {
 void CostModel::solve() {
     double trace = 0;
     for (std::size_t i = 0; i < kSize; ++i) trace += squares_[i][i];
-    double const pull = kInertia * trace / kSize;
     std::array<bool, kSize> held{};
     Vector solution{};
     for (std::size_t round = 0; round <= kSize; ++round) {
         auto a = squares_;
         Vector b = products_;
         for (std::size_t i = 0; i < kSize; ++i) {
+            double const pull = std::max(kInertia * squares_[i][i], kMemory * trace);
             a[i][i] += pull;
             b[i] += pull * weights_[i];
             if (!held[i]) continue;

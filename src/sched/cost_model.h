@@ -65,13 +65,19 @@ public:
 
     [[nodiscard]] Weights weights() const;
 
+    // Prompt tokens were among what it learnt from; before that it guesses.
+    [[nodiscard]] bool knows_prompts() const { return prompt_tokens_seen_ >= kPromptTokensToKnow; }
+
 private:
     static constexpr std::size_t kSize = 4;
+    static constexpr std::uint64_t kPromptTokensToKnow = 64;
     using Vector = std::array<double, kSize>;
 
     void solve();
 
     Vector weights_;
+    std::uint64_t prompt_tokens_seen_ = 0;
+    std::uint64_t steps_seen_ = 0;
     std::array<Vector, kSize> squares_{};  // decayed sums of x * x^T
     Vector products_{};                    // and of x * y
 };

@@ -118,6 +118,12 @@ class Server:
         """The sum over all label values."""
         return sum(value for key, value in self.metrics().items() if key.split('{')[0] == name)
 
+    def cells_of_requests(self):
+        """Cells of the KV cache in use, less those of kept prefixes that nobody uses."""
+        values = self.metrics()
+        return sum(value * (1 if key.startswith('hearth_kv_cells_used') else -1) for key, value in values.items()
+                   if key.split('{')[0] in ('hearth_kv_cells_used', 'hearth_kv_cells_cached'))
+
     def workers(self):
         return [pid for pid in children(self.process.pid) if alive(pid)]
 

@@ -52,7 +52,7 @@ def test_ten_thousand_disconnects_leak_no_sequence_cell_or_descriptor(stories_pa
 
         def idle():
             return (server.metric('hearth_requests_running') == 0 and server.metric('hearth_requests_waiting') == 0 and
-                    server.metric('hearth_kv_cells_used') == 0)
+                    server.cells_of_requests() == 0)
         support.wait_until(idle, 'no sequence and no cell in use')
         support.wait_until(lambda: len(os.listdir(f'/proc/{server.process.pid}/fd')) <= fds + 2, 'descriptors closed')
         assert server.complete('Once upon a time', max_tokens=40, temperature=0)['choices'][0]['text'] == before

@@ -89,7 +89,7 @@ def test_the_request_time_limit_is_a_504_or_an_event(smollm2_path):
         assert status == 504 and answer['error']['code'] == 'request_timeout'
         last = list(support.events(server.open_stream('/v1/completions', body)))[-1]
         assert 'request_timeout' in last
-        support.wait_until(lambda: server.metric('hearth_kv_cells_used') == 0, 'memory is freed')
+        support.wait_until(lambda: server.cells_of_requests() == 0, 'memory is freed')
 
 
 def test_overload_is_answered_at_once(smollm2_path):

@@ -26,7 +26,7 @@ public:
     static constexpr std::uint32_t kPromptTokens = 256;
 
     explicit Driver(llama::ScriptedOptions scripted = {},
-                    Options options = {.prompt_tokens = kPromptTokens, .prefix_cache = false})
+                    Options options = {.prompt_tokens = kPromptTokens, .prefix_cache = false, .reserve_output = false})
         : backend(std::move(scripted)), preparer(backend, 1), core(backend, options, clock, preparer.end_tokens()) {}
 
     ManualClock clock;

@@ -1,0 +1,129 @@
+// What the next step computes: one token of every sequence that runs, then as
+// much of prompts as the step's target time leaves room for.
+#include <algorithm>
+
+#include "engine/engine_core.h"
+
+namespace hearth::engine {
+namespace {
+
+// Matrix kernels work on groups of so many tokens; a step that ends inside a
+// group pays for the whole of it.
+constexpr std::uint32_t kGroup = 16;
+
+// Before the machine is known, so much of a prompt beside those that decode.
+constexpr std::uint32_t kUnknownTokens = 64;
+
+// When nobody decodes, but others wait, a step may take so many times its target.
+constexpr double kAloneStretch = 2;
+
+}  // namespace
+
+// Live sequences that may emit a token, in order of age.
+void EngineCore::list_runnable() {
+    runnable_.clear();
+    for (auto const& request : active_) {
+        if (request->phase != Request::Phase::generating || request->parked) continue;
+        std::uint64_t credit = request->credit;
+        auto const count = request->choices.size();
+        // With less credit than choices they take turns.
+        for (std::size_t i = 0; i < count && credit > 0; ++i) {
+            auto& choice = request->choices[(i + steps_total_) % count];
+            if (choice.state != Choice::State::live) continue;
+            runnable_.push_back({request.get(), &choice});
+            --credit;
+        }
+    }
+}
+
+// Prompts that could be computed, best rank first.
+void EngineCore::list_prompts() {
+    prompts_.clear();
+    for (auto const& request : active_) {
+        bool const computes = request->phase == Request::Phase::prompt && !request->parked &&
+                              request->choices[0].state == Choice::State::live;
+        if (computes) prompts_.push_back({rank(*request), request.get()});
+    }
+    std::sort(prompts_.begin(), prompts_.end(), [](Candidate const& a, Candidate const& b) { return a.rank < b.rank; });
+}
+
+// A backend with a small batch leaves half of it to prompts, lest they starve.
+// Sequences beyond the limit take turns: each step leaves out others.
+std::size_t EngineCore::decodes_max() const {
+    auto const& properties = backend_.properties();
+    std::size_t batch_max = properties.batch_max;
+    if (properties.decodes_max != 0) batch_max = std::min<std::size_t>(batch_max, properties.decodes_max);
+    bool const has_prompts = std::any_of(active_.begin(), active_.end(), [](auto const& request) {
+        return request->phase == Request::Phase::prompt && !request->parked &&
+               request->choices[0].state == Choice::State::live;
+    });
+    return has_prompts ? std::min<std::size_t>(batch_max, properties.batch_max / 2) : batch_max;
+}
+
+void EngineCore::plan() {
+    batch_.clear();
+    items_.clear();
+    shape_ = {};
+    plan_decodes();
+    list_prompts();
+    if (!prompts_.empty()) plan_prompts();
+}
+
+void EngineCore::plan_decodes() {
+    list_runnable();
+    std::size_t const count = std::min(runnable_.size(), decodes_max());
+    std::size_t const first = count < runnable_.size() ? next_decode_ % runnable_.size() : 0;
+    for (std::size_t i = 0; i < count; ++i) {
+        auto const [request, choice] = runnable_[(first + i) % runnable_.size()];
+        items_.push_back({request, choice->index, batch_.size(), 1, false});
+        batch_.push_back({choice->next, static_cast<llama::Position>(choice->positions), choice->sequence, true});
+        shape_.add_decode(choice->positions);
+    }
+    next_decode_ = first + count;
+}
+
+// A step that completes a prompt is kept short: its first token waits for it.
+// Alone, a request is cut by count, not by time, so that it is computed the same
+// way each time.
+void EngineCore::plan_prompts() {
+    bool const decodes = shape_.decodes > 0;
+    bool const alone = !decodes && prompts_.size() == 1 && waiting_.empty();
+    std::size_t const most =
+        std::min<std::size_t>(decodes ? options_.mixed_tokens_max : prompt_tokens_, backend_.properties().batch_max);
+    std::size_t const cautious = decodes && !cost_.knows_prompts() ? std::min<std::size_t>(most, kUnknownTokens) : most;
+    double target = options_.step_ms_target * (decodes ? 1 : kAloneStretch);
+    for (auto const& candidate : prompts_) {
+        Request& request = *candidate.request;
+        auto const left = request.prompt_size() - request.prompt_done;
+        auto const begin = static_cast<std::uint32_t>(batch_.size());
+        auto room = cautious > begin ? static_cast<std::uint32_t>(cautious) - begin : 0U;
+        bool const first = shape_.prompt_tokens == 0;
+        if (first) room = std::max(room, std::min(kGroup, backend_.properties().batch_max - begin));
+        auto chunk = std::min(left, room);
+        if (!alone) {
+            auto const fits = cost_.tokens_within(target, shape_, chunk, request.prompt_done);
+            chunk = std::min(chunk, std::max(fits, first ? kGroup : 0U));
+        }
+        if (chunk < left) {
+            auto const beyond_group = (begin + chunk) % kGroup;
+            chunk -= beyond_group < chunk ? beyond_group : 0;
+        }
+        if (chunk == 0) return;
+        push_prompt_chunk(request, chunk);
+        if (chunk < left) return;
+        target = std::min<double>(target, options_.step_ms_target / 2.0);
+    }
+}
+
+void EngineCore::push_prompt_chunk(Request& request, std::uint32_t tokens) {
+    items_.push_back({&request, 0, batch_.size(), tokens, true});
+    auto const sequence = request.choices[0].sequence;
+    for (std::size_t i = 0; i < tokens; ++i) {
+        std::size_t const at = request.prompt_done + i;
+        batch_.push_back({request.spec.prompt[at], static_cast<llama::Position>(at), sequence,
+                          at + 1 == request.spec.prompt.size()});
+    }
+    shape_.add_prompt(tokens, request.prompt_done);
+}
+
+}  // namespace hearth::engine
