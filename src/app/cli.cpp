@@ -48,6 +48,15 @@ void add_engine_flags(CLI::App& command, EngineFlags& flags) {
         ->group("Engine");
     command.add_flag("--no-prefix-cache", flags.no_prefix_cache, "Compute every prompt from its start")
         ->group("Engine");
+    command
+        .add_flag("--no-speculation", flags.no_speculation, "Guess no tokens ahead (guesses never change an answer)")
+        ->group("Engine");
+    command
+        .add_option("--step-target-ms", flags.step_target_ms,
+                    "How long a step may take while answers are generated: shorter, and prompts of others disturb less")
+        ->check(CLI::Range(1U, 10000U))
+        ->capture_default_str()
+        ->group("Engine");
 }
 
 void add_models_dir(CLI::App& command, std::vector<std::string>& folders) {

@@ -24,6 +24,8 @@ struct EngineFlags {
     std::uint32_t threads = 0;  // 0: the cores this process may use
     std::string cpu_variant;    // empty: the best this machine runs
     bool no_prefix_cache = false;
+    bool no_speculation = false;
+    std::uint32_t step_target_ms = 60;
 };
 
 struct ServeFlags {

@@ -96,6 +96,8 @@ Result<serving::ModelSpec> model_spec(std::string const& argument, std::vector<s
     spec.sequences_max = engine.max_seqs;
     spec.threads = engine.threads;
     spec.prefix_cache = engine.no_prefix_cache ? 0 : 1;
+    spec.speculation = engine.no_speculation ? 0 : 1;
+    spec.step_ms_target = engine.step_target_ms;
     spec.cpu_variant = engine.cpu_variant;
     return spec;
 }

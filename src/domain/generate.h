@@ -162,6 +162,8 @@ struct Timings {  // llama-server's meaning
     std::uint32_t predicted_n = 0;  // tokens sampled, all choices
     double predicted_ms = 0;        // first sampled token to last
     double queue_ms = 0;            // arrival to admission
+    std::uint32_t draft_n = 0;           // tokens guessed ahead and verified
+    std::uint32_t draft_n_accepted = 0;  // of those, what came true
     bool operator==(Timings const&) const = default;
 };
 

@@ -38,6 +38,8 @@ struct EngineStats {
     std::uint64_t prompt_tokens_total = 0;
     std::uint64_t generated_tokens_total = 0;
     std::uint64_t preemptions_total = 0;
+    std::uint64_t drafted_total = 0;   // tokens guessed ahead
+    std::uint64_t accepted_total = 0;  // of those, what came true
     std::uint64_t rss_bytes = 0;
     std::uint64_t cpu_ms_total = 0;
     bool operator==(EngineStats const&) const = default;

@@ -158,10 +158,7 @@ void EngineCore::advance(BatchItem const& item, std::size_t logits_at) {
         prompt_advanced(request, item.count, logits_at);
         return;
     }
-    auto& choice = request.choices[item.choice];
-    extend(choice, std::span(&choice.next, 1));
-    ++choice.positions;
-    sample(request, choice, backend_.logits(logits_at));
+    decode_advanced(item, logits_at + 1 - item.count);
 }
 
 void EngineCore::sweep() {
@@ -192,6 +189,8 @@ domain::EngineStats EngineCore::stats() const {
     stats.prompt_tokens_total = prompt_tokens_total_;
     stats.generated_tokens_total = generated_tokens_total_;
     stats.preemptions_total = preemptions_total_;
+    stats.drafted_total = drafted_total_;
+    stats.accepted_total = accepted_total_;
     return stats;
 }
 

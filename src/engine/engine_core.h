@@ -92,6 +92,7 @@ private:
         std::size_t begin;  // its entries in batch_
         std::size_t count;
         bool is_prompt;
+        std::uint32_t match = 0;  // of its draft: entries behind the first
     };
 
     struct Sequence {
@@ -147,6 +148,7 @@ private:
     [[nodiscard]] std::size_t decodes_max() const;
     void plan();
     void plan_decodes();
+    [[nodiscard]] sched::NgramDrafter::Draft draft(Request& request, Choice& choice, std::uint32_t rows);
     void plan_prompts();
     void push_prompt_chunk(Request& request, std::uint32_t tokens);
 
@@ -181,7 +183,10 @@ private:
     void prompt_advanced(Request& request, std::size_t tokens, std::size_t logits_at);
     void begin_generation(Request& request, std::size_t logits_at);
     [[nodiscard]] Status fork(Request& request);
-    void sample(Request& request, Choice& choice, std::span<float const> logits);
+    void decode_advanced(BatchItem const& item, std::size_t logits_at);
+    void begin_drafting(Request& request, Choice& choice);
+    void drop_guesses(Choice& choice);
+    [[nodiscard]] bool sample(Request& request, Choice& choice, std::span<float const> logits);
     void flush_text(Choice& choice, std::string& text);
     void finish_choice(Request& request, Choice& choice, domain::FinishReason reason, std::string stop_string);
     void end_cancelled(Request& request);
@@ -220,6 +225,10 @@ private:
     std::vector<BatchItem> items_;
     std::vector<Sequence> runnable_;
     std::vector<Candidate> candidates_;
+    struct {
+        double tokens;
+        double ms;
+    } expected_{};  // of the sequences that decode in the step being planned
     std::vector<Candidate> prompts_;
     sched::StepShape shape_;
     std::vector<llama::BatchEntry> alone_;      // one request's part of a batch that failed
@@ -232,6 +241,8 @@ private:
     std::uint64_t prompt_tokens_total_ = 0;
     std::uint64_t generated_tokens_total_ = 0;
     std::uint64_t preemptions_total_ = 0;
+    std::uint64_t drafted_total_ = 0;
+    std::uint64_t accepted_total_ = 0;
 };
 
 }  // namespace hearth::engine

@@ -307,6 +307,7 @@ void EngineCore::swap_out(Sequence victim) {
 // A live sequence is no longer the request's: the tree's, or nobody's.
 void EngineCore::detach(Request& request, Choice& choice) {
     if (request.phase == Request::Phase::prompt) ledger_.unreserve(request.prompt_size() - request.prompt_done);
+    drop_guesses(choice);
     auto const sequence = std::exchange(choice.sequence, kNoSequence);
     choice.state = Choice::State::done;  // nobody's heir
     auto node = std::exchange(choice.node, sched::PrefixTree::kNone);

@@ -14,6 +14,9 @@ constexpr std::uint32_t kGroup = 16;
 // Before the machine is known, so much of a prompt beside those that decode.
 constexpr std::uint32_t kUnknownTokens = 64;
 
+// Longer drafts than this hardly ever come true as a whole.
+constexpr std::uint32_t kDraftMax = 16;
+
 // When nobody decodes, but others wait, a step may take so many times its target.
 constexpr double kAloneStretch = 2;
 
@@ -25,6 +28,7 @@ void EngineCore::list_runnable() {
     for (auto const& request : active_) {
         if (request->phase != Request::Phase::generating || request->parked) continue;
         std::uint64_t credit = request->credit;
+        request->planned = 0;
         auto const count = request->choices.size();
         // With less credit than choices they take turns.
         for (std::size_t i = 0; i < count && credit > 0; ++i) {
@@ -32,6 +36,7 @@ void EngineCore::list_runnable() {
             if (choice.state != Choice::State::live) continue;
             runnable_.push_back({request.get(), &choice});
             --credit;
+            ++request->planned;
         }
     }
 }
@@ -73,13 +78,48 @@ void EngineCore::plan_decodes() {
     list_runnable();
     std::size_t const count = std::min(runnable_.size(), decodes_max());
     std::size_t const first = count < runnable_.size() ? next_decode_ % runnable_.size() : 0;
+    auto const planned = [&](std::size_t i) { return runnable_[(first + i) % runnable_.size()]; };
+    for (std::size_t i = 0; i < count; ++i) shape_.add_decode(planned(i).choice->positions);
+    expected_ = {static_cast<double>(count), cost_.predict_ms(shape_)};
+    auto rows = static_cast<std::uint32_t>(decodes_max() - count);  // what drafts may take
+    rows = std::min(rows, ledger_.free() - std::min(ledger_.free(), static_cast<std::uint32_t>(count)));
     for (std::size_t i = 0; i < count; ++i) {
-        auto const [request, choice] = runnable_[(first + i) % runnable_.size()];
-        items_.push_back({request, choice->index, batch_.size(), 1, false});
-        batch_.push_back({choice->next, static_cast<llama::Position>(choice->positions), choice->sequence, true});
-        shape_.add_decode(choice->positions);
+        auto const [request, choice] = planned(i);
+        std::size_t const begin = batch_.size();
+        auto position = static_cast<llama::Position>(choice->positions);
+        batch_.push_back({choice->next, position, choice->sequence, true});
+        auto const guess = draft(*request, *choice, rows);
+        for (Token const token : guess.tokens) {
+            batch_.push_back({token, ++position, choice->sequence, true});
+            shape_.add_decode(static_cast<std::uint32_t>(position));
+        }
+        rows -= static_cast<std::uint32_t>(guess.tokens.size());
+        items_.push_back({request, choice->index, begin, batch_.size() - begin, false, guess.match});
     }
     next_decode_ = first + count;
+}
+
+// As many guessed tokens as are worth computing beside what the step computes
+// already: each more is worth its chance of coming true, and costs its row; it
+// pays as long as that is a better rate than the step's without it.
+sched::NgramDrafter::Draft EngineCore::draft(Request& request, Choice& choice, std::uint32_t rows) {
+    if (!choice.drafter) return {};
+    auto const most = static_cast<std::uint32_t>(std::min<std::uint64_t>(
+        {kDraftMax, rows, request.credit - request.planned, request.spec.tokens_max - choice.tokens - 1U}));
+    auto guess = choice.drafter->draft(most);
+    double const chance = choice.acceptance.probability(guess.match);
+    auto const weights = cost_.weights();
+    double gain = chance;
+    std::size_t count = 0;
+    for (; count < guess.tokens.size(); ++count, gain *= chance) {
+        double const row_ms = weights.per_decode + weights.per_attended * (choice.positions + 2.0) / 1000;
+        if (gain * expected_.ms <= row_ms * expected_.tokens) break;
+        expected_.tokens += gain;
+        expected_.ms += row_ms;
+    }
+    guess.tokens = guess.tokens.first(count);
+    request.planned += count;
+    return guess;
 }
 
 // A step that completes a prompt is kept short: its first token waits for it.

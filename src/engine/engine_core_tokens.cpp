@@ -12,7 +12,8 @@ using domain::FinishReason;
 
 namespace {
 constexpr double kOutputsRemembered = 16;
-}
+constexpr std::uint32_t kHintTokens = 1024;
+}  // namespace
 
 void EngineCore::prompt_advanced(Request& request, std::size_t tokens, std::size_t logits_at) {
     auto const count = static_cast<std::uint32_t>(tokens);
@@ -40,8 +41,47 @@ void EngineCore::begin_generation(Request& request, std::size_t logits_at) {
     auto const logits = backend_.logits(logits_at);
     for (auto& choice : request.choices) {
         if (request.phase == Request::Phase::ended) return;
-        sample(request, choice, logits);
+        if (sample(request, choice, logits)) begin_drafting(request, choice);
     }
+}
+
+// What others said behind the same prompt is a good guess at what will be said.
+void EngineCore::begin_drafting(Request& request, Choice& choice) {
+    bool const possible = options_.speculation && backend_.properties().can_truncate;
+    if (!possible || !request.spec.speculate) return;
+    choice.drafter = std::make_unique<sched::NgramDrafter>();
+    choice.drafter->hint(ledger_.tree().continuation(request.space, request.spec.prompt, kHintTokens));
+    choice.drafter->append(request.spec.prompt);
+    choice.drafter->append(std::span(&choice.next, 1));
+}
+
+// Row 0 is the sequence's next token, the others guesses. Each row's logits say
+// what follows it; as long as that is what was guessed, the next row is valid too.
+void EngineCore::decode_advanced(BatchItem const& item, std::size_t logits_at) {
+    Request& request = *item.request;
+    Choice& choice = request.choices[item.choice];
+    auto const guesses = static_cast<std::uint32_t>(item.count - 1);
+    std::uint32_t right = 0;
+    choice.ahead = guesses;
+    for (std::size_t row = 0;; ++row) {
+        if (row > 0) {
+            ++right;
+            --choice.ahead;
+        }
+        bool const last = row == guesses;
+        extend(choice, std::span(&choice.next, 1));
+        ++choice.positions;
+        bool const goes_on = sample(request, choice, backend_.logits(logits_at + row));
+        if (goes_on && choice.drafter) choice.drafter->append(std::span(&choice.next, 1));
+        if (last || !goes_on || batch_[item.begin + row + 1].token != choice.next) break;
+    }
+    if (guesses == 0) return;
+    drop_guesses(choice);
+    request.drafted += guesses;
+    request.accepted += right;
+    drafted_total_ += guesses;
+    accepted_total_ += right;
+    choice.acceptance.observe(item.match, guesses, right);
 }
 
 Status EngineCore::fork(Request& request) {
@@ -58,11 +98,18 @@ Status EngineCore::fork(Request& request) {
     return ok();
 }
 
-void EngineCore::sample(Request& request, Choice& choice, std::span<float const> logits) {
+void EngineCore::drop_guesses(Choice& choice) {
+    if (std::exchange(choice.ahead, 0) == 0 || choice.sequence == kNoSequence) return;
+    auto const cut = backend_.remove(choice.sequence, static_cast<llama::Position>(choice.positions));
+    HEARTH_ASSERT(cut.has_value(), "only sequences that can be cut speculate");
+}
+
+// False when the choice has ended with this token.
+bool EngineCore::sample(Request& request, Choice& choice, std::span<float const> logits) {
     auto const sampled = choice.sampler.sample(logits, scratch_);
     if (!sampled) {
         fail(request, sampled.error());
-        return;
+        return false;
     }
     Token const token = *sampled;
     HEARTH_ASSERT(request.credit > 0, "only sequences with credit are in the batch");
@@ -96,12 +143,13 @@ void EngineCore::sample(Request& request, Choice& choice, std::span<float const>
         choice.next = token;
         choice.sampler.accept(token);
         push_event(request, std::move(delta));
-        return;
+        return true;
     }
     flush_text(choice, delta.text);
     push_event(request, std::move(delta));
     bool const named = stop && *stop < request.spec.named_stops;
     finish_choice(request, choice, *reason, named ? request.spec.stops->string(*stop) : std::string());
+    return false;
 }
 
 // Appends what stop strings and code points held back.
@@ -160,6 +208,8 @@ domain::Timings EngineCore::timings(Request const& request) const {
     timings.queue_ms = to_ms(admitted - request.spec.arrived);
     timings.cache_n = request.cached;
     timings.prompt_n = request.prompt_done - request.cached;
+    timings.draft_n = request.drafted;
+    timings.draft_n_accepted = request.accepted;
     for (auto const& choice : request.choices) timings.predicted_n += choice.tokens;
     if (timings.predicted_n == 0) {
         timings.prompt_ms = to_ms(now_ - admitted);

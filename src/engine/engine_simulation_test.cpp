@@ -28,10 +28,14 @@ public:
         std::uint64_t requests = 0;
         std::uint64_t failed = 0;
         std::uint64_t preemptions = 0;
+        std::uint64_t drafted = 0;
+        std::uint64_t accepted = 0;
         void operator+=(Tally const& more) {
             requests += more.requests;
             failed += more.failed;
             preemptions += more.preemptions;
+            drafted += more.drafted;
+            accepted += more.accepted;
         }
     };
 
@@ -49,7 +53,8 @@ public:
             forget_ended();
         }
         drain();
-        Tally tally{next_id_ - 1, 0, driver_.core.stats().preemptions_total};
+        auto const stats = driver_.core.stats();
+        Tally tally{next_id_ - 1, 0, stats.preemptions_total, stats.drafted_total, stats.accepted_total};
         for (auto const& [id, transcript] : driver_.transcripts) tally.failed += transcript.failed ? 1 : 0;
         return tally;
     }
@@ -57,7 +62,8 @@ public:
 private:
     llama::ScriptedOptions backend_options() {
         llama::ScriptedOptions options;
-        for (int i = 0; i < 40; ++i)
+        int const pieces = random_() % 2 == 0 ? 40 : 5;  // few pieces repeat soon, and are guessed ahead
+        for (int i = 0; i < pieces; ++i)
             options.pieces.push_back(i % 7 == 0 ? "\xE2\x82" : i % 7 == 1 ? "\xAC" : "w" + std::to_string(i));
         options.repeat = random_() % 2 == 0;
         options.context_request = 60;
@@ -72,6 +78,7 @@ private:
         Options options;
         options.prefix_cache = random_() % 3 != 0;
         options.reserve_output = random_() % 2 == 0;
+        options.speculation = random_() % 3 != 0;
         options.ageing_ms = static_cast<std::uint32_t>(1 + random_() % 10000);
         options.credit = static_cast<std::uint32_t>(1 + random_() % 30);
         options.prompt_tokens = static_cast<std::uint32_t>(1 + random_() % 64);
@@ -138,6 +145,8 @@ TEST(engine_simulation, ten_thousand_random_cancels_leak_nothing_and_lose_nobody
     EXPECT_GT(tally.requests, 10000U);
     EXPECT_GT(tally.failed, 100U) << "else the failures were not exercised";
     EXPECT_GT(tally.preemptions, 1000U) << "else swapping was not";
+    EXPECT_GT(tally.accepted, 1000U) << "nor speculation";
+    EXPECT_GT(tally.drafted, tally.accepted + 100) << "nor guesses that were wrong";
 }
 
 }  // namespace

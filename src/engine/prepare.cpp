@@ -78,6 +78,7 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
     prepared.cache_salt = std::move(request.cache_salt);
     prepared.deadlines = request.deadlines;
     prepared.cache_prompt = request.cache_prompt;
+    prepared.speculate = request.speculate;
     prepared.stops = std::make_shared<StopSet const>(std::move(stops));
     if (uses_dry(prepared.sampling)) {
         HEARTH_TRY(prepared.dry_breakers, breakers(prepared.sampling));

@@ -36,6 +36,7 @@ struct PreparedRequest {
     std::string cache_salt;
     domain::Deadlines deadlines;
     bool cache_prompt = true;
+    bool speculate = true;
     std::shared_ptr<StopSet const> stops;
     std::size_t named_stops = 0;      // those before this index are the request's, the rest the template's
     std::shared_ptr<DryBreakers const> dry_breakers;  // null when DRY is off

@@ -13,6 +13,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,7 @@
 #include "engine/prepare.h"
 #include "engine/sampler.h"
 #include "engine/stop_matcher.h"
+#include "sched/ngram_drafter.h"
 #include "sched/prefix_tree.h"
 
 namespace hearth::engine {
@@ -42,7 +44,10 @@ struct Choice {
     Token next = 0;                // sampled, not in the cache yet
     sched::PrefixTree::NodeId node = sched::PrefixTree::kNone;  // of a live one
     std::uint32_t positions = 0;   // in the cache or in the blob
+    std::uint32_t ahead = 0;       // guesses in the cache behind those; none between steps
     std::uint32_t tokens = 0;      // sampled
+    std::unique_ptr<sched::NgramDrafter> drafter;  // from the first token on, if it may speculate
+    sched::Acceptance acceptance;
     std::vector<std::byte> blob;   // of a swapped one: its state,
     std::vector<Token> text;       // and the tokens of its positions
 };
@@ -56,12 +61,15 @@ struct Request {
     Phase phase = Phase::waiting;
     std::uint64_t age = 0;            // order of admission: higher is younger
     std::uint64_t credit = 0;
+    std::uint64_t planned = 0;        // of that, what the step being planned may emit
     bool parked = false;              // preempted: it keeps its cells and takes part in no step
     domain::Priority lent = domain::Priority::batch;  // the best class that waits for what it computes
     Instant due;                      // arrival and what its prompt costs: the earlier, the sooner it is served
     sched::PrefixTree::Space space = 0;  // whose prefixes it may stand on
     std::uint32_t cached = 0;         // tokens of the prompt that were in the cache
     std::uint32_t prompt_done = 0;    // tokens computed, those included
+    std::uint32_t drafted = 0;        // tokens guessed ahead, all choices
+    std::uint32_t accepted = 0;       // of those, what came true
     std::uint32_t open = 0;           // choices not done
     std::vector<Choice> choices;      // empty while waiting
     Instant admitted;

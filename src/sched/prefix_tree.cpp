@@ -130,6 +130,27 @@ std::vector<Token> PrefixTree::text(NodeId node) const {
     return text;
 }
 
+std::vector<Token> PrefixTree::continuation(Space space, std::span<Token const> text, std::uint32_t most) const {
+    auto const match = find(space, text);
+    std::vector<Token> out;
+    if (match.tokens < text.size() || match.node == kNone) return out;
+    auto const take = [&](NodeId node, std::size_t from) {
+        auto const rest = std::span(nodes_[node].tokens).subspan(from);
+        auto const count = std::min<std::size_t>(rest.size(), most - out.size());
+        out.insert(out.end(), rest.begin(), rest.begin() + static_cast<std::ptrdiff_t>(count));
+    };
+    NodeId node = match.node;
+    take(node, match.tokens - nodes_[node].begin());
+    while (out.size() < most && !nodes_[node].children.empty()) {
+        auto const& children = nodes_[node].children;
+        node = std::ranges::max_element(children, {}, [this](auto const& child) {
+                   return nodes_[child.second].hits;
+               })->second;
+        take(node, 0);
+    }
+    return out;
+}
+
 std::optional<PrefixTree::Eviction> PrefixTree::evict() {
     if (leaves_.empty()) return std::nullopt;
     auto const [worth, id] = *leaves_.begin();
@@ -200,7 +221,11 @@ std::pair<PrefixTree::NodeId, std::size_t> PrefixTree::best_child(NodeId node, s
     auto at = std::lower_bound(children.begin(), children.end(), std::pair{text.front(), NodeId{0}});
     for (; at != children.end() && at->first == text.front(); ++at) {
         auto const common = common_prefix(nodes_[at->second].tokens, text);
-        if (common > best.second) best = {at->second, common};
+        // Of twins the one that says more.
+        bool const better =
+            common > best.second || (common == best.second && best.first != kNone &&
+                                     nodes_[at->second].tokens.size() > nodes_[best.first].tokens.size());
+        if (better) best = {at->second, common};
     }
     return best;
 }

@@ -95,6 +95,10 @@ public:
     // All tokens from the root to the end of `node`.
     [[nodiscard]] std::vector<Token> text(NodeId node) const;
 
+    // What others said behind `text`, if all of it is in the tree and more: up to
+    // `most` tokens of the path hit most.
+    [[nodiscard]] std::vector<Token> continuation(Space space, std::span<Token const> text, std::uint32_t most) const;
+
     // Drops the leaf worth least, if there is one nobody pins.
     [[nodiscard]] std::optional<Eviction> evict();
 

@@ -175,6 +175,21 @@ TEST(PrefixTree, WhatIsOftenUsedStaysLonger) {
     EXPECT_EQ(evicted->holder, 2);
 }
 
+TEST(PrefixTree, TellsWhatOthersSaidBehindATextAndOfSeveralWhatWasUsedMost) {
+    PrefixTree tree;
+    auto rare = iota(50);
+    for (std::size_t i = 20; i < 50; ++i) rare[i] = -1;
+    store(tree, iota(50), 1);
+    store(tree, rare, 2);
+    auto const node = tree.find(0, iota(50)).node;
+    tree.hit(node);
+    EXPECT_EQ(tree.continuation(0, iota(20), 100), iota(30, 20));
+    EXPECT_EQ(tree.continuation(0, iota(10), 15), iota(15, 10)) << "from inside a node, and no more than asked for";
+    EXPECT_TRUE(tree.continuation(0, iota(50), 10).empty()) << "nobody said more";
+    EXPECT_TRUE(tree.continuation(0, iota(60), 10).empty()) << "nobody said that";
+    EXPECT_TRUE(tree.continuation(1, iota(20), 10).empty()) << "not to this tenant";
+}
+
 TEST(PrefixTree, WhatWasOftenUsedLongAgoGoesInTheEnd) {
     PrefixTree tree;
     store(tree, iota(10, 0), 1);

@@ -22,6 +22,8 @@ struct ModelSpec {
     std::uint32_t sequences_max = 16;
     std::uint32_t threads = 0;            // 0: the engine's default
     std::uint32_t prefix_cache = 1;       // 0: every prompt is computed from its start
+    std::uint32_t speculation = 1;        // 0: no token is guessed ahead
+    std::uint32_t step_ms_target = 0;     // 0: the engine's default
     std::string cpu_variant;              // empty: best
     std::uint32_t requests_max = 0;       // set by the pool: what the engine must be able to hold
     std::uint32_t credit_tokens = 0;      // set by the pool: tokens a request may emit before the first grant

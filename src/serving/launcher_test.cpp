@@ -28,6 +28,8 @@ ModelSpec spec() {
     out.kv_cells = 8192;
     out.sequences_max = 4;
     out.threads = 2;
+    out.speculation = 0;
+    out.step_ms_target = 30;
     out.cpu_variant = "haswell";
     out.requests_max = 300;
     out.credit_tokens = 128;
@@ -90,7 +92,7 @@ TEST_F(ProcessLauncher, PassesArgumentsEnvironmentAndAConnectionAndNothingElse) 
     auto worker = start("report");
     EXPECT_EQ(read_all(worker->fd()),
               "worker --fd 3 --id m --model /models/a b.gguf --cpu-variant haswell --ctx 4096 --kv-cells 8192 "
-              "--max-seqs 4 --threads 2 --prefix-cache 1 "
+              "--max-seqs 4 --threads 2 --prefix-cache 1 --speculation 0 --step-target-ms 30 "
               "--max-requests 300 --credit 128\n"
               "HEARTH_TEST_WORKER=report ONLY=this\n"
               "fds 0 1 2 3\n"

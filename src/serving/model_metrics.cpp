@@ -51,8 +51,10 @@ ModelMetrics::ModelMetrics(telemetry::Registry& r, std::string model)
       rss_(r.gauge("hearth_worker_rss_bytes", "Resident memory of the worker, 0 if unknown", kModel, labels_)),
       cpu_(r.counter("hearth_worker_cpu_seconds_total", "CPU time of the model's workers", kModel, labels_)),
       steps_(r.counter("hearth_engine_steps_total", "Batches decoded", kModel, labels_)),
-      preemptions_(
-          r.counter("hearth_preemptions_total", "Sequences swapped out because cells ran short", kModel, labels_)) {}
+      preemptions_(r.counter("hearth_preemptions_total", "Sequences that gave up their slot or their cells to others",
+                             kModel, labels_)),
+      drafted_(r.counter("hearth_drafted_tokens_total", "Tokens guessed ahead and verified", kModel, labels_)),
+      accepted_(r.counter("hearth_accepted_tokens_total", "Guessed tokens that came true", kModel, labels_)) {}
 
 void ModelMetrics::count_outcome(std::string_view outcome) {
     registry_
@@ -78,6 +80,8 @@ void ModelMetrics::report(domain::EngineStats const& stats) {
     cpu_.add(growth(stats.cpu_ms_total, last_.cpu_ms_total) / 1000);
     steps_.add(growth(stats.steps_total, last_.steps_total));
     preemptions_.add(growth(stats.preemptions_total, last_.preemptions_total));
+    drafted_.add(growth(stats.drafted_total, last_.drafted_total));
+    accepted_.add(growth(stats.accepted_total, last_.accepted_total));
     last_ = stats;
 }
 

@@ -52,6 +52,8 @@ private:
     telemetry::Counter& cpu_;
     telemetry::Counter& steps_;
     telemetry::Counter& preemptions_;
+    telemetry::Counter& drafted_;
+    telemetry::Counter& accepted_;
 };
 
 }  // namespace hearth::serving

@@ -353,7 +353,7 @@ TEST_F(PoolTest, GenerationsOutliveThePool) {
 TEST_F(PoolTest, CountsWhatHappened) {
     run([](PoolTest& t) -> net::Task<void> {
         auto worker = co_await t.ready_worker();
-        worker->stats = {3, 1, 70, 40, 100, 11, 0, 0, 2, 1 << 20, 1500};
+        worker->stats = {3, 1, 70, 40, 100, 11, 0, 0, 2, 9, 7, 1 << 20, 1500};
         auto generation = t.submit();
         auto const id = generation->id();
         worker->event(id, Started{10, 4});
@@ -365,18 +365,27 @@ TEST_F(PoolTest, CountsWhatHappened) {
         auto const pings = worker->pings;
         while (worker->pings < pings + 2) co_await t.loop.sleep(1ms);
         auto const text = t.metrics.render();
-        for (auto const* line :
-             {"hearth_requests_running{model=\"m\"} 0", "hearth_requests_waiting{model=\"m\"} 0",
-              "hearth_requests_total{model=\"m\",outcome=\"completed\"} 1",
-              "hearth_prompt_tokens_total{model=\"m\"} 10", "hearth_cached_tokens_total{model=\"m\"} 4",
-              "hearth_generated_tokens_total{model=\"m\"} 3", "hearth_time_to_first_token_seconds_count{model=\"m\"} 1",
-              "hearth_inter_token_latency_seconds_count{model=\"m\"} 1",
-              "hearth_request_duration_seconds_count{model=\"m\"} 1", "hearth_queue_time_seconds_count{model=\"m\"} 1",
-              "hearth_kv_cells_used{model=\"m\"} 70", "hearth_kv_cells_cached{model=\"m\"} 40",
-              "hearth_kv_cells{model=\"m\"} 100", "hearth_worker_rss_bytes{model=\"m\"} 1048576",
-              "hearth_worker_cpu_seconds_total{model=\"m\"} 1.5", "hearth_preemptions_total{model=\"m\"} 2",
-              "hearth_engine_steps_total{model=\"m\"} 11", "hearth_model_state{model=\"m\",state=\"ready\"} 1",
-              "hearth_model_state{model=\"m\",state=\"loading\"} 0"}) {
+        for (auto const* line : {"hearth_requests_running{model=\"m\"} 0",
+                                 "hearth_requests_waiting{model=\"m\"} 0",
+                                 "hearth_requests_total{model=\"m\",outcome=\"completed\"} 1",
+                                 "hearth_prompt_tokens_total{model=\"m\"} 10",
+                                 "hearth_cached_tokens_total{model=\"m\"} 4",
+                                 "hearth_generated_tokens_total{model=\"m\"} 3",
+                                 "hearth_time_to_first_token_seconds_count{model=\"m\"} 1",
+                                 "hearth_inter_token_latency_seconds_count{model=\"m\"} 1",
+                                 "hearth_request_duration_seconds_count{model=\"m\"} 1",
+                                 "hearth_queue_time_seconds_count{model=\"m\"} 1",
+                                 "hearth_kv_cells_used{model=\"m\"} 70",
+                                 "hearth_kv_cells_cached{model=\"m\"} 40",
+                                 "hearth_kv_cells{model=\"m\"} 100",
+                                 "hearth_worker_rss_bytes{model=\"m\"} 1048576",
+                                 "hearth_drafted_tokens_total{model=\"m\"} 9",
+                                 "hearth_accepted_tokens_total{model=\"m\"} 7",
+                                 "hearth_worker_cpu_seconds_total{model=\"m\"} 1.5",
+                                 "hearth_preemptions_total{model=\"m\"} 2",
+                                 "hearth_engine_steps_total{model=\"m\"} 11",
+                                 "hearth_model_state{model=\"m\",state=\"ready\"} 1",
+                                 "hearth_model_state{model=\"m\",state=\"loading\"} 0"}) {
             EXPECT_NE(text.find(std::string(line) + "\n"), std::string::npos) << line << "\nin\n" << text;
         }
         EXPECT_EQ(t.pool().models()[0].stats.kv_used, 70U);

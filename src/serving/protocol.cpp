@@ -219,6 +219,8 @@ void fields(Io& io, T& event) {
     io.number(event.timings.predicted_n);
     finite(io, event.timings.predicted_ms, "predicted_ms");
     finite(io, event.timings.queue_ms, "queue_ms");
+    io.number(event.timings.draft_n);
+    io.number(event.timings.draft_n_accepted);
 }
 
 template <typename Io, Is<domain::Failed> T>
@@ -314,6 +316,8 @@ void fields(Io& io, T& frame) {
     io.number(stats.prompt_tokens_total);
     io.number(stats.generated_tokens_total);
     io.number(stats.preemptions_total);
+    io.number(stats.drafted_total);
+    io.number(stats.accepted_total);
     io.number(stats.rss_bytes);
     io.number(stats.cpu_ms_total);
 }

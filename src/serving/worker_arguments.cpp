@@ -27,6 +27,8 @@ constexpr std::array kNumbers{NumberArgument{"--ctx", &ModelSpec::context_reques
                               NumberArgument{"--max-seqs", &ModelSpec::sequences_max},
                               NumberArgument{"--threads", &ModelSpec::threads},
                               NumberArgument{"--prefix-cache", &ModelSpec::prefix_cache},
+                              NumberArgument{"--speculation", &ModelSpec::speculation},
+                              NumberArgument{"--step-target-ms", &ModelSpec::step_ms_target},
                               NumberArgument{"--max-requests", &ModelSpec::requests_max},
                               NumberArgument{"--credit", &ModelSpec::credit_tokens}};
 

@@ -262,6 +262,8 @@ engine::Options engine_options(engine::Options base, ModelSpec const& spec) {
     if (spec.requests_max != 0) base.requests_max = spec.requests_max;
     if (spec.credit_tokens != 0) base.credit = spec.credit_tokens;
     base.prefix_cache = base.prefix_cache && spec.prefix_cache != 0;
+    base.speculation = base.speculation && spec.speculation != 0;
+    if (spec.step_ms_target != 0) base.step_ms_target = spec.step_ms_target;
     return base;
 }
 

@@ -45,6 +45,10 @@ void write_timings(JsonWriter& json, domain::Timings const& t) {
     json.key("predicted_per_token_ms").number(per(t.predicted_ms, t.predicted_n));
     json.key("predicted_per_second").number(per(1000.0 * t.predicted_n, t.predicted_ms));
     json.key("queue_ms").number(t.queue_ms);
+    if (t.draft_n > 0) {
+        json.key("draft_n").number(t.draft_n);
+        json.key("draft_n_accepted").number(t.draft_n_accepted);
+    }
     json.end_object();
 }
 

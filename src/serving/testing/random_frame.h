@@ -173,7 +173,7 @@ private:
 
     domain::EngineStats stats() {
         return {number(),  number(),  number(),  number(),  number(), random_(),
-                random_(), random_(), random_(), random_(), random_()};
+                random_(), random_(), random_(), random_(), random_(), random_(), random_()};
     }
 
     std::mt19937_64 random_;

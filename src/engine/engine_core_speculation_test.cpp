@@ -1,0 +1,170 @@
+#include <gtest/gtest.h>
+
+#include "engine/testing/driver.h"
+
+namespace hearth::engine {
+namespace {
+
+using testing::Driver;
+using testing::prompt_of;
+
+// A model that says a few pieces again and again, so that it can be guessed.
+llama::ScriptedOptions chanting(std::uint32_t cells = 4096) {
+    llama::ScriptedOptions options;
+    for (int i = 0; i < 5; ++i) options.pieces.push_back("w" + std::to_string(i) + " ");
+    options.repeat = true;
+    options.kv_cells = cells;
+    return options;
+}
+
+Options engine_options(bool speculation) {
+    Options options;
+    options.credit = 100000;
+    options.speculation = speculation;
+    return options;
+}
+
+// Steps cost much, rows little, as on a real machine.
+void run_at_a_price(Driver& driver) {
+    driver.backend.on_decode = [&driver](std::span<llama::BatchEntry const> batch) {
+        driver.clock.advance(std::chrono::microseconds(3000 + 300 * batch.size()));
+        return ok();
+    };
+}
+
+domain::GenerateRequest speaking(std::uint32_t tokens, float temperature = 0) {
+    auto request = prompt_of(12);
+    request.max_tokens = tokens;
+    request.sampling.temperature = temperature;
+    request.sampling.seed = 5;
+    return request;
+}
+
+TEST(engine_speculation, says_the_same_in_fewer_steps) {
+    std::string texts[2];
+    std::uint64_t steps[2];
+    for (int const on : {0, 1}) {
+        Driver driver(chanting(), engine_options(on != 0));
+        run_at_a_price(driver);
+        driver.submit(1, speaking(300));
+        driver.run();
+        texts[on] = driver.of(1).text();
+        steps[on] = driver.core.stats().steps_total;
+        EXPECT_EQ(driver.of(1).tokens(), 300U);
+        auto const& timings = driver.of(1).done->timings;
+        if (on == 0) EXPECT_EQ(timings.draft_n, 0U);
+        if (on == 1) EXPECT_GT(timings.draft_n_accepted, 200U);
+        EXPECT_LE(timings.draft_n_accepted, timings.draft_n);
+        driver.expect_empty();
+    }
+    EXPECT_EQ(texts[0], texts[1]);
+    EXPECT_EQ(steps[0], 300U);
+    EXPECT_LT(steps[1], 60U);
+}
+
+TEST(engine_speculation, changes_no_sampled_text_even_when_it_guesses_wrong) {
+    std::vector<std::string> texts[2];
+    for (int const on : {0, 1}) {
+        Driver driver(chanting(400), engine_options(on != 0));  // so few cells that sequences are swapped
+        run_at_a_price(driver);
+        for (RequestId id = 1; id <= 6; ++id) {
+            auto request = speaking(80, 2.2F);  // strays from the chant now and then
+            request.sampling.seed = id;
+            request.sampling.presence_penalty = 0.2F;
+            request.choices = id % 3 == 0 ? 2 : 1;
+            if (id % 2 == 0) request.stop = {"w3 w4 w0 w1 w2 w3 w4 w0 w1 w2 w3"};
+            if (id == 5) request.top_logprobs = 2;
+            driver.submit(id, request);
+        }
+        driver.run();
+        for (RequestId id = 1; id <= 6; ++id) {
+            for (auto& [index, said] : driver.of(id).choices) texts[on].push_back(said.text);
+        }
+        if (on == 1) {
+            EXPECT_GT(driver.core.stats().accepted_total, 20U);
+            EXPECT_GT(driver.core.stats().drafted_total, driver.core.stats().accepted_total);
+        }
+        driver.expect_empty();
+    }
+    EXPECT_EQ(texts[0], texts[1]);
+}
+
+TEST(engine_speculation, never_emits_more_than_was_granted) {
+    auto options = engine_options(true);
+    options.credit = 10;
+    Driver driver(chanting(), options);
+    run_at_a_price(driver);
+    driver.submit(1, speaking(200));
+    driver.run();
+    EXPECT_EQ(driver.of(1).tokens(), 10U);
+    for (std::uint32_t granted = 11; granted < 60; ++granted) {
+        driver.core.grant(1, 1);
+        driver.run();
+        EXPECT_EQ(driver.of(1).tokens(), granted);
+    }
+    driver.core.grant(1, 1000);
+    driver.run();
+    EXPECT_EQ(driver.of(1).tokens(), 200U);
+    driver.expect_empty();
+}
+
+TEST(engine_speculation, is_off_for_a_request_that_says_so) {
+    Driver driver(chanting(), engine_options(true));
+    run_at_a_price(driver);
+    auto request = speaking(100);
+    request.speculate = false;
+    driver.submit(1, request);
+    driver.run();
+    EXPECT_EQ(driver.core.stats().drafted_total, 0U);
+    EXPECT_EQ(driver.core.stats().steps_total, 100U);
+}
+
+TEST(engine_speculation, stops_guessing_where_guesses_do_not_come_true) {
+    Driver driver(chanting(), engine_options(true));
+    run_at_a_price(driver);
+    // Whatever it said last it says once more, then something else: drafts look good and are wrong.
+    std::uint64_t calls = 0;
+    driver.backend.on_logits = [&](std::span<float> logits) {
+        std::fill(logits.begin(), logits.end(), 0.0F);
+        logits[static_cast<std::size_t>(97 + (calls * calls / 3) % 7)] = 20;
+        ++calls;
+    };
+    driver.submit(1, speaking(2000));
+    driver.run();
+    auto const stats = driver.core.stats();
+    double const wasted = static_cast<double>(stats.drafted_total - stats.accepted_total);
+    EXPECT_LT(wasted, 0.25 * 2000) << stats.drafted_total << " drafted, " << stats.accepted_total << " accepted";
+}
+
+TEST(engine_speculation, guesses_what_another_was_told_behind_the_same_prompt) {
+    auto scripted = chanting();
+    scripted.repeat = false;
+    scripted.pieces.clear();
+    for (int i = 0; i < 60; ++i) scripted.pieces.push_back(std::to_string(i) + " ");  // nothing in it repeats
+    Driver driver(scripted, engine_options(true));
+    run_at_a_price(driver);
+    driver.submit(1, speaking(100));
+    driver.run();
+    EXPECT_EQ(driver.core.stats().accepted_total, 0U);
+    auto const steps = driver.core.stats().steps_total;
+    driver.submit(2, speaking(100));
+    driver.run();
+    EXPECT_GT(driver.core.stats().accepted_total, 40U);
+    EXPECT_LT(driver.core.stats().steps_total - steps, 30U);
+    EXPECT_EQ(driver.of(1).text(), driver.of(2).text());
+    driver.expect_empty();
+}
+
+TEST(engine_speculation, cells_for_guesses_are_never_taken_from_anybody) {
+    Driver driver(chanting(64), engine_options(true));
+    run_at_a_price(driver);
+    driver.submit(1, speaking(52));
+    driver.run();
+    EXPECT_EQ(driver.of(1).tokens(), 52U);
+    EXPECT_EQ(driver.core.stats().preemptions_total, 0U);
+    EXPECT_GT(driver.core.stats().accepted_total, 10U);
+    driver.expect_empty();
+}
+
+}  // namespace
+}  // namespace hearth::engine
