@@ -109,6 +109,9 @@ target_link_libraries(hearth_libllama PUBLIC hearth_ggml)
 
 set(cpu ${LLAMA}/ggml/src/ggml-cpu)
 file(GLOB cpu_sources ${cpu}/*.c ${cpu}/*.cpp ${cpu}/amx/*.cpp ${cpu}/tiled/*.cpp ${cpu}/llamafile/*.cpp)
+# In the place of ggml-cpu.c, with a barrier of our own.
+list(REMOVE_ITEM cpu_sources ${cpu}/ggml-cpu.c)
+list(APPEND cpu_sources ${CMAKE_SOURCE_DIR}/src/llama/barrier/ggml_cpu_threads.c)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|amd64|AMD64")
   file(GLOB arch_sources ${cpu}/arch/x86/*.c ${cpu}/arch/x86/*.cpp)
   list(FILTER arch_sources EXCLUDE REGEX cpu-feats)
@@ -184,6 +187,7 @@ foreach(variant IN LISTS variants)
   endif()
   # Our own kernels, with the variant's instructions.
   add_library(hearth_kernels_${variant} OBJECT
+    ${CMAKE_SOURCE_DIR}/src/llama/barrier/barrier.cpp
     ${CMAKE_SOURCE_DIR}/src/llama/kernels/attention.cpp
     ${CMAKE_SOURCE_DIR}/src/llama/kernels/kernels.cpp
     ${CMAKE_SOURCE_DIR}/src/llama/kernels/matmul_q4_1.cpp)

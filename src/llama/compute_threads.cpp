@@ -18,6 +18,7 @@ namespace {
 // bytes per matrix a second thread costs more than it computes.
 constexpr std::uint64_t kBytesPerBarrierMin = 64U << 10;
 constexpr std::uint64_t kBarriersPerLayer = 7;
+constexpr std::size_t kCpuMax = 512;  // that a mask of upstream can name (GGML_MAX_N_THREADS)
 
 std::string read_line(std::string const& path) {
     std::ifstream file(path);
@@ -86,6 +87,25 @@ std::uint32_t usable_cores() {
 std::uint32_t threads_for(std::uint64_t weight_bytes, std::uint32_t layers, std::uint32_t cores) {
     std::uint64_t const per_barrier = weight_bytes / (std::max(1U, layers) * kBarriersPerLayer);
     return per_barrier < kBytesPerBarrierMin ? 1 : std::max(1U, cores);
+}
+
+std::vector<std::uint32_t> cpu_per_thread(std::uint32_t threads) {
+    auto const cpus = allowed_cpus();
+    if (threads < 2 || cpus.size() != threads || cpus.back() >= kCpuMax) return {};
+    return {cpus.begin(), cpus.end()};
+}
+
+OnCpu::OnCpu(std::optional<std::uint32_t> cpu) {
+    cpu_set_t before;
+    if (!cpu || sched_getaffinity(0, sizeof(before), &before) != 0) return;
+    cpu_set_t one;
+    CPU_ZERO(&one);
+    CPU_SET(*cpu, &one);
+    if (sched_setaffinity(0, sizeof(one), &one) == 0) before_ = before;
+}
+
+OnCpu::~OnCpu() {
+    if (before_) sched_setaffinity(0, sizeof(*before_), &*before_);
 }
 
 }  // namespace hearth::llama

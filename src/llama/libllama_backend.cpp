@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "base/assert.h"
+#include "llama/compute_threads.h"
 #include "llama/libllama_impl.h"
 #include "llama/runtime.h"
 #include "llama/state_blob.h"
@@ -172,6 +173,7 @@ Status LibllamaBackend::decode(std::span<BatchEntry const> batch) {
     upstream_batch.logits = output_.data();
 
     ErrorCapture const capture;
+    OnCpu const on_cpu(parts_.cpu);
     std::int32_t status = 0;
     std::string reason;
     try {
@@ -294,6 +296,7 @@ Status LibllamaBackend::restore(SequenceId sequence, std::span<std::byte const> 
 }
 
 Result<std::vector<std::vector<float>>> LibllamaBackend::embed(std::span<std::vector<Token> const> inputs) {
+    OnCpu const on_cpu(parts_.cpu);
     return embedder_.embed(inputs);
 }
 

@@ -27,6 +27,7 @@ enum class MemoryKind : std::uint8_t {
 struct BackendParts {
     ModelPtr model;
     ThreadPoolPtr pool;
+    std::optional<std::uint32_t> cpu;  // of the thread that computes
     ContextPtr context;  // null for MemoryKind::none
     std::unique_ptr<Vocabulary> vocabulary;
     Result<ChatTemplate> chat_template = Error(Code::unsupported, "the model has no chat template");

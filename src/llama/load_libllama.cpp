@@ -307,7 +307,9 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
                                         : threads_for(llama_model_size(model.get()),
                                                       static_cast<std::uint32_t>(llama_model_n_layer(model.get())),
                                                       options.cores == 0 ? usable_cores() : options.cores);
-    parts.pool = make_thread_pool(info.threads);
+    auto const cpus = cpu_per_thread(info.threads);
+    if (!cpus.empty()) parts.cpu = cpus.back();
+    parts.pool = make_thread_pool(info.threads, cpus);
     if (parts.pool == nullptr)
         return Error(Code::overloaded, fmt::format("the system refuses {} compute threads", info.threads), "threads");
 

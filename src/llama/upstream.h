@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 namespace hearth::llama {
 
@@ -22,7 +23,9 @@ using ContextPtr = std::unique_ptr<llama_context, ContextFree>;
 using ThreadPoolPtr = std::unique_ptr<ggml_threadpool, ThreadPoolFree>;
 
 // A pool of `threads`, the caller's own included, from the registered CPU
-// variant. Null when the system refuses threads.
-[[nodiscard]] ThreadPoolPtr make_thread_pool(std::uint32_t threads);
+// variant. Each stays on its entry of `cpus` if there are any, but for the
+// caller's, which computing puts on the last with OnCpu. Null when the system
+// refuses threads.
+[[nodiscard]] ThreadPoolPtr make_thread_pool(std::uint32_t threads, std::vector<std::uint32_t> const& cpus);
 
 }  // namespace hearth::llama

@@ -1,0 +1,17 @@
+// Upstream's thread pool, of which barrier.cpp replaces the barrier.
+//
+// Compiled in the place of upstream's ggml-cpu.c, which is included as it is:
+// a weak definition gives way to ours where the objects of a CPU variant are
+// linked into one, for callers in this file too, since what may be replaced is
+// not inlined. Offsets of the words that the barrier needs go to it by name,
+// because the pool's layout is private to that file.
+#pragma weak ggml_barrier
+
+#include <ggml-cpu.c>
+
+size_t const hearth_pool_graph = offsetof(struct ggml_threadpool, n_graph);
+size_t const hearth_pool_arrived = offsetof(struct ggml_threadpool, n_barrier);
+size_t const hearth_pool_phase = offsetof(struct ggml_threadpool, n_barrier_passed);
+unsigned const hearth_pool_threads_mask = GGML_THREADPOOL_N_THREADS_MASK;
+
+_Static_assert(sizeof(atomic_int) == 4, "the words of the pool are what our barrier takes them for");
