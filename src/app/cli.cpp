@@ -7,6 +7,9 @@
 #include "app/completion.h"
 #include "app/environment.h"
 #include "bench/serve.h"
+#include "sim/policy.h"
+#include "sim/workload.h"
+#include "traffic/trace.h"
 
 namespace hearth::app {
 namespace {
@@ -202,6 +205,99 @@ void add_bench(CLI::App& app, BenchServeFlags& serve_flags, BenchMachineFlags& m
     machine.callback([&] { action = [&] { return bench_machine(machine_flags); }; });
 }
 
+void add_sim_model(CLI::App& command, SimFlags& flags) {
+    command.add_option("--ctx", flags.context, "Most tokens one request may use")
+        ->check(CLI::Range(16U, 1U << 20))
+        ->capture_default_str()
+        ->group("Model");
+    command.add_option("--kv-cells", flags.kv_cells, "Tokens the KV cache holds")
+        ->check(CLI::Range(16U, 1U << 26))
+        ->capture_default_str()
+        ->group("Model");
+    command.add_option("--seqs", flags.sequences, "Answers computed at the same time")
+        ->check(CLI::Range(1U, 256U))
+        ->capture_default_str()
+        ->group("Model");
+    command.add_option("--kept-seqs", flags.kept_sequences, "Sequence ids beyond those, for prefixes that wait")
+        ->check(CLI::Range(0U, 1U << 16))
+        ->capture_default_str()
+        ->group("Model");
+    command.add_option("--batch", flags.batch, "Tokens the backend takes in one step")
+        ->check(CLI::Range(1U, 1U << 16))
+        ->capture_default_str()
+        ->group("Model");
+    command.add_option("--queue", flags.queue, "Requests inside, running and waiting; above it they are refused")
+        ->check(CLI::Range(1U, 65536U))
+        ->capture_default_str()
+        ->group("Model");
+    command
+        .add_option("--cost", flags.costs,
+                    "NAME=NUMBER (repeatable): step-ms, row-ms, prompt-token-ms, attended-us, save-us-per-cell, "
+                    "restore-us-per-cell, copy-us-per-cell, noise (0..1); default: SmolLM2-135M on two cores")
+        ->group("Model");
+}
+
+void add_sim(CLI::App& app, SimFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("sim", "Run the scheduler on recorded or made-up traffic, in virtual time");
+    std::string footer = "Policies:\n";
+    for (auto const& policy : sim::policies()) footer += fmt::format("  {:<12}{}\n", policy.name, policy.help);
+    footer += "Shapes:\n";
+    for (auto const& shape : sim::shapes()) footer += fmt::format("  {:<12}{}\n", shape.name, shape.help);
+    footer +=
+        "Example:\n  hearth sim --shape stall --policy hearth --policy fifo\n"
+        "  hearth sim --trace mooncake_conversation.jsonl --length-scale 0.0625 --time-scale 2 --policy unbounded";
+    command.footer(footer);
+    auto* const trace =
+        command.add_option("--trace", flags.trace, "File with recorded requests: Azure's CSV or Mooncake's JSON lines");
+    command.add_option("--trace-format", flags.trace_format, "azure or mooncake (default: by the file's ending)")
+        ->check(CLI::IsMember({"azure", "mooncake"}));
+    command.add_option("--shape", flags.shape, "Made-up traffic, see below")->capture_default_str()->excludes(trace);
+    command.add_option("--policy", flags.policies,
+                       "Policy to simulate, see below (repeatable; default: hearth, no-cache, fifo)");
+    command.add_option("--requests", flags.requests, "Requests of the shape, or of the trace at most")
+        ->check(CLI::Range(1U, traffic::kTraceRowsMax))
+        ->capture_default_str();
+    command
+        .add_option("--rate", flags.rate_per_s,
+                    "Arrivals per second of shapes with open arrivals (default: the shape's)")
+        ->check(CLI::Range(0.0, 1e6));
+    command.add_option("--time-scale", flags.time_scale, "Multiplies the trace's times between arrivals")
+        ->check(CLI::Range(0.0, 1e6))
+        ->capture_default_str();
+    command.add_option("--length-scale", flags.length_scale, "Multiplies the trace's prompt and answer lengths")
+        ->check(CLI::Range(1e-6, 1e3))
+        ->capture_default_str();
+    command.add_option("--seed", flags.seed, "Names the run; equal seeds give equal results")->capture_default_str();
+    add_sim_model(command, flags);
+    command.add_option("--good-ttft-ms", flags.good_ttft_ms, "First token within this time for a request to be good")
+        ->check(CLI::Range(0.0, 1e9))
+        ->capture_default_str()
+        ->group("Report");
+    command.add_option("--good-gap-ms", flags.good_gap_ms, "No longer gap between its tokens")
+        ->check(CLI::Range(0.0, 1e9))
+        ->capture_default_str()
+        ->group("Report");
+    command.add_option("--peer-slots", flags.peer_slots, "Slots of the llama-server it is compared with")
+        ->check(CLI::Range(1U, 256U))
+        ->capture_default_str()
+        ->group("Report");
+    command.add_option("--peer-ram-cells", flags.peer_ram_cells, "Tokens that one's cache in RAM holds")
+        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40))
+        ->capture_default_str()
+        ->group("Report");
+    command.add_flag("--json", flags.json, "Print JSON instead of tables")->group("Report");
+    auto* const check =
+        command.add_flag("--check", flags.check, "Instead: random traffic, every invariant at every step")
+            ->excludes(trace)
+            ->group("Check");
+    command.add_option("--seeds", flags.seeds, "Seeds to check, from --seed on")
+        ->check(CLI::Range(std::uint64_t{1}, std::uint64_t{1} << 40))
+        ->capture_default_str()
+        ->needs(check)
+        ->group("Check");
+    command.callback([&] { action = [&] { return sim(flags); }; });
+}
+
 void add_version(CLI::App& app, bool& json, Action& action) {
     auto& command = *app.add_subcommand("version", "Print versions, and the CPU kernels of this machine");
     command.add_flag("--json", json, "Print a JSON object");
@@ -296,12 +392,14 @@ int run_command_line(std::vector<std::string> arguments) {
     CheckFlags check_flags;
     BenchServeFlags bench_serve_flags;
     BenchMachineFlags bench_machine_flags;
+    SimFlags sim_flags;
     std::string shell;
     bool json = false;
     add_serve(app, serve_flags, action);
     add_run(app, run_flags, action);
     add_check(app, check_flags, action);
     add_bench(app, bench_serve_flags, bench_machine_flags, action);
+    add_sim(app, sim_flags, action);
     add_version(app, json, action);
     add_completion(app, shell, action);
 

@@ -74,7 +74,7 @@ TEST(CommandLine, EveryBenchOptionIsOffered) {
 TEST(CommandLine, CompletionScriptsKnowEveryCommand) {
     for (auto const* shell : {"bash", "zsh", "fish"}) {
         auto const script = cli({"completion", shell}).out;
-        for (auto const* word : {"serve", "run", "check", "bench", "version", "kv-cells"}) {
+        for (auto const* word : {"serve", "run", "check", "bench", "sim", "version", "kv-cells"}) {
             EXPECT_NE(script.find(word), std::string::npos) << shell << " lacks " << word;
         }
     }

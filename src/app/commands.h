@@ -84,6 +84,33 @@ struct BenchMachineFlags {
 };
 int bench_machine(BenchMachineFlags const& flags);
 
+struct SimFlags {
+    std::string trace;         // empty: `shape`
+    std::string trace_format;  // empty: by the file's ending
+    std::string shape = "chat";
+    std::vector<std::string> policies;  // empty: hearth, no-cache, fifo
+    std::uint32_t requests = 2000;
+    double rate_per_s = 0;  // 0: the shape's own
+    double time_scale = 1;
+    double length_scale = 1;
+    std::uint64_t seed = 1;
+    std::uint32_t context = 8192;
+    std::uint32_t kv_cells = 32768;
+    std::uint32_t sequences = 16;
+    std::uint32_t kept_sequences = 64;
+    std::uint32_t batch = 512;
+    std::uint32_t queue = 256;
+    std::vector<std::string> costs;  // NAME=NUMBER
+    double good_ttft_ms = 5000;
+    double good_gap_ms = 500;
+    std::uint32_t peer_slots = 4;
+    std::uint64_t peer_ram_cells = 372'827;  // 8 GiB at SmolLM2-135M's 23,040 bytes a token
+    bool json = false;
+    bool check = false;       // seeds instead of a table
+    std::uint64_t seeds = 1000;  // with check
+};
+int sim(SimFlags const& flags);
+
 // `hearth worker ...`: internal; arguments as serving::worker_arguments makes them.
 int worker(std::vector<std::string> const& arguments);
 

@@ -21,7 +21,7 @@
 #include <nlohmann/json.hpp>
 
 #include "bench/machine_kernels.h"
-#include "bench/stats.h"
+#include "traffic/stats.h"
 
 namespace hearth::bench {
 
@@ -107,8 +107,8 @@ void measure(Probe const& probe, std::vector<int> const& cores, MachineOptions c
         return values;
     };
     for (std::size_t i = 0; i < std::min(cores.size(), kCoresSingleMax); ++i)
-        figure.single.push_back(summarise(rates({cores[i]})).max);
-    auto const together = summarise(rates(cores));
+        figure.single.push_back(traffic::summarise(rates({cores[i]})).max);
+    auto const together = traffic::summarise(rates(cores));
     figure.all = together.max;
     figure.spread_percent = together.median > 0 ? (together.max - together.min) / together.median * 100 : 0;
 }
@@ -262,7 +262,7 @@ std::string to_text(MachineReport const& r) {
     auto out = fmt::format("{}, {} core(s), {} MiB\ninstruction sets: {}\n{:<14}{:>14}{:>14}{:>9}  {}\n", r.cpu,
                            r.cores, r.memory_total_mib, r.features, "", "per core", "together", "spread", "");
     for (auto const& f : r.figures) {
-        auto const single = summarise(f.single).median;
+        auto const single = traffic::summarise(f.single).median;
         out += fmt::format("{:<14}{:>8.1f} {:<5}{:>8.1f} {:<5}{:>7.1f} %  {}\n", f.name, single, f.unit, f.all, f.unit,
                            f.spread_percent, f.method);
     }

@@ -9,8 +9,8 @@
 #include <fmt/format.h>
 
 #include "bench/session.h"
-#include "bench/trace.h"
 #include "bench/workload.h"
+#include "traffic/trace.h"
 
 namespace hearth::bench {
 
@@ -39,7 +39,7 @@ std::string utc_now() {
 
 Result<Plan> make_plan(ServeOptions const& o, Session& session, Report& report) {
     if (o.mode == Mode::replay) {
-        HEARTH_TRY(auto const rows, read_trace(o.trace, o.trace_format, o.requests));
+        HEARTH_TRY(auto const rows, traffic::read_trace(o.trace, o.trace_format, o.requests));
         HEARTH_TRY(auto const words_max, session.words_for_tokens(o.prompt_tokens_max));
         ReplayShape shape;
         shape.time_scale = o.time_scale;
@@ -228,13 +228,13 @@ void count_failure(RequestResult const& r, std::map<Outcome, Failures>& failures
 }
 
 void summarise_into(Report& report, Samples const& s) {
-    report.ttft_ms = summarise(s.ttft);
-    report.tpot_ms = summarise(s.tpot);
-    report.itl_ms = summarise(s.itl);
-    report.e2el_ms = summarise(s.e2el);
-    report.prefill_per_s = summarise(s.prefill);
-    report.itl_quantiles_ms = quantiles(s.itl, 201);
-    report.ttft_quantiles_ms = quantiles(s.ttft, 201);
+    report.ttft_ms = traffic::summarise(s.ttft);
+    report.tpot_ms = traffic::summarise(s.tpot);
+    report.itl_ms = traffic::summarise(s.itl);
+    report.e2el_ms = traffic::summarise(s.e2el);
+    report.prefill_per_s = traffic::summarise(s.prefill);
+    report.itl_quantiles_ms = traffic::quantiles(s.itl, 201);
+    report.ttft_quantiles_ms = traffic::quantiles(s.ttft, 201);
     auto const window_s = to_ms(s.last_output - s.first_output) / 1000;
     if (report.completed > 0 && window_s > 0) report.decode_per_s = static_cast<double>(s.after_first) / window_s;
     if (report.duration_s <= 0) return;

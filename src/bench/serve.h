@@ -24,9 +24,11 @@
 #include "base/result.h"
 #include "bench/load_client.h"
 #include "bench/process_usage.h"
-#include "bench/stats.h"
+#include "traffic/stats.h"
 
 namespace hearth::bench {
+
+using traffic::Summary;
 
 enum class Mode : std::uint8_t {
     closed,        // `concurrency` requests at any time, until `requests` are done

@@ -120,7 +120,7 @@ namespace {
 
 // Splits `words` over the row's blocks as the tokens were.
 std::vector<Segment> block_segments(TraceRow const& row, std::uint32_t words, ReplayShape const& shape) {
-    auto const per_block = std::max(1.0, kMooncakeBlockTokens * shape.length_scale * shape.words_per_token);
+    auto const per_block = std::max(1.0, traffic::kMooncakeBlockTokens * shape.length_scale * shape.words_per_token);
     std::vector<Segment> segments;
     std::uint32_t given = 0;
     for (std::size_t i = 0; i < row.blocks.size() && given < words; ++i) {

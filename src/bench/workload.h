@@ -14,10 +14,13 @@
 #include <vector>
 
 #include "base/result.h"
-#include "bench/random.h"
-#include "bench/trace.h"
+#include "traffic/random.h"
+#include "traffic/trace.h"
 
 namespace hearth::bench {
+
+using traffic::Random;
+using traffic::TraceRow;
 
 inline constexpr std::uint32_t kRequestsMax = 1'000'000;
 inline constexpr std::uint32_t kPromptWordsMax = 1'000'000;

@@ -1,4 +1,4 @@
-#include "bench/stats.h"
+#include "traffic/stats.h"
 
 #include <algorithm>
 #include <cmath>
@@ -6,7 +6,7 @@
 
 #include "base/assert.h"
 
-namespace hearth::bench {
+namespace hearth::traffic {
 
 double percentile(std::vector<double> const& sorted, double fraction) {
     HEARTH_ASSERT(!sorted.empty() && fraction >= 0 && fraction <= 1, "percentile needs values and a fraction of 0..1");
@@ -48,4 +48,4 @@ std::vector<double> quantiles(std::vector<double> values, std::size_t points) {
     return result;
 }
 
-}  // namespace hearth::bench
+}  // namespace hearth::traffic

@@ -9,7 +9,7 @@
 #include <cstddef>
 #include <vector>
 
-namespace hearth::bench {
+namespace hearth::traffic {
 
 struct Summary {
     std::size_t count = 0;  // 0: nothing was measured and every other field is 0
@@ -33,4 +33,4 @@ struct Summary {
 // distribution; empty when there are no values. REQUIRES: points >= 2
 [[nodiscard]] std::vector<double> quantiles(std::vector<double> values, std::size_t points);
 
-}  // namespace hearth::bench
+}  // namespace hearth::traffic

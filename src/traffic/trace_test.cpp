@@ -1,4 +1,4 @@
-#include "bench/trace.h"
+#include "traffic/trace.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <filesystem>
 #include <sstream>
 
-namespace hearth::bench {
+namespace hearth::traffic {
 namespace {
 
 constexpr char kAzureHeader[] = "TIMESTAMP,ContextTokens,GeneratedTokens\n";
@@ -90,4 +90,4 @@ TEST(Trace, ThePublishedTracesAreReadWhole) {
 }
 
 }  // namespace
-}  // namespace hearth::bench
+}  // namespace hearth::traffic

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <cstdint>
 
-namespace hearth::bench {
+namespace hearth::traffic {
 
 class Random {
 public:
@@ -36,4 +36,4 @@ private:
     std::uint64_t state_;
 };
 
-}  // namespace hearth::bench
+}  // namespace hearth::traffic

@@ -1,4 +1,4 @@
-#include "bench/trace.h"
+#include "traffic/trace.h"
 
 #include <algorithm>
 #include <array>
@@ -12,7 +12,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-namespace hearth::bench {
+namespace hearth::traffic {
 
 namespace {
 
@@ -189,4 +189,4 @@ Result<Rows> read_trace(std::string const& path, std::string_view format, std::u
     return kind == "azure" ? read_azure(in, limit) : read_mooncake(in, limit);
 }
 
-}  // namespace hearth::bench
+}  // namespace hearth::traffic

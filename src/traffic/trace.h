@@ -16,7 +16,7 @@
 
 #include "base/result.h"
 
-namespace hearth::bench {
+namespace hearth::traffic {
 
 inline constexpr std::uint32_t kTraceRowsMax = 1'000'000;
 inline constexpr std::uint32_t kTraceTokensMax = 10'000'000;  // per prompt or output
@@ -39,4 +39,4 @@ struct TraceRow {
 [[nodiscard]] Result<std::vector<TraceRow>> read_trace(std::string const& path, std::string_view format,
                                                        std::uint32_t limit);
 
-}  // namespace hearth::bench
+}  // namespace hearth::traffic

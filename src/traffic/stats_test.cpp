@@ -1,8 +1,8 @@
-#include "bench/stats.h"
+#include "traffic/stats.h"
 
 #include <gtest/gtest.h>
 
-namespace hearth::bench {
+namespace hearth::traffic {
 namespace {
 
 TEST(Stats, PercentilesInterpolateBetweenRanksAsNumPyDoes) {
@@ -44,4 +44,4 @@ TEST(Stats, QuantilesRunFromTheSmallestToTheLargest) {
 }
 
 }  // namespace
-}  // namespace hearth::bench
+}  // namespace hearth::traffic

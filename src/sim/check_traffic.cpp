@@ -1,0 +1,105 @@
+#include "sim/check_traffic.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "traffic/random.h"
+
+namespace hearth::sim {
+namespace {
+
+using traffic::Random;
+
+constexpr std::uint32_t kContext = 60;
+constexpr std::uint32_t kVocabulary = 64;
+
+std::uint32_t between(Random& random, std::uint32_t low, std::uint32_t high) {
+    return low + static_cast<std::uint32_t>(random.below(high - low + 1));
+}
+
+SimModel random_model(Random& random) {
+    SimModel model;
+    model.seed = random.next();
+    model.vocabulary = kVocabulary;
+    model.context_request = kContext;
+    model.kv_cells = random.below(3) == 0 ? between(random, 250, 600) : between(random, 50, 250);
+    model.sequences_max = between(random, 2, 9);
+    model.sequences_kept = between(random, 0, 12);
+    model.batch_max = between(random, 2, 80);
+    model.end_one_in = random.below(2) == 0 ? 0 : 20;
+    model.recurrent = random.below(4) == 0;
+    model.costs.noise = random.unit() / 2;
+    if (random.below(3) == 0)
+        model.faults = {.decode_one_in = 150, .save_one_in = 40, .restore_one_in = 40, .copy_one_in = 40};
+    return model;
+}
+
+engine::Options random_options(Random& random) {
+    engine::Options options;
+    options.prefix_cache = random.below(4) != 0;
+    options.credit = between(random, 1, 30);
+    options.prompt_tokens = between(random, 1, 64);
+    options.mixed_tokens_max = between(random, 1, 64);
+    options.step_ms_target = between(random, 1, 100);
+    options.ageing_ms = between(random, 1, 2000);
+    options.reserve_output = random.below(2) == 0;
+    if (random.below(2) == 0) options.tenant_weights = {{"tenant-1", 0.1 + 4 * random.unit()}};
+    options.requests_max = random.below(4) == 0 ? 4 : 256;
+    options.seed = 1;
+    return options;
+}
+
+Job random_job(Random& random, SimModel const& model, std::uint32_t index) {
+    Job job;
+    if (index > 0 && random.below(4) == 0) {
+        job.after = static_cast<std::uint32_t>(random.below(index));
+        job.continues = true;
+    } else if (random.below(3) != 0) {
+        job.prompt.push_back({1 + random.below(3), between(random, 8, 30)});
+    }
+    job.prompt.push_back({random.below(3) == 0 ? 10 + random.below(5) : random.next(), between(random, 1, 25)});
+    job.output_tokens = between(random, 1, 30);
+    job.choices = random.below(4) == 0 ? between(random, 1, std::min(4U, model.sequences_max)) : 1;
+    job.temperature = random.below(6) == 0 ? 2.5F : 0.0F;
+    if (random.below(8) == 0) job.stop = {"1", "\xE2\x82\xAC", "a0b"};
+    if (random.below(8) == 0) job.top_logprobs = 1;
+    job.progress = random.below(4) == 0;
+    job.tenant = random.below(4) == 0 ? 1 : 0;
+    job.priority = static_cast<domain::Priority>(random.below(domain::kPriorityCount));
+    job.cache_prompt = random.below(8) != 0;
+    if (random.below(20) == 0) job.deadlines.queue_ms = between(random, 1, 10'000);
+    if (random.below(20) == 0) job.deadlines.prefill_ms = between(random, 1, 1000);
+    if (random.below(20) == 0) job.deadlines.decode_ms = between(random, 1, 10'000);
+    if (random.below(5) == 0) job.cancel_after_ms = 1000 * random.exponential(3);
+    if (random.below(4) == 0) job.reads_tokens_per_s = 2 + 100 * random.unit();
+    return job;
+}
+
+}  // namespace
+
+CheckCase check_case(std::uint64_t seed) {
+    Random random(seed);
+    CheckCase made;
+    made.setup.model = random_model(random);
+    made.setup.engine = random_options(random);
+    made.workload.name = "check";
+    std::uint32_t const count = between(random, 30, 100);
+    double const rate_per_s = 2 + 40 * random.unit();
+    double at_ms = 0;
+    for (std::uint32_t i = 0; i < count; ++i) {
+        auto job = random_job(random, made.setup.model, i);
+        if (job.continues) {
+            auto const& before = made.workload.jobs[job.after];
+            // Only of greedy text is it known what there is to continue.
+            job.continues = before.temperature == 0 && before.stop.empty();
+            job.at_ms = 1000 * random.exponential(2);
+        } else {
+            at_ms += random.below(8) == 0 ? 0 : 1000 * random.exponential(rate_per_s);
+            job.at_ms = at_ms;
+        }
+        made.workload.jobs.push_back(std::move(job));
+    }
+    return made;
+}
+
+}  // namespace hearth::sim
