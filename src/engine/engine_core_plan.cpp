@@ -20,6 +20,9 @@ constexpr std::uint32_t kDraftMax = 16;
 // When nobody decodes, but others wait, a step may take so many times its target.
 constexpr double kAloneStretch = 2;
 
+// A step in which a prompt is completed is filled up to this part of its target.
+constexpr double kFilledUp = 0.5;
+
 }  // namespace
 
 // Live sequences that may emit a token, in order of age.
@@ -122,27 +125,31 @@ sched::NgramDrafter::Draft EngineCore::draft(Request& request, Choice& choice, s
     return guess;
 }
 
-// A step that completes a prompt is kept short: its first token waits for it.
-// Alone, a request is cut by count, not by time, so that it is computed the same
-// way each time.
+// A step that completes a prompt is not filled up with parts of others: its first
+// token waits for the step. Alone, a request is cut by count, not by time, so that
+// it is computed the same way each time.
 void EngineCore::plan_prompts() {
     bool const decodes = shape_.decodes > 0;
     bool const alone = !decodes && prompts_.size() == 1 && waiting_.empty();
-    std::size_t const most =
+    std::size_t most =
         std::min<std::size_t>(decodes ? options_.mixed_tokens_max : prompt_tokens_, backend_.properties().batch_max);
-    std::size_t const cautious = decodes && !cost_.knows_prompts() ? std::min<std::size_t>(most, kUnknownTokens) : most;
-    double target = options_.step_ms_target * (decodes ? 1 : kAloneStretch);
+    if (decodes && !cost_.knows_prompts()) most = std::min<std::size_t>(most, kUnknownTokens);
+    double const target = options_.step_ms_target * (decodes ? 1 : kAloneStretch);
+    bool completes = false;
     for (auto const& candidate : prompts_) {
         Request& request = *candidate.request;
         auto const left = request.prompt_size() - request.prompt_done;
         auto const begin = static_cast<std::uint32_t>(batch_.size());
-        auto room = cautious > begin ? static_cast<std::uint32_t>(cautious) - begin : 0U;
-        bool const first = shape_.prompt_tokens == 0;
-        if (first) room = std::max(room, std::min(kGroup, backend_.properties().batch_max - begin));
+        // So many are computed in every step, whatever it costs: nobody starves.
+        auto const least =
+            std::min(kGroup - std::min(kGroup, shape_.prompt_tokens), backend_.properties().batch_max - begin);
+        auto const room = std::max(most > begin ? static_cast<std::uint32_t>(most) - begin : 0U, least);
         auto chunk = std::min(left, room);
         if (!alone) {
-            auto const fits = cost_.tokens_within(target, shape_, chunk, request.prompt_done);
-            chunk = std::min(chunk, std::max(fits, first ? kGroup : 0U));
+            auto fits = cost_.tokens_within(target, shape_, chunk, request.prompt_done);
+            if (completes && fits < left)
+                fits = cost_.tokens_within(target * kFilledUp, shape_, chunk, request.prompt_done);
+            chunk = std::min(chunk, std::max(fits, least));
         }
         if (chunk < left) {
             auto const beyond_group = (begin + chunk) % kGroup;
@@ -151,7 +158,7 @@ void EngineCore::plan_prompts() {
         if (chunk == 0) return;
         push_prompt_chunk(request, chunk);
         if (chunk < left) return;
-        target = std::min<double>(target, options_.step_ms_target / 2.0);
+        completes = true;
     }
 }
 
