@@ -67,6 +67,7 @@ int worker(std::vector<std::string> const& arguments) {
     options.statm_fd = statm;
     options.on_abandoned = [] { ::_exit(kExitOk); };
     options.isolation = entered.value().description;
+    options.engine = worker::engine_options({}, spec);
     auto const factory = [&](worker::Progress const& progress) {
         load.progress = progress;
         // What upstream says below an error is for developers: its warnings suppose one sequence per cache.

@@ -134,3 +134,17 @@ def test_stdout_carries_only_the_ready_text(stories_path):
     rest = process.stdout.read()
     assert 'curl ' in rest and process.wait(support.PATIENCE_S) == 0
     process.stdout.close()
+
+
+def test_engine_flags_reach_the_engine(stories_path):
+    prompt = 'Once upon a time ' * 8
+    with support.Server(models=[stories_path]) as server:
+        server.complete(prompt, max_tokens=200, temperature=0, ignore_eos=True)
+        again = server.complete(prompt, max_tokens=200, temperature=0, ignore_eos=True)
+        assert again['usage']['prompt_tokens_details']['cached_tokens'] > 0
+        assert again['timings']['draft_n_accepted'] > 0, 'the same was said before'
+    with support.Server('--no-prefix-cache', '--no-speculation', models=[stories_path]) as server:
+        server.complete(prompt, max_tokens=200, temperature=0, ignore_eos=True)
+        again = server.complete(prompt, max_tokens=200, temperature=0, ignore_eos=True)
+        assert again['usage']['prompt_tokens_details']['cached_tokens'] == 0
+        assert 'draft_n' not in again['timings']
