@@ -18,26 +18,33 @@ constexpr std::size_t kWriteBytes = 32U << 10;  // a write goes out at the lates
 // Folds the events of a call into what both kinds of answer need to know.
 class Tally {
 public:
-    Tally(std::uint32_t generations, std::uint32_t choices) : generations_(generations), choices_(choices) {}
+    Tally(std::uint32_t generations, std::uint32_t choices, CallProgress& progress)
+        : generations_(generations), choices_(choices), progress_(progress) {}
 
     // The problem that ends the call, if this event is one.
     std::optional<Problem> note(domain::Event const& event) {
         if (auto const* failed = std::get_if<domain::Failed>(&event)) return to_problem(failed->error);
-        if (auto const* delta = std::get_if<domain::Delta>(&event); delta != nullptr && delta->choice >= choices_)
-            return stray();
+        if (auto const* delta = std::get_if<domain::Delta>(&event)) {
+            if (delta->choice >= choices_) return stray();
+            progress_.generated_tokens += delta->tokens;
+        }
+        if (auto const* started = std::get_if<domain::Started>(&event)) begin(*started);
         if (auto const* done = std::get_if<domain::Done>(&event)) add(*done);
         auto const* choice = std::get_if<domain::ChoiceDone>(&event);
         if (choice == nullptr) return std::nullopt;
         if (choice->choice >= choices_) return stray();
-        // Nobody cancels but we ourselves, and then nobody listens: the server is going down.
-        if (choice->reason == domain::FinishReason::cancelled)
-            return to_problem(Error(Code::cancelled, "The server is shutting down and ended this request."));
+        bool const cancelled = choice->reason == domain::FinishReason::cancelled;
+        if (cancelled && progress_.cancelled)
+            return make_problem(Kind::request_cancelled, "The request was cancelled.");
+        // Else nobody cancels but we ourselves, and then nobody listens: the server is going down.
+        if (cancelled) return to_problem(Error(Code::cancelled, "The server is shutting down and ended this request."));
         if (choice->reason == domain::FinishReason::error)
             return to_problem(Error(Code::internal, "a choice ended with an error and no Failed event"));
         return std::nullopt;
     }
 
     [[nodiscard]] bool complete() const { return done_ == generations_; }
+    [[nodiscard]] bool begun() const { return progress_.started >= generations_; }
     [[nodiscard]] Totals const& totals() const { return totals_; }
     [[nodiscard]] std::uint32_t choice(SourcedEvent const& sourced, std::uint32_t choice) const {
         return sourced.generation * choices_ + choice;
@@ -50,16 +57,24 @@ private:
         return to_problem(Error(Code::internal, "an event names a choice that was not asked for"));
     }
 
+    void begin(domain::Started const& started) {
+        ++progress_.started;
+        progress_.prompt_tokens += started.prompt_tokens;
+        progress_.cached_tokens += started.cached_tokens;
+    }
+
     void add(domain::Done const& done) {
         ++done_;
         totals_.usage.prompt_tokens += done.usage.prompt_tokens;
         totals_.usage.cached_tokens += done.usage.cached_tokens;
         totals_.usage.completion_tokens += done.usage.completion_tokens;
+        totals_.usage.left_out_tokens += done.usage.left_out_tokens;
         if (generations_ == 1) totals_.timings = done.timings;
     }
 
     std::uint32_t generations_;
     std::uint32_t choices_;
+    CallProgress& progress_;
     std::uint32_t done_ = 0;
     Totals totals_;
 };
@@ -69,6 +84,32 @@ Problem timed_out(Services const& services) {
     problem.kind = Kind::request_timeout;
     problem.message = fmt::format("The answer was not complete within {:.3g} s, the limit of this server.",
                                   to_ms(services.options.request_timeout) / 1000);
+    return problem;
+}
+
+Problem queued_too_long(Services const& services, CallPlan const& plan) {
+    auto problem = make_problem(Kind::queue_timeout,
+                                fmt::format("The request waited {:.3g} s for its turn, which is its queue_timeout_ms.",
+                                            to_ms(*plan.queue_timeout) / 1000),
+                                "queue_timeout_ms");
+    problem.retry_after_s = services.pool.predicted_wait_s(plan.info.model, plan.info.priority);
+    return problem;
+}
+
+// When the call is over whatever happens, as seen at this moment.
+Instant give_up_at(Instant began, Instant deadline, CallPlan const& plan, Tally const& tally) {
+    bool const queued = plan.queue_timeout && !tally.begun();
+    return queued ? std::min(deadline, began + *plan.queue_timeout) : deadline;
+}
+
+Problem too_late(Services const& services, Instant now, Instant deadline, CallPlan const& plan) {
+    return now < deadline && plan.queue_timeout ? queued_too_long(services, plan) : timed_out(services);
+}
+
+// What the pool predicts belongs to an error of the engine, too.
+Problem with_advice(Services const& services, CallPlan const& plan, Problem problem) {
+    if (problem.kind == Kind::queue_timeout && !problem.retry_after_s)
+        problem.retry_after_s = services.pool.predicted_wait_s(plan.info.model, plan.info.priority);
     return problem;
 }
 
@@ -92,25 +133,26 @@ void collect(Answer& answer, Tally const& tally, SourcedEvent& sourced) {
 }
 
 net::Task<void> send_whole(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source,
-                           CallPlan plan) {
+                           CallPlan plan, CallProgress& progress) {
     auto const began = services.clock.now();
     auto const deadline = began + services.options.request_timeout;
-    Tally tally(plan.generations, plan.choices);
+    Tally tally(plan.generations, plan.choices, progress);
     Answer answer;
     answer.choices.resize(tally.choices());
     while (!tally.complete()) {
         auto sourced = source->try_next();
         if (!sourced) {
-            auto const left = deadline - services.clock.now();
+            auto const left = give_up_at(began, deadline, plan, tally) - services.clock.now();
             bool const late = left <= Duration::zero();
             if (!late) sourced = co_await source->next_within(left);
             if (exchange.disconnected()) co_return;
             if (!sourced && !late) continue;
         }
-        auto problem = sourced ? tally.note(sourced->event) : timed_out(services);
+        auto problem = sourced ? tally.note(sourced->event) : too_late(services, services.clock.now(), deadline, plan);
         if (problem) {
             source->cancel();
-            co_await send_problem(services, exchange, *std::move(problem));
+            auto advised = with_advice(services, plan, *std::move(problem));
+            co_await send_problem(services, exchange, std::move(advised));
             co_return;
         }
         collect(answer, tally, *sourced);
@@ -127,12 +169,13 @@ net::Task<void> send_whole(Services& services, http::Exchange& exchange, std::sh
 
 class StreamRun {
 public:
-    StreamRun(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source, CallPlan plan)
+    StreamRun(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source, CallPlan plan,
+              CallProgress& progress)
         : services_(services),
           exchange_(exchange),
           source_(std::move(source)),
           plan_(std::move(plan)),
-          tally_(plan_.generations, plan_.choices) {}
+          tally_(plan_.generations, plan_.choices, progress) {}
 
     net::Task<void> run() {
         began_ = services_.clock.now();
@@ -149,7 +192,8 @@ public:
             if (exchange_.disconnected()) co_return;
             auto problem = sourced && now_ < deadline_ ? accept(*sourced) : silence();
             if (problem) {
-                co_await fail(*std::move(problem));
+                auto advised = with_advice(services_, plan_, *std::move(problem));
+                co_await fail(std::move(advised));
                 co_return;
             }
         }
@@ -163,7 +207,7 @@ private:
     // The next event, or nothing when a ping is due or time is up.
     net::Task<std::optional<SourcedEvent>> wait() {
         now_ = services_.clock.now();
-        auto left = deadline_ - now_;
+        auto left = give_up_at(began_, deadline_, plan_, tally_) - now_;
         if (plan_.ping_interval != Duration::max()) left = std::min(left, last_write_ + plan_.ping_interval - now_);
         auto sourced = co_await source_->next_within(std::max(left, Duration::zero()));
         if (!sourced) now_ = services_.clock.now();
@@ -185,9 +229,9 @@ private:
     }
 
     std::optional<Problem> silence() {
-        if (now_ >= deadline_) return timed_out(services_);
+        if (now_ >= give_up_at(began_, deadline_, plan_, tally_)) return too_late(services_, now_, deadline_, plan_);
         bool const due = plan_.ping_interval != Duration::max() && now_ - last_write_ >= plan_.ping_interval;
-        if (due) plan_.stream->ping(out_, source_->position());
+        if (due) plan_.stream->ping(out_, source_->waiting());
         return std::nullopt;
     }
 
@@ -242,11 +286,12 @@ net::Task<void> send_problem(Services& services, http::Exchange& exchange, Probl
 net::Task<void> run_call(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source,
                          CallPlan plan) {
     exchange.on_disconnect([source] { source->cancel(); });
+    auto const listed = services.calls ? services.calls->enter(plan.info, source) : CallList::unlisted();
     if (!plan.stream) {
-        co_await send_whole(services, exchange, std::move(source), std::move(plan));
+        co_await send_whole(services, exchange, std::move(source), std::move(plan), listed->progress);
         co_return;
     }
-    StreamRun stream(services, exchange, std::move(source), std::move(plan));
+    StreamRun stream(services, exchange, std::move(source), std::move(plan), listed->progress);
     co_await stream.run();
 }
 

@@ -17,6 +17,7 @@
 #include <string>
 #include <vector>
 
+#include "api/calls.h"
 #include "api/errors.h"
 #include "api/event_source.h"
 #include "api/routes.h"
@@ -53,18 +54,21 @@ public:
     virtual void choice_done(std::string& out, std::uint32_t choice, domain::FinishReason reason) = 0;
     virtual void end(std::string& out, Totals const& totals) = 0;
     virtual void fail(std::string& out, Problem const& problem) = 0;
-    virtual void ping(std::string& out, std::uint32_t ahead) = 0;  // a comment the client ignores
+    virtual void ping(std::string& out, serving::Waiting const& waiting) = 0;  // a comment the client ignores
 };
 
 struct CallPlan {
     std::uint32_t generations = 1;
     std::uint32_t choices = 1;                          // per generation
     Duration ping_interval{};                           // Duration::max(): none
+    std::optional<Duration> queue_timeout;              // until every generation has begun
+    CallInfo info;                                      // what of it is listed while it is inside
     std::unique_ptr<StreamAnswer> stream;               // set: answer as a stream
     std::function<std::string(Answer const&)> render;   // else: the whole body
 };
 
-// Answers the exchange completely.
+// Answers the exchange completely. Until then the call is listed in
+// services.calls, if there is such a list, and can be cancelled there.
 net::Task<void> run_call(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source,
                          CallPlan plan);
 

@@ -108,7 +108,7 @@ public:
         return event;
     }
     void cancel() override { cancelled_ = true; }
-    [[nodiscard]] std::uint32_t position() const override { return ahead_; }
+    [[nodiscard]] serving::Waiting waiting() const override { return waiting_; }
 
     void add(domain::Event event, std::uint32_t generation = 0) {
         steps_.push_back({SourcedEvent{generation, std::move(event)}, {}});
@@ -118,7 +118,7 @@ public:
     ManualClock& clock_;
     std::deque<Step> steps_;
     std::function<void()> on_wait_;
-    std::uint32_t ahead_ = 0;
+    serving::Waiting waiting_;
     int waits_ = 0;
     bool cancelled_ = false;
 };
@@ -142,7 +142,9 @@ public:
     void fail(std::string& out, Problem const& problem) override {
         out += "fail " + std::string(entry(problem.kind).code) + ";";
     }
-    void ping(std::string& out, std::uint32_t ahead) override { out += "ping " + std::to_string(ahead) + ";"; }
+    void ping(std::string& out, serving::Waiting const& waiting) override {
+        out += "ping " + std::to_string(waiting.ahead) + ";";
+    }
 };
 
 class FakePool final : public serving::Pool {
@@ -156,6 +158,10 @@ public:
     }
     [[nodiscard]] std::vector<serving::ModelStatus> models() const override { return {}; }
     [[nodiscard]] std::uint32_t retry_after_s(std::string_view) const override { return 1; }
+    [[nodiscard]] std::optional<std::uint32_t> predicted_wait_s(std::string_view, domain::Priority) const override {
+        return 7;
+    }
+    net::Task<serving::EngineView> engine_view(std::string, Duration) override { co_return serving::EngineView{}; }
     [[nodiscard]] bool ready() const override { return true; }
     void drain() override {}
     net::Task<void> stop(Duration) override { co_return; }
@@ -259,7 +265,7 @@ TEST_F(Streaming, ReportsALateFailureInBand) {
 }
 
 TEST_F(Streaming, PingsWhileItWaitsAndTellsThePosition) {
-    source->ahead_ = 3;
+    source->waiting_.ahead = 3;
     source->pause(std::chrono::seconds(31));
     source->add(delta("a"));
     source->add(choice_done());
@@ -315,6 +321,74 @@ TEST_F(Streaming, TimesOutEvenIfTheModelNeverStopsTalking) {
     run(true);
     EXPECT_TRUE(exchange.written().ends_with("fail request_timeout;"));
     EXPECT_LE(clock.now(), Instant{} + std::chrono::seconds(102));
+}
+
+TEST_F(Streaming, GivesUpWhatDoesNotBeginInTime) {
+    plan.ping_interval = Duration::max();
+    plan.queue_timeout = std::chrono::seconds(5);
+    run(true);
+    ASSERT_TRUE(exchange.response_);
+    EXPECT_EQ(exchange.response_->status, 429U);
+    EXPECT_EQ(Json::parse(exchange.response_->body)["error"]["code"], "queue_timeout");
+    EXPECT_TRUE(
+        std::ranges::count(exchange.response_->headers, std::pair<std::string, std::string>("Retry-After", "7")));
+    EXPECT_TRUE(source->cancelled_);
+    EXPECT_EQ(clock.now(), Instant{} + std::chrono::seconds(5));
+}
+
+TEST_F(Streaming, GivesUpInBandAfterAPing) {
+    plan.ping_interval = std::chrono::seconds(2);
+    plan.queue_timeout = std::chrono::seconds(5);
+    run(true);
+    EXPECT_EQ(exchange.written(), "ping 0;ping 0;fail queue_timeout;");
+}
+
+TEST_F(Streaming, TheQueueDeadlineEndsWhereComputingBegins) {
+    plan.queue_timeout = std::chrono::seconds(5);
+    plan.ping_interval = Duration::max();
+    source->pause(std::chrono::seconds(4));
+    source->add(domain::Started{10, 0});
+    source->pause(std::chrono::seconds(40));
+    source->add(delta("a"));
+    source->add(choice_done());
+    source->add(done(1));
+    run(true);
+    EXPECT_EQ(exchange.written(), "begin;0:a;done 0;end 1;");
+}
+
+TEST_F(Streaming, ACancelledCallEndsWithItsOwnError) {
+    services.calls = std::make_shared<CallList>();
+    plan.info.request_id = "r";
+    source->add(delta("a"));
+    source->on_wait_ = [this] {
+        EXPECT_TRUE(services.calls->cancel("r", ""));
+        source->add(choice_done(0, domain::FinishReason::cancelled));
+    };
+    run(true);
+    EXPECT_EQ(exchange.written(), "begin;0:a;fail request_cancelled;");
+    EXPECT_FALSE(services.calls->cancel("r", "")) << "it is over";
+}
+
+TEST_F(Whole, ACancelledCallIsA499) {
+    services.calls = std::make_shared<CallList>();
+    plan.info.answer_id = "chatcmpl-1";
+    source->on_wait_ = [this] {
+        EXPECT_FALSE(services.calls->cancel("chatcmpl-1", "another tenant"));
+        EXPECT_TRUE(services.calls->cancel("chatcmpl-1", ""));
+        source->add(choice_done(0, domain::FinishReason::cancelled));
+    };
+    run(false);
+    ASSERT_TRUE(exchange.response_);
+    EXPECT_EQ(exchange.response_->status, 499U);
+    EXPECT_EQ(Json::parse(exchange.response_->body)["error"]["code"], "request_cancelled");
+}
+
+TEST_F(Whole, GivesUpWhatDoesNotBeginInTime) {
+    plan.queue_timeout = std::chrono::seconds(5);
+    run(false);
+    ASSERT_TRUE(exchange.response_);
+    EXPECT_EQ(exchange.response_->status, 429U);
+    EXPECT_TRUE(source->cancelled_);
 }
 
 TEST_F(Streaming, CancelsWhenTheClientLeavesWhileWaiting) {
@@ -439,7 +513,7 @@ public:
         cancelled_ = true;
         signal_.notify();
     }
-    [[nodiscard]] std::uint32_t position() const override { return 0; }
+    [[nodiscard]] serving::Waiting waiting() const override { return {}; }
 
 private:
     net::Signal signal_;

@@ -117,6 +117,24 @@ constexpr std::array kCatalogue{
     CatalogueEntry{Kind::request_timeout, 504, "timeout_error", "request_timeout", Retry::useless,
         "Ask for fewer tokens (max_tokens), or have the operator raise --request-timeout.",
         "The answer was not complete within the time one request may take. The server dropped it and freed its memory."},
+    CatalogueEntry{Kind::queue_timeout, 429, "rate_limit_error", "queue_timeout", Retry::later,
+        "Wait for the time in Retry-After, then send the request again; or allow it a longer queue_timeout_ms or a better priority.",
+        "Computing did not begin, or is predicted not to begin, within the request's queue_timeout_ms. What is predicted is said at once."},
+    CatalogueEntry{Kind::deadline_exceeded, 504, "timeout_error", "deadline_exceeded", Retry::useless,
+        "Ask for less, or allow it more time in the field named in param.",
+        "The prompt was not read within prefill_timeout_ms, or the answer not written within decode_timeout_ms."},
+    CatalogueEntry{Kind::request_cancelled, 499, "cancelled_error", "request_cancelled", Retry::useless,
+        "Nothing: somebody asked for it.",
+        "The request was ended by DELETE /api/v1/requests/{id}. Status 499 is nginx's; within a stream the error is its last event."},
+    CatalogueEntry{Kind::request_not_found, 404, kInvalid, "request_not_found", Retry::useless,
+        "GET /api/v1/requests lists what is inside; an answer that is complete is not.",
+        "No request of that id is inside the server, or it is another tenant's."},
+    CatalogueEntry{Kind::endpoint_disabled, 501, kInvalid, "endpoint_disabled", Retry::useless,
+        "Have the operator start the server without the flag that the message names.",
+        "The operator switched this endpoint off."},
+    CatalogueEntry{Kind::no_slot_available, 503, kUnavailable, "no_slot_available", Retry::later,
+        "Ask again after the time in Retry-After, or leave out fail_on_no_slot.",
+        "GET /slots?fail_on_no_slot=1 found every sequence of the model in use, as llama-server tells it."},
 };
 // clang-format on
 
@@ -125,7 +143,7 @@ constexpr bool in_order() {
         if (static_cast<std::size_t>(kCatalogue[i].kind) != i) return false;
     return true;
 }
-static_assert(kCatalogue.size() == static_cast<std::size_t>(Kind::request_timeout) + 1 && in_order());
+static_assert(kCatalogue.size() == static_cast<std::size_t>(Kind::no_slot_available) + 1 && in_order());
 
 Kind kind_of(Code code) {
     switch (code) {
@@ -144,6 +162,15 @@ Kind kind_of(Code code) {
         case Code::io: return Kind::server_error;
     }
     return Kind::server_error;
+}
+
+// A deadline of the request is its own error, told by the field that set it.
+Kind kind_of(Error const& error) {
+    bool const late = error.code == Code::deadline_exceeded;
+    if (late && (error.param == "prefill_timeout_ms" || error.param == "decode_timeout_ms"))
+        return Kind::deadline_exceeded;
+    if ((late || error.code == Code::overloaded) && error.param == "queue_timeout_ms") return Kind::queue_timeout;
+    return kind_of(error.code);
 }
 
 // Statuses the HTTP server sets on its own.
@@ -220,7 +247,7 @@ Problem make_problem(Kind kind, std::string message, std::string_view param) {
 
 Problem to_problem(Error const& error) {
     Problem problem;
-    problem.kind = kind_of(error.code);
+    problem.kind = kind_of(error);
     problem.param = error.param;
     if (keeps_message(problem.kind)) {
         problem.message = sentence(error.message);

@@ -57,6 +57,12 @@ enum class Kind : std::uint8_t {
     http_version,
     server_error,
     request_timeout,
+    queue_timeout,
+    deadline_exceeded,
+    request_cancelled,
+    request_not_found,
+    endpoint_disabled,
+    no_slot_available,
 };
 
 enum class Retry : std::uint8_t {

@@ -100,6 +100,17 @@ TEST(ErrorResponse, TellsClientsWhetherToRetry) {
     EXPECT_EQ(header(error_response(problem, "r"), "Retry-After"), "");
 }
 
+TEST(ToProblem, TellsADeadlineByTheFieldThatSetIt) {
+    auto const kind = [](Code code, char const* param) { return to_problem(Error(code, "late", param)).kind; };
+    EXPECT_EQ(kind(Code::deadline_exceeded, ""), Kind::request_timeout);
+    EXPECT_EQ(kind(Code::deadline_exceeded, "queue_timeout_ms"), Kind::queue_timeout);
+    EXPECT_EQ(kind(Code::deadline_exceeded, "prefill_timeout_ms"), Kind::deadline_exceeded);
+    EXPECT_EQ(kind(Code::deadline_exceeded, "decode_timeout_ms"), Kind::deadline_exceeded);
+    EXPECT_EQ(kind(Code::overloaded, "queue_timeout_ms"), Kind::queue_timeout);
+    EXPECT_EQ(kind(Code::overloaded, ""), Kind::overloaded);
+    EXPECT_EQ(kind(Code::invalid_argument, "queue_timeout_ms"), Kind::invalid_value);
+}
+
 TEST(RenderError, DressesWhatTheHttpServerFinds) {
     http::Request request;
     request.id = "abc";

@@ -1,6 +1,5 @@
 #include "api/event_source.h"
 
-#include <algorithm>
 #include <cstddef>
 #include <deque>
 #include <utility>
@@ -22,7 +21,7 @@ public:
     }
     std::optional<SourcedEvent> try_next() override { return sourced(generation_->try_next()); }
     void cancel() override { generation_->cancel(); }
-    [[nodiscard]] std::uint32_t position() const override { return generation_->position(); }
+    [[nodiscard]] serving::Waiting waiting() const override { return generation_->waiting(); }
 
 private:
     static std::optional<SourcedEvent> sourced(std::optional<domain::Event> event) {
@@ -95,9 +94,13 @@ public:
         for (auto const& generation : generations_) generation->cancel();
     }
 
-    [[nodiscard]] std::uint32_t position() const override {
-        auto const ahead = [](auto const& a, auto const& b) { return a->position() < b->position(); };
-        return (*std::ranges::min_element(generations_, ahead))->position();
+    [[nodiscard]] serving::Waiting waiting() const override {
+        auto first = generations_.front()->waiting();
+        for (auto const& generation : generations_) {
+            auto const other = generation->waiting();
+            if (other.ahead < first.ahead) first = other;
+        }
+        return first;
     }
 
 private:

@@ -37,8 +37,8 @@ public:
     // Every generation ends soon; what remains can still be read.
     virtual void cancel() = 0;
 
-    // Requests in front of the foremost generation that waits.
-    [[nodiscard]] virtual std::uint32_t position() const = 0;
+    // Of the generation that has fewest in front of it.
+    [[nodiscard]] virtual serving::Waiting waiting() const = 0;
 };
 
 // REQUIRES: generations is not empty

@@ -1,5 +1,9 @@
 #include "api/routes.h"
 
+#include "api/calls.h"
+#include "api/native/calls.h"
+#include "api/native/engine.h"
+#include "api/native/slots.h"
 #include "api/openai/completions.h"
 #include "api/openai/models.h"
 #include "api/system.h"
@@ -29,6 +33,7 @@ net::Task<void> text(Services& services, http::Exchange& exchange) {
 
 std::vector<http::Route> routes(Services& services) {
     HEARTH_ASSERT(services.unix_seconds && services.random_suffix && services.draining, "Services is complete");
+    if (!services.calls) services.calls = std::make_shared<CallList>();
     http::RouteLimits const none{0};
     http::RouteLimits const body{services.options.body_max};
     auto const to = [&](Serve serve) { return bind(services, serve); };
@@ -42,6 +47,10 @@ std::vector<http::Route> routes(Services& services) {
         {Method::get,  "/models",              Permission::infer,   none, to(openai::list_models)},
         {Method::get,  "/v1/models/{id...}",   Permission::infer,   none, to(openai::show_model)},
         {Method::get,  "/models/{id...}",      Permission::infer,   none, to(openai::show_model)},
+        {Method::get,  "/slots",               Permission::observe, none, to(native::show_slots)},
+        {Method::get,  "/api/v1/engine",       Permission::observe, none, to(native::show_engine)},
+        {Method::get,  "/api/v1/requests",     Permission::infer,   none, to(native::list_calls)},
+        {Method::del,  "/api/v1/requests/{id}", Permission::infer,  none, to(native::cancel_call)},
         {Method::get,  "/health",              Permission::anyone,  none, to(health)},
         {Method::get,  "/healthz",             Permission::anyone,  none, to(health)},
         {Method::get,  "/livez",               Permission::anyone,  none, to(live)},

@@ -8,10 +8,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
+#include "domain/generate.h"
 #include "http/server.h"
 #include "net/loop.h"
 #include "serving/pool.h"
@@ -23,10 +25,15 @@ class Registry;
 
 namespace hearth::api {
 
+class CallList;
+
 struct Options {
     Duration request_timeout = std::chrono::seconds(120);  // from the last byte of a request to the last of its answer
     Duration ping_interval = std::chrono::seconds(15);  // silence of a stream before an SSE comment
     std::size_t body_max = 32U << 20;  // bytes of a request body
+    domain::Deadlines deadlines;  // of requests that name none
+    std::string tenant_header;  // whose value is the caller's tenant; empty: all are one
+    bool slots = true;  // GET /slots answers
     std::string version;
     std::string build;  // part of system_fingerprint
     std::int64_t started_unix = 0;  // when the process started, for /metrics
@@ -43,6 +50,7 @@ struct Services {
     std::function<std::int64_t()> unix_seconds;  // wall clock
     std::function<std::string()> random_suffix;  // of ids: at least 20 of [A-Za-z0-9], unique
     std::function<bool()> draining;  // the server takes no new work
+    std::shared_ptr<CallList> calls{};  // what is inside; routes() makes it
 };
 
 // REQUIRES: `services` outlives the routes; its callables are set

@@ -67,6 +67,36 @@ void add_models_dir(CLI::App& command, std::vector<std::string>& folders) {
                        "Folder in which a model NAME is looked up (repeatable; also $HEARTH_MODELS_DIR)");
 }
 
+void add_scheduling_flags(CLI::App& command, ServeFlags& flags) {
+    struct Deadline {
+        char const* name;
+        char const* help;
+        double& seconds;
+    };
+    for (auto const& [name, help, seconds] :
+         {Deadline{"--queue-timeout", "Seconds a request may wait for its turn, if it does not say; 0: no limit",
+                   flags.queue_timeout_s},
+          Deadline{"--prefill-timeout", "Seconds from its turn to its first token; 0: no limit",
+                   flags.prefill_timeout_s},
+          Deadline{"--decode-timeout", "Seconds from its first token to its last; 0: no limit",
+                   flags.decode_timeout_s}}) {
+        command.add_option(name, seconds, help)
+            ->check(CLI::Range(0.0, 86400.0))
+            ->capture_default_str()
+            ->group("Limits");
+    }
+    command
+        .add_option("--tenant-header", flags.tenant_header,
+                    "Header whose value is the caller's tenant: prefixes are shared within one, computing is shared "
+                    "fairly among them. Only behind a proxy that sets it and strips it from what clients send")
+        ->group("Tenants");
+    command
+        .add_option("--tenant-weight", flags.tenant_weights,
+                    "NAME=N: the tenant gets N times the share of one that is not named (repeatable)")
+        ->group("Tenants");
+    command.add_flag("--no-slots", flags.no_slots, "Do not answer GET /slots")->group("Network");
+}
+
 void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
     auto& command = *app.add_subcommand("serve", "Serve models over HTTP, in OpenAI's dialect");
     command.footer(
@@ -125,6 +155,7 @@ void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
         ->check(CLI::Range(0.0, 3600.0))
         ->capture_default_str()
         ->group("Limits");
+    add_scheduling_flags(command, flags);
     add_log_flags(command, flags.log);
     command.callback([&] { action = [&] { return serve(flags); }; });
 }

@@ -65,6 +65,17 @@ TEST(CommandLine, AMissingModelHasItsOwnExitCode) {
     EXPECT_NE(result.err.find("there-is-no-such-model"), std::string::npos);
 }
 
+TEST(CommandLine, ATenantFlagThatMeansNothingIsNamed) {
+    for (std::string const weight : {"acme", "acme=", "=2", "acme=0", "acme=101", "acme=x", "acme=1x"}) {
+        auto const result = cli({"serve", "--model", "x", "--tenant-weight", weight});
+        EXPECT_EQ(result.exit, kExitUsage) << weight;
+        EXPECT_NE(result.err.find("got '" + weight + "'"), std::string::npos) << result.err;
+    }
+    auto const result = cli({"serve", "--model", "x", "--tenant-header", "x tenant"});
+    EXPECT_EQ(result.exit, kExitUsage);
+    EXPECT_NE(result.err.find("'x tenant'"), std::string::npos) << result.err;
+}
+
 TEST(CommandLine, EveryBenchOptionIsOffered) {
     auto const result = cli({"bench", "serve", "--help"});
     EXPECT_EQ(result.exit, kExitOk);

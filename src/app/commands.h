@@ -38,6 +38,10 @@ struct ServeFlags {
     double request_timeout_s = 120;
     double grace_s = 30;
     double ping_interval_s = 15;
+    double queue_timeout_s = 0, prefill_timeout_s = 0, decode_timeout_s = 0;  // 0: none
+    std::string tenant_header;                                                // empty: one tenant
+    std::vector<std::string> tenant_weights;                                  // NAME=N
+    bool no_slots = false;
     std::uint32_t connections = 1024;
     std::uint32_t body_mib = 32;
     std::vector<std::string> allowed_hosts, allowed_origins;

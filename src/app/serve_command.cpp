@@ -5,6 +5,7 @@
 #include <unistd.h>
 #include <algorithm>
 
+#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
@@ -32,8 +33,45 @@ namespace {
 constexpr auto kStartupPoll = std::chrono::milliseconds(2);
 // What workers get to close their connection before they are killed.
 constexpr auto kWorkerGrace = std::chrono::seconds(2);
+constexpr std::size_t kHeaderNameMax = 64;
 
 Duration seconds(double s) { return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s)); }
+
+// 0 means none; what is not is at least a millisecond.
+std::optional<std::uint32_t> milliseconds(double s) {
+    if (s <= 0) return std::nullopt;
+    return static_cast<std::uint32_t>(std::max(1.0, s * 1000));
+}
+
+// NAME=N, the name without '='.
+Result<std::vector<std::pair<std::string, double>>> tenant_weights(std::vector<std::string> const& arguments) {
+    constexpr double kWeightMin = 0.01;
+    constexpr double kWeightMax = 100;
+    constexpr std::size_t kWeightsMax = 256;
+    std::vector<std::pair<std::string, double>> out;
+    for (auto const& argument : arguments) {
+        auto const equals = argument.rfind('=');
+        double weight = 0;
+        char const* const end = argument.data() + argument.size();
+        auto const parsed = equals == std::string::npos ? std::from_chars_result{end, std::errc::invalid_argument}
+                                                        : std::from_chars(argument.data() + equals + 1, end, weight);
+        bool const fits = parsed.ec == std::errc{} && parsed.ptr == end && weight >= kWeightMin && weight <= kWeightMax;
+        if (!fits || equals == 0 || equals > domain::kTenantBytesMax) {
+            return Error(
+                Code::invalid_argument,
+                fmt::format("--tenant-weight must be NAME=N, a name of 1 to {} bytes and N from {} to {}, got '{}'",
+                            domain::kTenantBytesMax, kWeightMin, kWeightMax, argument),
+                "--tenant-weight");
+        }
+        out.emplace_back(argument.substr(0, equals), weight);
+    }
+    if (out.size() > kWeightsMax) {
+        return Error(Code::invalid_argument,
+                     fmt::format("--tenant-weight is given {} times, the limit is {}", out.size(), kWeightsMax),
+                     "--tenant-weight");
+    }
+    return out;
+}
 
 std::string url_of(ServeFlags const& flags, std::uint16_t port) {
     bool const any = flags.host == "0.0.0.0" || flags.host == "::";
@@ -86,6 +124,10 @@ private:
         api::Options options;
         options.request_timeout = seconds(flags_.request_timeout_s);
         options.ping_interval = seconds(flags_.ping_interval_s);
+        options.deadlines = {milliseconds(flags_.queue_timeout_s), milliseconds(flags_.prefill_timeout_s),
+                             milliseconds(flags_.decode_timeout_s)};
+        options.tenant_header = flags_.tenant_header;
+        options.slots = !flags_.no_slots;
         options.version = HEARTH_VERSION;
         options.build = HEARTH_VERSION;
         options.started_unix = unix_seconds();
@@ -197,6 +239,16 @@ Status check_flags(ServeFlags const& flags) {
                                  flags.host),
                      "--host");
     }
+    bool const token = std::ranges::all_of(flags.tenant_header, [](char c) {
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
+    });
+    if (!token || flags.tenant_header.size() > kHeaderNameMax) {
+        return Error(
+            Code::invalid_argument,
+            fmt::format("--tenant-header must be the name of a header, at most {} letters, digits, - and _, got '{}'",
+                        kHeaderNameMax, flags.tenant_header),
+            "--tenant-header");
+    }
     return ok();
 }
 
@@ -204,6 +256,8 @@ Status check_flags(ServeFlags const& flags) {
 
 int serve(ServeFlags const& flags) {
     if (auto const checked = check_flags(flags); !checked) return report(checked.error());
+    auto const weights = tenant_weights(flags.tenant_weights);
+    if (!weights) return report(weights.error());
     auto log = telemetry::Log::create(log_options(flags.log));
     if (!log) return report(log.error());
 
@@ -212,6 +266,7 @@ int serve(ServeFlags const& flags) {
     for (auto const& argument : flags.models) {
         auto spec = model_spec(argument, folders, flags.engine);
         if (!spec) return report(spec.error());
+        spec->tenant_weights = *weights;
         specs.push_back(std::move(spec).value());
     }
     Front front(flags, std::move(log).value());

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -101,6 +102,15 @@ struct SamplingParams {
 enum class Priority : std::uint8_t { interactive = 0, normal = 1, batch = 2 };
 inline constexpr std::uint32_t kPriorityCount = 3;
 
+[[nodiscard]] constexpr std::string_view to_string(Priority priority) noexcept {
+    switch (priority) {
+        case Priority::interactive: return "interactive";
+        case Priority::normal: return "normal";
+        case Priority::batch: return "batch";
+    }
+    return "unknown";
+}
+
 // What happens when prompt and output do not fit the context.
 enum class Overflow : std::uint8_t {
     error = 0,            // a prompt that is too long is refused; an output ends with `length`
@@ -132,6 +142,8 @@ struct GenerateRequest {
     Deadlines deadlines;
     bool cache_prompt = true;  // stand on what is computed already, and leave what is computed to others
     Overflow overflow = Overflow::error;
+    std::optional<std::uint32_t>
+        keep_tokens;  // of the prompt's head, when something is left out; absent: the engine's choice
     bool speculate = true;     // guess tokens ahead where that pays; the output is the same
     bool operator==(GenerateRequest const&) const = default;
 };
@@ -171,6 +183,7 @@ struct Usage {
     std::uint32_t prompt_tokens = 0;
     std::uint32_t cached_tokens = 0;
     std::uint32_t completion_tokens = 0;  // all choices, the end-of-sequence token included as peers do
+    std::uint32_t left_out_tokens = 0;    // of the prompt, so that it fits the context: see Overflow
     bool operator==(Usage const&) const = default;
 };
 

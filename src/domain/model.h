@@ -42,6 +42,10 @@ struct EngineStats {
     std::uint64_t accepted_total = 0;  // of those, what came true
     std::uint64_t rss_bytes = 0;
     std::uint64_t cpu_ms_total = 0;
+    std::uint32_t swapped = 0;   // sequences in host memory
+    std::uint32_t prefix_nodes = 0;
+    std::uint64_t evictions_total = 0;  // prefixes forgotten to make room
+    std::uint64_t step_us_total = 0;    // time spent decoding batches
     bool operator==(EngineStats const&) const = default;
 };
 

@@ -40,9 +40,10 @@ struct Inside {
 struct Mailbox {
     std::vector<PreparedRequest> requests;
     std::vector<Signal> signals;  // one per id at most: never more than requests_max
+    std::vector<std::function<void(domain::EngineReport)>> reports;
     bool closing = false;
 
-    [[nodiscard]] bool empty() const { return requests.empty() && signals.empty() && !closing; }
+    [[nodiscard]] bool empty() const { return requests.empty() && signals.empty() && reports.empty() && !closing; }
 };
 
 void merge(Signal& into, Signal const& more) {
@@ -96,6 +97,7 @@ public:
     void cancel(RequestId id) override { signal({id, 0, true}); }
     void grant(RequestId id, std::uint32_t tokens) override { signal({id, tokens, false}); }
     [[nodiscard]] domain::EngineStats stats() const override;
+    [[nodiscard]] bool report(std::function<void(domain::EngineReport)> answer) override;
     [[nodiscard]] std::uint64_t heartbeat() const override { return heartbeat_.load(std::memory_order_relaxed); }
     void close() override;
     [[nodiscard]] llama::Backend const& backend() const override { return *backend_; }
@@ -201,6 +203,16 @@ domain::EngineStats ThreadedEngine::stats() const {
     return stats;
 }
 
+bool ThreadedEngine::report(std::function<void(domain::EngineReport)> answer) {
+    {
+        std::scoped_lock const lock(mutex_);
+        if (closed_ || mailbox_.reports.size() >= kReportsMax) return false;
+        mailbox_.reports.push_back(std::move(answer));
+    }
+    arrived_.notify_one();
+    return true;
+}
+
 void ThreadedEngine::close() {
     {
         std::scoped_lock const lock(mutex_);
@@ -224,6 +236,7 @@ void ThreadedEngine::run() {
         }
         heartbeat_.fetch_add(1, std::memory_order_relaxed);
         bool const closing = mail.closing;
+        auto const reports = std::move(mail.reports);
         take_mail(std::move(mail));
         if (closing) core_.cancel_all();
         auto const due = core_.next_deadline();
@@ -233,6 +246,7 @@ void ThreadedEngine::run() {
             core_.check_integrity();
         }
         deliver();
+        for (auto const& answer : reports) answer(core_.report());
         if (closing) return;
     }
 }

@@ -35,6 +35,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "domain/engine_report.h"
 #include "domain/generate.h"
 #include "domain/model.h"
 #include "llama/backend.h"
@@ -77,6 +78,8 @@ using Sink = std::function<void(std::span<StepEvent>)>;
 
 class Engine {
 public:
+    static constexpr std::size_t kReportsMax = 16;
+
     // Fails with `invalid_argument` for options or a backend that leave no room to run.
     // REQUIRES: backend and sink are set; `clock` outlives the engine
     [[nodiscard]] static Result<std::unique_ptr<Engine>> create(std::unique_ptr<llama::Backend> backend,
@@ -102,6 +105,11 @@ public:
 
     // rss_bytes and cpu_ms_total are the process's, not the engine's: left at 0.
     [[nodiscard]] virtual domain::EngineStats stats() const = 0;
+
+    // What it is doing, as of the end of the step that runs: `answer` is called once,
+    // on the engine thread, and must not block. False if kReportsMax wait for
+    // theirs already, or after close(): then it is not called.
+    [[nodiscard]] virtual bool report(std::function<void(domain::EngineReport)> answer) = 0;
 
     // Rises with every step and every wake-up; a supervisor that sees it stand
     // still while work waits knows the engine hangs.

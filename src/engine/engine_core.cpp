@@ -97,6 +97,7 @@ void EngineCore::run_batch() {
     now_ = clock_.now();
     ++steps_total_;
     if (decoded) {
+        note_step(to_ms(now_ - begin));
         cost_.observe(shape_, to_ms(now_ - begin));
         for (auto const& item : items_) {
             share_.charge(item.request->spec.tenant, static_cast<double>(item.count));
@@ -191,6 +192,10 @@ domain::EngineStats EngineCore::stats() const {
     stats.preemptions_total = preemptions_total_;
     stats.drafted_total = drafted_total_;
     stats.accepted_total = accepted_total_;
+    stats.swapped = count_swapped();
+    stats.prefix_nodes = static_cast<std::uint32_t>(ledger_.tree().nodes());
+    stats.evictions_total = history_.evictions();
+    stats.step_us_total = history_.step_us();
     return stats;
 }
 

@@ -23,7 +23,8 @@
 //   - every request ends with exactly one terminal event.
 //
 // Files: engine_core.cpp (step), engine_core_order.cpp (1), engine_core_plan.cpp (3),
-//        engine_core_memory.cpp (1, 2: cells), engine_core_tokens.cpp (4: sampling, events, ends).
+//        engine_core_memory.cpp (1, 2: cells), engine_core_tokens.cpp (4: sampling, events, ends),
+//        engine_core_report.cpp.
 // Threads: one at a time.
 #pragma once
 
@@ -41,6 +42,7 @@
 #include "base/clock.h"
 #include "domain/model.h"
 #include "engine/engine.h"
+#include "engine/engine_history.h"
 #include "engine/kv_ledger.h"
 #include "engine/request_state.h"
 #include "sched/cost_model.h"
@@ -78,6 +80,7 @@ public:
     void clear_events() { events_.clear(); }
 
     [[nodiscard]] domain::EngineStats stats() const;
+    [[nodiscard]] domain::EngineReport report() const;
 
     // Dies if an invariant is broken; for tests, and for the engine when it goes idle.
     void check_integrity() const;
@@ -197,6 +200,12 @@ private:
         events_.push_back({request.spec.id, std::move(event)});
     }
 
+    // --- engine_core_report.cpp ---
+    void note_step(double ms);
+    [[nodiscard]] std::uint32_t count_swapped() const;
+    void report_sequences(domain::EngineReport& out) const;
+    void report_tenants(domain::EngineReport& out) const;
+
     llama::Backend& backend_;
     Options options_;
     Clock const& clock_;
@@ -243,6 +252,7 @@ private:
     std::uint64_t preemptions_total_ = 0;
     std::uint64_t drafted_total_ = 0;
     std::uint64_t accepted_total_ = 0;
+    EngineHistory history_;
 };
 
 }  // namespace hearth::engine

@@ -104,6 +104,7 @@ void EngineCore::admit(std::unique_ptr<Request> admitted, sched::PrefixTree::Nod
     }
     for (std::size_t i = 1; i < request.choices.size(); ++i) request.choices[i].sequence = ledger_.take_id();
     ledger_.reserve(request.prompt_size() - request.prompt_done);
+    history_.admitted(request.prompt_size(), request.cached);
     push_event(request, domain::Started{request.prompt_size(), request.cached});
     if (!copied) fail(request, copied.error());
 }
@@ -186,6 +187,7 @@ bool EngineCore::evict() {
 }
 
 void EngineCore::apply(sched::PrefixTree::Eviction const& evicted) {
+    history_.evicted();
     backend_full_ = false;
     if (evicted.keep == 0) {
         free_sequence(evicted.holder);

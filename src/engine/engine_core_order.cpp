@@ -15,9 +15,10 @@ constexpr std::size_t kPromiseMin = 32;
 
 double milliseconds_between(Instant from, Instant to) { return to_ms(to - from); }
 
-Error late(char const* what, double ms, std::uint32_t limit) {
+// `field`: which of the request's fields set the limit.
+Error late(char const* what, double ms, std::uint32_t limit, char const* field) {
     return {Code::deadline_exceeded,
-            fmt::format("{} took {:.0f} ms, the limit of this request is {} ms", what, ms, limit)};
+            fmt::format("{} took {:.0f} ms, the limit of this request is {} ms", what, ms, limit), field};
 }
 
 }  // namespace
@@ -152,14 +153,16 @@ void EngineCore::expire() {
     for (auto const& request : waiting_) {
         auto const& limit = request->spec.deadlines.queue_ms;
         double const ms = milliseconds_between(request->spec.arrived, now_);
-        if (limit && ms >= *limit) fail(*request, late("waiting for its turn", ms, *limit));
+        if (limit && ms >= *limit) fail(*request, late("waiting for its turn", ms, *limit, "queue_timeout_ms"));
     }
     for (auto const& request : active_) {
         bool const prompt = request->phase == Request::Phase::prompt;
         auto const& limit = prompt ? request->spec.deadlines.prefill_ms : request->spec.deadlines.decode_ms;
         if (!limit || request->phase == Request::Phase::ended) continue;
         double const ms = milliseconds_between(prompt ? request->admitted : request->first_token, now_);
-        if (ms >= *limit) fail(*request, late(prompt ? "computing the prompt" : "generating", ms, *limit));
+        if (ms < *limit) continue;
+        fail(*request, prompt ? late("computing the prompt", ms, *limit, "prefill_timeout_ms")
+                              : late("generating", ms, *limit, "decode_timeout_ms"));
     }
 }
 

@@ -188,6 +188,7 @@ void EngineCore::finish(Request& request) {
     domain::Usage usage;
     usage.prompt_tokens = request.prompt_size();
     usage.cached_tokens = request.cached;
+    usage.left_out_tokens = request.spec.left_out;
     for (auto const& choice : request.choices) usage.completion_tokens += choice.tokens;
     push_event(request, domain::Done{usage, timings(request)});
     request.phase = Request::Phase::ended;

@@ -61,9 +61,7 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
     HEARTH_TRY(prepared.prompt, tokens_of(request.prompt, stops));
     if (prepared.prompt.empty())
         return Error(Code::invalid_argument, fmt::format("'{}' holds no tokens", field), field);
-    if (prepared.prompt.size() + 1 > limit_) {
-        return domain::context_overflow({static_cast<std::uint32_t>(prepared.prompt.size()), limit_});
-    }
+    HEARTH_CHECK(fit(prepared, request));
     prepared.id = id;
     prepared.sampling = std::move(request.sampling);
     prepared.choices = request.choices;
@@ -85,6 +83,47 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
     }
     prepared.arrived = now;
     return prepared;
+}
+
+// A prompt that is too long loses its middle, if the request allows it. A quarter
+// of the context, or less if less was asked for, is left to the answer; the head
+// that stays is what the request says, else the first message, held between a
+// quarter and a half of what fits.
+Status Preparer::fit(PreparedRequest& prepared, domain::GenerateRequest const& request) const {
+    auto& prompt = prepared.prompt;
+    if (request.overflow == domain::Overflow::shift) {
+        return Error(Code::unsupported, "'context_overflow' is 'shift', which this engine cannot do yet",
+                     "context_overflow");
+    }
+    if (prompt.size() + 1 <= limit_) return ok();
+    auto const size = static_cast<std::uint32_t>(prompt.size());
+    if (request.overflow != domain::Overflow::truncate_middle) return domain::context_overflow({size, limit_});
+    std::uint32_t const answer = std::clamp(std::min(request.max_tokens.value_or(limit_), limit_ / 4), 1U, limit_ - 1);
+    std::size_t const room = limit_ - answer;
+    std::size_t const head = request.keep_tokens
+                                 ? *request.keep_tokens
+                                 : std::clamp(first_message(request.prompt, prompt), room / 4, room / 2);
+    if (head >= room) {
+        return Error(
+            Code::invalid_argument,
+            fmt::format("'n_keep' is {}, but only {} tokens of the prompt fit beside the answer, one of them its last",
+                        head, room),
+            "n_keep");
+    }
+    prepared.left_out = static_cast<std::uint32_t>(size - room);
+    auto const begin = prompt.begin() + static_cast<std::ptrdiff_t>(head);
+    prompt.erase(begin, begin + prepared.left_out);
+    return ok();
+}
+
+// Tokens of the prompt's head that are its first message; 0 if that cannot be told.
+std::size_t Preparer::first_message(domain::Prompt const& prompt, std::vector<Token> const& tokens) const {
+    auto const* chat = std::get_if<domain::ChatPrompt>(&prompt);
+    if (chat == nullptr || chat->messages.size() < 2) return 0;
+    auto const first = backend_.render_chat({{chat->messages.front()}, false});
+    if (!first) return 0;  // a template that wants more than one message
+    auto const differ = std::mismatch(first->tokens.begin(), first->tokens.end(), tokens.begin(), tokens.end());
+    return static_cast<std::size_t>(differ.second - tokens.begin());
 }
 
 // Appends to `stops` what the template says ends a turn.

@@ -37,6 +37,7 @@ struct PreparedRequest {
     domain::Deadlines deadlines;
     bool cache_prompt = true;
     bool speculate = true;
+    std::uint32_t left_out = 0;       // tokens of the prompt that did not fit: Overflow::truncate_middle
     std::shared_ptr<StopSet const> stops;
     std::size_t named_stops = 0;      // those before this index are the request's, the rest the template's
     std::shared_ptr<DryBreakers const> dry_breakers;  // null when DRY is off
@@ -60,6 +61,8 @@ public:
 private:
     [[nodiscard]] Result<std::vector<Token>> tokens_of(domain::Prompt const& prompt,
                                                        std::vector<std::string>& stops) const;
+    [[nodiscard]] Status fit(PreparedRequest& prepared, domain::GenerateRequest const& request) const;
+    [[nodiscard]] std::size_t first_message(domain::Prompt const& prompt, std::vector<Token> const& tokens) const;
     [[nodiscard]] Status check(PreparedRequest const& prepared) const;
     [[nodiscard]] Result<std::shared_ptr<DryBreakers const>> breakers(domain::SamplingParams const& params);
     std::vector<std::string> const& pieces();

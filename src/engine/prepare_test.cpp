@@ -67,6 +67,59 @@ TEST_F(prepare, caps_max_tokens_at_what_the_context_leaves) {
     EXPECT_EQ(preparer.prepare(1, request, {})->tokens_max, 10U);
 }
 
+TEST_F(prepare, leaves_out_the_middle_of_what_is_too_long_if_asked_to) {
+    auto request = with_tokens(0);
+    std::vector<Token> tokens;
+    for (Token i = 0; i < 200; ++i) tokens.push_back(i);
+    request.prompt = domain::TokenPrompt{tokens};
+    EXPECT_EQ(error_of(request).code, Code::context_overflow);
+
+    request.overflow = domain::Overflow::truncate_middle;
+    auto prepared = preparer.prepare(1, request, {});
+    ASSERT_TRUE(prepared) << prepared.error().message;
+    // 100 tokens, a quarter of them for the answer; a quarter of the rest is the head.
+    EXPECT_EQ(prepared->prompt.size(), 75U);
+    EXPECT_EQ(prepared->left_out, 125U);
+    EXPECT_EQ(prepared->tokens_max, 25U);
+    EXPECT_EQ(prepared->prompt[17], 17);
+    EXPECT_EQ(prepared->prompt[18], 18 + 125);
+    EXPECT_EQ(prepared->prompt.back(), 199);
+
+    request.max_tokens = 5;
+    request.keep_tokens = 90;
+    prepared = preparer.prepare(1, request, {});
+    ASSERT_TRUE(prepared) << prepared.error().message;
+    EXPECT_EQ(prepared->prompt.size(), 95U);
+    EXPECT_EQ(prepared->prompt[89], 89);
+    EXPECT_EQ(prepared->prompt[90], 195);
+
+    request.keep_tokens = 95;
+    EXPECT_EQ(error_of(request).param, "n_keep");
+    request.prompt = domain::TokenPrompt{std::vector<Token>(99, 1)};
+    prepared = preparer.prepare(1, request, {});
+    ASSERT_TRUE(prepared) << "what fits stays whole";
+    EXPECT_EQ(prepared->left_out, 0U);
+    request.overflow = domain::Overflow::shift;
+    EXPECT_EQ(error_of(request).code, Code::unsupported);
+}
+
+TEST_F(prepare, keeps_the_first_message_of_a_chat) {
+    domain::GenerateRequest request;
+    request.overflow = domain::Overflow::truncate_middle;
+    request.prompt = domain::ChatPrompt{{{"system", "0123456789"}, {"user", std::string(300, 'u')}}, true};
+    auto const whole = backend->render_chat(std::get<domain::ChatPrompt>(request.prompt));
+    auto const first = backend->render_chat({{{"system", "0123456789"}}, false});
+    ASSERT_TRUE(whole && first);
+    auto const head = first->tokens.size();
+    ASSERT_GT(head, 75U / 4);
+    ASSERT_LT(head, 75U / 2);
+    auto const prepared = preparer.prepare(1, request, {});
+    ASSERT_TRUE(prepared) << prepared.error().message;
+    EXPECT_TRUE(std::equal(first->tokens.begin(), first->tokens.end(), prepared->prompt.begin()));
+    EXPECT_EQ(prepared->prompt.size(), 75U);
+    EXPECT_TRUE(std::equal(prepared->prompt.rbegin(), prepared->prompt.rbegin() + 30, whole->tokens.rbegin()));
+}
+
 TEST_F(prepare, refuses_what_the_model_cannot_do_and_says_which_field) {
     domain::GenerateRequest empty;
     empty.prompt = domain::TextPrompt{""};

@@ -68,9 +68,9 @@ public:
         auto const owner = ends_->model.lock();
         if (owner) owner->cancel(*ends_->flight);
     }
-    [[nodiscard]] std::uint32_t position() const override {
+    [[nodiscard]] Waiting waiting() const override {
         auto const owner = ends_->model.lock();
-        return owner ? owner->position(*ends_->flight) : 0;
+        return owner ? owner->waiting(*ends_->flight) : Waiting{};
     }
 
 private:

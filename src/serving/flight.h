@@ -31,12 +31,21 @@ enum class Phase : std::uint8_t {
 };
 
 struct Flight {
-    Flight(net::Loop& loop, RequestId request, std::uint32_t choice_count, Instant now)
-        : id(request), choices(choice_count), submitted(now), last_delta(choice_count), arrived(loop) {}
+    Flight(net::Loop& loop, RequestId request_id, domain::GenerateRequest const& request, Instant now)
+        : id(request_id),
+          choices(request.choices),
+          priority(request.priority),
+          tenant(request.tenant),
+          submitted(now),
+          last_delta(request.choices),
+          arrived(loop) {}
 
     RequestId const id;
     std::uint32_t const choices;
+    domain::Priority const priority;
+    std::string const tenant;
     Instant const submitted;
+    Instant began{};  // Started
 
     Phase phase = Phase::unsent;
     bool announced = false;   // the consumer was given Started; a replay's is kept from it
@@ -46,6 +55,8 @@ struct Flight {
     std::uint32_t replays_waiting = 0;  // after it only waited
     std::uint32_t choices_done = 0;     // bit per choice
     std::string frame;                  // the Submit frame, until streaming
+
+    std::uint32_t prompt_cost = 0;  // tokens of its prompt that were not in the cache, as its first Started said
 
     std::uint64_t granted = 0;    // tokens the worker may have emitted
     std::uint64_t received = 0;   // tokens it has emitted

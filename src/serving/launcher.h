@@ -25,6 +25,7 @@ struct ModelSpec {
     std::uint32_t speculation = 1;        // 0: no token is guessed ahead
     std::uint32_t step_ms_target = 0;     // 0: the engine's default
     std::string cpu_variant;              // empty: best
+    std::vector<std::pair<std::string, double>> tenant_weights;  // shares of tenants; 1 for one that is not named
     std::uint32_t requests_max = 0;       // set by the pool: what the engine must be able to hold
     std::uint32_t credit_tokens = 0;      // set by the pool: tokens a request may emit before the first grant
     bool operator==(ModelSpec const&) const = default;

@@ -33,6 +33,7 @@ ModelSpec spec() {
     out.cpu_variant = "haswell";
     out.requests_max = 300;
     out.credit_tokens = 128;
+    out.tenant_weights = {{"acme", 2.5}, {"a=b", 1}};
     return out;
 }
 
@@ -73,6 +74,8 @@ TEST(WorkerArguments, AWrongOneIsNamed) {
     EXPECT_EQ(why({"--fd", "3", "--model", "m", "--threads", "-1"}), "--threads");
     EXPECT_EQ(why({"--fd", "3", "--model", "m", "--threads", "99999999999"}), "--threads");
     EXPECT_EQ(why({"--fd", "3", "--model", "m", "--socket", "x"}), "--socket");
+    for (std::string const weight : {"acme", "acme=", "acme=0", "acme=-1", "acme=x", "acme=nan"})
+        EXPECT_EQ(why({"--fd", "3", "--model", "m", "--tenant-weight", weight}), "--tenant-weight") << weight;
 }
 
 // The program started is this test binary; main() below sees what it is to be.
@@ -93,7 +96,7 @@ TEST_F(ProcessLauncher, PassesArgumentsEnvironmentAndAConnectionAndNothingElse) 
     EXPECT_EQ(read_all(worker->fd()),
               "worker --fd 3 --id m --model /models/a b.gguf --cpu-variant haswell --ctx 4096 --kv-cells 8192 "
               "--max-seqs 4 --threads 2 --prefix-cache 1 --speculation 0 --step-target-ms 30 "
-              "--max-requests 300 --credit 128\n"
+              "--max-requests 300 --credit 128 --tenant-weight acme=2.5 --tenant-weight a=b=1\n"
               "HEARTH_TEST_WORKER=report ONLY=this\n"
               "fds 0 1 2 3\n"
               "mask empty, own group\n");

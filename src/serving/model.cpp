@@ -26,7 +26,8 @@ Model::Model(Environment environment, ModelSpec spec, std::int64_t created_unix)
       created_unix_(created_unix),
       metrics_(env_.metrics, spec_.id),
       changed_(env_.loop),
-      backoff_(env_.options.backoff_min) {
+      backoff_(env_.options.backoff_min),
+      reporting_(std::make_shared<Reporting>(env_.loop)) {
     metrics_.set_state(state_);
 }
 
@@ -43,6 +44,7 @@ ModelStatus Model::status() const {
     out.stats = stats_;
     out.inside = static_cast<std::uint32_t>(flights_.size());
     out.waiting = waiting_;
+    out.waiting_by_class = waiting_by_class();
     out.requests_max = env_.options.requests_max;
     out.restarts = restarts_;
     out.pid = worker_ ? worker_->handle->pid() : 0;
@@ -134,6 +136,9 @@ net::Task<void> Model::collect() {
     worker_.reset();
     metrics_.forget_worker();
     stats_ = {};
+    reporting_->last.reset();
+    reporting_->heard = reporting_->asked;
+    reporting_->answered.notify();
 }
 
 net::Task<void> Model::back_off() {
@@ -227,6 +232,8 @@ void Model::handle(Frame& frame) {
         handle_pong(*pong);
     } else if (auto const* line = std::get_if<LogFrame>(&frame)) {
         handle_log(*line);
+    } else if (auto* report = std::get_if<ReportFrame>(&frame)) {
+        handle_report(*report);
     } else if (auto const* loading = std::get_if<LoadingFrame>(&frame)) {
         if (state_ == ModelState::starting) set_state(ModelState::loading);
         progress_ = loading->progress;
@@ -271,6 +278,7 @@ void Model::handle_pong(PongFrame const& pong) {
     worker.heartbeat = pong.heartbeat;
     stats_ = pong.stats;
     metrics_.report(stats_);
+    show_queue();
 }
 
 void Model::handle_log(LogFrame const& line) {

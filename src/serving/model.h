@@ -1,14 +1,17 @@
 // Model: one model of the pool: its requests, and the worker that serves them.
 //
 // Lives as long as the pool or its supervise() coroutine. model_requests.cpp
-// holds what happens to requests, model.cpp what happens to the worker.
+// holds what happens to requests, model_waiting.cpp how long they wait and what
+// the engine tells, model.cpp what happens to the worker.
 //
 // Threads: the loop's. Private to serving.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -48,12 +51,17 @@ public:
     // --- from the consumer of a flight ---
     void cancel(Flight& flight);
     void taken(Flight& flight, std::uint32_t tokens);
-    [[nodiscard]] std::uint32_t position(Flight const& flight) const;
+    [[nodiscard]] Waiting waiting(Flight const& flight) const;
+
+    // `self` keeps the model alive meanwhile.
+    net::Task<EngineView> engine_view(std::shared_ptr<Model> self, Duration timeout);
 
     [[nodiscard]] ModelSpec const& spec() const { return spec_; }
     [[nodiscard]] ModelStatus status() const;
     [[nodiscard]] ModelState state() const { return state_; }
-    [[nodiscard]] std::uint32_t retry_after_s() const { return rate_.wait_s(env_.clock.now()); }
+    [[nodiscard]] std::uint32_t retry_after_s() const { return rate_.retry_s(env_.clock.now(), queued_since()); }
+    [[nodiscard]] std::optional<std::uint32_t> predicted_wait_s(domain::Priority priority) const;
+    [[nodiscard]] std::array<std::uint32_t, domain::kPriorityCount> waiting_by_class() const;
 
     // Cancels all requests and lets the worker go; `over` is called when it is gone.
     void close(std::function<void()> over);
@@ -99,6 +107,7 @@ private:
     void handle_load_failed(Error const& error);
     void handle_pong(PongFrame const& pong);
     void handle_log(LogFrame const& line);
+    void handle_report(ReportFrame& answer);
     // The worker is not to be trusted any more: its requests are settled now.
     enum class Ending : std::uint8_t { kill, by_itself };
     void lose(std::string why, Ending ending = Ending::kill);
@@ -124,6 +133,15 @@ private:
     void show_load();
     [[nodiscard]] Error unavailable() const;
 
+    // --- model_waiting.cpp: how long requests wait ---
+    [[nodiscard]] std::optional<Instant> queued_since() const;
+    [[nodiscard]] std::uint32_t ahead_of(domain::Priority priority, RequestId id) const;
+    [[nodiscard]] std::uint32_t free_places(std::optional<Instant> queued_since) const;
+    [[nodiscard]] std::optional<double> predicted_s(std::uint32_t ahead) const;
+    [[nodiscard]] Status check_wait(domain::GenerateRequest const& request) const;
+    void ended(Flight const& flight, Instant now);
+    void show_queue();
+
     Environment const env_;
     ModelSpec const spec_;
     std::int64_t const created_unix_;
@@ -148,6 +166,17 @@ private:
     std::uint32_t waiting_ = 0;        // of those, without Started
     std::uint64_t frame_bytes_ = 0;    // of those, kept for a replay
     CompletionRate rate_;
+
+    // The worker's last report, and the question under way. Shared with those who wait for it.
+    struct Reporting {
+        explicit Reporting(net::Loop& loop) : answered(loop) {}
+        std::uint64_t asked = 0;  // nonces
+        std::uint64_t heard = 0;
+        std::optional<domain::EngineReport> last;
+        Instant at{};
+        net::Signal answered;
+    };
+    std::shared_ptr<Reporting> reporting_;
 };
 
 }  // namespace hearth::serving

@@ -54,7 +54,33 @@ ModelMetrics::ModelMetrics(telemetry::Registry& r, std::string model)
       preemptions_(r.counter("hearth_preemptions_total", "Sequences that gave up their slot or their cells to others",
                              kModel, labels_)),
       drafted_(r.counter("hearth_drafted_tokens_total", "Tokens guessed ahead and verified", kModel, labels_)),
-      accepted_(r.counter("hearth_accepted_tokens_total", "Guessed tokens that came true", kModel, labels_)) {}
+      accepted_(r.counter("hearth_accepted_tokens_total", "Guessed tokens that came true", kModel, labels_)),
+      step_seconds_(r.counter("hearth_engine_step_seconds_total", "Time spent decoding batches", kModel, labels_)),
+      evictions_(r.counter("hearth_prefix_evictions_total", "Kept prefixes forgotten to make room", kModel, labels_)),
+      prefix_nodes_(r.gauge("hearth_prefix_nodes", "Nodes of the prefix tree", kModel, labels_)),
+      swapped_(r.gauge("hearth_sequences_swapped", "Sequences whose cells are in host memory", kModel, labels_)) {}
+
+void ModelMetrics::show_queue(std::array<std::uint32_t, domain::kPriorityCount> const& by_class,
+                              std::optional<double> wait_s) {
+    for (std::size_t i = 0; i < by_class.size(); ++i) {
+        registry_
+            .gauge("hearth_requests_waiting_by_class", "Requests admitted and not yet started, by class",
+                   {"model", "class"}, {model_, std::string(to_string(static_cast<domain::Priority>(i)))})
+            .set(by_class[i]);
+    }
+    if (!wait_s) return;
+    registry_
+        .gauge("hearth_predicted_wait_seconds", "What a new request of class normal is predicted to wait", kModel,
+               labels_)
+        .set(*wait_s);
+}
+
+void ModelMetrics::count_tenant(std::string const& tenant, std::uint64_t tokens) {
+    registry_
+        .counter("hearth_tenant_tokens_total", "Tokens computed for a tenant: prompts without what was reused, answers",
+                 {"model", "tenant"}, {model_, tenant})
+        .add(static_cast<double>(tokens));
+}
 
 void ModelMetrics::count_outcome(std::string_view outcome) {
     registry_
@@ -78,6 +104,10 @@ void ModelMetrics::report(domain::EngineStats const& stats) {
     kv_cells_.set(stats.kv_cells);
     rss_.set(static_cast<double>(stats.rss_bytes));
     cpu_.add(growth(stats.cpu_ms_total, last_.cpu_ms_total) / 1000);
+    swapped_.set(stats.swapped);
+    prefix_nodes_.set(stats.prefix_nodes);
+    evictions_.add(growth(stats.evictions_total, last_.evictions_total));
+    step_seconds_.add(growth(stats.step_us_total, last_.step_us_total) / 1e6);
     steps_.add(growth(stats.steps_total, last_.steps_total));
     preemptions_.add(growth(stats.preemptions_total, last_.preemptions_total));
     drafted_.add(growth(stats.drafted_total, last_.drafted_total));
@@ -90,6 +120,8 @@ void ModelMetrics::forget_worker() {
     kv_used_.set(0);
     kv_cached_.set(0);
     rss_.set(0);
+    swapped_.set(0);
+    prefix_nodes_.set(0);
 }
 
 }  // namespace hearth::serving

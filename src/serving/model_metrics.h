@@ -2,10 +2,13 @@
 // and autoscalers read them. Private to serving.
 #pragma once
 
+#include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "domain/generate.h"
 #include "domain/model.h"
 #include "serving/pool.h"
 #include "telemetry/metrics.h"
@@ -20,6 +23,12 @@ public:
     void count_outcome(std::string_view outcome);
 
     void set_state(ModelState state);
+
+    // Requests that wait, by class, and what a normal newcomer would be told; nothing: not known.
+    void show_queue(std::array<std::uint32_t, domain::kPriorityCount> const& waiting, std::optional<double> wait_s);
+
+    // What a tenant's request cost: tokens of its prompt that were computed, tokens written.
+    void count_tenant(std::string const& tenant, std::uint64_t tokens);
 
     // What a worker reports. Its counters start at 0 with each worker.
     void report(domain::EngineStats const& stats);
@@ -54,6 +63,10 @@ private:
     telemetry::Counter& preemptions_;
     telemetry::Counter& drafted_;
     telemetry::Counter& accepted_;
+    telemetry::Counter& step_seconds_;
+    telemetry::Counter& evictions_;
+    telemetry::Gauge& prefix_nodes_;
+    telemetry::Gauge& swapped_;
 };
 
 }  // namespace hearth::serving

@@ -40,13 +40,16 @@ Result<std::shared_ptr<Flight>> Model::submit(RequestId id, domain::GenerateRequ
     if (flights_.size() >= env_.options.requests_max) {
         return refuse(fmt::format("model '{}' holds {} requests, which is the limit", spec_.id, flights_.size()));
     }
-    auto const choices = request.choices;
+    if (auto late = check_wait(request); !late) {
+        metrics_.count_outcome("queue_timeout");
+        return std::move(late).error();
+    }
+    auto flight = std::make_shared<Flight>(env_.loop, id, request, env_.clock.now());
     HEARTH_TRY(auto frame, encode(SubmitFrame{id, std::move(request)}));
     if (frame_bytes_ + frame.size() > env_.options.request_bytes_max) {
         return refuse(fmt::format("model '{}' holds {} bytes of requests, this one has {}, the limit is {}", spec_.id,
                                   frame_bytes_, frame.size(), env_.options.request_bytes_max));
     }
-    auto flight = std::make_shared<Flight>(env_.loop, id, choices, env_.clock.now());
     frame_bytes_ += frame.size();
     flight->frame = std::move(frame);
     flights_.emplace(id, flight);
@@ -84,12 +87,6 @@ void Model::taken(Flight& flight, std::uint32_t tokens) {
     auto const grant = std::exchange(flight.taken, 0);
     flight.granted += grant;
     worker_->pipe->send(frame_of(flight.id, grant));
-}
-
-std::uint32_t Model::position(Flight const& flight) const {
-    if (!flight.waits()) return 0;
-    auto const ahead = [&](auto const& entry) { return entry.second->waits() && entry.first < flight.id; };
-    return static_cast<std::uint32_t>(std::count_if(flights_.begin(), flights_.end(), ahead));
 }
 
 // --- events ---
@@ -130,9 +127,11 @@ char const* Model::handle_event(RequestId id, domain::Event& event, Instant now)
 char const* Model::handle_started(Flight& flight, domain::Started const& event, Instant now) {
     if (flight.phase != Phase::sent) return "Started twice";
     flight.phase = Phase::started;
+    flight.began = now;
     --waiting_;
     show_load();
     if (flight.announced) return nullptr;
+    flight.prompt_cost = event.prompt_tokens - std::min(event.cached_tokens, event.prompt_tokens);
     metrics_.queue_time.observe(seconds(now - flight.submitted));
     metrics_.prompt_tokens.add(event.prompt_tokens);
     metrics_.cached_tokens.add(event.cached_tokens);
@@ -194,7 +193,8 @@ void Model::end(std::shared_ptr<Flight> flight, domain::Event terminal, Instant 
         metrics_.count_outcome(flight->cancelled ? "cancelled" : "completed");
     }
     metrics_.duration.observe(seconds(now - flight->submitted));
-    rate_.completed(now);
+    ended(*flight, now);
+    metrics_.count_tenant(flight->tenant, flight->prompt_cost + flight->received);
     deliver(*flight, std::move(terminal));
     show_load();
 }

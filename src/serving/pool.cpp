@@ -69,6 +69,19 @@ public:
         return model ? (*model)->retry_after_s() : 1;
     }
 
+    std::optional<std::uint32_t> predicted_wait_s(std::string_view name, domain::Priority priority) const override {
+        auto const model = named(name);
+        return model ? (*model)->predicted_wait_s(priority) : std::nullopt;
+    }
+
+    net::Task<EngineView> engine_view(std::string name, Duration timeout) override {
+        auto const model = named(name);
+        if (!model) co_return EngineView{};
+        auto const found = *model;
+        auto view = co_await found->engine_view(found, timeout);
+        co_return view;
+    }
+
     bool ready() const override {
         return std::ranges::all_of(models_, [](auto const& model) { return model->state() == ModelState::ready; });
     }

@@ -1,8 +1,9 @@
 // Pool: the models this front serves, each behind one supervised worker.
 //
 // submit() admits a request or refuses it at once: `overloaded` when
-// requests_max are inside the model already, `not_found`, `unavailable` while
-// draining. An admitted request yields a Generation; the caller pulls its
+// requests_max are inside the model already, or when it is predicted to wait
+// longer than its queue deadline (then `param` is queue_timeout_ms); `not_found`,
+// `unavailable` while draining. An admitted request yields a Generation; the caller pulls its
 // events. Requests wait here while a model loads or its worker restarts.
 //
 // Supervision: a worker that closes its connection, exits, sends a broken frame
@@ -26,6 +27,7 @@
 // requests; a Generation that is destroyed cancels.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -34,6 +36,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "domain/engine_report.h"
 #include "domain/generate.h"
 #include "domain/model.h"
 #include "net/loop.h"
@@ -62,6 +65,7 @@ struct ModelStatus {
     domain::EngineStats stats;              // last reported
     std::uint32_t inside = 0;               // admitted requests
     std::uint32_t waiting = 0;              // of those, without Started
+    std::array<std::uint32_t, domain::kPriorityCount> waiting_by_class{};  // the same by domain::Priority
     std::uint32_t requests_max = 0;         // how many may be inside
     std::uint64_t restarts = 0;
     std::int64_t pid = 0;
@@ -84,6 +88,19 @@ struct PoolOptions {
     Duration backoff_max = std::chrono::seconds(30);
 };
 
+// What a client that waits may be told.
+struct Waiting {
+    std::uint32_t ahead = 0;  // requests of its class or a better one that came before it
+    std::optional<std::uint32_t> seconds;  // until computing is predicted to begin; absent: not known
+    bool operator==(Waiting const&) const = default;
+};
+
+// What an engine said of itself.
+struct EngineView {
+    std::optional<domain::EngineReport> report;  // the last one, if there ever was one from this worker
+    Duration age{};  // of the report
+};
+
 class Generation {
 public:
     virtual ~Generation() = default;  // cancels
@@ -104,8 +121,8 @@ public:
     // a terminal event. Idempotent.
     virtual void cancel() = 0;
 
-    // Requests in front of it, 0 once started: for a waiting client.
-    [[nodiscard]] virtual std::uint32_t position() const = 0;
+    // Nothing ahead and no prediction once started.
+    [[nodiscard]] virtual Waiting waiting() const = 0;
 };
 
 class Pool {
@@ -130,6 +147,14 @@ public:
 
     // Seconds a refused caller should wait, from the measured rate: 1 to 60.
     [[nodiscard]] virtual std::uint32_t retry_after_s(std::string_view model) const = 0;
+
+    // Seconds a new request of that class is predicted to wait, rounded up, at most an hour; nothing if unknown.
+    [[nodiscard]] virtual std::optional<std::uint32_t> predicted_wait_s(std::string_view model,
+                                                                        domain::Priority priority) const = 0;
+
+    // Asks the model's engine what it is doing, which it says at the end of its
+    // step; after `timeout` what it said last time. Callers share one question.
+    [[nodiscard]] virtual net::Task<EngineView> engine_view(std::string model, Duration timeout) = 0;
 
     // All models ready.
     [[nodiscard]] virtual bool ready() const = 0;

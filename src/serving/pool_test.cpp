@@ -58,7 +58,7 @@ TEST_F(PoolTest, HoldsRequestsWhileTheModelLoadsAndSendsThemInOrder) {
         EXPECT_EQ(status->waiting, 5U);
         EXPECT_FALSE(t.pool().ready());
         EXPECT_EQ(worker->unread(), 0U) << "nothing is sent before Ready";
-        for (std::uint32_t i = 0; i < 5; ++i) EXPECT_EQ(generations[i]->position(), i);
+        for (std::uint32_t i = 0; i < 5; ++i) EXPECT_EQ(generations[i]->waiting().ahead, i);
 
         ModelInfo info;
         info.architecture = "llama";
@@ -78,12 +78,12 @@ TEST_F(PoolTest, PositionCountsTheWaitingInFront) {
         auto first = t.submit();
         auto second = t.submit();
         auto third = t.submit();
-        EXPECT_EQ(third->position(), 2U);
+        EXPECT_EQ(third->waiting().ahead, 2U);
         worker->event(first->id(), Started{});
         co_await first->next();
-        EXPECT_EQ(first->position(), 0U);
-        EXPECT_EQ(second->position(), 0U);
-        EXPECT_EQ(third->position(), 1U);
+        EXPECT_EQ(first->waiting().ahead, 0U);
+        EXPECT_EQ(second->waiting().ahead, 0U);
+        EXPECT_EQ(third->waiting().ahead, 1U);
     }(*this));
 }
 
@@ -345,7 +345,7 @@ TEST_F(PoolTest, GenerationsOutliveThePool) {
         auto const last = co_await generation->next();
         EXPECT_EQ(t.failure(last), Code::unavailable);
         generation->cancel();
-        EXPECT_EQ(generation->position(), 0U);
+        EXPECT_EQ(generation->waiting().ahead, 0U);
         EXPECT_TRUE(worker->killed);
     }(*this));
 }

@@ -25,12 +25,14 @@ enum class Type : std::uint8_t {
     grant = 3,
     ping = 4,
     close = 5,
+    ask_report = 6,
     loading = 16,
     ready = 17,
     load_failed = 18,
     step = 19,
     pong = 20,
     log = 21,
+    report = 22,
 };
 
 // Smallest encoding of one element: bounds what a count may claim.
@@ -39,6 +41,10 @@ constexpr std::size_t kMessageBytes = 2 * kStringBytes;
 constexpr std::size_t kBiasBytes = 8;
 constexpr std::size_t kTokenLogprobBytes = 8 + kStringBytes;
 constexpr std::size_t kSampledBytes = kTokenLogprobBytes + 4;
+constexpr std::size_t kSequenceBytes = 8 + 4 + 4 + 1 + 1 + kStringBytes + 5 * 4 + 1;
+constexpr std::size_t kStepBytes = 8 + 3 * 4;
+constexpr std::size_t kTenantBytes = kStringBytes + 2 * 4 + 8;
+constexpr std::size_t kNumberBytes = kStringBytes + 8;
 constexpr std::size_t kEntryBytes = 8 + 1 + 6;  // a ChoiceDone
 
 // --- what several structs share ---
@@ -159,6 +165,7 @@ void fields(Io& io, T& request) {
     io.optional(request.deadlines.decode_ms, deadline);
     io.flag(request.cache_prompt);
     io.enumeration(request.overflow, domain::Overflow::truncate_middle, "overflow");
+    io.optional(request.keep_tokens, [](auto& inner, auto& tokens) { inner.number(tokens); });
     io.flag(request.speculate);
 }
 
@@ -213,6 +220,7 @@ void fields(Io& io, T& event) {
     io.number(event.usage.prompt_tokens);
     io.number(event.usage.cached_tokens);
     io.number(event.usage.completion_tokens);
+    io.number(event.usage.left_out_tokens);
     io.number(event.timings.cache_n);
     io.number(event.timings.prompt_n);
     finite(io, event.timings.prompt_ms, "prompt_ms");
@@ -320,6 +328,77 @@ void fields(Io& io, T& frame) {
     io.number(stats.accepted_total);
     io.number(stats.rss_bytes);
     io.number(stats.cpu_ms_total);
+    io.number(stats.swapped);
+    io.number(stats.prefix_nodes);
+    io.number(stats.evictions_total);
+    io.number(stats.step_us_total);
+}
+
+template <typename Io, Is<AskReportFrame> T>
+void fields(Io& io, T& frame) {
+    io.number(frame.nonce);
+}
+
+template <typename Io, Is<domain::SequenceReport> T>
+void fields(Io& io, T& sequence) {
+    request_id(io, sequence.request);
+    io.number(sequence.choice);
+    io.check(sequence.choice < domain::kChoicesMax, "choice");
+    io.number(sequence.sequence);
+    io.enumeration(sequence.state, domain::SequenceState::parked, "state of a sequence");
+    io.enumeration(sequence.priority, domain::Priority::batch, "priority");
+    io.bytes(sequence.tenant);
+    io.number(sequence.prompt_tokens);
+    io.number(sequence.prompt_done);
+    io.number(sequence.cached_tokens);
+    io.number(sequence.decoded);
+    io.number(sequence.remain);
+    io.flag(sequence.speculative);
+}
+
+template <typename Io, Is<domain::EngineReport> T>
+void fields(Io& io, T& report) {
+    io.list(report.sequences, domain::kReportSequencesMax, kSequenceBytes, "number of sequences",
+            [](auto& inner, auto& sequence) { fields(inner, sequence); });
+    io.number(report.sequences_left_out);
+    for (auto& count : report.waiting) io.number(count);
+    io.list(report.steps, domain::kReportStepsMax, kStepBytes, "number of steps", [](auto& inner, auto& step) {
+        finite(inner, step.ms, "step ms");
+        inner.number(step.decodes);
+        inner.number(step.prompts);
+        inner.number(step.prompt_tokens);
+    });
+    io.list(report.tenants, domain::kReportTenantsMax, kTenantBytes, "number of tenants",
+            [](auto& inner, auto& tenant) {
+                inner.bytes(tenant.tenant);
+                inner.number(tenant.running);
+                inner.number(tenant.waiting);
+                inner.number(tenant.computed_tokens);
+            });
+    io.number(report.tenants_left_out);
+    io.number(report.steps_total);
+    io.number(report.step_us_total);
+    io.number(report.prompt_tokens_total);
+    io.number(report.reused_tokens_total);
+    io.number(report.preemptions_total);
+    io.number(report.evictions_total);
+    io.number(report.tree_nodes);
+    io.number(report.tree_cells);
+    io.number(report.tree_idle_cells);
+    io.number(report.tree_sequences);
+    io.number(report.kv_cells);
+    io.number(report.kv_reserved);
+    io.number(report.swapped);
+    io.list(report.cost, domain::kReportNumbersMax, kNumberBytes, "number of cost terms", [](auto& inner, auto& term) {
+        inner.text(term.first, domain::kReportNameBytesMax, "name of a cost term");
+        finite(inner, term.second, "cost term");
+    });
+}
+
+template <typename Io, Is<ReportFrame> T>
+void fields(Io& io, T& frame) {
+    io.number(frame.nonce);
+    fields(io, frame.report);
 }
 
 template <typename Io, Is<LogFrame> T>
@@ -353,6 +432,10 @@ template <>
 constexpr Type kTypeOf<PongFrame> = Type::pong;
 template <>
 constexpr Type kTypeOf<LogFrame> = Type::log;
+template <>
+constexpr Type kTypeOf<AskReportFrame> = Type::ask_report;
+template <>
+constexpr Type kTypeOf<ReportFrame> = Type::report;
 
 // An empty frame of that type; nothing for an unknown one.
 template <std::size_t I = 0>
@@ -367,8 +450,8 @@ std::optional<Frame> make_frame(std::uint8_t type) {
 }
 
 bool is_known(std::uint8_t type) {
-    return (type >= static_cast<std::uint8_t>(Type::submit) && type <= static_cast<std::uint8_t>(Type::close)) ||
-           (type >= static_cast<std::uint8_t>(Type::loading) && type <= static_cast<std::uint8_t>(Type::log));
+    return (type >= static_cast<std::uint8_t>(Type::submit) && type <= static_cast<std::uint8_t>(Type::ask_report)) ||
+           (type >= static_cast<std::uint8_t>(Type::loading) && type <= static_cast<std::uint8_t>(Type::report));
 }
 
 void write_header(ByteWriter& out, Type type) {

@@ -24,6 +24,7 @@
 
 #include "base/bytes.h"
 #include "base/result.h"
+#include "domain/engine_report.h"
 #include "domain/generate.h"
 #include "domain/model.h"
 
@@ -62,6 +63,12 @@ struct CloseFrame {
     bool operator==(CloseFrame const&) const = default;
 };
 
+// Answered by Report at the end of the step that runs.
+struct AskReportFrame {
+    std::uint64_t nonce = 0;
+    bool operator==(AskReportFrame const&) const = default;
+};
+
 // worker -> front
 struct LoadingFrame {
     float progress = 0;
@@ -90,6 +97,11 @@ struct PongFrame {
     domain::EngineStats stats;
     bool operator==(PongFrame const&) const = default;
 };
+struct ReportFrame {
+    std::uint64_t nonce = 0;
+    domain::EngineReport report;
+    bool operator==(ReportFrame const&) const = default;
+};
 struct LogFrame {
     std::uint8_t level = 0;
     std::string text;
@@ -97,7 +109,7 @@ struct LogFrame {
 };
 
 using Frame = std::variant<SubmitFrame, CancelFrame, GrantFrame, PingFrame, CloseFrame, LoadingFrame, ReadyFrame,
-                           LoadFailedFrame, StepFrame, PongFrame, LogFrame>;
+                           LoadFailedFrame, StepFrame, PongFrame, LogFrame, AskReportFrame, ReportFrame>;
 
 // The frame's bytes, length included. Text that goes to the front is sent as
 // valid UTF-8 (see base/utf8.h); a NaN log-probability as -infinity. Fails with

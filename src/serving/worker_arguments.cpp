@@ -20,6 +20,7 @@ struct NumberArgument {
 };
 
 constexpr std::string_view kFd = "--fd";
+constexpr std::string_view kTenantWeight = "--tenant-weight";  // NAME=N, repeated; the name may hold '='
 constexpr std::array kTexts{TextArgument{"--id", &ModelSpec::id}, TextArgument{"--model", &ModelSpec::path},
                             TextArgument{"--cpu-variant", &ModelSpec::cpu_variant}};
 constexpr std::array kNumbers{NumberArgument{"--ctx", &ModelSpec::context_request},
@@ -43,12 +44,30 @@ Result<T> parse_number(std::string_view name, std::string_view text) {
     return value;
 }
 
+Status add_weight(ModelSpec& spec, std::string const& value) {
+    auto const equals = value.rfind('=');
+    double weight = 0;
+    char const* const end = value.data() + value.size();
+    if (equals != std::string::npos) {
+        auto const [stop, failed] = std::from_chars(value.data() + equals + 1, end, weight);
+        if (failed != std::errc{} || stop != end) weight = 0;
+    }
+    if (!(weight > 0)) {
+        return Error(Code::invalid_argument,
+                     fmt::format("{} must be NAME=N with N above 0, got '{}'", kTenantWeight, value),
+                     std::string(kTenantWeight));
+    }
+    spec.tenant_weights.emplace_back(value.substr(0, equals), weight);
+    return ok();
+}
+
 // Sets the field that `name` names.
 Status set(ModelSpec& spec, int& fd, std::string const& name, std::string const& value) {
     if (name == kFd) {
         HEARTH_TRY(fd, parse_number<int>(name, value));
         return ok();
     }
+    if (name == kTenantWeight) return add_weight(spec, value);
     for (auto const& text : kTexts) {
         if (name != text.name) continue;
         spec.*text.field = value;
@@ -72,6 +91,7 @@ std::vector<std::string> worker_arguments(ModelSpec const& spec, int fd) {
     };
     for (auto const& text : kTexts) add(text.name, spec.*text.field);
     for (auto const& number : kNumbers) add(number.name, std::to_string(spec.*number.field));
+    for (auto const& [tenant, weight] : spec.tenant_weights) add(kTenantWeight, fmt::format("{}={}", tenant, weight));
     return out;
 }
 

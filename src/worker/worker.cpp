@@ -198,6 +198,8 @@ private:
             if (engine != nullptr) engine->grant(grant->id, grant->tokens);
         } else if (auto const* cancel = std::get_if<CancelFrame>(&frame)) {
             handle_cancel(cancel->id, engine);
+        } else if (auto const* ask = std::get_if<AskReportFrame>(&frame)) {
+            ask_report(ask->nonce, engine);
         } else if (auto* submit = std::get_if<SubmitFrame>(&frame)) {
             handle_submit(*submit);
         } else {
@@ -215,6 +217,15 @@ private:
         frame.stats.rss_bytes = resident_bytes(options_.statm_fd);
         frame.stats.cpu_ms_total = cpu_ms();
         return frame;
+    }
+
+    // While it loads there is nothing to tell; and whoever asks too often hears of the earlier ones.
+    void ask_report(std::uint64_t nonce, engine::Engine* engine) const {
+        if (engine == nullptr) return;
+        auto answer = [connection = connection_, nonce](domain::EngineReport report) {
+            connection->write(ReportFrame{nonce, std::move(report)});
+        };
+        static_cast<void>(engine->report(std::move(answer)));
     }
 
     void handle_submit(SubmitFrame& submit) {
@@ -264,6 +275,7 @@ engine::Options engine_options(engine::Options base, ModelSpec const& spec) {
     base.prefix_cache = base.prefix_cache && spec.prefix_cache != 0;
     base.speculation = base.speculation && spec.speculation != 0;
     if (spec.step_ms_target != 0) base.step_ms_target = spec.step_ms_target;
+    base.tenant_weights = spec.tenant_weights;
     return base;
 }
 

@@ -25,11 +25,13 @@ struct Texts {
 
 Texts read_cases() {
     Texts texts;
-    for (auto const& entry : std::filesystem::directory_iterator(HEARTH_CASES "/openai")) {
-        for (auto const& exchange : CaseFile::read(entry.path()).exchanges) {
-            texts.requests += exchange.body;
-            for (auto const& step : exchange.steps) texts.requests += step.rest;
-            texts.answers += exchange.expected.body;
+    for (auto const* folder : {HEARTH_CASES "/native", HEARTH_CASES "/openai"}) {
+        for (auto const& entry : std::filesystem::directory_iterator(folder)) {
+            for (auto const& exchange : CaseFile::read(entry.path()).exchanges) {
+                texts.requests += exchange.body;
+                for (auto const& step : exchange.steps) texts.requests += step.rest;
+                texts.answers += exchange.expected.body;
+            }
         }
     }
     return texts;

@@ -29,6 +29,10 @@ void set(Settings& settings, Step const& step) {
         settings.load_error = value;
         return;
     }
+    if (name == "tenant_header") {
+        settings.api.tenant_header = value;
+        return;
+    }
     std::map<std::string, std::function<void(std::uint64_t)>> const setters{
         {"repeat", [&](auto v) { settings.model.repeat = v != 0; }},
         {"chat_template", [&](auto v) { settings.model.chat_template = v != 0; }},
@@ -43,6 +47,8 @@ void set(Settings& settings, Step const& step) {
          }},
         {"request_timeout_ms", [&](auto v) { settings.api.request_timeout = milliseconds(v); }},
         {"ping_ms", [&](auto v) { settings.api.ping_interval = milliseconds(v); }},
+        {"queue_timeout_ms", [&](auto v) { settings.api.deadlines.queue_ms = static_cast<std::uint32_t>(v); }},
+        {"slots", [&](auto v) { settings.api.slots = v != 0; }},
         {"body_max", [&](auto v) { settings.api.body_max = v; }},
         {"connections_max", [&](auto v) { settings.http.connections_max = v; }},
         {"header_max", [&](auto v) { settings.http.header_bytes_max = v; }},

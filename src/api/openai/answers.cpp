@@ -27,13 +27,25 @@ void write_usage(JsonWriter& json, domain::Usage const& usage) {
     json.key("completion_tokens_details").begin_object();
     json.key("reasoning_tokens").number(0).key("audio_tokens").number(0);
     json.key("accepted_prediction_tokens").number(0).key("rejected_prediction_tokens").number(0).end_object();
+    if (usage.left_out_tokens > 0) json.key("left_out_tokens").number(usage.left_out_tokens);
     json.end_object();
+}
+
+// OpenAI's words for our classes.
+std::string_view tier_of(domain::Priority priority) {
+    switch (priority) {
+        case domain::Priority::interactive: return "priority";
+        case domain::Priority::normal: return "default";
+        case domain::Priority::batch: return "flex";
+    }
+    return "default";
 }
 
 double per(double amount, double count) { return count > 0 ? amount / count : 0; }
 
-// llama-server's names and meanings; queue_ms is ours.
-void write_timings(JsonWriter& json, domain::Timings const& t) {
+// llama-server's names and meanings; queue_ms is ours, and so are the last two,
+// there only when something of the prompt was left out.
+void write_timings(JsonWriter& json, domain::Timings const& t, domain::Usage const& usage) {
     json.begin_object();
     json.key("cache_n").number(t.cache_n);
     json.key("prompt_n").number(t.prompt_n);
@@ -49,6 +61,7 @@ void write_timings(JsonWriter& json, domain::Timings const& t) {
         json.key("draft_n").number(t.draft_n);
         json.key("draft_n_accepted").number(t.draft_n_accepted);
     }
+    if (usage.left_out_tokens > 0) json.key("truncated").boolean(true).key("left_out_n").number(usage.left_out_tokens);
     json.end_object();
 }
 
@@ -71,6 +84,7 @@ public:
         head_ = "data: ";
         json.begin_object();
         write_identity(json, identity_, chat() ? "chat.completion.chunk" : "text_completion");
+        if (shape_.tier_asked) json.key("service_tier").string(tier_of(shape_.priority));
         head_ += ",\"choices\":[";
         tail_ = shape_.include_usage ? "],\"usage\":null" : "]";
         text_tail_ =
@@ -143,7 +157,7 @@ public:
         if (totals.timings) {
             out += ",\"timings\":";
             JsonWriter timings(out);
-            write_timings(timings, *totals.timings);
+            write_timings(timings, *totals.timings, totals.usage);
         }
         out += "}\n\n";
         out += kDone;
@@ -155,9 +169,10 @@ public:
         out += "\n\n";
     }
 
-    void ping(std::string& out, std::uint32_t ahead) override {
-        if (ahead > 0) out += fmt::format(": waiting, {} ahead\n\n", ahead);
-        else out += ": ping\n\n";
+    void ping(std::string& out, serving::Waiting const& waiting) override {
+        if (waiting.ahead == 0) out += ": ping\n\n";
+        else if (!waiting.seconds) out += fmt::format(": waiting, {} ahead\n\n", waiting.ahead);
+        else out += fmt::format(": waiting, {} ahead, about {} s\n\n", waiting.ahead, *waiting.seconds);
     }
 
 private:
@@ -220,7 +235,7 @@ std::string render_answer(Identity const& identity, AnswerShape const& shape, An
     json.begin_object();
     bool const chat = shape.surface == Surface::chat;
     write_identity(json, identity, chat ? "chat.completion" : "text_completion");
-    if (chat) json.key("service_tier").string("default");
+    if (chat || shape.tier_asked) json.key("service_tier").string(tier_of(shape.priority));
     json.key("choices").begin_array();
     std::size_t index = 0;
     for (auto const& choice : answer.choices)
@@ -229,7 +244,7 @@ std::string render_answer(Identity const& identity, AnswerShape const& shape, An
     write_usage(json, answer.totals.usage);
     if (answer.totals.timings) {
         json.key("timings");
-        write_timings(json, *answer.totals.timings);
+        write_timings(json, *answer.totals.timings, answer.totals.usage);
     }
     json.end_object();
     return out;

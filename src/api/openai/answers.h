@@ -32,6 +32,8 @@ struct AnswerShape {
     std::uint32_t choices = 1;  // per generation
     bool logprobs = false;
     bool include_usage = false;
+    domain::Priority priority = domain::Priority::normal;  // the service tier it got
+    bool tier_asked = false;  // name it in every object, not in whole chats alone
     std::vector<std::string> echoes;
 };
 

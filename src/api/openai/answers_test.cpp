@@ -204,8 +204,8 @@ TEST(OpenAiStream, WritesErrorsInBandWithoutDone) {
 TEST(OpenAiStream, PingsInComments) {
     auto const stream = make_stream_answer(identity(), shape(Surface::chat));
     std::string out;
-    stream->ping(out, 0);
-    stream->ping(out, 3);
+    stream->ping(out, {});
+    stream->ping(out, {3, std::nullopt});
     EXPECT_EQ(out, ": ping\n\n: waiting, 3 ahead\n\n");
 }
 
@@ -266,6 +266,44 @@ TEST(Fingerprint, IsStableAndTellsModelsAndBuildsApart) {
     EXPECT_NE(fingerprint("b1", "m"), fingerprint("b2", "m"));
     EXPECT_NE(fingerprint("b1", "m"), fingerprint("b1", "n"));
     EXPECT_EQ(fingerprint("b1", "m").size(), 13U);
+}
+
+TEST(OpenAiAnswer, NamesTheTierItGot) {
+    auto chat = shape(Surface::chat);
+    chat.priority = domain::Priority::batch;
+    Answer answer;
+    answer.choices.resize(1);
+    EXPECT_EQ(Json::parse(render_answer(identity(), chat, answer))["service_tier"], "flex");
+    auto text = shape(Surface::text);
+    EXPECT_FALSE(Json::parse(render_answer(identity(), text, answer)).contains("service_tier"));
+    text.tier_asked = true;
+    text.priority = domain::Priority::interactive;
+    EXPECT_EQ(Json::parse(render_answer(identity(), text, answer))["service_tier"], "priority");
+}
+
+TEST(OpenAiStream, SaysWhatWasLeftOutOfThePrompt) {
+    auto asked = shape(Surface::chat);
+    asked.include_usage = true;
+    auto const stream = make_stream_answer(identity(), asked);
+    auto cut = totals();
+    cut.usage.left_out_tokens = 9;
+    std::string out;
+    stream->begin(out);
+    stream->choice_done(out, 0, domain::FinishReason::stop);
+    stream->end(out, cut);
+    auto const last = events(out).back();
+    EXPECT_EQ(last["usage"]["left_out_tokens"], 9);
+    EXPECT_EQ(last["timings"]["truncated"], true);
+    EXPECT_EQ(last["timings"]["left_out_n"], 9);
+}
+
+TEST(OpenAiStream, TellsWhoWaitsWhereAndHowLong) {
+    auto const stream = make_stream_answer(identity(), shape(Surface::chat));
+    std::string out;
+    stream->ping(out, {});
+    stream->ping(out, {3, std::nullopt});
+    stream->ping(out, {3, 12});
+    EXPECT_EQ(out, ": ping\n\n: waiting, 3 ahead\n\n: waiting, 3 ahead, about 12 s\n\n");
 }
 
 }  // namespace

@@ -1,6 +1,8 @@
 #include "api/openai/completions.h"
 
+#include <chrono>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -14,6 +16,7 @@
 #include "api/openai/answers.h"
 #include "api/openai/request.h"
 #include "api/openai/values.h"
+#include "api/tenant.h"
 #include "telemetry/log.h"
 
 namespace hearth::api::openai {
@@ -67,12 +70,15 @@ using Generations = std::vector<std::unique_ptr<serving::Generation>>;
 std::variant<Generations, Problem> submit(Services& services, Call& call, std::string const& model) {
     Generations admitted;
     for (auto& request : call.generations) {
+        auto const priority = request.priority;
         request.model = model;
         auto generation = services.pool.submit(std::move(request));
         if (!generation) {
             auto const& error = generation.error();
             auto problem = error.code == Code::unavailable ? unavailable(services, error) : to_problem(error);
             if (problem.kind == Kind::overloaded) problem.retry_after_s = services.pool.retry_after_s(model);
+            if (problem.kind == Kind::queue_timeout)
+                problem.retry_after_s = services.pool.predicted_wait_s(model, priority);
             return problem;
         }
         admitted.push_back(std::move(*generation));
@@ -90,19 +96,42 @@ Identity identify(Services const& services, Surface surface, http::Request const
     return identity;
 }
 
-CallPlan make_plan(Services const& services, Call&& call, Identity identity) {
+// What the call's list shows of it; its generations follow once they are admitted.
+CallInfo describe(Services const& services, Call const& call, http::Request const& request, std::string const& model) {
+    auto const& generation = call.generations.front();
+    CallInfo info;
+    info.request_id = request.id;
+    info.model = model;
+    info.path = request.path;
+    info.tenant = generation.tenant;
+    info.priority = generation.priority;
+    info.sampling = generation.sampling;
+    info.choices = call.choices;
+    info.max_tokens = generation.max_tokens;
+    info.stream = call.stream;
+    info.arrived = services.clock.now();
+    return info;
+}
+
+CallPlan make_plan(Services const& services, Call&& call, CallInfo info, std::optional<std::uint32_t> queue_ms,
+                   Identity identity) {
     AnswerShape shape;
     shape.surface = call.surface;
     shape.generations = static_cast<std::uint32_t>(call.generations.size());
     shape.choices = call.choices;
     shape.logprobs = call.logprobs;
     shape.include_usage = call.include_usage;
+    shape.tier_asked = call.tier_asked;
+    shape.priority = info.priority;
     shape.echoes = std::move(call.echoes);
 
     CallPlan plan;
     plan.generations = shape.generations;
     plan.choices = shape.choices;
     plan.ping_interval = call.ping_interval.value_or(services.options.ping_interval);
+    if (queue_ms) plan.queue_timeout = std::chrono::milliseconds(*queue_ms);
+    info.answer_id = identity.id;
+    plan.info = std::move(info);
     if (call.stream) {
         plan.stream = make_stream_answer(std::move(identity), std::move(shape));
     } else {
@@ -121,7 +150,10 @@ struct Prepared {
 // Everything that happens before the first wait.
 std::variant<Prepared, Problem> prepare(Services& services, Surface surface, http::Request const& request) {
     if (auto problem = check_content(request)) return *std::move(problem);
-    auto parsed = parse_request(surface, request.body);
+    auto tenant = tenant_of(services.options, request);
+    if (auto* problem = std::get_if<Problem>(&tenant)) return std::move(*problem);
+    auto parsed =
+        parse_request(surface, request.body, {services.options.deadlines, std::get<std::string>(std::move(tenant))});
     if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
     auto& call = std::get<Call>(parsed);
     if (!call.unknown_fields.empty())
@@ -135,12 +167,16 @@ std::variant<Prepared, Problem> prepare(Services& services, Surface surface, htt
     if (call.generations.size() > status->requests_max)
         return invalid_value("prompt", fmt::format("'prompt' has {} prompts, the model takes {} requests at a time.",
                                                    call.generations.size(), status->requests_max));
+    auto const queue_ms = call.generations.front().deadlines.queue_ms;
+    auto info = describe(services, call, request, status->id);
     auto admitted = submit(services, call, status->id);
     if (auto* problem = std::get_if<Problem>(&admitted)) return std::move(*problem);
 
+    for (auto const& generation : std::get<Generations>(admitted)) info.generations.push_back(generation->id());
     Prepared prepared;
     prepared.source = make_event_source(services.loop, std::move(std::get<Generations>(admitted)));
-    prepared.plan = make_plan(services, std::move(call), identify(services, surface, request, status->id));
+    prepared.plan = make_plan(services, std::move(call), std::move(info), queue_ms,
+                              identify(services, surface, request, status->id));
     return prepared;
 }
 

@@ -28,6 +28,7 @@ struct Draft {
     bool add_generation_prompt = true;
     bool stream = false;
     bool include_usage = false;
+    bool tier_asked = false;               // service_tier: the answer names what it got
     bool echo = false;
     std::optional<bool> logprobs;              // chat's switch
     std::optional<std::uint32_t> best_of;

@@ -250,13 +250,6 @@ Verdict refuse_unless_empty(Field const& field, JsonView value, Draft&) {
     return unsupported(field.name, value, field.range);
 }
 
-Verdict refuse_nonzero(Field const& field, JsonView value, Draft&) {
-    float number = 0;
-    if (auto problem = read_float(field.name, value, number)) return problem;
-    if (number != 0) return unsupported(field.name, value, field.range);
-    return std::nullopt;
-}
-
 Verdict refuse_word(Field const& field, JsonView value, std::span<std::string_view const> neutral) {
     if (value.kind() == JsonKind::string && std::ranges::find(neutral, value.as_string()) != neutral.end())
         return std::nullopt;

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <limits>
+#include <optional>
 #include <span>
 #include <string_view>
 #include <type_traits>
@@ -42,6 +43,24 @@ Verdict read_switch(Field const& field, JsonView value, Draft& draft) {
     return read_boolean(field.name, value, draft.*Member);
 }
 
+template <bool domain::GenerateRequest::* Member>
+Verdict read_request(Field const& field, JsonView value, Draft& draft) {
+    return read_boolean(field.name, value, draft.request.*Member);
+}
+
+// Milliseconds; 0: none, whatever the server's default.
+[[nodiscard]] Verdict read_timeout(Field const& field, JsonView value, std::optional<std::uint32_t>& ms);
+
+template <std::optional<std::uint32_t> domain::Deadlines::* Member>
+Verdict read_deadline(Field const& field, JsonView value, Draft& draft) {
+    return read_timeout(field, value, draft.request.deadlines.*Member);
+}
+
+[[nodiscard]] Verdict read_service_tier(Field const& field, JsonView value, Draft& draft);
+[[nodiscard]] Verdict read_priority(Field const& field, JsonView value, Draft& draft);
+[[nodiscard]] Verdict read_context_overflow(Field const& field, JsonView value, Draft& draft);
+[[nodiscard]] Verdict read_keep_tokens(Field const& field, JsonView value, Draft& draft);  // -1: the engine's choice
+[[nodiscard]] Verdict read_cache_salt(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict read_model(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict read_messages_field(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict read_prompt_field(Field const& field, JsonView value, Draft& draft);
@@ -94,7 +113,6 @@ Verdict refuse_above(Field const& field, JsonView value, Draft&) {
     return std::nullopt;
 }
 
-[[nodiscard]] Verdict refuse_nonzero(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict refuse_word(Field const& field, JsonView value, std::span<std::string_view const> neutral);
 
 // Words that ask for nothing: `field.range` quotes them for the documentation.

@@ -10,13 +10,13 @@ namespace hearth::api::openai {
 namespace {
 
 using P = domain::SamplingParams;
+using D = domain::Deadlines;
 using enum Surface;
 using enum Action;
 
 constexpr std::array<std::string_view, 2> kNoneAuto{"none", "auto"};
 constexpr std::array<std::string_view, 1> kNone{"none"};
 constexpr std::array<std::string_view, 1> kMedium{"medium"};
-constexpr std::array<std::string_view, 2> kTiers{"auto", "default"};
 
 constexpr std::string_view kOff = "absent";
 constexpr std::string_view kEmpty = "absent or empty";
@@ -78,24 +78,41 @@ constexpr Field kFields[] = {
     {"sse_ping_interval",    both,     honoured, "integer", "1 to 3600 seconds between comment pings of a silent stream, -1 = none; default: the server's", read_ping_interval},
     {"response_format",      both,     refused,  "object",  "{\"type\":\"text\"}", read_response_format},
     {"modalities",           chat,     refused,  "array",   "[\"text\"]", read_modalities},
-    {"service_tier",         both,     refused,  "string",  "'auto' and 'default'", refuse_unless_word<kTiers>},
     {"store",                both,     refused,  "boolean", "false", refuse_unless<false>},
+
+    // when to compute it, and on what
+    {"service_tier",         both,     honoured, "string",  "auto and default: priority normal, priority: interactive, flex: batch; the answer names what it got",
+     read_service_tier},
+    {"priority",             both,     honoured, "string or integer", "interactive, normal (default) or batch; vLLM's integers: below 0 interactive, 0 normal, above "
+                                                    "0 batch; overrides service_tier", read_priority},
+    {"queue_timeout_ms",     both,     honoured, "integer", "1 to 86400000 from arrival to the start of computing, 0 = none; default: the server's --queue-timeout",
+     read_deadline<&D::queue_ms>},
+    {"prefill_timeout_ms",   both,     honoured, "integer", "1 to 86400000 from the start of computing to the first token, 0 = none; default: the server's "
+                                                    "--prefill-timeout", read_deadline<&D::prefill_ms>},
+    {"decode_timeout_ms",    both,     honoured, "integer", "1 to 86400000 from the first token to the last, 0 = none; default: the server's --decode-timeout",
+     read_deadline<&D::decode_ms>},
+    {"cache_prompt",         both,     honoured, "boolean", "default true; false: computed from its start, and nothing of it is kept for others",
+     read_request<&domain::GenerateRequest::cache_prompt>},
+    {"cache_salt",           both,     honoured, "string",  "1 to 256 bytes; prefixes are shared only among requests of equal salt", read_cache_salt},
+    {"context_overflow",     both,     honoured, "string",  "a prompt that is too long: error (default), a 400; truncate_middle, its head and its tail are kept; "
+                                                    "shift is refused so far", read_context_overflow},
+    {"n_keep",               both,     honoured, "integer", "0 to 16777216 tokens of the head that truncate_middle keeps; -1, the default: its first message, "
+                                                    "between a quarter and a half of what fits", read_keep_tokens},
+    {"speculate",            both,     honoured, "boolean", "default true; false: no token is guessed ahead; the answer is the same",
+     read_request<&domain::GenerateRequest::speculate>},
 
     // makes no difference here
     {"user",                 both,     ignored,  "string",  "", ignore<JsonKind::string>},
     {"metadata",             both,     ignored,  "object",  "", ignore<JsonKind::object>},
     {"safety_identifier",    both,     ignored,  "string",  "", ignore<JsonKind::string>},
-    {"prompt_cache_key",     both,     ignored,  "string",  "", ignore<JsonKind::string>},
+    {"prompt_cache_key",     both,     ignored,  "string",  "prefixes are found without a hint", ignore<JsonKind::string>},
     {"prompt_cache_retention", both,   ignored,  "string",  "", ignore<JsonKind::string>},
     {"prompt_cache_options", both,     ignored,  "object",  "", ignore<JsonKind::object>},
     {"parallel_tool_calls",  both,     ignored,  "boolean", "tools are refused, so there is nothing to run in parallel", ignore<JsonKind::boolean>},
-    {"cache_prompt",         both,     ignored,  "boolean", "reuse never changes an answer", ignore<JsonKind::boolean>},
     {"n_cache_reuse",        both,     ignored,  "integer", "reuse never changes an answer", ignore<JsonKind::integer>},
-    {"cache_salt",           both,     ignored,  "string",  "no prompt state is shared between requests", ignore<JsonKind::string>},
     {"request_id",           both,     ignored,  "string",  "send the header x-request-id", ignore<JsonKind::string>},
     {"keep_alive",           both,     ignored,  "string or number", "models stay loaded", ignore_any},
     {"ttl",                  both,     ignored,  "number",  "models stay loaded", ignore_any},
-    {"n_keep",               both,     ignored,  "integer", "the context is never shifted", ignore<JsonKind::integer>},
     {"n_discard",            both,     ignored,  "integer", "the context is never shifted", ignore<JsonKind::integer>},
     {"backend_sampling",     both,     ignored,  "boolean", "", ignore<JsonKind::boolean>},
     {"dynatemp_exponent",    both,     ignored,  "number",  "dynatemp_range is refused", ignore_any},
@@ -160,7 +177,6 @@ constexpr Field kFields[] = {
     {"return_tokens_as_token_ids", both, refused, "boolean", "false", refuse_unless<false>},
     {"use_beam_search",      both,     refused,  "boolean", "false", refuse_unless<false>},
     {"logits_processors",    both,     refused,  "array",   kEmpty, refuse_unless_empty},
-    {"priority",             both,     refused,  "integer", "0", refuse_nonzero},
     {"n_probs",              both,     refused,  "integer", "0; use logprobs", refuse_above<0>},
     {"post_sampling_probs",  both,     refused,  "boolean", "false", refuse_unless<false>},
     {"min_keep",             both,     refused,  "integer", "0", refuse_above<0>},

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "api/openai/billing_line.h"
 #include "api/openai/values.h"
 
 namespace hearth::api::openai {
@@ -56,6 +57,7 @@ Verdict read_part(std::string const& field, JsonView part, std::string const& ro
     if (!value) return missing(fmt::format("{}.{}", field, name));
     std::string piece;
     if (auto problem = read_string(fmt::format("{}.{}", field, name), *value, piece)) return problem;
+    if (role == "system") settle_billing_line(piece);
     text += piece;
     return std::nullopt;
 }
@@ -80,6 +82,7 @@ Verdict read_content(std::string const& path, JsonView message, domain::Message&
     }
     if (content->kind() == JsonKind::string) {
         out.content = content->as_string();
+        if (out.role == "system") settle_billing_line(out.content);
         return std::nullopt;
     }
     if (content->kind() != JsonKind::array) return wrong_type(field, "a string or an array of parts", *content);

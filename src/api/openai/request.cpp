@@ -104,6 +104,7 @@ Verdict fill(Draft&& draft, Call& call) {
     call.logprobs = draft.request.top_logprobs.has_value();
     call.stream = draft.stream;
     call.include_usage = draft.include_usage;
+    call.tier_asked = draft.tier_asked;
     call.ping_interval = draft.ping_interval;
     draft.request.return_prompt_progress = draft.request.return_prompt_progress && draft.stream;
     for (auto& prompt : draft.prompts) {
@@ -123,7 +124,7 @@ Verdict fill(Draft&& draft, Call& call) {
 
 }  // namespace
 
-std::variant<Call, Problem> parse_request(Surface surface, std::string_view body) {
+std::variant<Call, Problem> parse_request(Surface surface, std::string_view body, CallDefaults const& defaults) {
     if (body.find_first_not_of(" \t\r\n") == std::string_view::npos)
         return invalid_json("The body is empty; send one JSON object.");
     auto const document = JsonDocument::parse(body);
@@ -134,6 +135,8 @@ std::variant<Call, Problem> parse_request(Surface surface, std::string_view body
 
     Draft draft;
     draft.surface = surface;
+    draft.request.deadlines = defaults.deadlines;
+    draft.request.tenant = defaults.tenant;
     if (surface == Surface::text) draft.request.max_tokens = kTextMaxTokens;
     if (auto problem = read_fields(root, draft)) return *std::move(problem);
     std::erase_if(draft.aliases, [&](auto const& alias) { return root.find(alias.first).has_value(); });

@@ -26,11 +26,19 @@ struct Call {
     bool logprobs = false;
     bool stream = false;
     bool include_usage = false;
+    bool tier_asked = false;  // streams name the service tier too
     std::optional<Duration> ping_interval;
     std::string unknown_fields;  // comma-separated, for the debug log; at most a few hundred bytes
 };
 
+// What holds for requests that do not say, and who asks.
+struct CallDefaults {
+    domain::Deadlines deadlines;
+    std::string tenant;
+};
+
 // REQUIRES: surface is chat or text
-[[nodiscard]] std::variant<Call, Problem> parse_request(Surface surface, std::string_view body);
+[[nodiscard]] std::variant<Call, Problem> parse_request(Surface surface, std::string_view body,
+                                                        CallDefaults const& defaults = {});
 
 }  // namespace hearth::api::openai

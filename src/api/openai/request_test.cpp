@@ -163,6 +163,9 @@ TEST(ParseRequest, LetsNeutralValuesOfRefusedFieldsPass) {
                                           R"("skip_special_tokens":true)",
                                           R"("include_reasoning":true)",
                                           R"("priority":0)",
+                                          R"("priority":"normal")",
+                                          R"("cache_prompt":true)",
+                                          R"("queue_timeout_ms":0)",
                                           R"("thinking_budget_tokens":-1)",
                                           R"("chat_template_kwargs":{})",
                                           R"("echo":false)"})
@@ -206,6 +209,77 @@ TEST(ParseRequest, NamesFieldLimitAndValue) {
     expect_refused(R"("stream_options":{"include_obfuscation":true})", Kind::unsupported_parameter,
                    "stream_options.include_obfuscation");
     expect_refused(R"("stream_options":{"include_usage":"yes"})", Kind::invalid_type, "stream_options.include_usage");
+}
+
+TEST(ParseRequest, ReadsTheClassInEveryWordForIt) {
+    auto const priority = [](std::string const& members) { return chat(members).generations[0].priority; };
+    using domain::Priority;
+    EXPECT_EQ(priority(""), Priority::normal);
+    EXPECT_EQ(priority(R"("priority":"interactive")"), Priority::interactive);
+    EXPECT_EQ(priority(R"("priority":"batch")"), Priority::batch);
+    EXPECT_EQ(priority(R"("priority":-3)"), Priority::interactive);
+    EXPECT_EQ(priority(R"("priority":1)"), Priority::batch);
+    EXPECT_EQ(priority(R"("priority":0)"), Priority::normal);
+    EXPECT_EQ(priority(R"("service_tier":"priority")"), Priority::interactive);
+    EXPECT_EQ(priority(R"("service_tier":"flex")"), Priority::batch);
+    EXPECT_EQ(priority(R"("service_tier":"auto")"), Priority::normal);
+    EXPECT_EQ(priority(R"("service_tier":"flex","priority":"interactive")"), Priority::interactive);
+    EXPECT_TRUE(chat(R"("service_tier":"auto")").tier_asked);
+    EXPECT_FALSE(chat(R"("priority":1)").tier_asked);
+    expect_refused(R"("priority":"high")", Kind::invalid_value, "priority",
+                   "'priority' must be one of 'interactive', 'normal', 'batch', got 'high'.");
+    expect_refused(R"("priority":0.5)", Kind::invalid_type, "priority",
+                   "'priority' must be a string or an integer, got a number.");
+    expect_refused(R"("service_tier":"scale")", Kind::invalid_value, "service_tier",
+                   "'service_tier' must be one of 'auto', 'default', 'priority', 'flex', got 'scale'.");
+    expect_refused(R"("service_tier":5)", Kind::invalid_type, "service_tier");
+}
+
+TEST(ParseRequest, ReadsDeadlinesOverTheServersOwn) {
+    domain::Deadlines const expected{1, 2, 86400000};
+    EXPECT_EQ(
+        chat(R"("queue_timeout_ms":1,"prefill_timeout_ms":2,"decode_timeout_ms":86400000)").generations[0].deadlines,
+        expected);
+    auto const body = R"({"prompt":"x","queue_timeout_ms":0,"decode_timeout_ms":7})";
+    auto const parsed = parse_request(Surface::text, body, {{10, 20, 30}, "t"});
+    auto const* call = std::get_if<Call>(&parsed);
+    ASSERT_NE(call, nullptr);
+    EXPECT_EQ(call->generations[0].deadlines, (domain::Deadlines{std::nullopt, 20, 7}));
+    EXPECT_EQ(call->generations[0].tenant, "t");
+    expect_refused(R"("queue_timeout_ms":86400001)", Kind::invalid_value, "queue_timeout_ms",
+                   "'queue_timeout_ms' must be between 0 and 86400000, got 86400001.");
+    expect_refused(R"("prefill_timeout_ms":-1)", Kind::invalid_value, "prefill_timeout_ms");
+    expect_refused(R"("decode_timeout_ms":"1s")", Kind::invalid_type, "decode_timeout_ms");
+}
+
+TEST(ParseRequest, ReadsWhatToReuse) {
+    auto const request = chat(R"("cache_prompt":false,"cache_salt":"s","speculate":false)").generations[0];
+    EXPECT_FALSE(request.cache_prompt);
+    EXPECT_EQ(request.cache_salt, "s");
+    EXPECT_FALSE(request.speculate);
+    expect_refused(R"("cache_salt":"")", Kind::invalid_value, "cache_salt",
+                   "'cache_salt' must have 1 to 256 bytes, it has 0.");
+    expect_refused("\"cache_salt\":\"" + std::string(257, 's') + "\"", Kind::invalid_value, "cache_salt",
+                   "'cache_salt' must have 1 to 256 bytes, it has 257.");
+}
+
+TEST(ParseRequest, SettlesTheBillingLineOfSystemMessagesOnly) {
+    auto const contents = [](std::string const& body) {
+        auto const parsed = parse_request(Surface::chat, body);
+        auto const* call = std::get_if<Call>(&parsed);
+        std::string out;
+        if (call == nullptr) return out;
+        for (auto const& message : std::get<domain::ChatPrompt>(call->generations[0].prompt).messages)
+            out += message.content + "|";
+        return out;
+    };
+    EXPECT_EQ(contents(R"({"messages":[{"role":"system","content":"x-anthropic-billing-header: cch=ab12;S"},
+                                       {"role":"user","content":"x-anthropic-billing-header: cch=ab12;U"}]})"),
+              "x-anthropic-billing-header: cch=0000;S|x-anthropic-billing-header: cch=ab12;U|");
+    EXPECT_EQ(contents(R"({"messages":[{"role":"developer","content":[
+                             {"type":"text","text":"x-anthropic-billing-header: cch=ab12;"},
+                             {"type":"text","text":"S"}]}]})"),
+              "x-anthropic-billing-header: cch=0000;\nS|");
 }
 
 TEST(ParseRequest, LetsTheNewerNameOfALimitWin) {

@@ -29,7 +29,9 @@ public:
             case 7: return LoadFailedFrame{error()};
             case 8: return step();
             case 9: return PongFrame{random_(), random_(), stats()};
-            default: return LogFrame{static_cast<std::uint8_t>(below(4)), text()};
+            case 10: return LogFrame{static_cast<std::uint8_t>(below(4)), text()};
+            case 11: return AskReportFrame{random_()};
+            default: return ReportFrame{random_(), report()};
         }
     }
 
@@ -134,6 +136,7 @@ private:
             if (coin()) *value = number();
         r.cache_prompt = coin();
         r.overflow = static_cast<domain::Overflow>(below(3));
+        if (coin()) r.keep_tokens = number();
         r.speculate = coin();
         return r;
     }
@@ -151,7 +154,7 @@ private:
     }
 
     domain::Done done() {
-        return {{number(), number(), number()}, {number(), number(), real(), number(), real(), real()}};
+        return {{number(), number(), number(), number()}, {number(), number(), real(), number(), real(), real()}};
     }
 
     StepFrame step() {
@@ -172,8 +175,39 @@ private:
     }
 
     domain::EngineStats stats() {
-        return {number(),  number(),  number(),  number(),  number(), random_(),
-                random_(), random_(), random_(), random_(), random_(), random_(), random_()};
+        return {number(),  number(),  number(),  number(),  number(), random_(), random_(), random_(), random_(),
+                random_(), random_(), random_(), random_(), number(), number(),  random_(), random_()};
+    }
+
+    domain::SequenceReport sequence() {
+        return {id(),
+                below(domain::kChoicesMax),
+                static_cast<std::int32_t>(random_()),
+                static_cast<domain::SequenceState>(below(6)),
+                static_cast<domain::Priority>(below(domain::kPriorityCount)),
+                bytes(),
+                number(),
+                number(),
+                number(),
+                number(),
+                number(),
+                coin()};
+    }
+
+    domain::EngineReport report() {
+        domain::EngineReport r;
+        for (auto left = below(4); left > 0; --left) r.sequences.push_back(sequence());
+        for (auto left = below(4); left > 0; --left) r.steps.push_back({real(), number(), number(), number()});
+        for (auto left = below(4); left > 0; --left) r.tenants.push_back({bytes(), number(), number(), random_()});
+        for (auto left = below(4); left > 0; --left) r.cost.emplace_back(std::to_string(number()), real());
+        for (auto& count : r.waiting) count = number();
+        for (auto* value :
+             {&r.sequences_left_out, &r.tenants_left_out, &r.tree_sequences, &r.kv_cells, &r.kv_reserved, &r.swapped})
+            *value = number();
+        for (auto* value : {&r.steps_total, &r.step_us_total, &r.prompt_tokens_total, &r.reused_tokens_total,
+                            &r.preemptions_total, &r.evictions_total, &r.tree_nodes, &r.tree_cells, &r.tree_idle_cells})
+            *value = random_();
+        return r;
     }
 
     std::mt19937_64 random_;

@@ -1,0 +1,91 @@
+// EngineReport: what an engine is doing at this moment, for people who look at
+// a server. Filled by the engine thread between two steps; a plain value.
+//
+// Bounded whatever is inside: lists are cut at the limits below, and what was
+// cut is counted. Prompt and answer text is never part of it.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "domain/generate.h"
+
+namespace hearth::domain {
+
+inline constexpr std::uint32_t kReportSequencesMax = 1024;
+inline constexpr std::uint32_t kReportStepsMax = 64;
+inline constexpr std::uint32_t kReportTenantsMax = 256;
+inline constexpr std::uint32_t kReportNumbersMax = 32;
+inline constexpr std::uint32_t kReportNameBytesMax = 64;
+
+enum class SequenceState : std::uint8_t {
+    pending = 0,   // its prompt is computed by the first choice of its request
+    prompt = 1,    // its prompt is being computed
+    decoding = 2,  // it emits
+    paused = 3,    // its reader is behind
+    swapped = 4,   // its cells are in host memory
+    parked = 5,    // others go first; it keeps its cells
+};
+
+// One open choice of a request that was admitted.
+struct SequenceReport {
+    RequestId request = 0;
+    std::uint32_t choice = 0;
+    std::int32_t sequence = -1;  // its id in the cache; -1: none
+    SequenceState state = SequenceState::pending;
+    Priority priority = Priority::normal;
+    std::string tenant;
+    std::uint32_t prompt_tokens = 0;
+    std::uint32_t prompt_done = 0;    // computed or reused
+    std::uint32_t cached_tokens = 0;  // of those, reused
+    std::uint32_t decoded = 0;        // tokens emitted
+    std::uint32_t remain = 0;         // tokens it may still emit
+    bool speculative = false;         // tokens are guessed ahead
+    bool operator==(SequenceReport const&) const = default;
+};
+
+// One batch.
+struct StepReport {
+    double ms = 0;
+    std::uint32_t decodes = 0;        // sequences that emitted
+    std::uint32_t prompts = 0;        // prompts of which a chunk was computed
+    std::uint32_t prompt_tokens = 0;  // in those chunks
+    bool operator==(StepReport const&) const = default;
+};
+
+struct TenantReport {
+    std::string tenant;
+    std::uint32_t running = 0;             // requests
+    std::uint32_t waiting = 0;
+    std::uint64_t computed_tokens = 0;     // prompt and answer, since the engine started
+    bool operator==(TenantReport const&) const = default;
+};
+
+struct EngineReport {
+    std::vector<SequenceReport> sequences;
+    std::uint32_t sequences_left_out = 0;
+    std::array<std::uint32_t, kPriorityCount> waiting{};  // requests not admitted, by class
+    std::vector<StepReport> steps;                        // the last ones, newest last
+    std::vector<TenantReport> tenants;                    // those with most tokens computed
+    std::uint32_t tenants_left_out = 0;
+    std::uint64_t steps_total = 0;
+    std::uint64_t step_us_total = 0;
+    std::uint64_t prompt_tokens_total = 0;  // of admitted requests
+    std::uint64_t reused_tokens_total = 0;  // of those, not computed again
+    std::uint64_t preemptions_total = 0;
+    std::uint64_t evictions_total = 0;
+    std::uint64_t tree_nodes = 0;
+    std::uint64_t tree_cells = 0;
+    std::uint64_t tree_idle_cells = 0;      // of those, of no running request
+    std::uint32_t tree_sequences = 0;       // kept for prefixes alone
+    std::uint32_t kv_cells = 0;
+    std::uint32_t kv_reserved = 0;          // promised to prompts that are being computed
+    std::uint32_t swapped = 0;              // sequences in host memory
+    std::vector<std::pair<std::string, double>> cost;  // of the scheduler's model of a step, if it has one
+    bool operator==(EngineReport const&) const = default;
+};
+
+}  // namespace hearth::domain
