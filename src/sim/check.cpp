@@ -88,8 +88,8 @@ private:
                 fmt::format("the engine counts {} cells, the backend {}", stats.kv_used, run_.backend().cells_used()));
         auto const batch = run_.backend().last_batch();
         auto const& options = case_.setup.engine;
-        std::size_t const budget = std::max<std::size_t>(
-            {options.prompt_tokens, options.mixed_tokens_max, batch.rows + kGroup});
+        std::size_t const budget =
+            std::max<std::size_t>({options.prompt_tokens, options.mixed_tokens_max, batch.rows + kGroup});
         if (batch.entries > std::min<std::size_t>(budget, case_.setup.model.batch_max))
             broken(fmt::format("a batch of {} entries, {} of them rows, passes its budget", batch.entries, batch.rows));
         for (std::uint32_t const index : run_.inside()) {
