@@ -189,11 +189,15 @@ foreach(variant IN LISTS variants)
   add_library(hearth_kernels_${variant} OBJECT
     ${CMAKE_SOURCE_DIR}/src/llama/barrier/barrier.cpp
     ${CMAKE_SOURCE_DIR}/src/llama/kernels/attention.cpp
+    ${CMAKE_SOURCE_DIR}/src/llama/kernels/attention_plan.cpp
     ${CMAKE_SOURCE_DIR}/src/llama/kernels/kernels.cpp
-    ${CMAKE_SOURCE_DIR}/src/llama/kernels/matmul_q4_1.cpp)
+    ${CMAKE_SOURCE_DIR}/src/llama/kernels/matmul_blocks.cpp
+    ${CMAKE_SOURCE_DIR}/src/llama/kernels/matmul_columns.cpp
+    ${CMAKE_SOURCE_DIR}/src/llama/kernels/matmul_floats.cpp)
   target_include_directories(hearth_kernels_${variant} PRIVATE ${CMAKE_SOURCE_DIR}/src)
   target_include_directories(hearth_kernels_${variant} SYSTEM PRIVATE ${LLAMA}/ggml/include ${LLAMA}/ggml/src ${cpu})
-  target_compile_options(hearth_kernels_${variant} PRIVATE ${flags_${variant}} -O3)
+  target_compile_options(hearth_kernels_${variant} PRIVATE ${flags_${variant}} -O3
+    -Wno-psabi)  # wide vectors are passed by inlined functions only
   target_link_libraries(hearth_kernels_${variant} PRIVATE hearth_warnings)
 
   set(object ${CMAKE_BINARY_DIR}/llama_generated/ggml_cpu_${variant}.o)

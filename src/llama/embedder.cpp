@@ -75,6 +75,8 @@ Status Embedder::ensure_context() {
         return Error(Code::unsupported, "this model ranks documents; it has no embeddings");
     }
     llama_attach_threadpool(context_.get(), pool_, pool_);
+    // An encoder has no cache: its cells are its tokens, in order.
+    static_cast<void>(cache_positions_.attach(*context_));
     return ok();
 }
 

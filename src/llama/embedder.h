@@ -12,6 +12,7 @@
 
 #include "base/result.h"
 #include "llama/backend.h"
+#include "llama/cache_positions.h"
 #include "llama/upstream.h"
 
 namespace hearth::llama {
@@ -38,6 +39,7 @@ private:
     llama_model& model_;
     ggml_threadpool* pool_;
     EmbedderOptions options_;
+    CachePositions cache_positions_;
     ContextPtr context_;
 };
 

@@ -1,57 +1,76 @@
-// Flash attention over a cache that sequences share, in place of upstream's for
-// batches of several rows.
+// Flash attention over a cache that sequences share, in place of upstream's.
 //
-// Upstream compares each row of each head with every cell of the cache, or, from
-// 64 rows on, computes tiles of rows against all cells that any row of the tile
-// sees; with many sequences in one cache nearly all of that is for nothing. Here
-// the cells a row sees are listed first. Rows of one prompt (neighbours whose
-// cells begin at the same place) are computed in tiles as upstream does, other
-// rows one by one as upstream does for few rows: the same operations in the same
-// order, so that a prompt or token computed alone has the same bits as upstream's.
+// What a row of a head gets depends on its query and on keys and values of the
+// positions it sees, on nothing else: not on the rows computed with it, not on the
+// cells its sequence was given, not on who else has cells, not on threads. For
+// that, positions are taken in blocks of 256 whose borders are multiples of 256:
 //
-// Source: ggml_compute_forward_flash_attn_ext_f16_one_chunk and _tiled of
-// ggml-cpu/ops.cpp; online softmax: https://arxiv.org/abs/2112.05682.
+//   scores   q . k, each in 16 partial sums that are added up in one order
+//   weights  e^(score - the block's greatest), 0 for what the row does not see
+//   sums     of weights, and of weights x values, by position
+//   blocks   are then put together in order: https://arxiv.org/abs/2112.05682
+//
+// A unit of work is a tile of rows of one prompt, or one row, with all heads that
+// share keys and values; where there are few units, a block of one. Cells that no
+// row of a unit sees cost nothing (attention_plan.h lists the others once per
+// graph). 16-bit keys and values are widened a strip at a time; all sums are 32 bits wide.
 //
 // Threads: compute threads, all at once on one operation; each has its own part
 // of the operation's work memory and takes units of work from the pool's counter.
-#include "llama/kernels/kernels.h"
-
-#include <common.h>
 #include <ggml-backend-impl.h>
 #include <ggml-cpu-impl.h>
 #include <ggml-cpu.h>
 #include <ggml-impl.h>
-#include <simd-gemm.h>
-#include <vec.h>
 
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <cstring>
 #include <limits>
-#include <span>
+
+#include "llama/kernels/attention_plan.h"
+#include "llama/kernels/kernels.h"
+#include "llama/kernels/simd.h"
 
 namespace hearth::llama {
 namespace {
 
-constexpr int kTile = GGML_FA_TILE_Q;   // rows, and cells, of a tile
+constexpr int kBlock = kAttentionBlock;
+constexpr int kStrip = 64;              // positions whose keys and values are widened together
+constexpr int kTileRows = 64;           // queries, of all heads of a group, computed together at most
+constexpr int kSplitRows = 64;          // queries of an operation whose blocks may be shared out among threads
+constexpr int kUnitsPerThread = 4;      // enough to keep all threads busy to the end
 constexpr std::size_t kCacheLine = 64;  // bytes
-constexpr std::uint16_t kHidden = 0xFC00;  // -infinity as a 16-bit float: the row does not see the cell
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
+
+#if defined(__AVX512F__)
+constexpr int kDotRows = 4, kDotKeys = 4;  // products at once
+constexpr int kSumRows = 4, kSumParts = 4;
+#else
+constexpr int kDotRows = 2, kDotKeys = 2;
+constexpr int kSumRows = 2, kSumParts = 2;
+#endif
+
+constexpr int padded(int count) { return (count + kLanes - 1) / kLanes * kLanes; }
 
 struct Op {
     ggml_tensor const& q;
     ggml_tensor const& k;
     ggml_tensor const& v;
     ggml_tensor const& mask;
+    ggml_tensor const* sinks;
     ggml_tensor& out;
     int rows;       // tokens of the batch
     int heads;      // of queries
     int groups;     // of heads that share keys and values
+    int shared;     // heads of a group
     int cells;      // of the cache that are looked at
     int key_size;   // elements of a head's key
     int value_size;
+    int key_width;    // padded
+    int value_width;
     float scale;
+    float bias_max;
     float softcap;
 
     explicit Op(ggml_tensor& op)
@@ -59,14 +78,19 @@ struct Op {
           k(*op.src[1]),
           v(*op.src[2]),
           mask(*op.src[3]),
+          sinks(op.src[4]),
           out(op),
           rows(static_cast<int>(q.ne[1])),
           heads(static_cast<int>(q.ne[2])),
           groups(static_cast<int>(k.ne[2])),
+          shared(heads / groups),
           cells(static_cast<int>(k.ne[1])),
           key_size(static_cast<int>(k.ne[0])),
           value_size(static_cast<int>(v.ne[0])),
+          key_width(padded(key_size)),
+          value_width(padded(value_size)),
           scale(ggml_get_op_params_f32(&op, 0)),
+          bias_max(ggml_get_op_params_f32(&op, 1)),
           softcap(ggml_get_op_params_f32(&op, 2)) {
         if (softcap != 0) scale /= softcap;
     }
@@ -77,281 +101,479 @@ struct Op {
                                           static_cast<std::size_t>(i1) * tensor.nb[1] +
                                           static_cast<std::size_t>(i2) * tensor.nb[2]);
     }
-    [[nodiscard]] ggml_fp16_t const* mask_row(int row) const { return at<ggml_fp16_t>(mask, row, 0); }
     [[nodiscard]] float* result(int row, int head) const {
         return reinterpret_cast<float*>(static_cast<char*>(out.data) +
                                         static_cast<std::size_t>(head + row * heads) * out.nb[1]);
     }
+    // How much of the mask's value a head takes (ALiBi): https://arxiv.org/abs/2108.12409.
+    [[nodiscard]] float slope(int head) const {
+        if (bias_max <= 0) return 1;
+        auto const power = static_cast<int>(std::bit_floor(static_cast<unsigned>(heads)));
+        float const low = std::pow(2.0F, -bias_max / static_cast<float>(power));
+        float const high = std::pow(2.0F, -bias_max / 2 / static_cast<float>(power));
+        return head < power ? std::pow(low, static_cast<float>(head + 1))
+                            : std::pow(high, static_cast<float>(2 * (head - power) + 1));
+    }
 };
 
-// What is left to upstream: one row, and kinds of attention that few models have.
+// What is left to upstream: other types than those of a 16-bit cache, and several caches at once.
 bool is_ours(ggml_tensor const& op) {
-    if (op.op != GGML_OP_FLASH_ATTN_EXT || op.src[3] == nullptr || op.src[4] != nullptr) return false;
+    if (op.op != GGML_OP_FLASH_ATTN_EXT || op.src[3] == nullptr) return false;
     ggml_tensor const& q = *op.src[0];
     ggml_tensor const& k = *op.src[1];
     ggml_tensor const& v = *op.src[2];
     ggml_tensor const& mask = *op.src[3];
     bool const types =
         q.type == GGML_TYPE_F32 && k.type == GGML_TYPE_F16 && v.type == GGML_TYPE_F16 && mask.type == GGML_TYPE_F16;
-    bool const shapes = q.ne[1] >= 2 && q.ne[3] == 1 && k.ne[3] == 1 && v.ne[3] == 1 && mask.ne[2] == 1 &&
-                        mask.ne[3] == 1 && v.ne[2] == k.ne[2] && q.ne[2] % k.ne[2] == 0;
-    bool const plain = ggml_get_op_params_f32(&op, 1) == 0;  // no bias by distance
-    return types && shapes && plain;
+    bool const shapes = q.ne[3] == 1 && k.ne[3] == 1 && v.ne[3] == 1 && mask.ne[2] == 1 && mask.ne[3] == 1 &&
+                        v.ne[2] == k.ne[2] && q.ne[2] % k.ne[2] == 0 && q.ne[2] / k.ne[2] <= kTileRows;
+    bool const packed = q.nb[0] == sizeof(float) && k.nb[0] == sizeof(ggml_fp16_t) && v.nb[0] == sizeof(ggml_fp16_t);
+    return types && shapes && packed;
 }
 
-// One thread's part of the operation's work memory.
-struct Scratch {
-    int* cells;        // the list; op.cells of it
-    int* starts;       // first rows of the units, and one past the last; op.rows + 1
-    float* queries;    // kTile x key_size
-    float* keys;       // key_size x kTile
-    float* scores;     // kTile x kTile
-    float* masks;      // kTile x kTile
-    float* values;     // kTile x value_size
-    float* sums;       // kTile x value_size
-    std::uint16_t* seen;  // op.cells: kHidden where no row of a tile sees the cell
+CacheCells* cache_of(ggml_tensor const& keys) {
+    ggml_tensor const* const storage = keys.view_src;
+    if (storage == nullptr || storage->extra == nullptr) return nullptr;
+    auto* const cache = static_cast<CacheCells*>(storage->extra);
+    return cache->magic == CacheCells::kMagic ? cache : nullptr;
+}
 
-    static std::size_t bytes(Op const& op) {
-        std::size_t const k = static_cast<std::size_t>(op.key_size);
-        std::size_t const v = static_cast<std::size_t>(op.value_size);
-        std::size_t const floats = std::size_t{kTile} * (2 * (k + v) + 2 * std::size_t{kTile});
-        std::size_t const list = static_cast<std::size_t>(op.cells) * 2 + static_cast<std::size_t>(op.rows) + 1;
-        return (floats + list) * 4 / kCacheLine * kCacheLine + 2 * kCacheLine;
+// The plan of the graph being computed. A layer that was served before begins another graph.
+AttentionPlan const& plan_of(Op const& op) {
+    thread_local AttentionPlan own;
+    CacheCells* const cache = cache_of(op.k);
+    AttentionPlan& plan = cache == nullptr ? own : cache->plan;
+    auto& served = plan.served;
+    bool const same = cache != nullptr && plan.mask == op.mask.data && plan.mask_rows == op.rows &&
+                      plan.mask_cells == op.cells && std::find(served.begin(), served.end(), op.k.data) == served.end();
+    if (!same) {
+        served.clear();
+        make_plan(op.mask, op.rows, op.cells, cache, plan);
+    }
+    served.push_back(op.k.data);
+    return plan;
+}
+
+// Rows of a run that are computed together, with the heads of one group.
+struct Tile {
+    AttentionRun const* run;
+    int row;
+    int rows;
+    int group;
+    int begin;  // slots that any of them sees
+    int end;
+};
+
+// The queries of a tile are its rows times the heads of its group.
+struct Sums {
+    float* values;  // queries x value_width
+    float* most;    // queries
+    float* total;   // queries
+};
+
+// One thread's part of the work memory.
+struct Scratch {
+    float* queries;  // kTileRows x key_width
+    float* keys;     // kStrip x key_width
+    float* values;   // kStrip x value_width
+    float* scores;   // kTileRows x kBlock
+    Sums block;
+    Sums sums;
+
+    static std::size_t floats(Op const& op) {
+        auto const keys = static_cast<std::size_t>(op.key_width), values = static_cast<std::size_t>(op.value_width);
+        return kTileRows * (keys + 2 * values + kBlock + 4) + kStrip * (keys + values);
     }
 
-    Scratch(Op const& op, void* memory) {
-        auto* at = static_cast<float*>(memory);
+    Scratch(Op const& op, float* at) {
         auto const take = [&at](int count) {
             float* const begin = at;
             at += count;
             return begin;
         };
-        queries = take(kTile * op.key_size);
-        keys = take(kTile * op.key_size);
-        scores = take(kTile * kTile);
-        masks = take(kTile * kTile);
-        values = take(kTile * op.value_size);
-        sums = take(kTile * op.value_size);
-        cells = reinterpret_cast<int*>(take(op.cells));
-        starts = reinterpret_cast<int*>(take(op.rows + 1));
-        seen = reinterpret_cast<std::uint16_t*>(take(op.cells));
+        queries = take(kTileRows * op.key_width);
+        keys = take(kStrip * op.key_width);
+        values = take(kStrip * op.value_width);
+        scores = take(kTileRows * kBlock);
+        for (Sums* part : {&block, &sums})
+            *part = {.values = take(kTileRows * op.value_width), .most = take(kTileRows), .total = take(kTileRows)};
     }
 };
 
-float* row_of(float* matrix, int row, int columns) { return matrix + static_cast<std::ptrdiff_t>(row) * columns; }
-std::size_t bytes_of(int rows, int columns) {
-    return sizeof(float) * static_cast<std::size_t>(rows) * static_cast<std::size_t>(columns);
-}
+// The operation's work memory: which plan; sums of blocks, where threads share them out; the threads' own parts.
+struct Memory {
+    AttentionPlan const** plan;
+    float* blocks;
+    float* own;
 
-// Whether any of `count` cells is seen; a loop that compilers vectorise.
-bool any_seen(std::uint16_t const* mask, int count) {
-    std::uint16_t any = 0;
-    for (int i = 0; i < count; ++i) any = static_cast<std::uint16_t>(any | (mask[i] ^ kHidden));
-    return any != 0;
-}
-
-int first_seen(std::uint16_t const* mask, int cells) {
-    for (int begin = 0; begin < cells; begin += kTile) {
-        int const end = std::min(begin + kTile, cells);
-        if (!any_seen(mask + begin, end - begin)) continue;
-        for (int i = begin; i < end; ++i)
-            if (mask[i] != kHidden) return i;
+    // A run begins and ends within a block.
+    static int blocks_max(Op const& op) { return op.cells / kBlock + 3; }
+    static bool may_split(Op const& op) { return op.rows * op.heads <= kSplitRows; }
+    static std::size_t block_floats(Op const& op) {
+        if (!may_split(op)) return 0;
+        return static_cast<std::size_t>(op.rows * op.heads) * static_cast<std::size_t>(blocks_max(op)) *
+               static_cast<std::size_t>(op.value_width + kLanes);
     }
-    return cells;
-}
+    static std::size_t bytes(Op const& op, int threads) {
+        return 2 * kCacheLine +
+               sizeof(float) * (block_floats(op) + Scratch::floats(op) * static_cast<std::size_t>(threads));
+    }
 
-// Decoding sequences leave cells of each all over the cache: few blocks are
-// empty, but most words of four cells are.
-std::span<int const> list_seen(std::uint16_t const* mask, int cells, int* out) {
-    constexpr std::uint64_t kHiddenWord = 0x0001'0001'0001'0001 * std::uint64_t{kHidden};
-    constexpr int kWord = 4;
-    int count = 0;
-    auto const push = [&](int i) {
-        out[count] = i;
-        count += mask[i] != kHidden ? 1 : 0;
-    };
+    Memory(Op const& op, void* work, int thread) {
+        auto const misplaced = reinterpret_cast<std::uintptr_t>(work) % kCacheLine;
+        auto* const at = static_cast<char*>(work) + (kCacheLine - misplaced) % kCacheLine;
+        plan = reinterpret_cast<AttentionPlan const**>(at);
+        blocks = reinterpret_cast<float*>(at + kCacheLine);
+        own = blocks + block_floats(op) + Scratch::floats(op) * static_cast<std::size_t>(thread);
+    }
+
+    // Of one query: weighted values, then the greatest score and the weights' sum.
+    [[nodiscard]] float* block(Op const& op, int row, int head, int block) const {
+        auto const index = static_cast<std::ptrdiff_t>(row * op.heads + head) * blocks_max(op) + block;
+        return blocks + index * (op.value_width + kLanes);
+    }
+};
+
+void widen(ggml_fp16_t const* from, float* to, int size) {
     int i = 0;
-    for (; i + kWord <= cells; i += kWord) {
-        std::uint64_t word = 0;
-        std::memcpy(&word, mask + i, sizeof(word));
-        if (word == kHiddenWord) continue;
-        for (int j = i; j < i + kWord; ++j) push(j);
-    }
-    for (; i < cells; ++i) push(i);
-    return {out, static_cast<std::size_t>(count)};
+    for (; i + kLanes <= size; i += kLanes) store(to + i, load(from + i));
+    if (i == size) return;
+    ggml_fp16_t rest[kLanes] = {};
+    std::memcpy(rest, from + i, static_cast<std::size_t>(size - i) * sizeof(ggml_fp16_t));
+    store(to + i, load(rest));
 }
 
-// Cuts the rows into units: tiles of neighbours that see the same cells but for
-// the latest ones, as rows of one prompt do (a sliding window also moves the
-// first one along), and single rows. A run too short for a tile is single rows.
-// Returns how many; all threads find the same.
-int cut_units(Op const& op, int* starts) {
-    int units = 0;
-    int row = 0;
-    while (row < op.rows) {
-        int end = row + 1;
-        for (int last = first_seen(op.mask_row(row), op.cells); end < op.rows; ++end) {
-            int const next = first_seen(op.mask_row(end), op.cells);
-            if (next != last && next != last + 1) break;
-            last = next;
+void load_queries(Op const& op, Tile const& tile, Scratch const& scratch) {
+    for (int r = 0; r < tile.rows; ++r)
+        for (int h = 0; h < op.shared; ++h) {
+            float* const to = scratch.queries + static_cast<std::ptrdiff_t>(r * op.shared + h) * op.key_width;
+            std::memcpy(to, Op::at<float>(op.q, tile.row + r, tile.group * op.shared + h),
+                        static_cast<std::size_t>(op.key_size) * sizeof(float));
+            std::fill(to + op.key_size, to + op.key_width, 0.0F);
         }
-        int const step = end - row >= kTile ? kTile : 1;
-        for (; row < end; row = std::min(row + step, end)) starts[units++] = row;
-    }
-    starts[units] = op.rows;
-    return units;
 }
 
-// One row of one head, cell by cell.
-void compute_row(Op const& op, int row, int head, std::span<int const> seen, Scratch const& scratch) {
-    int const group = head / (op.heads / op.groups);
-    auto const* const traits = ggml_get_type_traits_cpu(GGML_TYPE_F16);
-    auto* const query = reinterpret_cast<ggml_fp16_t*>(scratch.queries);
-    auto* const sum16 = reinterpret_cast<ggml_fp16_t*>(scratch.values);
-    std::memset(sum16, 0, static_cast<std::size_t>(op.value_size) * sizeof(ggml_fp16_t));
-    traits->from_float(Op::at<float>(op.q, row, head), query, op.key_size);
-    ggml_fp16_t const* const mask = op.mask_row(row);
+// Keys or values of the slots [begin, begin + kStrip), as 32-bit floats; zeros where there is no cell.
+void load_strip(ggml_tensor const& cache, int group, int const* cells, int count, int size, int width, float* to) {
+    for (int i = 0; i < kStrip; ++i, to += width) {
+        if (i < count && cells[i] >= 0) widen(Op::at<ggml_fp16_t>(cache, cells[i], group), to, size);
+        else std::fill(to, to + width, 0.0F);
+    }
+}
 
-    float total = 0;
-    float most = kMinusInfinity;
-    for (int const cell : seen) {
-        float score = 0;
-        traits->vec_dot(op.key_size, &score, 0, Op::at<void>(op.k, cell, group), 0, query, 0, 1);
-        score *= op.scale;
-        if (op.softcap != 0) score = op.softcap * std::tanh(score);
-        score += GGML_CPU_FP16_TO_FP32(mask[cell]);
-        float rescale = 1;
-        float weight = 1;
-        if (score > most) {
-            rescale = std::exp(most - score);
-            most = score;
-            ggml_vec_scale_f16(op.value_size, sum16, rescale);
-        } else {
-            weight = std::exp(score - most);
+template <int Rows, int Keys>
+HEARTH_INLINE void dot(float const* q, float const* k, int width, F32x16* out, int stride) {
+    F32x16 sum[Rows][Keys];
+    for (int i = 0; i < Rows; ++i)
+        for (int j = 0; j < Keys; ++j) sum[i][j] = load(q + i * width) * load(k + j * width);
+    for (int d = kLanes; d < width; d += kLanes) {
+        F32x16 key[Keys];
+        for (int j = 0; j < Keys; ++j) key[j] = load(k + j * width + d);
+        for (int i = 0; i < Rows; ++i) {
+            F32x16 const query = load(q + i * width + d);
+            for (int j = 0; j < Keys; ++j) sum[i][j] = multiply_add(query, key[j], sum[i][j]);
         }
-        ggml_vec_mad_f16(op.value_size, sum16, Op::at<ggml_fp16_t>(op.v, cell, group), weight);
-        total = total * rescale + weight;
     }
-    float* const result = op.result(row, head);
-    for (int d = 0; d < op.value_size; ++d) result[d] = GGML_CPU_FP16_TO_FP32(sum16[d]);
-    ggml_vec_scale_f32(op.value_size, result, total == 0 ? 0 : 1 / total);
+    for (int i = 0; i < Rows; ++i)
+        for (int j = 0; j < Keys; ++j) out[i * stride + j] = sum[i][j];
 }
 
-// Keys, values and masks of up to kTile listed cells, as 32-bit floats; what is
-// left of the tile is zero, or hidden.
-void pack_cells(Op const& op, int row, int rows, int group, std::span<int const> cells, Scratch const& scratch) {
-    int const count = static_cast<int>(cells.size());
-    if (count < kTile) {
-        std::memset(scratch.keys, 0, bytes_of(kTile, op.key_size));
-        std::memset(scratch.values, 0, bytes_of(kTile, op.value_size));
-    }
-    for (int i = 0; i < count; ++i) {
-        int const cell = cells[static_cast<std::size_t>(i)];
-        auto const* const key = Op::at<ggml_fp16_t>(op.k, cell, group);
-        for (int d = 0; d < op.key_size; ++d) row_of(scratch.keys, d, kTile)[i] = GGML_CPU_FP16_TO_FP32(key[d]);
-        ggml_cpu_fp16_to_fp32(Op::at<ggml_fp16_t>(op.v, cell, group), row_of(scratch.values, i, op.value_size),
-                              op.value_size);
-    }
-    for (int r = 0; r < rows; ++r) {
-        ggml_fp16_t const* const mask = op.mask_row(row + r);
-        float* const to = row_of(scratch.masks, r, kTile);
-        for (int i = 0; i < count; ++i) to[i] = GGML_CPU_FP16_TO_FP32(mask[cells[static_cast<std::size_t>(i)]]);
-        std::fill(to + count, to + kTile, kMinusInfinity);
+// `Rows` queries times a strip of keys. However many: each product is the same.
+template <int Rows>
+void score_rows(float const* q, float const* k, int width, float scale, float* scores) {
+    constexpr int kKeys = kLanes / Rows;  // whose products fill the lanes
+    constexpr int kRowsAtOnce = std::min(Rows, kDotRows);
+    constexpr int kKeysAtOnce = std::min(kKeys, kDotRows * kDotKeys / kRowsAtOnce);
+    for (int key = 0; key < kStrip; key += kKeys) {
+        F32x16 products[kLanes];
+        for (int i = 0; i < Rows; i += kRowsAtOnce)
+            for (int j = 0; j < kKeys; j += kKeysAtOnce)
+                dot<kRowsAtOnce, kKeysAtOnce>(q + i * width, k + (key + j) * width, width, products + i * kKeys + j,
+                                              kKeys);
+        float lanes[kLanes];
+        store(lanes, sum_rows(products) * scale);
+        for (int i = 0; i < Rows; ++i) std::memcpy(scores + i * kBlock + key, lanes + i * kKeys, sizeof(float) * kKeys);
     }
 }
 
-// Up to kTile rows of one head against the cells that any of them sees.
-void compute_tile(Op const& op, int row, int rows, int head, std::span<int const> seen, Scratch const& scratch) {
-    int const group = head / (op.heads / op.groups);
-    float total[kTile] = {};
-    float most[kTile];
-    std::fill(most, most + kTile, kMinusInfinity);
-    std::memset(scratch.sums, 0, bytes_of(kTile, op.value_size));
-    std::memset(scratch.queries, 0, bytes_of(kTile, op.key_size));
-    for (int r = 0; r < rows; ++r)
-        std::memcpy(row_of(scratch.queries, r, op.key_size), Op::at<float>(op.q, row + r, head),
-                    bytes_of(1, op.key_size));
+void score(Op const& op, int queries, Scratch const& scratch, int offset) {
+    int i = 0;
+    auto const next = [&]<int Rows>() {
+        score_rows<Rows>(scratch.queries + static_cast<std::ptrdiff_t>(i) * op.key_width, scratch.keys, op.key_width,
+                         op.scale, scratch.scores + static_cast<std::ptrdiff_t>(i) * kBlock + offset);
+        i += Rows;
+    };
+    while (queries - i >= 4) next.operator()<4>();
+    if (queries - i >= 2) next.operator()<2>();
+    if (queries - i >= 1) next.operator()<1>();
+}
 
-    for (std::size_t begin = 0; begin < seen.size(); begin += kTile) {
-        auto const cells = seen.subspan(begin, std::min<std::size_t>(kTile, seen.size() - begin));
-        pack_cells(op, row, rows, group, cells, scratch);
-        std::memset(scratch.scores, 0, bytes_of(kTile, kTile));
-        simd_gemm(scratch.scores, scratch.queries, scratch.keys, kTile, op.key_size, kTile);
-        ggml_vec_scale_f32(kTile * kTile, scratch.scores, op.scale);
-        if (op.softcap != 0) {
-            ggml_vec_tanh_f32(kTile * kTile, scratch.scores, scratch.scores);
-            ggml_vec_scale_f32(kTile * kTile, scratch.scores, op.softcap);
+// Values of the slots [from, to) of a strip, weighted, for `Rows` queries.
+template <int Rows, int Parts>
+HEARTH_INLINE void add_values(float const* weights, float const* values, int width, int from, int to, float* sums) {
+    F32x16 sum[Rows][Parts];
+    for (int i = 0; i < Rows; ++i)
+        for (int p = 0; p < Parts; ++p) sum[i][p] = load(sums + i * width + p * kLanes);
+    for (int slot = from; slot < to; ++slot) {
+        F32x16 value[Parts];
+        for (int p = 0; p < Parts; ++p) value[p] = load(values + slot * width + p * kLanes);
+        for (int i = 0; i < Rows; ++i) {
+            F32x16 const weight = all(weights[i * kBlock + slot]);
+            for (int p = 0; p < Parts; ++p) sum[i][p] = multiply_add(weight, value[p], sum[i][p]);
         }
-        ggml_vec_add_f32(rows * kTile, scratch.scores, scratch.scores, scratch.masks);
-        std::memset(row_of(scratch.scores, rows, kTile), 0, bytes_of(kTile - rows, kTile));
-        for (int r = 0; r < rows; ++r) {
-            float* const scores = row_of(scratch.scores, r, kTile);
-            float largest = kMinusInfinity;
-            ggml_vec_max_f32(kTile, &largest, scores);
-            if (largest == kMinusInfinity) {
-                std::memset(scores, 0, sizeof(float) * kTile);
-                continue;
+    }
+    for (int i = 0; i < Rows; ++i)
+        for (int p = 0; p < Parts; ++p) store(sums + i * width + p * kLanes, sum[i][p]);
+}
+
+template <int Rows>
+void sum_strip(float const* weights, float const* values, int width, int from, int to, float* sums) {
+    int d = 0;
+    for (; d + kSumParts * kLanes <= width; d += kSumParts * kLanes)
+        add_values<Rows, kSumParts>(weights, values + d, width, from, to, sums + d);
+    for (; d < width; d += kLanes) add_values<Rows, 1>(weights, values + d, width, from, to, sums + d);
+}
+
+void sum_values(Op const& op, int queries, Scratch const& scratch, int offset, int from, int to) {
+    int i = 0;
+    auto const next = [&]<int Rows>() {
+        sum_strip<Rows>(scratch.scores + static_cast<std::ptrdiff_t>(i) * kBlock + offset, scratch.values,
+                        op.value_width, from, to,
+                        scratch.block.values + static_cast<std::ptrdiff_t>(i) * op.value_width);
+        i += Rows;
+    };
+    while (queries - i >= kSumRows) next.operator()<kSumRows>();
+    while (queries - i >= 1) next.operator()<1>();
+}
+
+// The cap on scores, what the mask adds where it does more than show and hide, and slots without a cell.
+void adjust(Op const& op, Tile const& tile, bool plain, int query, int const* cells, int from, int to, float* scores) {
+    if (op.softcap != 0)
+        for (int i = from; i < to; ++i) scores[i] = op.softcap * std::tanh(scores[i]);
+    if (tile.run->holes)
+        for (int i = from; i < to; ++i)
+            if (cells[i] < 0) scores[i] = kMinusInfinity;
+    if (plain) return;
+    auto const* const mask = Op::at<ggml_fp16_t>(op.mask, tile.row + query / op.shared, 0);
+    float const slope = op.slope(tile.group * op.shared + query % op.shared);
+    for (int i = from; i < to; ++i)
+        if (cells[i] >= 0) scores[i] += slope * GGML_CPU_FP16_TO_FP32(mask[cells[i]]);
+}
+
+// Scores of one query to weights; what it does not see gets none. Slots from `low`
+// to `high` of the block are those some query of the tile sees, in whole strips.
+void weigh(float* scores, int from, int to, int low, int high, float& most, float& total) {
+    std::fill(scores + low, scores + std::max(low, from), kMinusInfinity);
+    std::fill(scores + std::max(low, to), scores + high, kMinusInfinity);
+    F32x16 greatest = all(kMinusInfinity);
+    for (int i = low; i < high; i += kLanes) {
+        F32x16 const score = load(scores + i);
+        greatest = score > greatest ? score : greatest;
+    }
+    most = greatest[0];
+    for (int i = 1; i < kLanes; ++i) most = std::max(most, greatest[i]);
+    total = 0;
+    if (most == kMinusInfinity) {
+        std::fill(scores + low, scores + high, 0.0F);
+        return;
+    }
+    F32x16 sum{};
+    for (int i = low; i < high; i += kLanes) {
+        F32x16 const weight = exp_negative(load(scores + i) - most);
+        store(scores + i, weight);
+        sum += weight;
+    }
+    total = sum_lanes(sum);
+}
+
+// The sums of one block of a tile, into scratch.block. False if no row sees any of it.
+bool compute_block(Op const& op, AttentionPlan const& plan, Tile const& tile, int block, Scratch const& scratch) {
+    int const first = block * kBlock;
+    int const begin = std::max(tile.begin, first), end = std::min(tile.end, first + kBlock);
+    if (begin >= end) return false;
+    int const queries = tile.rows * op.shared;
+    int const low = (begin - first) / kStrip * kStrip;
+    int const high = (end - first + kStrip - 1) / kStrip * kStrip;
+    int const* const cells = plan.cells.data() + tile.run->first + first;
+    for (int strip = low; strip < high; strip += kStrip) {
+        load_strip(op.k, tile.group, cells + strip, tile.run->slots - first - strip, op.key_size, op.key_width,
+                   scratch.keys);
+        score(op, queries, scratch, strip);
+    }
+    for (int i = 0; i < queries; ++i) {
+        auto const row = static_cast<std::size_t>(tile.row + i / op.shared);
+        int const from = std::max(plan.begin[row], first) - first;
+        int const to = std::max(from, std::min(plan.end[row], first + kBlock) - first);
+        float* const scores = scratch.scores + static_cast<std::ptrdiff_t>(i) * kBlock;
+        if (op.softcap != 0 || !plan.plain || tile.run->holes) adjust(op, tile, plan.plain, i, cells, from, to, scores);
+        weigh(scores, std::min(from, high), std::min(to, high), low, high, scratch.block.most[i],
+              scratch.block.total[i]);
+    }
+    std::fill_n(scratch.block.values, static_cast<std::ptrdiff_t>(queries) * op.value_width, 0.0F);
+    for (int strip = low; strip < high; strip += kStrip) {
+        load_strip(op.v, tile.group, cells + strip, tile.run->slots - first - strip, op.value_size, op.value_width,
+                   scratch.values);
+        sum_values(op, queries, scratch, strip, std::max(begin - first - strip, 0),
+                   std::min(end - first - strip, kStrip));
+    }
+    return true;
+}
+
+// Adds a later block's sums of one query to the earlier ones'.
+void merge(float const* from, float from_most, float from_total, float* to, float& most, float& total, int width) {
+    if (from_most == kMinusInfinity) return;
+    float const greatest = std::max(most, from_most);
+    F32x16 const shares = exp_negative(F32x16{most - greatest, from_most - greatest});
+    F32x16 const old_share = all(shares[0]), new_share = all(shares[1]);
+    for (int d = 0; d < width; d += kLanes)
+        store(to + d, multiply_add(load(from + d), new_share, load(to + d) * old_share));
+    F32x16 const sum = multiply_add(all(from_total), new_share, all(total) * old_share);
+    total = sum[0];
+    most = greatest;
+}
+
+void finish(Op const& op, int row, int head, float const* values, float most, float total) {
+    float share = 1;
+    if (op.sinks != nullptr) {  // one weight more, of no value: https://arxiv.org/abs/2309.17453
+        float const sink = static_cast<float const*>(op.sinks->data)[head];
+        float const greatest = std::max(most, sink);
+        F32x16 const shares = exp_negative(F32x16{most - greatest, sink - greatest});
+        share = shares[0];
+        total = total * share + shares[1];
+    }
+    share = total == 0 ? 0 : share / total;
+    float* const out = op.result(row, head);
+    for (int d = 0; d < op.value_size; ++d) out[d] = values[d] * share;
+}
+
+// The tiles of a plan, by number; asked for in rising order.
+class Tiles {
+public:
+    Tiles(Op const& op, AttentionPlan const& plan, int threads)
+        : plan_(plan), rows_(std::clamp(op.rows * op.groups / (kUnitsPerThread * threads), 1, kTileRows / op.shared)) {
+        for (AttentionRun const& run : plan.runs) {
+            count_ += count(run);
+            blocks_ = std::max(blocks_, (run.slots + kBlock - 1) / kBlock);
+        }
+    }
+
+    [[nodiscard]] int count() const { return count_; }
+    [[nodiscard]] int blocks() const { return blocks_; }  // of the longest run
+
+    Tile at(int number, int group) {
+        while (number >= before_ + count(plan_.runs[run_])) before_ += count(plan_.runs[run_++]);
+        AttentionRun const& run = plan_.runs[run_];
+        int const offset = (number - before_) * rows_;
+        int const row = run.row + offset, rows = std::min(rows_, run.rows - offset);
+        // Rows of a run begin and end in order.
+        return {.run = &run,
+                .row = row,
+                .rows = rows,
+                .group = group,
+                .begin = plan_.begin[static_cast<std::size_t>(row)],
+                .end = plan_.end[static_cast<std::size_t>(row + rows - 1)]};
+    }
+
+private:
+    [[nodiscard]] int count(AttentionRun const& run) const { return (run.rows + rows_ - 1) / rows_; }
+
+    AttentionPlan const& plan_;
+    int rows_;  // of a tile
+    int count_ = 0;
+    int blocks_ = 0;
+    std::size_t run_ = 0;
+    int before_ = 0;  // tiles of earlier runs
+};
+
+struct Worker {
+    Op const& op;
+    AttentionPlan const& plan;
+    Memory const& memory;
+    Scratch const& scratch;
+    ggml_compute_params* params;
+
+    template <typename Unit>
+    void share_out(int units, Unit const& unit) const {
+        for (int next = params->ith; next < units; next = ggml_threadpool_chunk_add(params->threadpool, 1)) unit(next);
+    }
+
+    void whole_tiles(Tiles& tiles) const {
+        share_out(tiles.count() * op.groups, [&](int unit) {
+            Tile const tile = tiles.at(unit / op.groups, unit % op.groups);
+            int const queries = tile.rows * op.shared;
+            load_queries(op, tile, scratch);
+            std::fill_n(scratch.sums.values, static_cast<std::ptrdiff_t>(queries) * op.value_width, 0.0F);
+            std::fill_n(scratch.sums.total, queries, 0.0F);
+            std::fill_n(scratch.sums.most, queries, kMinusInfinity);
+            for (int block = tile.begin / kBlock; block * kBlock < tile.end; ++block) {
+                if (!compute_block(op, plan, tile, block, scratch)) continue;
+                for (int i = 0; i < queries; ++i) {
+                    auto const at = static_cast<std::ptrdiff_t>(i) * op.value_width;
+                    merge(scratch.block.values + at, scratch.block.most[i], scratch.block.total[i],
+                          scratch.sums.values + at, scratch.sums.most[i], scratch.sums.total[i], op.value_width);
+                }
             }
-            if (largest > most[r]) {
-                float const rescale = std::exp(most[r] - largest);
-                ggml_vec_scale_f32(op.value_size, row_of(scratch.sums, r, op.value_size), rescale);
-                total[r] *= rescale;
-                most[r] = largest;
-            }
-            total[r] = static_cast<float>(total[r] + ggml_vec_soft_max_f32(kTile, scores, scores, most[r]));
-        }
-        simd_gemm(scratch.sums, scratch.scores, scratch.values, kTile, kTile, op.value_size);
+            for (int i = 0; i < queries; ++i)
+                finish(op, tile.row + i / op.shared, tile.group * op.shared + i % op.shared,
+                       scratch.sums.values + static_cast<std::ptrdiff_t>(i) * op.value_width, scratch.sums.most[i],
+                       scratch.sums.total[i]);
+        });
     }
-    for (int r = 0; r < rows; ++r) {
-        float* const sum = row_of(scratch.sums, r, op.value_size);
-        ggml_vec_scale_f32(op.value_size, sum, total[r] == 0 ? 0 : 1 / total[r]);
-        std::memcpy(op.result(row + r, head), sum, bytes_of(1, op.value_size));
-    }
-}
 
-// Rows [row, row + rows) of the heads [begin, end).
-void compute_unit(Op const& op, int row, int rows, int begin, int end, Scratch const& scratch) {
-    std::uint16_t const* mask = op.mask_row(row);
-    if (rows > 1) {
-        std::copy(mask, mask + op.cells, scratch.seen);
-        for (int r = 1; r < rows; ++r) {
-            std::uint16_t const* const next = op.mask_row(row + r);
-            for (int i = 0; i < op.cells; ++i) scratch.seen[i] = scratch.seen[i] == kHidden ? next[i] : scratch.seen[i];
+    // The same sums, but other threads compute other blocks of a tile.
+    void single_blocks(Tiles& tiles) const {
+        share_out(tiles.count() * op.groups * tiles.blocks(), [&](int unit) {
+            int const block = unit % tiles.blocks();
+            int const rest = unit / tiles.blocks();
+            Tile const tile = tiles.at(rest / op.groups, rest % op.groups);
+            if (block * kBlock >= tile.end || (block + 1) * kBlock <= tile.begin) return;
+            load_queries(op, tile, scratch);
+            compute_block(op, plan, tile, block, scratch);
+            for (int i = 0; i < tile.rows * op.shared; ++i) {
+                float* const to =
+                    memory.block(op, tile.row + i / op.shared, tile.group * op.shared + i % op.shared, block);
+                std::copy_n(scratch.block.values + static_cast<std::ptrdiff_t>(i) * op.value_width, op.value_width, to);
+                to[op.value_width] = scratch.block.most[i];
+                to[op.value_width + 1] = scratch.block.total[i];
+            }
+        });
+        ggml_barrier(params->threadpool);
+        for (int i = params->ith; i < op.rows * op.heads; i += params->nth) {
+            int const row = i / op.heads, head = i % op.heads;
+            float most = kMinusInfinity, total = 0;
+            std::fill_n(scratch.sums.values, op.value_width, 0.0F);
+            int const begin = plan.begin[static_cast<std::size_t>(row)], end = plan.end[static_cast<std::size_t>(row)];
+            for (int block = begin / kBlock; block * kBlock < end; ++block) {
+                float const* const from = memory.block(op, row, head, block);
+                merge(from, from[op.value_width], from[op.value_width + 1], scratch.sums.values, most, total,
+                      op.value_width);
+            }
+            finish(op, row, head, scratch.sums.values, most, total);
         }
-        mask = scratch.seen;
     }
-    auto const seen = list_seen(mask, op.cells, scratch.cells);
-    for (int head = begin; head < end; ++head) {
-        if (rows > 1) {
-            compute_tile(op, row, rows, head, seen, scratch);
-        } else {
-            compute_row(op, row, head, seen, scratch);
-        }
-    }
-}
+};
 
 struct Attention final : ggml::cpu::tensor_traits {
     bool work_size(int threads, ggml_tensor const* op, std::size_t& size) override {
-        size = Scratch::bytes(Op(*const_cast<ggml_tensor*>(op))) * static_cast<std::size_t>(threads);
+        size = Memory::bytes(Op(*const_cast<ggml_tensor*>(op)), threads);
         return true;
     }
 
     bool compute_forward(ggml_compute_params* params, ggml_tensor* tensor) override {
         Op const op(*tensor);
-        Scratch const scratch(
-            op, static_cast<char*>(params->wdata) + Scratch::bytes(op) * static_cast<std::size_t>(params->ith));
-        int const units = cut_units(op, scratch.starts);
-        if (params->ith == 0) ggml_threadpool_chunk_set(params->threadpool, params->nth);
-        ggml_barrier(params->threadpool);
-        // Listing the cells costs as much as a few heads: cut by heads only where rows alone leave threads idle.
-        int const parts = units >= 4 * params->nth ? 1 : op.groups;
-        int const share = op.heads / parts;
-        for (int next = params->ith; next < units * parts; next = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-            int const unit = next / parts;
-            int const row = scratch.starts[unit];
-            int const head = next % parts * share;
-            compute_unit(op, row, scratch.starts[unit + 1] - row, head, head + share, scratch);
+        Memory const memory(op, params->wdata, params->ith);
+        if (params->ith == 0) {
+            *memory.plan = &plan_of(op);
+            ggml_threadpool_chunk_set(params->threadpool, params->nth);
         }
+        ggml_barrier(params->threadpool);
+        AttentionPlan const& plan = **memory.plan;
+        Scratch const scratch(op, memory.own);
+        Tiles tiles(op, plan, params->nth);
+        Worker const worker{.op = op, .plan = plan, .memory = memory, .scratch = scratch, .params = params};
+        bool const few = params->nth > 1 && tiles.count() * op.groups < kUnitsPerThread * params->nth;
+        if (few && tiles.blocks() > 1 && Memory::may_split(op)) worker.single_blocks(tiles);
+        else worker.whole_tiles(tiles);
         return true;
     }
 };

@@ -9,8 +9,9 @@ namespace {
 struct Kernels final : ggml::cpu::extra_buffer_type {
     bool supports_op(ggml_backend_dev_t, ggml_tensor const*) override { return false; }  // no weights live here
     ggml::cpu::tensor_traits* get_tensor_traits(ggml_tensor const* op) override {
-        if (auto* const found = matmul_q4_1(*op)) return found;
-        return attention(*op);
+        for (auto* const kernel : {matmul_blocks, matmul_floats, matmul_columns, attention})
+            if (auto* const found = kernel(*op)) return found;
+        return nullptr;
     }
 };
 
