@@ -60,6 +60,10 @@ void add_engine_flags(CLI::App& command, EngineFlags& flags) {
         ->check(CLI::Range(1U, 10000U))
         ->capture_default_str()
         ->group("Engine");
+    command
+        .add_flag("--deterministic", flags.deterministic,
+                  "Same answers whatever else runs, for every kind of weights (may be slower)")
+        ->group("Engine");
 }
 
 void add_models_dir(CLI::App& command, std::vector<std::string>& folders) {

@@ -26,6 +26,7 @@ struct EngineFlags {
     bool no_prefix_cache = false;
     bool no_speculation = false;
     std::uint32_t step_target_ms = 60;
+    bool deterministic = false;
 };
 
 struct ServeFlags {

@@ -98,6 +98,7 @@ Result<serving::ModelSpec> model_spec(std::string const& argument, std::vector<s
     spec.prefix_cache = engine.no_prefix_cache ? 0 : 1;
     spec.speculation = engine.no_speculation ? 0 : 1;
     spec.step_ms_target = engine.step_target_ms;
+    spec.deterministic = engine.deterministic ? 1 : 0;
     spec.cpu_variant = engine.cpu_variant;
     return spec;
 }

@@ -42,6 +42,7 @@ llama::LoadOptions load_options(serving::ModelSpec const& spec) {
     options.threads = spec.threads;
     options.cores = llama::usable_cores();
     options.cpu_variant = spec.cpu_variant;
+    options.deterministic = spec.deterministic != 0;
     return options;
 }
 

@@ -24,6 +24,7 @@ struct ModelInfo {
     std::uint32_t threads = 0;         // compute threads
     std::uint64_t memory_bytes = 0;    // estimate: weights + KV + scratch
     bool chat_template = false;        // the file carries one
+    bool deterministic = false;        // what a sequence gets does not depend on what else is computed with it
     bool operator==(ModelInfo const&) const = default;
 };
 

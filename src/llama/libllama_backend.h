@@ -35,10 +35,12 @@ struct LoadOptions {
     std::uint32_t cores = 0;             // 0: usable_cores(), which must be asked before a sandbox hides the quota
     std::string cpu_variant;             // empty: the best this machine runs; see cpu_variants.h
     FlashAttention flash_attention = FlashAttention::automatic;
-    std::function<void(float)> progress; // 0..1, on the calling thread
+    bool deterministic = false;  // no product's bits depend on what else is computed, at the price of upstream's
+        // kernels for many columns; info.deterministic says what came of it
+    std::function<void(float)> progress;  // 0..1, on the calling thread
     std::function<void(int level, std::string_view text)>
         log;  // upstream's log, a line per call; level 0 debug .. 3 error;
-        // from any thread that uses a backend, one at a time
+    // from any thread that uses a backend, one at a time
 };
 
 // Fails with `not_found`, `corrupt`, `unsupported` (architecture, tokenizer),

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "llama/backend.h"
+#include "llama/cache_positions.h"
 #include "llama/cell_ledger.h"
 #include "llama/chat_template.h"
 #include "llama/embedder.h"
@@ -28,6 +29,7 @@ struct BackendParts {
     ModelPtr model;
     ThreadPoolPtr pool;
     std::optional<std::uint32_t> cpu;  // of the thread that computes
+    CachePositions cache_positions;
     ContextPtr context;  // null for MemoryKind::none
     std::unique_ptr<Vocabulary> vocabulary;
     Result<ChatTemplate> chat_template = Error(Code::unsupported, "the model has no chat template");

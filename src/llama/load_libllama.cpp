@@ -14,6 +14,7 @@
 #include <fstream>
 
 #include "llama/compute_threads.h"
+#include "llama/invariance.h"
 #include "llama/libllama_backend.h"
 #include "llama/libllama_impl.h"
 #include "llama/runtime.h"
@@ -96,6 +97,7 @@ Result<ModelPtr> load_model(LoadOptions const& options) {
     llama_model_params params = llama_model_default_params();
     params.n_gpu_layers = 0;
     params.load_mode = LLAMA_LOAD_MODE_MMAP;
+    params.use_extra_bufts = !options.deterministic;  // layouts of upstream's, for kernels of several columns
     auto* const progress = &options.progress;
     params.progress_callback_user_data = const_cast<std::function<void(float)>*>(progress);
     params.progress_callback = [](float done, void* data) {
@@ -106,6 +108,7 @@ Result<ModelPtr> load_model(LoadOptions const& options) {
     ErrorCapture const capture;
     ModelPtr model(llama_model_load_from_file(options.path.c_str(), params));
     if (model == nullptr) return load_error(options.path, capture.text());
+    if (options.deterministic) ask_column_wise(*model);
     return model;
 }
 
@@ -324,6 +327,9 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
         parts.context.reset();
     } else {
         llama_attach_threadpool(parts.context.get(), parts.pool.get(), parts.pool.get());
+        // A recurrent model may have no cells at all.
+        bool const in_order = parts.cache_positions.attach(*parts.context) || llama_model_is_recurrent(model.get());
+        info.deterministic = in_order && is_invariant(*model, *parts.context, architecture);
         properties.batch_max = llama_n_batch(parts.context.get());
         properties.kv_cells = llama_n_ctx(parts.context.get());
     }

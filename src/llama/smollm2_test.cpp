@@ -117,10 +117,8 @@ TEST_F(SmolLm2, ABatchOfEightSaysWhatEachAloneDoes) {
         ASSERT_TRUE(backend_->decode(batch));
         for (std::size_t s = 0; s < 8; ++s) rows[s].assign(backend_->logits(s).begin(), backend_->logits(s).end());
     }
-    int equal = 0;
-    for (std::size_t s = 0; s < 8; ++s) equal += alone[s] == together[s] ? 1 : 0;
-    // Kernels differ by batch shape, so a near tie may fall the other way.
-    EXPECT_GE(equal, 7);
+    // Where the kernels are ours for all of its weights.
+    if (backend_->properties().info.deterministic) EXPECT_EQ(alone, together);
 }
 
 TEST_F(SmolLm2, LongRunsOfOneCharacterTokenise) {

@@ -24,6 +24,7 @@ struct ModelSpec {
     std::uint32_t prefix_cache = 1;       // 0: every prompt is computed from its start
     std::uint32_t speculation = 1;        // 0: no token is guessed ahead
     std::uint32_t step_ms_target = 0;     // 0: the engine's default
+    std::uint32_t deterministic = 0;      // 1: no answer depends on what else is computed
     std::string cpu_variant;              // empty: best
     std::vector<std::pair<std::string, double>> tenant_weights;  // shares of tenants; 1 for one that is not named
     std::uint32_t requests_max = 0;       // set by the pool: what the engine must be able to hold

@@ -295,6 +295,7 @@ void fields(Io& io, T& frame) {
     io.number(info.threads);
     io.number(info.memory_bytes);
     io.flag(info.chat_template);
+    io.flag(info.deterministic);
 }
 
 template <typename Io, Is<LoadFailedFrame> T>

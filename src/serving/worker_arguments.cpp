@@ -30,6 +30,7 @@ constexpr std::array kNumbers{NumberArgument{"--ctx", &ModelSpec::context_reques
                               NumberArgument{"--prefix-cache", &ModelSpec::prefix_cache},
                               NumberArgument{"--speculation", &ModelSpec::speculation},
                               NumberArgument{"--step-target-ms", &ModelSpec::step_ms_target},
+                              NumberArgument{"--deterministic", &ModelSpec::deterministic},
                               NumberArgument{"--max-requests", &ModelSpec::requests_max},
                               NumberArgument{"--credit", &ModelSpec::credit_tokens}};
 

