@@ -30,3 +30,16 @@ add_library(hearth_seccomp INTERFACE)
 target_include_directories(hearth_seccomp SYSTEM INTERFACE ${SECCOMP_INCLUDE})
 target_link_libraries(hearth_seccomp INTERFACE ${SECCOMP_STATIC})
 add_library(hearth::seccomp ALIAS hearth_seccomp)
+
+find_path(SODIUM_INCLUDE sodium.h REQUIRED)
+find_library(SODIUM_STATIC libsodium.a REQUIRED)
+add_library(hearth_sodium INTERFACE)
+target_include_directories(hearth_sodium SYSTEM INTERFACE ${SODIUM_INCLUDE})
+target_link_libraries(hearth_sodium INTERFACE ${SODIUM_STATIC} Threads::Threads)
+add_library(hearth::sodium ALIAS hearth_sodium)
+
+# Header-only: inlined where it is used.
+find_path(XXHASH_INCLUDE xxhash.h REQUIRED)
+add_library(hearth_xxhash INTERFACE)
+target_include_directories(hearth_xxhash SYSTEM INTERFACE ${XXHASH_INCLUDE})
+add_library(hearth::xxhash ALIAS hearth_xxhash)

@@ -1,0 +1,214 @@
+#include "kvstore/segment_index.h"
+
+#include <algorithm>
+
+#include "base/assert.h"
+
+namespace hearth::kvstore {
+namespace {
+
+// As in sched::PrefixTree: what a token costs to compute again grows with what it looks back on.
+constexpr double kDepthOfDoubleCost = 4096;
+constexpr std::uint32_t kHitsMax = 16;
+
+std::uint32_t common_prefix(std::span<Token const> a, std::span<Token const> b) {
+    auto const size = static_cast<std::ptrdiff_t>(std::min(a.size(), b.size()));
+    return static_cast<std::uint32_t>(std::mismatch(a.begin(), a.begin() + size, b.begin()).first - a.begin());
+}
+
+}  // namespace
+
+std::vector<SegmentId> const* SegmentIndex::level(Space const& space, SegmentId parent) const {
+    if (parent != kNoSegment) return &segments_.at(parent).children;
+    auto const found = roots_.find(space);
+    return found == roots_.end() ? nullptr : &found->second;
+}
+
+std::vector<SegmentIndex::Piece> SegmentIndex::find(Space const& space, std::span<Token const> text) const {
+    std::vector<Piece> path;
+    Piece last;
+    while (last.end < text.size()) {
+        auto const* const candidates = level(space, last.id);
+        if (candidates == nullptr) break;
+        Piece best = last;
+        for (SegmentId const id : *candidates) {
+            auto const& segment = segments_.at(id);
+            if (segment.condemned || segment.head.begin != last.end) continue;
+            std::uint32_t const end = last.end + common_prefix(segment.head.tokens, text.subspan(last.end));
+            if (end > best.end) best = {id, end};
+        }
+        if (best.end == last.end) break;
+        path.push_back(best);
+        last = best;
+    }
+    return path;
+}
+
+Segment* SegmentIndex::get(SegmentId id) {
+    auto const found = segments_.find(id);
+    return found == segments_.end() ? nullptr : &found->second;
+}
+
+SegmentId SegmentIndex::by_key(Digest const& key) const {
+    auto const found = keys_.find(key);
+    return found == keys_.end() ? kNoSegment : found->second;
+}
+
+SegmentId SegmentIndex::add(SegmentHead head, Digest const& key, SegmentId parent) {
+    SegmentId const id = next_++;
+    bool const fresh = keys_.emplace(key, id).second;
+    HEARTH_ASSERT(fresh, "a segment is added once");
+    if (parent == kNoSegment) {
+        roots_[head.space].push_back(id);
+    } else {
+        auto& above = at(parent);
+        HEARTH_ASSERT(head.begin > above.head.begin && head.begin <= above.head.end(),
+                      "a segment begins in its parent");
+        above.children.push_back(id);
+    }
+    auto& segment = segments_[id];
+    segment.head = std::move(head);
+    segment.key = key;
+    segment.parent = parent;
+    revalue(segment);
+    return id;
+}
+
+void SegmentIndex::set_blob(SegmentId id, std::shared_ptr<Blob const> blob) {
+    auto& segment = at(id);
+    HEARTH_ASSERT(!segment.blob && blob, "a blob comes once");
+    memory_bytes_ += blob->size();
+    ++in_memory_;
+    segment.blob = std::move(blob);
+}
+
+void SegmentIndex::set_file(SegmentId id, std::uint64_t bytes) {
+    auto& segment = at(id);
+    HEARTH_ASSERT(segment.file_bytes == 0 && bytes > 0, "a file comes once");
+    segment.file_bytes = bytes;
+    disk_bytes_ += bytes;
+    ++on_disk_;
+    if (segment.parent != kNoSegment) ++at(segment.parent).children_on_disk;
+}
+
+void SegmentIndex::hit(SegmentId id) {
+    auto& segment = at(id);
+    segment.hits = std::min(segment.hits + 1, kHitsMax);
+    revalue(segment);
+}
+
+void SegmentIndex::revalue(Segment& segment) {
+    double const cost = 1 + static_cast<double>(segment.head.end()) / kDepthOfDoubleCost;
+    segment.worth = inflation_ + cost * (1 + segment.hits);
+}
+
+// A scan: there are thousands of segments, and each is megabytes to write or read.
+SegmentId SegmentIndex::pick_blob() const {
+    SegmentId best = kNoSegment;
+    for (auto const& [id, segment] : segments_) {
+        bool const may_go = segment.blob && segment.pins == 0 && (segment.file_bytes > 0 || segment.children.empty());
+        if (!may_go) continue;
+        if (best == kNoSegment || std::pair(segment.worth, id) < std::pair(segments_.at(best).worth, best)) best = id;
+    }
+    return best;
+}
+
+SegmentId SegmentIndex::pick_file() const {
+    SegmentId best = kNoSegment;
+    for (auto const& [id, segment] : segments_) {
+        bool const may_go = segment.file_bytes > 0 && segment.pins == 0 && segment.children_on_disk == 0 &&
+                            (segment.blob || segment.children.empty());
+        if (!may_go) continue;
+        if (best == kNoSegment || std::pair(segment.worth, id) < std::pair(segments_.at(best).worth, best)) best = id;
+    }
+    return best;
+}
+
+void SegmentIndex::drop_blob(SegmentId id) {
+    auto& segment = at(id);
+    memory_bytes_ -= segment.blob->size();
+    --in_memory_;
+    segment.blob.reset();
+    segment.dirty = false;
+    inflation_ = std::max(inflation_, segment.worth);
+    if (segment.file_bytes == 0) remove(id);
+}
+
+void SegmentIndex::drop_file(SegmentId id) {
+    auto& segment = at(id);
+    disk_bytes_ -= segment.file_bytes;
+    --on_disk_;
+    segment.file_bytes = 0;
+    if (segment.parent != kNoSegment) --at(segment.parent).children_on_disk;
+    inflation_ = std::max(inflation_, segment.worth);
+    if (!segment.blob) remove(id);
+}
+
+void SegmentIndex::remove(SegmentId id) {
+    auto& segment = at(id);
+    HEARTH_ASSERT(segment.children.empty() && segment.pins == 0, "only leaves leave");
+    keys_.erase(segment.key);
+    if (segment.parent != kNoSegment) {
+        std::erase(at(segment.parent).children, id);
+    } else {
+        auto const root = roots_.find(segment.head.space);
+        std::erase(root->second, id);
+        if (root->second.empty()) roots_.erase(root);
+    }
+    segments_.erase(id);
+}
+
+void SegmentIndex::condemn(SegmentId id) {
+    auto& segment = at(id);
+    if (segment.condemned) return;
+    segment.condemned = true;
+    segment.dirty = false;
+    condemned_.push_back(id);
+    for (SegmentId const child : segment.children) condemn(child);
+}
+
+// Children were condemned behind their parents: backwards, leaves come first.
+std::vector<Digest> SegmentIndex::sweep() {
+    std::vector<Digest> files;
+    std::vector<SegmentId> left;
+    for (auto id = condemned_.rbegin(); id != condemned_.rend(); ++id) {
+        auto const found = segments_.find(*id);
+        if (found == segments_.end()) continue;  // evicted since
+        auto& segment = found->second;
+        if (segment.pins > 0 || !segment.children.empty()) {
+            left.push_back(*id);
+            continue;
+        }
+        if (segment.file_bytes > 0) files.push_back(segment.key);
+        bool const both = segment.file_bytes > 0 && segment.blob;
+        if (both || segment.file_bytes == 0) drop_blob(*id);
+        if (segments_.contains(*id)) drop_file(*id);
+    }
+    condemned_.assign(left.rbegin(), left.rend());
+    return files;
+}
+
+void SegmentIndex::check_integrity() const {
+    std::uint64_t memory = 0;
+    std::uint64_t disk = 0;
+    std::size_t linked = 0;
+    for (auto const& [space, ids] : roots_) linked += ids.size();
+    for (auto const& [id, segment] : segments_) {
+        HEARTH_ASSERT(segment.blob || segment.file_bytes > 0, "a segment is somewhere");
+        memory += segment.blob ? segment.blob->size() : 0;
+        disk += segment.file_bytes;
+        linked += segment.children.size();
+        std::uint32_t children_on_disk = 0;
+        for (SegmentId const child : segment.children) {
+            auto const& below = segments_.at(child);
+            HEARTH_ASSERT(below.parent == id && below.head.space == segment.head.space, "links go both ways");
+            children_on_disk += below.file_bytes > 0 ? 1 : 0;
+        }
+        HEARTH_ASSERT(children_on_disk == segment.children_on_disk, "children on disk are counted");
+        HEARTH_ASSERT(keys_.at(segment.key) == id, "a segment is found by its key");
+    }
+    HEARTH_ASSERT(linked == segments_.size() && keys_.size() == segments_.size(), "every segment is linked once");
+    HEARTH_ASSERT(memory == memory_bytes_ && disk == disk_bytes_, "the bytes are counted");
+}
+
+}  // namespace hearth::kvstore

@@ -1,0 +1,98 @@
+// Store: the warm (host memory) and cold (disk) tiers of the prefix cache.
+//
+// put() takes the state of a run of positions; find() says how much of a text
+// could be had back, fetch() gets it. What is put is in memory at once and, with
+// a folder, written behind by a thread of the store's own; what is on disk is
+// read by another, so that neither ever holds up the caller.
+//
+// On disk a segment is one file (docs/formats/kv-cache-files.md), written under a
+// temporary name, flushed, and renamed: after a crash at any moment a file is
+// whole or not there. A file is checked to the last byte before any of it is
+// used; one that is bad is removed with what stands on it. A disk that fails is
+// said once and left alone for a while: the store goes on in memory.
+//
+// Threads:   any. Callbacks come from the store's threads.
+// Ownership: a fetch keeps what it got alive, whatever is evicted meanwhile.
+// Limits:    Options' bytes; kSegmentsMax segments; beyond, the least worthy goes.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "kvstore/options.h"
+
+namespace hearth::kvstore {
+
+inline constexpr std::size_t kSegmentsMax = 1U << 15;
+inline constexpr std::uint64_t kFetchBytesMax = 1ULL << 30;  // of one fetch; the rest is computed
+
+struct Stats {
+    std::uint64_t memory_bytes = 0;
+    std::uint64_t memory_segments = 0;
+    std::uint64_t disk_bytes = 0;  // files of other models and builds in the folder included
+    std::uint64_t disk_segments = 0;
+    std::uint64_t files_written_total = 0;
+    std::uint64_t bytes_written_total = 0;
+    std::uint64_t files_read_total = 0;
+    std::uint64_t files_bad_total = 0;     // damaged, and removed
+    std::uint64_t disk_errors_total = 0;   // operations the system refused
+    bool disk_failing = false;
+    bool operator==(Stats const&) const = default;
+};
+
+// The state of positions up to `end`, behind the piece before or the text's beginning.
+struct Piece {
+    std::shared_ptr<std::vector<std::byte> const> blob;  // may reach beyond `end`
+    std::uint32_t end = 0;
+    bool from_disk = false;
+};
+
+class Fetch {
+public:
+    virtual ~Fetch() = default;
+    // From now on pieces() stand still.
+    [[nodiscard]] virtual bool done() const = 0;
+    // In order. Fewer than were found if a file turned out bad.
+    // REQUIRES: done()
+    [[nodiscard]] virtual std::vector<Piece> const& pieces() const = 0;
+};
+
+// How long a blob that was written stays in memory.
+enum class Keep : std::uint8_t {
+    until_written,  // with a disk; without one it is not taken at all
+    while_room,
+};
+
+class Store {
+public:
+    // Looks through the folder. Never fails: without a usable folder there is no disk.
+    [[nodiscard]] static std::unique_ptr<Store> create(Options options);
+    // Writes what is not on disk yet, for a second at most.
+    virtual ~Store() = default;
+
+    // Leading tokens of `text` that could be had.
+    [[nodiscard]] virtual std::uint32_t find(Space const& space, std::span<Token const> text) const = 0;
+
+    // `blob` is the state of positions [begin, text.size()) of `text`. Nothing
+    // happens if they are there already, or what is before is not.
+    // REQUIRES: begin < text.size(), at most 65,536 apart
+    virtual void put(Space const& space, std::span<Token const> text, std::uint32_t begin, std::vector<std::byte> blob,
+                     Keep keep) = 0;
+
+    // Gets what find() found of `text` behind position `from`.
+    [[nodiscard]] virtual std::shared_ptr<Fetch> fetch(Space const& space, std::span<Token const> text,
+                                                       std::uint32_t from) = 0;
+
+    // There is a disk and it is not failing; and there is room for what put(until_written) brings.
+    [[nodiscard]] virtual bool writes() const = 0;
+
+    [[nodiscard]] virtual Stats stats() const = 0;
+
+    // Waits until nothing is left to write or fetch; for tests.
+    virtual void settle() = 0;
+    virtual void check_integrity() const = 0;
+};
+
+}  // namespace hearth::kvstore
