@@ -52,6 +52,7 @@ struct Properties {
     std::uint32_t vocabulary = 0;     // length of a logits row
     bool can_share_cells = true;      // copy_sequence() of any range shares cells (attention-only models)
     bool can_truncate = true;         // remove() of a tail works (not so for recurrent state)
+    bool saves_parts = false;         // save_part() and append_part() work
 };
 
 struct TokenizeOptions {
@@ -123,6 +124,24 @@ public:
     // REQUIRES: `sequence` is empty. Fails with `overloaded` when cells lack,
     // `corrupt` for a blob that does not fit; the sequence is empty then.
     [[nodiscard]] virtual Status restore(SequenceId sequence, std::span<std::byte const> blob) = 0;
+
+    // The state of positions [begin, end) alone, for append_part() in this process or, where
+    // state_key() is the same, in another.
+    // REQUIRES: properties().saves_parts. Fails with `invalid_argument` for a range that is not there.
+    [[nodiscard]] virtual Result<std::vector<std::byte>> save_part(SequenceId sequence, Position begin,
+                                                                   Position end) = 0;
+
+    // The sequence goes on to `end` with positions out of the blob, which begins where
+    // the sequence ends or before, and ends at `end` or behind. What comes before must be
+    // what came before when it was saved: that is not checked. Needs cells for all of the
+    // blob for a moment. Fails with `overloaded` when they lack, `corrupt` for a blob that
+    // does not fit; the sequence is as it was then.
+    // REQUIRES: properties().saves_parts
+    [[nodiscard]] virtual Status append_part(SequenceId sequence, std::span<std::byte const> blob, Position end) = 0;
+
+    // Names everything that the bits of a saved state depend on: the model's content,
+    // the build, types, parameters, kernels. Empty: states must not outlive the process.
+    [[nodiscard]] virtual std::string const& state_key() const = 0;
 
     // One vector per input, mean-pooled unless the model says otherwise, not
     // normalised. Runs apart from the generation cache.

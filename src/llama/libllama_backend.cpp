@@ -8,7 +8,6 @@
 #include "llama/compute_threads.h"
 #include "llama/libllama_impl.h"
 #include "llama/runtime.h"
-#include "llama/state_blob.h"
 
 namespace hearth::llama {
 
@@ -242,37 +241,75 @@ Status LibllamaBackend::remove(SequenceId sequence, Position begin) {
 
 // --- state ---
 
-Result<std::vector<std::byte>> LibllamaBackend::save(SequenceId sequence) {
-    HEARTH_CHECK(check_generates());
-    HEARTH_CHECK(check_sequence(sequence, "sequence"));
-    StateHeader const header{.fingerprint = parts_.fingerprint, .positions = ledger_.length(index_of(sequence))};
-    std::vector<std::byte> blob(kStateHeaderBytes);
-    if (header.positions > 0) {
-        try {
-            std::size_t const size = llama_state_seq_get_size(parts_.context.get(), sequence);
-            blob.resize(kStateHeaderBytes + size);
-            auto* const payload = reinterpret_cast<std::uint8_t*>(blob.data() + kStateHeaderBytes);
-            std::size_t const written = llama_state_seq_get_data(parts_.context.get(), payload, size, sequence);
-            if (written == 0 || written > size)
-                return Error(Code::internal,
-                             fmt::format("saving sequence {} wrote {} of {} bytes", sequence, written, size));
-            blob.resize(kStateHeaderBytes + written);
-        } catch (std::exception const& e) {
-            return Error(Code::internal, fmt::format("saving sequence {} failed: {}", sequence, e.what()));
-        }
+// Of a sequence that has at least one position.
+Result<std::vector<std::byte>> LibllamaBackend::state_of(SequenceId sequence, StateHeader const& header) {
+    std::vector<std::byte> blob;
+    try {
+        std::size_t const size = llama_state_seq_get_size(parts_.context.get(), sequence);
+        blob.resize(kStateHeaderBytes + size);
+        auto* const payload = reinterpret_cast<std::uint8_t*>(blob.data() + kStateHeaderBytes);
+        std::size_t const written = llama_state_seq_get_data(parts_.context.get(), payload, size, sequence);
+        if (written == 0 || written > size)
+            return Error(Code::internal,
+                         fmt::format("saving sequence {} wrote {} of {} bytes", sequence, written, size));
+        blob.resize(kStateHeaderBytes + written);
+    } catch (std::exception const& e) {
+        return Error(Code::internal, fmt::format("saving sequence {} failed: {}", sequence, e.what()));
     }
     seal_state(blob, header);
     return blob;
 }
 
-Status LibllamaBackend::restore(SequenceId sequence, std::span<std::byte const> blob) {
+Result<std::vector<std::byte>> LibllamaBackend::save(SequenceId sequence) {
     HEARTH_CHECK(check_generates());
     HEARTH_CHECK(check_sequence(sequence, "sequence"));
-    if (auto const length = ledger_.length(index_of(sequence)); length != 0)
+    StateHeader const header{.fingerprint = parts_.fingerprint, .positions = ledger_.length(index_of(sequence))};
+    if (header.positions > 0) return state_of(sequence, header);
+    std::vector<std::byte> blob(kStateHeaderBytes);
+    seal_state(blob, header);
+    return blob;
+}
+
+// Upstream saves whole sequences: the spare one shares the cells of the part.
+Result<std::vector<std::byte>> LibllamaBackend::save_part(SequenceId sequence, Position begin, Position end) {
+    HEARTH_CHECK(check_generates());
+    HEARTH_CHECK(check_sequence(sequence, "sequence"));
+    HEARTH_ASSERT(parts_.properties.saves_parts, "the caller looked whether parts can be saved");
+    auto const length = ledger_.length(index_of(sequence));
+    if (begin < 0 || begin >= end || index_of(end) > length)
         return Error(Code::invalid_argument,
-                     fmt::format("sequence {} is not empty: it has {} positions", sequence, length), "sequence");
+                     fmt::format("sequence {} has {} positions, not {} to {}", sequence, length, begin, end), "end");
+    StateHeader const header{
+        .fingerprint = parts_.fingerprint, .positions = index_of(end - begin), .begin = index_of(begin)};
+    if (header.positions == length) return state_of(sequence, header);
+    llama_memory_seq_cp(cache(), sequence, spare(), begin, end);
+    auto blob = state_of(spare(), header);
+    llama_memory_seq_rm(cache(), spare(), -1, -1);
+    return blob;
+}
+
+// Upstream reads into an empty sequence: the spare one, whose cells are then shared.
+Status LibllamaBackend::append_part(SequenceId sequence, std::span<std::byte const> blob, Position end) {
+    HEARTH_CHECK(check_generates());
+    HEARTH_CHECK(check_sequence(sequence, "sequence"));
+    HEARTH_ASSERT(parts_.properties.saves_parts, "the caller looked whether parts can be saved");
     HEARTH_TRY(StateHeader const header, open_state(blob, parts_.fingerprint));
-    if (header.positions == 0) return ok();
+    auto const length = ledger_.length(index_of(sequence));
+    bool const goes_on = header.begin <= length && end > 0 && index_of(end) > length && index_of(end) <= header.end();
+    if (!goes_on)
+        return Error(Code::invalid_argument,
+                     fmt::format("positions {} to {} do not take a sequence of {} to {}", header.begin, header.end(),
+                                 length, end),
+                     "end");
+    HEARTH_CHECK(read_state(spare(), blob, header));
+    llama_memory_seq_cp(cache(), spare(), sequence, static_cast<llama_pos>(length), end);
+    llama_memory_seq_rm(cache(), spare(), -1, -1);
+    ledger_.append(index_of(sequence), index_of(end) - length);
+    return ok();
+}
+
+// Into a sequence without cells; on error it has none.
+Status LibllamaBackend::read_state(SequenceId sequence, std::span<std::byte const> blob, StateHeader const& header) {
     if (header.positions > ledger_.free())
         return Error(Code::overloaded, fmt::format("the saved sequence needs {} cells; {} of {} are free",
                                                    header.positions, ledger_.free(), ledger_.cells()));
@@ -286,11 +323,23 @@ Status LibllamaBackend::restore(SequenceId sequence, std::span<std::byte const> 
         read = 0;
     }
     bool const whole = read == payload.size() &&
-                       llama_memory_seq_pos_max(cache(), sequence) == static_cast<llama_pos>(header.positions) - 1;
-    if (!whole) {
-        forget(sequence);
-        return Error(Code::corrupt, fmt::format("the saved sequence could not be read back: {}", capture.text()));
-    }
+                       llama_memory_seq_pos_max(cache(), sequence) == static_cast<llama_pos>(header.end()) - 1;
+    if (whole) return ok();
+    llama_memory_seq_rm(cache(), sequence, -1, -1);
+    return Error(Code::corrupt, fmt::format("the saved sequence could not be read back: {}", capture.text()));
+}
+
+Status LibllamaBackend::restore(SequenceId sequence, std::span<std::byte const> blob) {
+    HEARTH_CHECK(check_generates());
+    HEARTH_CHECK(check_sequence(sequence, "sequence"));
+    if (auto const length = ledger_.length(index_of(sequence)); length != 0)
+        return Error(Code::invalid_argument,
+                     fmt::format("sequence {} is not empty: it has {} positions", sequence, length), "sequence");
+    HEARTH_TRY(StateHeader const header, open_state(blob, parts_.fingerprint));
+    if (header.begin != 0)
+        return Error(Code::corrupt, fmt::format("the saved sequence lacks its first {} positions", header.begin));
+    if (header.positions == 0) return ok();
+    HEARTH_CHECK(read_state(sequence, blob, header));
     ledger_.append(index_of(sequence), header.positions);
     return ok();
 }

@@ -182,6 +182,39 @@ TEST_F(Stories, ASavedSequenceComesBack) {
     EXPECT_LT(difference(expected, logits_after(*other, 1, tail, 50)), kSameLogits);
 }
 
+// Parts of any cut, from another sequence's cells, put together in another backend.
+TEST_F(Stories, PartsOfASequenceComeBackAsTheWhole) {
+    auto const prompt = some_tokens(120, 512);
+    auto const tail = some_tokens(5, 512, 3);
+    ASSERT_TRUE(feed(*backend_, 0, some_tokens(7, 512, 9)));  // so that cells do not begin at 0
+    ASSERT_TRUE(feed(*backend_, 1, prompt));
+    std::vector<std::vector<std::byte>> parts;
+    for (auto const& [begin, end] : {std::pair(0, 40), std::pair(40, 41), std::pair(41, 120)}) {
+        auto part = backend_->save_part(1, begin, end);
+        ASSERT_TRUE(part) << part.error().message;
+        parts.push_back(*std::move(part));
+    }
+    auto const overlapping = *backend_->save_part(1, 30, 80);
+    auto const expected = logits_after(*backend_, 1, tail, 120);
+    auto const other = load_or_die(small_options(stories()));
+    EXPECT_EQ(other->state_key(), backend_->state_key());
+    EXPECT_FALSE(other->state_key().empty());
+    for (int const cut : {40, 35}) {  // whole parts; a part cut where the next begins
+        SequenceId const to = cut == 40 ? 2 : 3;
+        ASSERT_TRUE(other->append_part(to, parts[0], cut));
+        ASSERT_TRUE(other->append_part(to, overlapping, 60));
+        ASSERT_TRUE(other->append_part(to, parts[2], 120));
+        EXPECT_LT(difference(expected, logits_after(*other, to, tail, 120)), kSameLogits) << cut;
+    }
+    expect_error(other->append_part(4, parts[1], 41), Code::invalid_argument, "positions 40 to 41");
+    expect_error(other->append_part(2, parts[0], 40), Code::invalid_argument, "125");
+    expect_error(other->restore(4, parts[1]), Code::corrupt, "first 40");
+    parts[0][parts[0].size() / 2] ^= std::byte{1};
+    expect_error(other->append_part(4, parts[0], 40), Code::corrupt, "damaged");
+    EXPECT_FALSE(backend_->save_part(1, 40, 40));
+    EXPECT_FALSE(backend_->save_part(1, 0, 126));
+}
+
 TEST_F(Stories, AnEmptySequenceIsSavedAndRestoredAsSuch) {
     auto const blob = backend_->save(3);
     ASSERT_TRUE(blob);

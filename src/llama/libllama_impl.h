@@ -12,6 +12,7 @@
 #include "llama/cell_ledger.h"
 #include "llama/chat_template.h"
 #include "llama/embedder.h"
+#include "llama/state_blob.h"
 #include "llama/upstream.h"
 #include "llama/vocabulary.h"
 
@@ -39,6 +40,7 @@ struct BackendParts {
     std::uint32_t window = 0;  // positions, for MemoryKind::window
     std::uint32_t embed_input_max = 0;
     std::uint64_t fingerprint = 0;  // of saved states
+    std::string state_key;
 };
 
 class LibllamaBackend final : public Backend {
@@ -59,6 +61,9 @@ public:
     [[nodiscard]] Result<std::vector<std::byte>> save(SequenceId sequence) override;
     [[nodiscard]] Status restore(SequenceId sequence, std::span<std::byte const> blob) override;
     [[nodiscard]] Result<std::vector<std::vector<float>>> embed(std::span<std::vector<Token> const> inputs) override;
+    [[nodiscard]] Result<std::vector<std::byte>> save_part(SequenceId sequence, Position begin, Position end) override;
+    [[nodiscard]] Status append_part(SequenceId sequence, std::span<std::byte const> blob, Position end) override;
+    [[nodiscard]] std::string const& state_key() const override { return parts_.state_key; }
     [[nodiscard]] MemoryEstimate memory() const override { return parts_.memory; }
 
 private:
@@ -66,6 +71,10 @@ private:
     [[nodiscard]] Status check_sequence(SequenceId sequence, char const* param) const;
     [[nodiscard]] Status check_batch(std::span<BatchEntry const> batch);
     [[nodiscard]] bool can_go_back(SequenceId sequence, std::uint32_t length) const;
+    [[nodiscard]] Result<std::vector<std::byte>> state_of(SequenceId sequence, StateHeader const& header);
+    [[nodiscard]] Status read_state(SequenceId sequence, std::span<std::byte const> blob, StateHeader const& header);
+    // A sequence id nobody else uses, for parts of others.
+    [[nodiscard]] SequenceId spare() const { return static_cast<SequenceId>(parts_.properties.sequences_max); }
     void fill_batch(std::span<BatchEntry const> batch);
     void undo_batch();
     void forget(SequenceId sequence);

@@ -14,6 +14,7 @@
 #include <fstream>
 
 #include "llama/compute_threads.h"
+#include "llama/file_sample.h"
 #include "llama/invariance.h"
 #include "llama/libllama_backend.h"
 #include "llama/libllama_impl.h"
@@ -68,17 +69,23 @@ std::uint64_t size_of(std::string const& path) {
     return stat(path.c_str(), &info) == 0 ? static_cast<std::uint64_t>(info.st_size) : 0;
 }
 
-// Of all splits when `path` is the first of several.
-std::uint64_t file_bytes(std::string const& path) {
+// All splits when `path` is the first of several.
+std::vector<std::string> split_paths(std::string const& path) {
     static constexpr std::string_view kSuffix = "-00001-of-00000.gguf";
-    if (path.size() <= kSuffix.size()) return size_of(path);
+    if (path.size() <= kSuffix.size()) return {path};
     std::string_view const tail = std::string_view(path).substr(path.size() - kSuffix.size());
-    if (!tail.starts_with("-00001-of-") || !tail.ends_with(".gguf")) return size_of(path);
+    if (!tail.starts_with("-00001-of-") || !tail.ends_with(".gguf")) return {path};
     std::string const prefix = path.substr(0, path.size() - kSuffix.size());
     int count = 0;
     std::from_chars(tail.data() + 10, tail.data() + 15, count);
+    std::vector<std::string> paths;
+    for (int i = 1; i <= count; ++i) paths.push_back(fmt::format("{}-{:05}-of-{:05}.gguf", prefix, i, count));
+    return paths;
+}
+
+std::uint64_t file_bytes(std::string const& path) {
     std::uint64_t total = 0;
-    for (int i = 1; i <= count; ++i) total += size_of(fmt::format("{}-{:05}-of-{:05}.gguf", prefix, i, count));
+    for (auto const& part : split_paths(path)) total += size_of(part);
     return total;
 }
 
@@ -229,7 +236,13 @@ std::uint32_t sequence_ids(llama_model const& model, LoadOptions const& options)
     if (memory_kind(model) != MemoryKind::attention) return options.sequences_max;
     // A batch must have room for an output of each id.
     auto const ids_max = std::min(static_cast<std::uint32_t>(llama_max_parallel_sequences()), options.batch_max);
-    return std::max(options.sequences_max, std::min(options.sequences_max + options.sequences_kept, ids_max));
+    // One is left for LibllamaBackend::spare().
+    return std::max(options.sequences_max, std::min(options.sequences_max + options.sequences_kept, ids_max - 1));
+}
+
+bool has_spare_id(llama_model const& model, LoadOptions const& options) {
+    return memory_kind(model) == MemoryKind::attention &&
+           sequence_ids(model, options) < std::min<std::size_t>(llama_max_parallel_sequences(), options.batch_max);
 }
 
 Result<ContextPtr> make_context(llama_model& model, LoadOptions const& options, CacheShape const& shape,
@@ -238,7 +251,7 @@ Result<ContextPtr> make_context(llama_model& model, LoadOptions const& options, 
     params.n_ctx = shape.cells;
     params.n_batch = options.batch_max;
     params.n_ubatch = options.batch_max;
-    params.n_seq_max = sequence_ids(model, options);
+    params.n_seq_max = sequence_ids(model, options) + (has_spare_id(model, options) ? 1 : 0);
     params.n_threads = static_cast<std::int32_t>(threads);
     params.n_threads_batch = params.n_threads;
     params.flash_attn_type = flash_attention(options.flash_attention);
@@ -293,6 +306,22 @@ std::uint64_t fingerprint(domain::ModelInfo const& info, LoadOptions const& opti
                                          static_cast<int>(kind)));
 }
 
+// Empty if the file cannot be read again.
+std::string state_key(llama_model const& model, domain::ModelInfo const& info, std::uint64_t fingerprint,
+                      std::string const& path) {
+    std::string content;
+    for (auto const& part : split_paths(path)) {
+        auto const sample = sample_file(part);
+        if (!sample) return {};
+        content += fmt::format(" {:016x}", *sample);
+    }
+    auto const defaults = llama_context_default_params();
+    return fmt::format("llama.cpp {:016x} file{} k {} v {} rope {} {} kernels {}", fingerprint, content,
+                       static_cast<int>(defaults.type_k), static_cast<int>(defaults.type_v),
+                       static_cast<int>(llama_model_rope_type(&model)), llama_model_rope_freq_scale_train(&model),
+                       info.cpu_variant);
+}
+
 Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::string const& variant) {
     HEARTH_TRY(ModelPtr model, load_model(options));
     std::string const architecture = metadata(*model, "general.architecture");
@@ -343,7 +372,9 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     properties.can_truncate = parts.kind == MemoryKind::attention;
     parts.chat_template = load_template(*model, *parts.vocabulary);
     parts.embed_input_max = std::min(shape.context_request, kEmbedInputMax);
+    properties.saves_parts = parts.context != nullptr && has_spare_id(*model, options);
     parts.fingerprint = fingerprint(info, options, parts.kind);
+    parts.state_key = state_key(*model, info, parts.fingerprint, options.path);
     properties.info = std::move(info);
     parts.model = std::move(model);
     return std::unique_ptr<Backend>(std::make_unique<LibllamaBackend>(std::move(parts)));

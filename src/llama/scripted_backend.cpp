@@ -93,6 +93,9 @@ public:
     [[nodiscard]] Result<std::vector<std::byte>> save(SequenceId sequence) override;
     [[nodiscard]] Status restore(SequenceId sequence, std::span<std::byte const> blob) override;
     [[nodiscard]] Result<std::vector<std::vector<float>>> embed(std::span<std::vector<Token> const> inputs) override;
+    [[nodiscard]] Result<std::vector<std::byte>> save_part(SequenceId sequence, Position begin, Position end) override;
+    [[nodiscard]] Status append_part(SequenceId sequence, std::span<std::byte const> blob, Position end) override;
+    [[nodiscard]] std::string const& state_key() const override { return state_key_; }
     [[nodiscard]] MemoryEstimate memory() const override;
 
     [[nodiscard]] std::uint32_t cells_used() const override { return cells_.used(); }
@@ -108,6 +111,8 @@ private:
     [[nodiscard]] bool is_text(Token token) const {
         return token < static_cast<Token>(kByteTokens) || token >= start_token_;
     }
+    [[nodiscard]] std::vector<std::byte> blob_of(std::span<Slot const> part, std::uint32_t begin) const;
+    [[nodiscard]] Result<std::pair<std::uint32_t, std::vector<Slot>>> slots_of(std::span<std::byte const> blob) const;
     [[nodiscard]] Token winner(std::int32_t script_index) const;
     void write_logits(std::int32_t script_index);
     std::vector<Slot>& slots(SequenceId sequence) { return sequences_[static_cast<std::size_t>(sequence)]; }
@@ -118,6 +123,7 @@ private:
     Token start_token_ = 0;
     Token end_token_ = 0;
     Properties properties_;
+    std::string state_key_;
     std::vector<float> spread_;
 
     CellPool cells_;
@@ -152,6 +158,9 @@ void Scripted::fill_properties() {
     properties_.sequences_max = options_.sequences_max + options_.sequences_kept;
     properties_.kv_cells = options_.kv_cells;
     properties_.vocabulary = vocabulary;
+    properties_.saves_parts = true;
+    state_key_ = fmt::format("scripted {}", vocabulary);
+    for (auto const& piece : pieces_) state_key_ += fmt::format(" {}:{}", piece.size(), piece);
     info.memory_bytes = memory().weights + memory().kv + memory().scratch;
 }
 
@@ -320,40 +329,82 @@ Status Scripted::remove(SequenceId sequence, Position begin) {
 
 Result<std::vector<std::byte>> Scripted::save(SequenceId sequence) {
     HEARTH_CHECK(check_sequence(sequence));
+    return blob_of(slots(sequence), 0);
+}
+
+Result<std::vector<std::byte>> Scripted::save_part(SequenceId sequence, Position begin, Position end) {
+    HEARTH_CHECK(check_sequence(sequence));
+    auto const& all = slots(sequence);
+    if (begin < 0 || begin >= end || static_cast<std::size_t>(end) > all.size())
+        return Error(Code::invalid_argument,
+                     fmt::format("sequence {} has {} positions, not {} to {}", sequence, all.size(), begin, end));
+    return blob_of(std::span(all).subspan(static_cast<std::size_t>(begin), static_cast<std::size_t>(end - begin)),
+                   static_cast<std::uint32_t>(begin));
+}
+
+std::vector<std::byte> Scripted::blob_of(std::span<Slot const> part, std::uint32_t begin) const {
     ByteWriter writer;
     writer.write(kBlobMagic);
     writer.write(properties_.vocabulary);
-    writer.write_count(slots(sequence).size());
-    for (auto const& slot : slots(sequence)) {
+    writer.write(begin);
+    writer.write_count(part.size());
+    for (auto const& slot : part) {
         writer.write(slot.token);
         writer.write(slot.script_index);
     }
     auto const bytes = std::as_bytes(std::span(writer.bytes()));
-    return std::vector<std::byte>(bytes.begin(), bytes.end());
+    return {bytes.begin(), bytes.end()};
 }
 
-Status Scripted::restore(SequenceId sequence, std::span<std::byte const> blob) {
-    HEARTH_CHECK(check_sequence(sequence));
-    if (!slots(sequence).empty())
-        return Error(Code::invalid_argument, fmt::format("sequence {} is not empty", sequence));
+// Slots without cells, and where they begin.
+Result<std::pair<std::uint32_t, std::vector<Slot>>> Scripted::slots_of(std::span<std::byte const> blob) const {
     ByteReader reader(blob);
     bool const ours =
         reader.read<std::uint32_t>() == kBlobMagic && reader.read<std::uint32_t>() == properties_.vocabulary;
+    auto const begin = reader.read<std::uint32_t>();
     std::uint32_t const count = reader.read_count(sizeof(Token) + sizeof(std::int32_t));
     std::vector<Slot> restored;
     for (std::uint32_t i = 0; i < count; ++i) {
         auto const token = reader.read<Token>();
         restored.push_back({token, reader.read<std::int32_t>(), 0});
     }
-    if (!ours || !reader.ok() || reader.left() > 0 || count > options_.context_request) {
+    if (!ours || !reader.ok() || reader.left() > 0 || std::uint64_t{begin} + count > options_.context_request) {
         return Error(Code::corrupt, fmt::format("{} bytes are no state of this model's sequences", blob.size()));
     }
     if (count > cells_.free()) {
         return Error(Code::overloaded, fmt::format("the sequence needs {} cells, {} of {} are free", count,
                                                    cells_.free(), options_.kv_cells));
     }
-    for (auto& slot : restored) slot.cell = cells_.take();
-    slots(sequence) = std::move(restored);
+    return std::pair(begin, std::move(restored));
+}
+
+Status Scripted::restore(SequenceId sequence, std::span<std::byte const> blob) {
+    HEARTH_CHECK(check_sequence(sequence));
+    if (!slots(sequence).empty())
+        return Error(Code::invalid_argument, fmt::format("sequence {} is not empty", sequence));
+    HEARTH_TRY(auto part, slots_of(blob));
+    if (part.first != 0)
+        return Error(Code::corrupt, fmt::format("the saved sequence lacks its first {} positions", part.first));
+    for (auto& slot : part.second) slot.cell = cells_.take();
+    slots(sequence) = std::move(part.second);
+    return ok();
+}
+
+Status Scripted::append_part(SequenceId sequence, std::span<std::byte const> blob, Position end) {
+    HEARTH_CHECK(check_sequence(sequence));
+    HEARTH_TRY(auto part, slots_of(blob));
+    auto& all = slots(sequence);
+    auto const& [begin, more] = part;
+    bool const goes_on = begin <= all.size() && end > 0 && static_cast<std::size_t>(end) > all.size() &&
+                         static_cast<std::size_t>(end) <= begin + more.size();
+    if (!goes_on)
+        return Error(Code::invalid_argument, fmt::format("positions {} to {} do not take a sequence of {} to {}", begin,
+                                                         begin + more.size(), all.size(), end));
+    while (all.size() < static_cast<std::size_t>(end)) {
+        auto slot = more[all.size() - begin];
+        slot.cell = cells_.take();
+        all.push_back(slot);
+    }
     return ok();
 }
 

@@ -151,6 +151,23 @@ TEST(scripted_backend, copies_only_into_an_empty_sequence_and_only_what_is_there
     EXPECT_FALSE(backend->remove(0, -1));
 }
 
+TEST(scripted_backend, parts_of_a_sequence_make_the_whole) {
+    auto backend = make_scripted({.pieces = {"a", "b"}, .kv_cells = 60});
+    std::vector<BatchEntry> batch;
+    for (Position i = 0; i < 20; ++i) batch.push_back({static_cast<Token>('a' + i), i, 0, false});
+    ASSERT_TRUE(backend->decode(batch));
+    auto const first = backend->save_part(0, 0, 12).value();
+    auto const second = backend->save_part(0, 8, 20).value();
+    ASSERT_TRUE(backend->append_part(1, first, 10));
+    EXPECT_EQ(code_of(backend->append_part(1, first, 10)), Code::invalid_argument);
+    EXPECT_EQ(code_of(backend->append_part(2, second, 20)), Code::invalid_argument);
+    EXPECT_EQ(code_of(backend->restore(2, second)), Code::corrupt);
+    ASSERT_TRUE(backend->append_part(1, second, 20));
+    EXPECT_EQ(backend->sequence_tokens(1), backend->sequence_tokens(0));
+    EXPECT_EQ(backend->cells_used(), 40U);
+    EXPECT_FALSE(backend->save_part(0, 3, 21));
+}
+
 TEST(scripted_backend, goes_on_exactly_where_it_was_after_save_and_restore) {
     auto backend = make_scripted({.pieces = {"a", "b", "c"}, .kv_cells = 4});
     ASSERT_TRUE(backend->decode(entries(0, 0, {1, 2, 3})));

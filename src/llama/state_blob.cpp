@@ -18,7 +18,7 @@ struct Fields {
     std::uint64_t magic = kMagic;
     std::uint64_t fingerprint = 0;
     std::uint32_t positions = 0;
-    std::uint32_t reserved = 0;
+    std::uint32_t begin = 0;
     std::uint64_t payload_bytes = 0;
     std::uint64_t checksum = 0;
 };
@@ -59,6 +59,7 @@ void seal_state(std::span<std::byte> blob, StateHeader const& header) {
     Fields fields;
     fields.fingerprint = header.fingerprint;
     fields.positions = header.positions;
+    fields.begin = header.begin;
     fields.payload_bytes = blob.size() - kStateHeaderBytes;
     fields.checksum = checksum(fields, blob.subspan(kStateHeaderBytes));
     std::memcpy(blob.data(), &fields, sizeof(fields));
@@ -78,7 +79,7 @@ Result<StateHeader> open_state(std::span<std::byte const> blob, std::uint64_t fi
     if (fields.fingerprint != fingerprint)
         return Error(Code::corrupt, "the sequence was saved by another model, build or set of options");
     if (fields.checksum != checksum(fields, payload)) return Error(Code::corrupt, "the saved sequence is damaged");
-    return StateHeader{fields.fingerprint, fields.positions};
+    return StateHeader{fields.fingerprint, fields.positions, fields.begin};
 }
 
 }  // namespace hearth::llama

@@ -1,10 +1,10 @@
 // StateBlob: the envelope of a saved sequence.
 //
 // Upstream's state is a memory image that it reads back trustingly, so it is
-// wrapped in a header that says for which model, build and options it was made,
-// and in a checksum over all of it.
+// wrapped in a header that says for which model, build and options it was made
+// and where in a sequence it begins, and in a checksum over all of it.
 //
-// Layout, little-endian: magic u64, fingerprint u64, positions u32, reserved
+// Layout, little-endian: magic u64, fingerprint u64, positions u32, begin
 // u32, payload bytes u64, checksum u64, payload.
 //
 // Pure functions. Private to the module.
@@ -24,6 +24,8 @@ inline constexpr std::size_t kStateHeaderBytes = 40;
 struct StateHeader {
     std::uint64_t fingerprint = 0;
     std::uint32_t positions = 0;
+    std::uint32_t begin = 0;  // the first of them
+    [[nodiscard]] std::uint64_t end() const { return std::uint64_t{begin} + positions; }
 };
 
 // Identity of what may read a blob: hash of a text that names it.

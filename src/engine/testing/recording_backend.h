@@ -69,6 +69,17 @@ public:
         if (on_restore) HEARTH_CHECK(on_restore());
         return scripted_->restore(sequence, blob);
     }
+    [[nodiscard]] Result<std::vector<std::byte>> save_part(llama::SequenceId sequence, llama::Position begin,
+                                                           llama::Position end) override {
+        if (on_save) HEARTH_CHECK(on_save());
+        return scripted_->save_part(sequence, begin, end);
+    }
+    [[nodiscard]] Status append_part(llama::SequenceId sequence, std::span<std::byte const> blob,
+                                     llama::Position end) override {
+        if (on_restore) HEARTH_CHECK(on_restore());
+        return scripted_->append_part(sequence, blob, end);
+    }
+    [[nodiscard]] std::string const& state_key() const override { return scripted_->state_key(); }
     [[nodiscard]] Result<std::vector<std::vector<float>>> embed(
         std::span<std::vector<llama::Token> const> inputs) override {
         return scripted_->embed(inputs);
