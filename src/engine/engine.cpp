@@ -24,6 +24,9 @@
 namespace hearth::engine {
 namespace {
 
+// What saving computed prefixes may take when the engine closes.
+constexpr Duration kGoodbye = std::chrono::milliseconds(500);
+
 // What a caller asked of a request since the engine thread last looked.
 struct Signal {
     RequestId id;
@@ -42,8 +45,11 @@ struct Mailbox {
     std::vector<Signal> signals;  // one per id at most: never more than requests_max
     std::vector<std::function<void(domain::EngineReport)>> reports;
     bool closing = false;
+    bool fetched = false;  // what a request waited for
 
-    [[nodiscard]] bool empty() const { return requests.empty() && signals.empty() && reports.empty() && !closing; }
+    [[nodiscard]] bool empty() const {
+        return requests.empty() && signals.empty() && reports.empty() && !closing && !fetched;
+    }
 };
 
 void merge(Signal& into, Signal const& more) {
@@ -87,7 +93,7 @@ public:
           clock_(clock),
           sink_(std::move(sink)),
           preparer_(*backend_, options.seed),
-          core_(*backend_, options, clock, preparer_.end_tokens()),
+          core_(*backend_, options, clock, preparer_.end_tokens(), [this] { wake(); }),
           stats_(core_.stats()),
           thread_([this] { run(); }) {}
 
@@ -107,6 +113,7 @@ private:
     void leave(RequestId id);
     [[nodiscard]] Status post(PreparedRequest prepared);
     void signal(Signal signal);
+    void wake();
     void run();
     void wait_for_mail(std::unique_lock<std::mutex>& lock);
     void take_mail(Mailbox mail);
@@ -118,11 +125,12 @@ private:
     Sink const sink_;
     Preparer preparer_;  // its prepare() from any thread
 
-    EngineCore core_;  // engine thread only
-
     mutable std::mutex mutex_;
     std::condition_variable arrived_;
     Mailbox mailbox_;                         // under mutex_
+
+    EngineCore core_;  // engine thread only; threads of its tiers call wake()
+
     std::unordered_map<RequestId, Inside> inside_;  // under mutex_
     bool closed_ = false;                     // under mutex_
     domain::EngineStats stats_;               // under mutex_
@@ -196,9 +204,18 @@ void ThreadedEngine::signal(Signal signal) {
     arrived_.notify_one();
 }
 
+void ThreadedEngine::wake() {
+    {
+        std::scoped_lock const lock(mutex_);
+        mailbox_.fetched = true;
+    }
+    arrived_.notify_one();
+}
+
 domain::EngineStats ThreadedEngine::stats() const {
     std::scoped_lock const lock(mutex_);
     auto stats = stats_;
+    core_.report_tiers(stats);
     stats.waiting += static_cast<std::uint32_t>(mailbox_.requests.size());
     return stats;
 }
@@ -238,7 +255,10 @@ void ThreadedEngine::run() {
         bool const closing = mail.closing;
         auto const reports = std::move(mail.reports);
         take_mail(std::move(mail));
-        if (closing) core_.cancel_all();
+        if (closing) {
+            core_.cancel_all();
+            core_.save_rest(kGoodbye);
+        }
         auto const due = core_.next_deadline();
         if (core_.has_work() || (due && *due <= clock_.now())) {
             core_.step();

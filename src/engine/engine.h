@@ -38,6 +38,7 @@
 #include "domain/engine_report.h"
 #include "domain/generate.h"
 #include "domain/model.h"
+#include "kvstore/options.h"
 #include "llama/backend.h"
 
 namespace hearth::engine {
@@ -60,6 +61,7 @@ struct Options {
     bool prefix_cache = true;    // keep what was computed, and reuse it for prompts that begin alike
     bool speculation = true;     // guess tokens ahead where that is predicted to pay
     bool reserve_output = true;  // admit only whom there will be cells for, by what others emitted
+    kvstore::Options tiers{};    // where prefixes go that leave the cache; state_key and on_ready are the engine's
     std::uint64_t seed = 0;  // of requests that name none; 0: from the system
 };
 

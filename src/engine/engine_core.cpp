@@ -27,7 +27,7 @@ bool can_cache(llama::Properties const& properties) {
 }  // namespace
 
 EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock const& clock,
-                       std::span<Token const> end_tokens)
+                       std::span<Token const> end_tokens, std::function<void()> on_ready)
     : backend_(backend),
       options_(options),
       clock_(clock),
@@ -37,7 +37,10 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
       prompt_tokens_(options.prompt_tokens != 0 ? options.prompt_tokens : prompt_chunk(backend.properties().info)),
       cost_(first_guess(backend.properties().info)),
       share_(options.tenant_weights),
-      now_(clock.now()) {}
+      now_(clock.now()) {
+    if (caches_ && Tiers::are_wanted(backend, options.tiers))
+        tiers_ = std::make_unique<Tiers>(backend, options.tiers, std::move(on_ready));
+}
 
 void EngineCore::add(PreparedRequest prepared) {
     auto request = std::make_unique<Request>(std::move(prepared));
@@ -76,7 +79,9 @@ Request* EngineCore::find(RequestId id) const {
 }
 
 bool EngineCore::has_work() const {
-    return !waiting_.empty() ||
+    if (tiers_ && tiers_->has_work()) return true;
+    return std::any_of(waiting_.begin(), waiting_.end(),
+                       [this](auto const& request) { return !waits_for_fetch(*request); }) ||
            std::any_of(active_.begin(), active_.end(), [](auto const& request) { return !request->paused(); });
 }
 
@@ -88,6 +93,7 @@ void EngineCore::step() {
     make_room_for_decodes();
     plan();
     if (!batch_.empty()) run_batch();
+    if (tiers_) tiers_->save_some(ledger_.tree(), batch_.empty() ? Tiers::Pace::idle : Tiers::Pace::beside_others);
     sweep();
 }
 
@@ -186,6 +192,7 @@ domain::EngineStats EngineCore::stats() const {
     stats.kv_used = ledger_.used();
     stats.kv_cached = static_cast<std::uint32_t>(ledger_.tree().reclaimable());
     stats.kv_cells = backend_.properties().kv_cells;
+    report_tiers(stats);
     stats.steps_total = steps_total_;
     stats.prompt_tokens_total = prompt_tokens_total_;
     stats.generated_tokens_total = generated_tokens_total_;

@@ -23,13 +23,14 @@
 //   - every request ends with exactly one terminal event.
 //
 // Files: engine_core.cpp (step), engine_core_order.cpp (1), engine_core_plan.cpp (3),
-//        engine_core_memory.cpp (1, 2: cells), engine_core_tokens.cpp (4: sampling, events, ends),
-//        engine_core_report.cpp.
+//        engine_core_memory.cpp (1, 2: cells), engine_core_tiers.cpp (prefixes from host memory and disk),
+//        engine_core_tokens.cpp (4: sampling, events, ends), engine_core_report.cpp.
 // Threads: one at a time.
 #pragma once
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -45,6 +46,7 @@
 #include "engine/engine_history.h"
 #include "engine/kv_ledger.h"
 #include "engine/request_state.h"
+#include "engine/tiers.h"
 #include "sched/cost_model.h"
 #include "sched/fair_share.h"
 
@@ -53,7 +55,8 @@ namespace hearth::engine {
 class EngineCore {
 public:
     // REQUIRES: backend, clock and end_tokens outlive this
-    EngineCore(llama::Backend& backend, Options const& options, Clock const& clock, std::span<Token const> end_tokens);
+    EngineCore(llama::Backend& backend, Options const& options, Clock const& clock, std::span<Token const> end_tokens,
+               std::function<void()> on_ready = {});
 
     // REQUIRES: the id is not inside
     void add(PreparedRequest prepared);
@@ -62,6 +65,12 @@ public:
     void cancel(RequestId id);
     void cancel_all();
     void grant(RequestId id, std::uint64_t tokens);
+
+    // Saves what ended requests left, for `at_most`; when the engine closes.
+    void save_rest(Duration at_most);
+
+    // For tests: waits until the tiers have read and written what they were given.
+    void settle_tiers();
 
     // When the first request passes a limit of its own, if nothing happens before.
     // A step at that time ends it.
@@ -81,6 +90,8 @@ public:
 
     [[nodiscard]] domain::EngineStats stats() const;
     [[nodiscard]] domain::EngineReport report() const;
+    // What goes on in the tiers also between steps; from any thread.
+    void report_tiers(domain::EngineStats& stats) const;
 
     // Dies if an invariant is broken; for tests, and for the engine when it goes idle.
     void check_integrity() const;
@@ -182,6 +193,12 @@ private:
     void release(Request& request, Choice& choice);
     void give_pending_ids(Request& request);
 
+    // --- engine_core_tiers.cpp ---
+    [[nodiscard]] bool must_fetch(Request& request);
+    [[nodiscard]] bool waits_for_fetch(Request const& request) const;
+    [[nodiscard]] std::size_t fetches() const;
+    void take_fetched(Request& request);
+
     // --- engine_core_tokens.cpp ---
     void prompt_advanced(Request& request, std::size_t tokens, std::size_t logits_at);
     void begin_generation(Request& request, std::size_t logits_at);
@@ -220,6 +237,7 @@ private:
     // Who shares prefixes: tenant and salt. Numbers are never used twice.
     std::map<std::pair<std::string, std::string>, sched::PrefixTree::Space> spaces_;
     sched::PrefixTree::Space next_space_ = 0;
+    std::unique_ptr<Tiers> tiers_;  // null: what leaves the cache is gone
     bool backend_full_ = false;  // it refused cells the ledger thought free: nothing enters until something ends
     std::size_t next_decode_ = 0;  // where the turn of those that did not fit in a batch begins
     KvLedger ledger_;

@@ -41,7 +41,10 @@ sched::PrefixTree::Space EngineCore::space_of(PreparedRequest const& spec) {
     if (spaces_.size() >= kSpacesMax)
         std::erase_if(spaces_, [this](auto const& entry) { return !ledger_.tree().knows(entry.second); });
     auto const [found, fresh] = spaces_.try_emplace({spec.tenant, spec.cache_salt}, 0);
-    if (fresh) found->second = ++next_space_;
+    if (fresh) {
+        found->second = ++next_space_;
+        if (tiers_) tiers_->know(found->second, kvstore::space_of(spec.tenant, spec.cache_salt), ledger_.tree());
+    }
     return found->second;
 }
 
@@ -104,6 +107,7 @@ void EngineCore::admit(std::unique_ptr<Request> admitted, sched::PrefixTree::Nod
     }
     for (std::size_t i = 1; i < request.choices.size(); ++i) request.choices[i].sequence = ledger_.take_id();
     ledger_.reserve(request.prompt_size() - request.prompt_done);
+    if (copied) take_fetched(request);
     history_.admitted(request.prompt_size(), request.cached);
     push_event(request, domain::Started{request.prompt_size(), request.cached});
     if (!copied) fail(request, copied.error());
@@ -181,6 +185,7 @@ std::uint64_t EngineCore::expected_growth() const {
 
 // Forgets the prefix worth least. False when all are in use.
 bool EngineCore::evict() {
+    if (tiers_) tiers_->save_victim(ledger_.tree());
     auto const evicted = ledger_.tree().evict();
     if (evicted) apply(*evicted);
     return evicted.has_value();
@@ -317,6 +322,8 @@ void EngineCore::detach(Request& request, Choice& choice) {
         free_sequence(sequence);
     } else if (!shares(request.spec)) {
         forget(node);
+    } else if (tiers_) {
+        tiers_->note_end(ledger_.tree(), node);
     }
 }
 

@@ -55,7 +55,7 @@ void EngineCore::list_candidates() {
 
 // In order of rank; behind the first that finds no room nobody enters, so that
 // it gets the room that becomes free. Those that wait for what is being computed
-// for another let all pass.
+// for another, or read from a disk, let all pass.
 void EngineCore::admit_and_resume() {
     list_candidates();
     bool admitted = false;
@@ -66,7 +66,7 @@ void EngineCore::admit_and_resume() {
             if (!try_resume(request)) break;
             continue;
         }
-        if (is_promised(request)) continue;
+        if (is_promised(request) || must_fetch(request)) continue;
         if (!try_admit(request)) break;
         admitted = true;
     }
@@ -173,7 +173,10 @@ std::optional<Instant> EngineCore::next_deadline() const {
         Instant const at = from + std::chrono::milliseconds(*ms);
         if (!next || at < *next) next = at;
     };
-    for (auto const& request : waiting_) consider(request->spec.arrived, request->spec.deadlines.queue_ms);
+    for (auto const& request : waiting_) {
+        consider(request->spec.arrived, request->spec.deadlines.queue_ms);
+        if (request->fetch && !request->fetch->done()) consider(request->fetch_began, kFetchMsMax);
+    }
     for (auto const& request : active_) {
         if (request->phase == Request::Phase::prompt) consider(request->admitted, request->spec.deadlines.prefill_ms);
         if (request->phase == Request::Phase::generating)

@@ -22,6 +22,7 @@
 #include "engine/prepare.h"
 #include "engine/sampler.h"
 #include "engine/stop_matcher.h"
+#include "kvstore/store.h"
 #include "sched/ngram_drafter.h"
 #include "sched/prefix_tree.h"
 
@@ -66,6 +67,10 @@ struct Request {
     domain::Priority lent = domain::Priority::batch;  // the best class that waits for what it computes
     Instant due;                      // arrival and what its prompt costs: the earlier, the sooner it is served
     sched::PrefixTree::Space space = 0;  // whose prefixes it may stand on
+    std::shared_ptr<kvstore::Fetch> fetch;  // of a waiting one: what the tiers have of its prompt
+    Instant fetch_began;
+    bool wants_fetch = false;               // they have something, but others fetch already
+    bool fetch_late = false;                // the disk took too long: it is computed
     std::uint32_t cached = 0;         // tokens of the prompt that were in the cache
     std::uint32_t prompt_done = 0;    // tokens computed, those included
     std::uint32_t drafted = 0;        // tokens guessed ahead, all choices

@@ -35,7 +35,8 @@ struct Options {
     std::uint64_t write_bytes_per_s = 32U << 20;  // in the long run, so that a busy server spares the medium
     std::uint64_t write_burst_bytes = 1U << 30;
     std::function<void(int level, std::string_view text)> log;  // 0 debug .. 3 error; from any thread; may be empty
-    std::function<void()> on_fetched;  // a fetch ended; from the reader's thread; may be empty
+    // A fetch ended, or writes() holds again after it did not. From a thread of the store's; may be empty.
+    std::function<void()> on_ready;
 };
 
 inline constexpr std::uint64_t kWriteBufferBytes = 64U << 20;

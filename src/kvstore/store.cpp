@@ -93,6 +93,8 @@ private:
     void open();
     void adopt(DiskFiles::Scan scan);
     [[nodiscard]] bool make_memory_room(std::uint64_t bytes);
+    [[nodiscard]] bool takes() const;
+    void tell_if_it_takes_again(std::unique_lock<std::mutex>& lock);
     void write_behind();
     [[nodiscard]] std::optional<Job> next_job(std::unique_lock<std::mutex>& lock);
     void pop_dirty() {
@@ -120,6 +122,7 @@ private:
     SegmentIndex index_;
     std::deque<std::pair<SegmentId, std::uint64_t>> dirty_;  // with the bytes of the blob
     std::uint64_t dirty_bytes_ = 0;  // of the queue
+    mutable bool refused_ = false;  // what writes() said last
     std::deque<Folder::File> others_;
     std::uint64_t others_bytes_ = 0;
     std::deque<std::shared_ptr<PendingFetch>> fetches_;
@@ -274,7 +277,19 @@ std::shared_ptr<Fetch> TieredStore::fetch(Space const& space, std::span<Token co
 
 bool TieredStore::writes() const {
     std::scoped_lock const lock(mutex_);
-    return files_ && !stats_.disk_failing && dirty_bytes_ < memory_max_ / 2;
+    refused_ = !takes();
+    return !refused_;
+}
+
+bool TieredStore::takes() const { return files_ && !stats_.disk_failing && dirty_bytes_ < memory_max_ / 2; }
+
+// Whoever heard that nothing is written hears when that is over.
+void TieredStore::tell_if_it_takes_again(std::unique_lock<std::mutex>& lock) {
+    if (!refused_ || !takes()) return;
+    refused_ = false;
+    lock.unlock();
+    if (options_.on_ready) options_.on_ready();
+    lock.lock();
 }
 
 Stats TieredStore::stats() const {
@@ -309,6 +324,7 @@ void TieredStore::write_behind() {
         auto const job = next_job(lock);
         writing_ = job.has_value();
         if (job) write(*job, lock);
+        tell_if_it_takes_again(lock);
         writing_ = false;
         settled_.notify_all();
         auto const now = SteadyClock().now();
@@ -437,7 +453,7 @@ void TieredStore::serve_fetches() {
         fetches_.pop_front();
         fetch->finish();
         lock.unlock();
-        if (options_.on_fetched) options_.on_fetched();
+        if (options_.on_ready) options_.on_ready();
         lock.lock();
         reading_ = false;
         settled_.notify_all();

@@ -11,8 +11,8 @@
 #include <gtest/gtest.h>
 
 #include "kvstore/segment_file.h"
-#include "kvstore/testing/memory_folder.h"
 #include "kvstore/testing/texts.h"
+#include "testing/memory_folder.h"
 
 namespace hearth::kvstore {
 namespace {

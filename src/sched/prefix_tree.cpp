@@ -151,6 +151,11 @@ std::vector<Token> PrefixTree::continuation(Space space, std::span<Token const> 
     return out;
 }
 
+PrefixTree::Space PrefixTree::space_of(NodeId node) const {
+    while (nodes_[node].parent != kNone) node = nodes_[node].parent;
+    return nodes_[node].space;
+}
+
 std::optional<PrefixTree::Eviction> PrefixTree::evict() {
     if (leaves_.empty()) return std::nullopt;
     auto const [worth, id] = *leaves_.begin();

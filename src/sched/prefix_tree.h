@@ -98,6 +98,10 @@ public:
     // What others said behind `text`, if all of it is in the tree and more: up to
     // `most` tokens of the path hit most.
     [[nodiscard]] std::vector<Token> continuation(Space space, std::span<Token const> text, std::uint32_t most) const;
+    // The leaf evict() would drop; kNone if there is none.
+    [[nodiscard]] NodeId victim() const { return leaves_.empty() ? kNone : leaves_.begin()->second; }
+
+    [[nodiscard]] Space space_of(NodeId node) const;
 
     // Drops the leaf worth least, if there is one nobody pins.
     [[nodiscard]] std::optional<Eviction> evict();

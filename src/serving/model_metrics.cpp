@@ -58,7 +58,17 @@ ModelMetrics::ModelMetrics(telemetry::Registry& r, std::string model)
       step_seconds_(r.counter("hearth_engine_step_seconds_total", "Time spent decoding batches", kModel, labels_)),
       evictions_(r.counter("hearth_prefix_evictions_total", "Kept prefixes forgotten to make room", kModel, labels_)),
       prefix_nodes_(r.gauge("hearth_prefix_nodes", "Nodes of the prefix tree", kModel, labels_)),
-      swapped_(r.gauge("hearth_sequences_swapped", "Sequences whose cells are in host memory", kModel, labels_)) {}
+      swapped_(r.gauge("hearth_sequences_swapped", "Sequences whose cells are in host memory", kModel, labels_)),
+      tier_memory_(r.gauge("hearth_prefix_cache_memory_bytes", "Host memory that holds prefixes", kModel, labels_)),
+      tier_disk_(r.gauge("hearth_prefix_cache_disk_bytes", "Files that hold prefixes", kModel, labels_)),
+      tier_memory_tokens_(r.counter("hearth_prefix_cache_memory_tokens_total",
+                                    "Prompt tokens that came back from host memory", kModel, labels_)),
+      tier_disk_tokens_(r.counter("hearth_prefix_cache_disk_tokens_total", "Prompt tokens that came back from disk",
+                                  kModel, labels_)),
+      tier_written_(
+          r.counter("hearth_prefix_cache_written_bytes_total", "Bytes of prefixes written to disk", kModel, labels_)),
+      tier_errors_(r.counter("hearth_prefix_cache_errors_total",
+                             "Files of the prefix cache that were bad, and operations that failed", kModel, labels_)) {}
 
 void ModelMetrics::show_queue(std::array<std::uint32_t, domain::kPriorityCount> const& by_class,
                               std::optional<double> wait_s) {
@@ -112,6 +122,12 @@ void ModelMetrics::report(domain::EngineStats const& stats) {
     preemptions_.add(growth(stats.preemptions_total, last_.preemptions_total));
     drafted_.add(growth(stats.drafted_total, last_.drafted_total));
     accepted_.add(growth(stats.accepted_total, last_.accepted_total));
+    tier_memory_.set(static_cast<double>(stats.tier_memory_bytes));
+    tier_disk_.set(static_cast<double>(stats.tier_disk_bytes));
+    tier_memory_tokens_.add(growth(stats.tier_memory_tokens_total, last_.tier_memory_tokens_total));
+    tier_disk_tokens_.add(growth(stats.tier_disk_tokens_total, last_.tier_disk_tokens_total));
+    tier_written_.add(growth(stats.tier_written_bytes_total, last_.tier_written_bytes_total));
+    tier_errors_.add(growth(stats.tier_errors_total, last_.tier_errors_total));
     last_ = stats;
 }
 
@@ -119,6 +135,7 @@ void ModelMetrics::forget_worker() {
     last_ = {};
     kv_used_.set(0);
     kv_cached_.set(0);
+    tier_memory_.set(0);
     rss_.set(0);
     swapped_.set(0);
     prefix_nodes_.set(0);

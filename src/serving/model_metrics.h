@@ -67,6 +67,12 @@ private:
     telemetry::Counter& evictions_;
     telemetry::Gauge& prefix_nodes_;
     telemetry::Gauge& swapped_;
+    telemetry::Gauge& tier_memory_;
+    telemetry::Gauge& tier_disk_;
+    telemetry::Counter& tier_memory_tokens_;
+    telemetry::Counter& tier_disk_tokens_;
+    telemetry::Counter& tier_written_;
+    telemetry::Counter& tier_errors_;
 };
 
 }  // namespace hearth::serving

@@ -327,6 +327,12 @@ void fields(Io& io, T& frame) {
     io.number(stats.preemptions_total);
     io.number(stats.drafted_total);
     io.number(stats.accepted_total);
+    io.number(stats.tier_memory_bytes);
+    io.number(stats.tier_disk_bytes);
+    io.number(stats.tier_memory_tokens_total);
+    io.number(stats.tier_disk_tokens_total);
+    io.number(stats.tier_written_bytes_total);
+    io.number(stats.tier_errors_total);
     io.number(stats.rss_bytes);
     io.number(stats.cpu_ms_total);
     io.number(stats.swapped);

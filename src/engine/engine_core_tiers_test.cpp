@@ -1,0 +1,227 @@
+// Prefixes that leave the cache and come back, on the scripted backend: what it
+// says follows from the tokens of the sequence, so a wrong state changes the text.
+#include <gtest/gtest.h>
+
+#include "engine/testing/driver.h"
+#include "testing/memory_folder.h"
+
+namespace hearth::engine {
+namespace {
+
+using kvstore::testing::MemoryFolder;
+using testing::Driver;
+
+constexpr std::uint32_t kCells = 1200;
+
+llama::ScriptedOptions scripted() {
+    llama::ScriptedOptions options;
+    for (int i = 0; i < 40; ++i) options.pieces.push_back(std::to_string(i) + " ");
+    options.kv_cells = kCells;
+    options.context_request = 1000;
+    return options;
+}
+
+Options with_tiers(std::uint64_t memory_bytes, std::shared_ptr<kvstore::Folder> folder = nullptr) {
+    Options options;
+    options.prompt_tokens = 64;
+    options.tiers.memory_bytes = memory_bytes;
+    options.tiers.disk_bytes = folder ? 1U << 30 : 0;
+    options.tiers.folder = std::move(folder);
+    return options;
+}
+
+domain::GenerateRequest ask(std::uint64_t seed, std::size_t size, std::string tenant = {}) {
+    domain::GenerateRequest request;
+    std::vector<domain::Token> tokens(size);
+    for (std::size_t i = 0; i < size; ++i) tokens[i] = static_cast<domain::Token>('a' + (i * 7 + seed * (i + 1)) % 26);
+    request.prompt = domain::TokenPrompt{std::move(tokens)};
+    request.sampling.temperature = 2.5F;
+    request.sampling.seed = 7;
+    request.max_tokens = 30;
+    request.tenant = std::move(tenant);
+    return request;
+}
+
+// The next turn of the conversation: the prompt, what was answered, and more.
+domain::GenerateRequest next_turn(domain::GenerateRequest request, Driver& driver, RequestId said_in) {
+    auto& tokens = std::get<domain::TokenPrompt>(request.prompt).tokens;
+    for (char const c : driver.of(said_in).choices.at(0).text) tokens.push_back(static_cast<std::uint8_t>(c));
+    for (char const c : std::string("and then?")) tokens.push_back(static_cast<std::uint8_t>(c));
+    return request;
+}
+
+struct Answer {
+    std::string text;
+    std::uint32_t cached;
+};
+
+// Runs it alone, waiting for the tiers.
+Answer answer(Driver& driver, RequestId id, domain::GenerateRequest request) {
+    driver.submit(id, std::move(request));
+    for (int i = 0; i < 10000 && !driver.of(id).done; ++i) {
+        driver.run();
+        driver.core.settle_tiers();
+    }
+    EXPECT_TRUE(driver.of(id).done) << "a request that fetches ends";
+    return {driver.of(id).choices[0].text, driver.of(id).done ? driver.of(id).done->usage.cached_tokens : 0};
+}
+
+// As if there were no cache of any kind.
+std::string plain(domain::GenerateRequest request) {
+    Driver driver(scripted());
+    return answer(driver, 1, std::move(request)).text;
+}
+
+TEST(engine_tiers, what_is_evicted_comes_back_from_memory) {
+    Driver driver(scripted(), with_tiers(1U << 24));
+    auto const first = answer(driver, 1, ask(1, 500));
+    EXPECT_EQ(first.text, plain(ask(1, 500)));
+    for (RequestId id = 2; id < 6; ++id) answer(driver, id, ask(id, 500));  // fill the cache
+    auto const again = answer(driver, 9, ask(1, 500));
+    EXPECT_EQ(again.text, first.text);
+    EXPECT_EQ(again.cached, 499U);
+    EXPECT_GE(driver.core.stats().tier_memory_tokens_total, 400U);
+    driver.expect_empty();
+}
+
+TEST(engine_tiers, without_tiers_it_is_gone) {
+    Driver driver(scripted(), with_tiers(0));
+    for (RequestId id = 1; id < 6; ++id) answer(driver, id, ask(id, 500));
+    EXPECT_EQ(answer(driver, 9, ask(1, 500)).cached, 0U);
+}
+
+TEST(engine_tiers, a_conversation_goes_on_after_a_restart) {
+    auto const folder = std::make_shared<MemoryFolder>();
+    auto second = ask(1, 500);
+    {
+        Driver driver(scripted(), with_tiers(0, folder));
+        answer(driver, 1, ask(1, 500));
+        second = next_turn(ask(1, 500), driver, 1);
+    }
+    Driver driver(scripted(), with_tiers(0, folder));
+    auto const answered = answer(driver, 1, second);
+    EXPECT_EQ(answered.text, plain(second));
+    EXPECT_GE(answered.cached, 500U) << "what was asked is not computed again";
+    EXPECT_GE(driver.core.stats().tier_disk_tokens_total, 500U);
+    driver.expect_empty();
+}
+
+TEST(engine_tiers, each_turn_writes_what_is_new) {
+    auto const folder = std::make_shared<MemoryFolder>();
+    Driver driver(scripted(), with_tiers(0, folder));
+    auto turn = ask(1, 400);
+    answer(driver, 1, turn);
+    auto const bytes = driver.core.stats().tier_written_bytes_total;
+    EXPECT_GT(bytes, 400U * 8);
+    for (RequestId id = 2; id < 5; ++id) {
+        turn = next_turn(turn, driver, id - 1);
+        answer(driver, id, turn);
+    }
+    auto const& tokens = std::get<domain::TokenPrompt>(turn.prompt).tokens;
+    EXPECT_LT(driver.core.stats().tier_written_bytes_total, 20 * tokens.size() + 200 * folder->files().size());
+}
+
+TEST(engine_tiers, tenants_and_salts_never_see_each_other) {
+    auto const folder = std::make_shared<MemoryFolder>();
+    {
+        Driver driver(scripted(), with_tiers(1U << 24, folder));
+        answer(driver, 1, ask(1, 500, "alice"));
+        driver.core.forget();
+        EXPECT_EQ(answer(driver, 2, ask(1, 500, "bob")).cached, 0U);
+        driver.core.forget();
+        EXPECT_EQ(answer(driver, 3, ask(1, 500, "alice")).cached, 499U);
+    }
+    Driver driver(scripted(), with_tiers(0, folder));
+    auto salted = ask(1, 500, "alice");
+    salted.cache_salt = "other";
+    EXPECT_EQ(answer(driver, 1, salted).cached, 0U);
+    EXPECT_EQ(answer(driver, 2, ask(1, 500, "carol")).cached, 0U);
+    EXPECT_GE(answer(driver, 3, ask(1, 500, "alice")).cached, 480U);
+}
+
+TEST(engine_tiers, who_keeps_nothing_leaves_nothing) {
+    auto const folder = std::make_shared<MemoryFolder>();
+    Driver driver(scripted(), with_tiers(1U << 24, folder));
+    auto request = ask(1, 500);
+    request.cache_prompt = false;
+    answer(driver, 1, request);
+    driver.core.settle_tiers();
+    EXPECT_TRUE(folder->files().empty());
+    EXPECT_EQ(answer(driver, 2, ask(1, 500)).cached, 0U);
+}
+
+TEST(engine_tiers, a_damaged_file_costs_computing_alone) {
+    auto const folder = std::make_shared<MemoryFolder>();
+    {
+        Driver driver(scripted(), with_tiers(0, folder));
+        answer(driver, 1, ask(1, 500));
+    }
+    for (auto [name, bytes] : folder->files()) {
+        bytes.back() ^= std::byte{1};
+        folder->set(name, bytes);
+    }
+    Driver driver(scripted(), with_tiers(0, folder));
+    auto const answered = answer(driver, 1, ask(1, 500));
+    EXPECT_EQ(answered.text, plain(ask(1, 500)));
+    EXPECT_EQ(answered.cached, 0U);
+    EXPECT_GT(driver.core.stats().tier_errors_total, 0U);
+}
+
+TEST(engine_tiers, a_failing_disk_is_gone_without) {
+    auto const folder = std::make_shared<MemoryFolder>();
+    folder->fail_at(1, MemoryFolder::Failure::from_then_on);
+    Driver driver(scripted(), with_tiers(1U << 24, folder));
+    for (RequestId id = 1; id < 6; ++id) EXPECT_EQ(answer(driver, id, ask(id, 500)).text, plain(ask(id, 500)));
+    EXPECT_EQ(answer(driver, 9, ask(1, 500)).cached, 499U) << "memory has it";
+    EXPECT_GT(driver.core.stats().tier_errors_total, 0U);
+}
+
+// A backend that cannot take a state back, at any of its pieces.
+TEST(engine_tiers, a_state_that_cannot_be_taken_is_computed) {
+    for (int good = 0; good < 4; ++good) {
+        Driver driver(scripted(), with_tiers(1U << 24));
+        answer(driver, 1, ask(1, 500));
+        driver.core.forget();
+        int left = good;
+        driver.backend.on_restore = [&left]() -> Status {
+            if (left-- > 0) return ok();
+            return Error(Code::overloaded, "no cells");
+        };
+        auto const answered = answer(driver, 2, ask(1, 500));
+        EXPECT_EQ(answered.text, plain(ask(1, 500)));
+        EXPECT_LT(answered.cached, 499U);
+    }
+}
+
+// Many conversations over a cache that holds two of them: every answer is right, whatever went where.
+TEST(engine_tiers, many_conversations_over_a_small_cache) {
+    auto const folder = std::make_shared<MemoryFolder>();
+    std::uint64_t restored = 0;
+    for (int restart = 0; restart < 3; ++restart) {
+        Driver driver(scripted(), with_tiers(20000, folder));
+        RequestId id = 0;
+        for (std::uint64_t round = 0; round < 4; ++round) {
+            std::vector<std::pair<RequestId, domain::GenerateRequest>> asked;
+            for (std::uint64_t seed = 1; seed <= 5; ++seed) {
+                auto request = ask(seed, 200 + 50 * round + 10 * seed, seed % 2 == 0 ? "even" : "odd");
+                asked.emplace_back(++id, request);
+                driver.submit(id, request);
+            }
+            for (int i = 0; i < 1000 && !driver.of(id).done; ++i) {
+                driver.run();
+                driver.core.settle_tiers();
+            }
+            driver.run();
+            for (auto const& [each, request] : asked) {
+                ASSERT_TRUE(driver.of(each).done);
+                EXPECT_EQ(driver.of(each).choices[0].text, plain(request)) << each;
+            }
+        }
+        restored += driver.core.stats().tier_disk_tokens_total + driver.core.stats().tier_memory_tokens_total;
+        driver.expect_empty();
+    }
+    EXPECT_GT(restored, 2000U);
+}
+
+}  // namespace
+}  // namespace hearth::engine

@@ -1,0 +1,97 @@
+// Tiers: what becomes of prefixes that leave the KV cache, and how they come back.
+//
+// With a disk, what an ended request computed is saved a slice at a time, between
+// steps, and written behind: the conversation goes on after a restart, also after
+// a kill. What the cache evicts is saved on the way out. Only what the store lacks
+// is saved, so each token once.
+//
+// Threads: the engine's. Limits: kEndsMax texts wait to be saved; beyond, the
+// oldest is left to its eviction.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "domain/model.h"
+#include "kvstore/store.h"
+#include "llama/backend.h"
+#include "sched/prefix_tree.h"
+
+namespace hearth::engine {
+
+// A disk that has not answered by then hangs: the prompt is computed instead.
+inline constexpr std::uint32_t kFetchMsMax = 10'000;
+
+class Tiers {
+public:
+    using Tree = sched::PrefixTree;
+
+    enum class Pace : std::uint8_t { beside_others, idle };
+
+    [[nodiscard]] static bool are_wanted(llama::Backend const& backend, kvstore::Options const& options) {
+        bool const somewhere = options.memory_bytes > 0 || (options.folder && options.disk_bytes > 0);
+        return somewhere && backend.properties().saves_parts;
+    }
+
+    // `on_ready` is called from a thread of the store's.
+    Tiers(llama::Backend& backend, kvstore::Options options, std::function<void()> on_ready);
+
+    [[nodiscard]] kvstore::Store& store() { return *store_; }
+
+    // Prefixes in that space of the tree are those of `stored` in the store. Others are not saved.
+    void know(Tree::Space space, kvstore::Space const& stored, Tree const& tree);
+
+    // --- out ---
+
+    // A request that ended at `node` left it to the tree.
+    void note_end(Tree const& tree, Tree::NodeId node);
+    // save_some() would save something.
+    [[nodiscard]] bool has_work() const { return !ends_.empty() && store_->writes(); }
+    // One slice of what was noted.
+    void save_some(Tree const& tree, Pace pace);
+    // What evict() is about to drop.
+    void save_victim(Tree const& tree);
+
+    // --- back ---
+
+    // Tokens of `text` worth fetching when `cached` are in the tree already: their end, or 0.
+    [[nodiscard]] std::uint32_t find(kvstore::Space const& space, std::span<domain::Token const> text,
+                                     std::uint32_t cached) const;
+    // So many tokens came back from a piece.
+    void restored(kvstore::Piece const& piece, std::uint32_t tokens) {
+        (piece.from_disk ? disk_tokens_ : memory_tokens_).fetch_add(tokens, std::memory_order_relaxed);
+    }
+    void failed() { errors_.fetch_add(1, std::memory_order_relaxed); }
+
+    // From any thread.
+    void report(domain::EngineStats& stats) const;
+
+private:
+    struct End {
+        Tree::Space space;
+        kvstore::Space stored;
+        std::vector<domain::Token> text;
+    };
+
+    // Saves up to `tokens_max` of text[0, computed) behind what is stored. False: nothing more to save.
+    bool save_slice(kvstore::Space const& space, std::span<domain::Token const> computed, llama::SequenceId holder,
+                    std::uint32_t tokens_max, kvstore::Keep keep);
+    [[nodiscard]] std::uint32_t slice(std::uint64_t bytes) const;
+
+    llama::Backend& backend_;
+    std::unique_ptr<kvstore::Store> store_;
+    std::map<Tree::Space, kvstore::Space> spaces_;
+    std::deque<End> ends_;
+    std::uint64_t bytes_per_token_ = 0;  // as saved last
+    std::atomic<std::uint64_t> memory_tokens_ = 0;
+    std::atomic<std::uint64_t> disk_tokens_ = 0;
+    std::atomic<std::uint64_t> errors_ = 0;
+};
+
+}  // namespace hearth::engine
