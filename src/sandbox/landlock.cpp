@@ -28,8 +28,11 @@ struct [[gnu::packed]] PathBeneath {
 constexpr unsigned kCreateRulesetVersion = 1U << 0;
 constexpr int kRulePathBeneath = 1;
 
+constexpr std::uint64_t kWriteFile = 1ULL << 1;
 constexpr std::uint64_t kReadFile = 1ULL << 2;
 constexpr std::uint64_t kReadDir = 1ULL << 3;
+constexpr std::uint64_t kRemoveFile = 1ULL << 5;
+constexpr std::uint64_t kMakeRegular = 1ULL << 8;
 constexpr std::uint64_t kFsAbi1 = (1ULL << 13) - 1;  // execute, write, read, remove and make of every kind
 constexpr std::uint64_t kFsRefer = 1ULL << 13;       // ABI 2
 constexpr std::uint64_t kFsTruncate = 1ULL << 14;    // ABI 3
@@ -73,12 +76,12 @@ std::pair<RulesetAttributes, std::size_t> attributes_for(int abi) {
     return {attributes, size};
 }
 
-Status allow_reading(int ruleset, std::string const& path) {
+Status allow(int ruleset, std::string const& path, std::uint64_t folder_access) {
     Descriptor const beneath(::open(path.c_str(), O_PATH | O_CLOEXEC));
-    if (beneath.get() < 0) return system_error(fmt::format("cannot open '{}', which the worker is to read", path));
+    if (beneath.get() < 0) return system_error(fmt::format("cannot open '{}', which the worker is to use", path));
     struct stat info{};
     if (::fstat(beneath.get(), &info) != 0) return system_error(fmt::format("cannot look at '{}'", path));
-    PathBeneath const rule{S_ISDIR(info.st_mode) ? kReadFile | kReadDir : kReadFile, beneath.get()};
+    PathBeneath const rule{S_ISDIR(info.st_mode) ? folder_access : kReadFile, beneath.get()};
     if (::syscall(SYS_landlock_add_rule, ruleset, kRulePathBeneath, &rule, 0U) != 0) {
         return system_error(fmt::format("Landlock does not take a rule for '{}'", path));
     }
@@ -95,11 +98,14 @@ LandlockSupport probe_landlock() {
     return {0, fmt::format("Landlock is not available: {}", std::strerror(errno))};
 }
 
-Status restrict_to_reading(int abi, std::vector<std::string> const& readable) {
+Status restrict_files(int abi, std::vector<std::string> const& readable, std::string const& writable) {
     auto const [attributes, size] = attributes_for(abi);
     Descriptor const ruleset(static_cast<int>(::syscall(SYS_landlock_create_ruleset, &attributes, size, 0U)));
     if (ruleset.get() < 0) return system_error(fmt::format("Landlock (ABI {}) does not take the ruleset", abi));
-    for (auto const& path : readable) HEARTH_CHECK(allow_reading(ruleset.get(), path));
+    constexpr std::uint64_t kRead = kReadFile | kReadDir;
+    for (auto const& path : readable) HEARTH_CHECK(allow(ruleset.get(), path, kRead));
+    if (!writable.empty())
+        HEARTH_CHECK(allow(ruleset.get(), writable, kRead | kWriteFile | kRemoveFile | kMakeRegular));
     if (::syscall(SYS_landlock_restrict_self, ruleset.get(), 0U) != 0)
         return system_error("Landlock does not take effect");
     return ok();

@@ -1,4 +1,4 @@
-// Landlock: from restrict_to_reading() on, this thread and those it starts see
+// Landlock: from restrict_files() on, this thread and those it starts see
 // no file system but the listed paths, open no TCP connection, and reach no
 // process outside, as far as the kernel's ABI can forbid it.
 //
@@ -20,9 +20,11 @@ struct LandlockSupport {
 
 [[nodiscard]] LandlockSupport probe_landlock();
 
-// Allows reading `readable` (files, or folders with everything below) and
-// forbids all other access. Fails with `io` naming the path or step.
+// Allows reading `readable` (files, or folders with everything below), and in the
+// folder `writable`, if it is not empty, also making, writing, renaming and
+// removing regular files; forbids all other access. Fails with `io` naming the
+// path or step.
 // REQUIRES: probe_landlock().abi > 0, no_new_privs is set
-[[nodiscard]] Status restrict_to_reading(int abi, std::vector<std::string> const& readable);
+[[nodiscard]] Status restrict_files(int abi, std::vector<std::string> const& readable, std::string const& writable);
 
 }  // namespace hearth::sandbox

@@ -103,7 +103,8 @@ Result<Report> enter(Policy const& policy) {
     Report report;
     auto const landlock = probe_landlock();
     if (landlock.abi > 0) {
-        HEARTH_CHECK(restrict_to_reading(landlock.abi, policy.readable));
+        HEARTH_CHECK(restrict_files(landlock.abi, policy.readable, policy.writable));
+        report.writable = !policy.writable.empty();
         report.landlock_abi = landlock.abi;
         report.description = fmt::format("landlock abi {} ({})", landlock.abi, landlock_parts(landlock.abi));
     } else {
@@ -112,12 +113,14 @@ Result<Report> enter(Policy const& policy) {
 
     auto const obstacle = policy.seccomp ? seccomp_obstacle() : std::string("seccomp is switched off by configuration");
     if (obstacle.empty()) {
-        HEARTH_TRY(auto const allowed, install_seccomp_filter());
+        HEARTH_TRY(auto const allowed, install_seccomp_filter(report.writable ? Files::written : Files::read));
         report.seccomp = true;
         report.description += fmt::format(", seccomp ({} rules)", allowed);
     } else {
         report.description += ", NO system call filter: " + obstacle;
     }
+    if (!policy.writable.empty())
+        report.description += report.writable ? ", writes in one folder" : ", no folder to write in without Landlock";
     report.description += fmt::format(", no_new_privs, {}", capabilities);
     return report;
 }

@@ -148,6 +148,82 @@ TEST_F(Sandbox, WritesCreatesAndTruncatesNothing) {
     EXPECT_FALSE(fs::exists(folder_ / "models" / "new"));
 }
 
+// What a cache on disk needs, in its folder.
+TEST_F(Sandbox, WritesInTheOneFolder) {
+    NEEDS_LANDLOCK();
+    fs::create_directory(folder_ / "cache");
+    policy_.writable = folder_ / "cache";
+    expect_passes([&] {
+        auto const path = [&](char const* name) { return (folder_ / "cache" / name).string(); };
+        int const fd = ::open(path("a.tmp").c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        if (fd < 0) return 1;
+        if (::write(fd, "state", 5) != 5 || ::fsync(fd) != 0 || ::close(fd) != 0) return 2;
+        int const folder = ::open(path("").c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (folder < 0 || ::renameat(folder, "a.tmp", folder, "a") != 0 || ::fsync(folder) != 0) return 3;
+        int const again = ::openat(folder, "a", O_RDONLY | O_CLOEXEC);
+        char buffer[8] = {};
+        if (::pread(again, buffer, sizeof buffer, 0) != 5 || std::string(buffer) != "state") return 4;
+        if (::futimens(again, nullptr) != 0) return 5;
+        if (std::distance(fs::directory_iterator(folder_ / "cache"), {}) != 1) return 6;
+        return ::unlinkat(folder, "a", 0) == 0 ? 0 : 7;
+    });
+    EXPECT_TRUE(fs::is_empty(folder_ / "cache"));
+}
+
+TEST_F(Sandbox, WritesNowhereElseAndNothingThatIsThere) {
+    NEEDS_LANDLOCK();
+    fs::create_directory(folder_ / "cache");
+    fs::create_directory(folder_ / "cache" / "deeper");
+    write(folder_ / "cache" / "old", "old");
+    policy_.writable = folder_ / "cache";
+    auto const opens = [&](fs::path const& path, int flags) {
+        expect_passes([=] { return ::open(path.c_str(), flags | O_CLOEXEC, 0600) < 0 ? 0 : 1; });
+    };
+    int const make = O_WRONLY | O_CREAT | O_EXCL;
+    opens(folder_ / "new", make);
+    opens(folder_ / "models" / "new", make);
+    opens(folder_ / "cache" / ".." / "new", make);
+    opens("/tmp/hearth-sandbox-new", make);
+    for (auto const* name : {"model.gguf", "secret"}) opens(folder_ / name, O_WRONLY);
+    if (has_seccomp()) {
+        for (int const flags : {O_WRONLY, O_RDWR, O_WRONLY | O_CREAT, O_RDWR | O_CREAT | O_EXCL, O_RDONLY | O_TRUNC,
+                                O_WRONLY | O_TRUNC, O_RDONLY | O_CREAT, O_WRONLY | O_CREAT | O_TRUNC})
+            opens(folder_ / "cache" / "old", flags);
+    }
+    expect_passes([&] {
+        auto const from = (folder_ / "cache" / "old").string();
+        return ::renameat(AT_FDCWD, from.c_str(), AT_FDCWD, (folder_ / "out").c_str()) != 0 ? 0 : 1;
+    });
+    expect_passes([&] {
+        auto const from = (folder_ / "secret").string();
+        return ::renameat(AT_FDCWD, from.c_str(), AT_FDCWD, (folder_ / "cache" / "in").c_str()) != 0 ? 0 : 1;
+    });
+    expect_passes([&] { return ::unlinkat(AT_FDCWD, (folder_ / "secret").c_str(), 0) != 0 ? 0 : 1; });
+    EXPECT_EQ(content(folder_ / "cache" / "old"), "old");
+    EXPECT_EQ(content(folder_ / "secret"), "secret");
+}
+
+TEST_F(Sandbox, AWritableFolderAllowsNoOtherCall) {
+    NEEDS_LANDLOCK();
+    NEEDS_SECCOMP();
+    fs::create_directory(folder_ / "cache");
+    policy_.writable = folder_ / "cache";
+    auto const dies = [&](char const* name, std::function<long()> const& call) {
+        auto const status = inside([&] {
+            call();
+            return kPassed;
+        });
+        EXPECT_TRUE(WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS) << name;
+    };
+    dies("rmdir", [&] { return ::syscall(SYS_unlinkat, AT_FDCWD, (folder_ / "cache").c_str(), AT_REMOVEDIR); });
+    dies("mkdir", [&] { return ::syscall(SYS_mkdirat, AT_FDCWD, (folder_ / "cache" / "x").c_str(), 0700); });
+    dies("link", [&] { return ::syscall(SYS_linkat, AT_FDCWD, "a", AT_FDCWD, "b", 0); });
+    dies("symlink", [&] { return ::syscall(SYS_symlinkat, "/etc", AT_FDCWD, (folder_ / "cache" / "x").c_str()); });
+    dies("chmod", [&] { return ::syscall(SYS_fchmodat, AT_FDCWD, (folder_ / "cache").c_str(), 0777); });
+    dies("truncate", [&] { return ::syscall(SYS_truncate, (folder_ / "cache" / "x").c_str(), 0); });
+    dies("exchange", [&] { return ::syscall(SYS_renameat2, AT_FDCWD, "a", AT_FDCWD, "b", 2); });
+}
+
 TEST_F(Sandbox, ThreadsMemoryAndTheKeptConnectionWork) {
     int ends[2];
     ASSERT_EQ(::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);

@@ -1,6 +1,6 @@
 // An allow-list, because the calls a new kernel brings must not be open by
 // default. What it leaves out is the point: no exec, no process, no socket, no
-// file for writing, no memory that is both ours and executable, no ptrace, bpf,
+// file for writing unless asked for, no memory that is both ours and executable, no ptrace, bpf,
 // io_uring, keys, namespaces or mounts.
 //
 // A few calls fail with an error instead of ending the process, because libc
@@ -120,11 +120,33 @@ void add_thread_rules(Filter& filter) {
     filter.allow("prlimit64", {equals(0, 0), equals(2, 0)});  // reading own limits
 }
 
-void add_file_rules(Filter& filter) {
+// Of all ways to open a file for writing only that which makes a new one.
+// The rules for one call must not overlap: which would win is not defined.
+void add_writing_rules(Filter& filter) {
+    constexpr std::uint64_t kNew = O_WRONLY | O_CREAT | O_EXCL;
+    filter.allow("openat", {bits(2, O_ACCMODE | O_CREAT | O_EXCL | O_TRUNC, kNew)});
+    constexpr std::uint64_t kChanging = O_RDWR | O_TRUNC;
+    filter.refuse("openat", EACCES, {bits(2, O_RDWR, O_RDWR)});
+    filter.refuse("openat", EACCES, {bits(2, kChanging, O_TRUNC)});
+    filter.refuse("openat", EACCES, {bits(2, kChanging | O_WRONLY | O_CREAT, O_WRONLY)});
+    filter.refuse("openat", EACCES, {bits(2, kChanging | O_WRONLY | O_CREAT, O_CREAT)});
+    filter.refuse("openat", EACCES, {bits(2, kChanging | kNew, O_WRONLY | O_CREAT)});
+    filter.allow("fsync");
+    filter.allow("renameat");
+    filter.allow("renameat2", {equals(4, 0)});
+    filter.allow("unlinkat", {equals(2, 0)});
+    filter.allow("utimensat", {equals(1, 0)});  // of an open file
+}
+
+void add_file_rules(Filter& filter, Files files) {
     filter.allow("openat", {bits(2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY)});
-    for (auto const flag : {O_WRONLY, O_RDWR, O_CREAT, O_TRUNC}) {
-        auto const bit = static_cast<std::uint64_t>(flag);
-        filter.refuse("openat", EACCES, {bits(2, bit, bit)});
+    if (files == Files::written) {
+        add_writing_rules(filter);
+    } else {
+        for (auto const flag : {O_WRONLY, O_RDWR, O_CREAT, O_TRUNC}) {
+            auto const bit = static_cast<std::uint64_t>(flag);
+            filter.refuse("openat", EACCES, {bits(2, bit, bit)});
+        }
     }
     filter.refuse("openat2", ENOSYS);
     for (auto const command : {F_GETFD, F_SETFD, F_GETFL, F_SETFL})
@@ -147,12 +169,12 @@ std::string seccomp_obstacle() {
 #endif
 }
 
-Result<std::size_t> install_seccomp_filter() {
+Result<std::size_t> install_seccomp_filter(Files files) {
     Filter filter;
     for (auto const* name : kAllowed) filter.allow(name);
     add_memory_rules(filter);
     add_thread_rules(filter);
-    add_file_rules(filter);
+    add_file_rules(filter, files);
     return filter.load();
 }
 
