@@ -66,6 +66,29 @@ void add_engine_flags(CLI::App& command, EngineFlags& flags) {
         ->group("Engine");
 }
 
+void add_cache_flags(CLI::App& command, EngineFlags& flags) {
+    command
+        .add_option("--cache-memory", flags.cache_memory,
+                    "Host memory for prompts that leave the KV cache, e.g. 512MiB; 0 for none (default: a twentieth of "
+                    "the memory, at most 1GiB)")
+        ->type_name("SIZE")
+        ->group("Engine");
+    command
+        .add_option("--cache-disk", flags.cache_disk,
+                    "Disk space on which conversations outlive a restart, per model, e.g. 20GiB; 0 for none (default: "
+                    "4GiB)")
+        ->type_name("SIZE")
+        ->group("Engine");
+    command.add_option("--cache-dir", flags.cache_dir, "Folder for them (default: $XDG_CACHE_HOME/hearth/kv)")
+        ->type_name("DIR")
+        ->group("Engine");
+    command
+        .add_option("--cache-key-file", flags.cache_key_file,
+                    "Encrypt them with the key in FILE: 64 hexadecimal digits, as from `openssl rand -hex 32`")
+        ->type_name("FILE")
+        ->group("Engine");
+}
+
 void add_models_dir(CLI::App& command, std::vector<std::string>& folders) {
     command.add_option("--models-dir", folders,
                        "Folder in which a model NAME is looked up (repeatable; also $HEARTH_MODELS_DIR)");
@@ -139,6 +162,7 @@ void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
         ->capture_default_str()
         ->group("Network");
     add_engine_flags(command, flags.engine);
+    add_cache_flags(command, flags.engine);
     command
         .add_option("--queue", flags.queue,
                     "Requests inside one model, running and waiting; above it the answer is 429")
@@ -199,6 +223,7 @@ void add_run(CLI::App& app, RunFlags& flags, Action& action) {
     command.add_flag("--json", flags.json, "Print one JSON object with the answer and its usage");
     command.add_flag("-q,--quiet", flags.quiet, "No statistics on stderr");
     add_engine_flags(command, flags.engine);
+    flags.engine.cache_memory = flags.engine.cache_disk = "0";  // one answer leaves nothing
     add_log_flags(command, flags.log);
     command.callback([&] { action = [&] { return run(flags); }; });
 }

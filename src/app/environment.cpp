@@ -1,13 +1,19 @@
 #include "app/environment.h"
 
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
+#include <charconv>
 #include <chrono>
 #include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
+#include <fstream>
 #include <random>
 #include <string_view>
 
@@ -24,14 +30,61 @@ std::string variable(char const* name) {
     return value == nullptr ? std::string{} : std::string(value);
 }
 
+// As a worker, which may have another working folder, finds it.
+std::string absolute(std::string const& path) {
+    std::error_code failed;
+    auto const full = std::filesystem::weakly_canonical(path, failed);
+    return failed ? path : full.string();
+}
+
+constexpr std::uint64_t kCacheDiskDefault = 4ULL << 30;
+constexpr std::uint64_t kCacheMemoryMost = 1ULL << 30;
+constexpr std::uint64_t kCacheMemoryPart = 20;  // of the machine's
+
+std::string user_cache() {
+    auto cache = variable("XDG_CACHE_HOME");
+    if (!cache.starts_with('/')) cache.clear();
+    if (cache.empty() && !variable("HOME").empty()) cache = variable("HOME") + "/.cache";
+    return cache;
+}
+
+std::uint64_t cache_memory_default() {
+    auto const pages = ::sysconf(_SC_PHYS_PAGES);
+    auto const page = ::sysconf(_SC_PAGESIZE);
+    if (pages <= 0 || page <= 0) return 0;
+    return std::min(kCacheMemoryMost,
+                    static_cast<std::uint64_t>(pages) * static_cast<std::uint64_t>(page) / kCacheMemoryPart);
+}
+
+// One folder per model path: see docs/formats/kv-cache-files.md.
+Status fill_cache(serving::ModelSpec& spec, EngineFlags const& engine) {
+    spec.cache_memory_bytes = cache_memory_default();
+    spec.cache_disk_bytes = kCacheDiskDefault;
+    if (!engine.cache_memory.empty()) {
+        HEARTH_TRY(spec.cache_memory_bytes, parse_size(engine.cache_memory, "--cache-memory"));
+    }
+    if (!engine.cache_disk.empty()) {
+        HEARTH_TRY(spec.cache_disk_bytes, parse_size(engine.cache_disk, "--cache-disk"));
+    }
+    if (!engine.cache_key_file.empty()) {
+        HEARTH_CHECK(read_cache_key(engine.cache_key_file));  // say now what is wrong with it
+        spec.cache_key_file = absolute(engine.cache_key_file);
+    }
+    auto folder = engine.cache_dir.empty() && !user_cache().empty() ? user_cache() + "/hearth/kv" : engine.cache_dir;
+    if (spec.cache_disk_bytes == 0 || folder.empty()) return ok();
+    auto const digest = kvstore::space_of(absolute(spec.path), "").digest;
+    folder = absolute(folder) + "/";
+    for (auto const byte : digest) folder += fmt::format("{:02x}", std::to_integer<unsigned>(byte));
+    spec.cache_folder = folder;
+    return ok();
+}
+
 }  // namespace
 
 std::vector<std::string> models_folders(std::vector<std::string> const& given) {
     auto folders = given;
     if (auto const extra = variable("HEARTH_MODELS_DIR"); !extra.empty()) folders.push_back(extra);
-    auto cache = variable("XDG_CACHE_HOME");
-    if (cache.empty() && !variable("HOME").empty()) cache = variable("HOME") + "/.cache";
-    if (!cache.empty()) folders.push_back(cache + "/hearth/models");
+    if (auto const cache = user_cache(); !cache.empty()) folders.push_back(cache + "/hearth/models");
     return folders;
 }
 
@@ -100,7 +153,60 @@ Result<serving::ModelSpec> model_spec(std::string const& argument, std::vector<s
     spec.step_ms_target = engine.step_target_ms;
     spec.deterministic = engine.deterministic ? 1 : 0;
     spec.cpu_variant = engine.cpu_variant;
+    HEARTH_CHECK(fill_cache(spec, engine));
     return spec;
+}
+
+Result<std::uint64_t> parse_size(std::string const& text, std::string const& flag) {
+    struct Unit {
+        std::string_view name;
+        std::uint64_t bytes;
+    };
+    constexpr std::array kUnits{Unit{"", 1},
+                                Unit{"B", 1},
+                                Unit{"KiB", 1ULL << 10},
+                                Unit{"MiB", 1ULL << 20},
+                                Unit{"GiB", 1ULL << 30},
+                                Unit{"TiB", 1ULL << 40}};
+    double number = 0;
+    auto const [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
+    std::string_view const name(end, static_cast<std::size_t>(text.data() + text.size() - end));
+    auto const* const unit = std::ranges::find(kUnits, name, &Unit::name);
+    bool const good = failed == std::errc{} && unit != kUnits.end() && number >= 0 &&
+                      number * static_cast<double>(unit->bytes) <= 0x1p50;
+    if (good) return static_cast<std::uint64_t>(number * static_cast<double>(unit->bytes));
+    return Error(Code::invalid_argument,
+                 fmt::format("{} must be a size up to 1024TiB like 512MiB or 4GiB, or 0; got '{}'", flag, text), flag);
+}
+
+Result<kvstore::SealKey> read_cache_key(std::string const& path) {
+    std::string const flag = "--cache-key-file";
+    struct stat info{};
+    if (::stat(path.c_str(), &info) != 0)
+        return Error(Code::invalid_argument, fmt::format("cannot read {} '{}': {}", flag, path, std::strerror(errno)),
+                     flag);
+    if ((info.st_mode & (S_IRWXG | S_IRWXO)) != 0)
+        return Error(Code::invalid_argument,
+                     fmt::format("'{}' may be read by others; `chmod 600 {}` makes it a secret", path, path), flag);
+    std::ifstream file(path);
+    std::string text;
+    file >> text;
+    kvstore::SealKey key{};
+    bool good = text.size() == 2 * key.size();
+    for (std::size_t i = 0; good && i < key.size(); ++i) {
+        unsigned value = 0;
+        auto const* const digits = text.data() + 2 * i;
+        good = std::from_chars(digits, digits + 2, value, 16).ptr == digits + 2;
+        key[i] = static_cast<std::byte>(value);
+    }
+    if (!good)
+        return Error(
+            Code::invalid_argument,
+            fmt::format(
+                "'{}' must hold {} hexadecimal digits (`openssl rand -hex 32` makes them), it holds {} characters",
+                path, 2 * key.size(), text.size()),
+            flag);
+    return key;
 }
 
 telemetry::LogOptions log_options(LogFlags const& flags) {

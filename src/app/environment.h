@@ -8,6 +8,7 @@
 
 #include "app/commands.h"
 #include "base/result.h"
+#include "kvstore/options.h"
 #include "serving/launcher.h"
 #include "telemetry/log.h"
 
@@ -32,6 +33,12 @@ namespace hearth::app {
 // message says what to do.
 [[nodiscard]] Result<serving::ModelSpec> model_spec(std::string const& argument,
                                                     std::vector<std::string> const& folders, EngineFlags const& engine);
+
+// "0", "4096", "512KiB", "1.5GiB"; `flag` is named in errors.
+[[nodiscard]] Result<std::uint64_t> parse_size(std::string const& text, std::string const& flag);
+
+// 32 bytes, written as 64 hexadecimal digits. Fails also when others than the user may read the file.
+[[nodiscard]] Result<kvstore::SealKey> read_cache_key(std::string const& path);
 
 [[nodiscard]] telemetry::LogOptions log_options(LogFlags const& flags);
 

@@ -1,12 +1,16 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <memory>
+#include <optional>
 
 #include <fmt/format.h>
 
 #include "app/cli.h"
 #include "app/commands.h"
 #include "app/environment.h"
+#include "kvstore/folder.h"
+#include "kvstore/options.h"
 #include "llama/compute_threads.h"
 #include "llama/libllama_backend.h"
 #include "models/gguf.h"
@@ -16,6 +20,28 @@
 
 namespace hearth::app {
 namespace {
+
+// The prefix cache's folder and key: without them, or with a broken one, prefixes stay in memory.
+struct ColdTier {
+    std::shared_ptr<kvstore::SystemFolder> folder;
+    std::optional<kvstore::SealKey> key;
+};
+
+ColdTier open_cold_tier(serving::ModelSpec const& spec) {
+    ColdTier tier;
+    if (spec.cache_folder.empty() || spec.cache_disk_bytes == 0 || spec.prefix_cache == 0) return tier;
+    Status usable = ok();
+    if (!spec.cache_key_file.empty()) {
+        if (auto key = read_cache_key(spec.cache_key_file)) tier.key = *key;
+        else usable = key.error();
+    }
+    if (usable) {
+        if (auto folder = kvstore::SystemFolder::open(spec.cache_folder)) tier.folder = std::move(folder).value();
+        else usable = folder.error();
+    }
+    if (!usable) fmt::print(stderr, "hearth worker: the prefix cache stays in memory: {}\n", usable.error().message);
+    return tier;
+}
 
 // Everything the worker may read: the model's files and nothing else.
 sandbox::Policy policy(serving::ModelSpec const& spec, std::vector<int> keep) {
@@ -57,7 +83,13 @@ int worker(std::vector<std::string> const& arguments) {
     auto const& [spec, fd] = parsed.value();
     int const statm = worker::prepare_process();
     auto load = load_options(spec);  // looks at the machine, so before the sandbox
-    auto const entered = sandbox::enter(policy(spec, {fd, statm}));
+    auto cold = open_cold_tier(spec);
+    auto confined = policy(spec, {fd, statm});
+    if (cold.folder) {
+        confined.writable = spec.cache_folder;
+        confined.keep_fds.push_back(cold.folder->fd());
+    }
+    auto const entered = sandbox::enter(confined);
     if (!entered) {
         fmt::print(stderr, "hearth worker: {}\n", entered.error().message);
         return kExitError;
@@ -65,10 +97,14 @@ int worker(std::vector<std::string> const& arguments) {
     SteadyClock const clock;
     worker::Options options;
     options.fd = fd;
+    options.engine = worker::engine_options({}, spec);
+    if (entered.value().writable) {
+        options.engine.tiers.folder = std::move(cold.folder);
+        options.engine.tiers.seal_key = cold.key;
+    }
     options.statm_fd = statm;
     options.on_abandoned = [] { ::_exit(kExitOk); };
     options.isolation = entered.value().description;
-    options.engine = worker::engine_options({}, spec);
     auto const factory = [&](worker::Progress const& progress) {
         load.progress = progress;
         // What upstream says below an error is for developers: its warnings suppose one sequence per cache.

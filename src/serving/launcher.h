@@ -25,6 +25,10 @@ struct ModelSpec {
     std::uint32_t speculation = 1;        // 0: no token is guessed ahead
     std::uint32_t step_ms_target = 0;     // 0: the engine's default
     std::uint32_t deterministic = 0;      // 1: no answer depends on what else is computed
+    std::uint64_t cache_memory_bytes = 0; // for prefixes that leave the KV cache
+    std::uint64_t cache_disk_bytes = 0;   // and for their files in
+    std::string cache_folder;             // this folder; empty: none
+    std::string cache_key_file;           // files are sealed with the key in there; empty: they are not
     std::string cpu_variant;              // empty: best
     std::vector<std::pair<std::string, double>> tenant_weights;  // shares of tenants; 1 for one that is not named
     std::uint32_t requests_max = 0;       // set by the pool: what the engine must be able to hold

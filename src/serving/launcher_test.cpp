@@ -31,6 +31,10 @@ ModelSpec spec() {
     out.speculation = 0;
     out.step_ms_target = 30;
     out.cpu_variant = "haswell";
+    out.cache_memory_bytes = 5ULL << 32;
+    out.cache_disk_bytes = 6ULL << 32;
+    out.cache_folder = "/cache/a b";
+    out.cache_key_file = "/key";
     out.requests_max = 300;
     out.credit_tokens = 128;
     out.tenant_weights = {{"acme", 2.5}, {"a=b", 1}};

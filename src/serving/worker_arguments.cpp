@@ -14,6 +14,10 @@ struct TextArgument {
     std::string_view name;
     std::string ModelSpec::* field;
 };
+struct SizeArgument {
+    std::string_view name;
+    std::uint64_t ModelSpec::* field;
+};
 struct NumberArgument {
     std::string_view name;
     std::uint32_t ModelSpec::* field;
@@ -22,7 +26,11 @@ struct NumberArgument {
 constexpr std::string_view kFd = "--fd";
 constexpr std::string_view kTenantWeight = "--tenant-weight";  // NAME=N, repeated; the name may hold '='
 constexpr std::array kTexts{TextArgument{"--id", &ModelSpec::id}, TextArgument{"--model", &ModelSpec::path},
-                            TextArgument{"--cpu-variant", &ModelSpec::cpu_variant}};
+                            TextArgument{"--cpu-variant", &ModelSpec::cpu_variant},
+                            TextArgument{"--cache-folder", &ModelSpec::cache_folder},
+                            TextArgument{"--cache-key-file", &ModelSpec::cache_key_file}};
+constexpr std::array kSizes{SizeArgument{"--cache-memory", &ModelSpec::cache_memory_bytes},
+                            SizeArgument{"--cache-disk", &ModelSpec::cache_disk_bytes}};
 constexpr std::array kNumbers{NumberArgument{"--ctx", &ModelSpec::context_request},
                               NumberArgument{"--kv-cells", &ModelSpec::kv_cells},
                               NumberArgument{"--max-seqs", &ModelSpec::sequences_max},
@@ -79,6 +87,11 @@ Status set(ModelSpec& spec, int& fd, std::string const& name, std::string const&
         HEARTH_TRY(spec.*number.field, parse_number<std::uint32_t>(name, value));
         return ok();
     }
+    for (auto const& size : kSizes) {
+        if (name != size.name) continue;
+        HEARTH_TRY(spec.*size.field, parse_number<std::uint64_t>(name, value));
+        return ok();
+    }
     return Error(Code::invalid_argument, fmt::format("unknown worker argument '{}'", name), name);
 }
 
@@ -92,6 +105,7 @@ std::vector<std::string> worker_arguments(ModelSpec const& spec, int fd) {
     };
     for (auto const& text : kTexts) add(text.name, spec.*text.field);
     for (auto const& number : kNumbers) add(number.name, std::to_string(spec.*number.field));
+    for (auto const& size : kSizes) add(size.name, std::to_string(spec.*size.field));
     for (auto const& [tenant, weight] : spec.tenant_weights) add(kTenantWeight, fmt::format("{}={}", tenant, weight));
     return out;
 }

@@ -91,7 +91,9 @@ private:
         if (!backend) return load_failed(std::move(backend.error()));
         auto info = backend.value()->properties().info;
         info.isolation = options_.isolation;
-        auto engine = engine::Engine::create(*std::move(backend), options_.engine, clock_,
+        auto options = options_.engine;
+        options.tiers.log = [report = progress()](int level, std::string_view text) { report.log(level, text); };
+        auto engine = engine::Engine::create(*std::move(backend), std::move(options), clock_,
                                              [this](auto events) { send_step(events); });
         if (!engine) return load_failed(std::move(engine.error()));
         engine_ = *std::move(engine);
@@ -276,6 +278,8 @@ engine::Options engine_options(engine::Options base, ModelSpec const& spec) {
     base.speculation = base.speculation && spec.speculation != 0;
     if (spec.step_ms_target != 0) base.step_ms_target = spec.step_ms_target;
     base.tenant_weights = spec.tenant_weights;
+    base.tiers.memory_bytes = spec.cache_memory_bytes;
+    base.tiers.disk_bytes = spec.cache_disk_bytes;
     return base;
 }
 
