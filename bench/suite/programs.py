@@ -95,7 +95,7 @@ HEARTH_SMALL_VARIANTS = {'default': [], '1 thread': ['--threads', '1']}
 def hearth_server(program, load, threads, flags, port):
     """Flags given twice: the variant's replaces the common one."""
     common = {'--model': load.model, '--host': '127.0.0.1', '--port': port, '--threads': threads, '--max-seqs': load.sequences,
-              '--ctx': load.context, '--kv-cells': load.cells}
+              '--ctx': load.context, '--kv-cells': load.cells, '--cache-disk': '0'}  # cold must be cold
     return [program, 'serve', *_merged(common, flags)]
 
 

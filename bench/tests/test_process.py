@@ -109,7 +109,7 @@ class Programs(unittest.TestCase):
         load = programs.Load('/m.gguf', 4, 100)
         argv = programs.hearth_server('/h', load, 2, ['--threads', '1', '--debug'], 8)
         self.assertEqual(argv, ['/h', 'serve', '--model', '/m.gguf', '--host', '127.0.0.1', '--port', '8', '--threads', '1', '--max-seqs',
-                                '4', '--ctx', '100', '--kv-cells', '400', '--debug'])
+                                '4', '--ctx', '100', '--kv-cells', '400', '--cache-disk', '0', '--debug'])
         argv = programs.llama_server(pathlib.Path('/p'), load, 2, ['-kvu', '-t', '1'], 8)
         self.assertEqual(' '.join(str(a) for a in argv),
                          '/p/llama-server --no-webui -m /m.gguf --host 127.0.0.1 --port 8 -t 1 -tb 2 -np 4 -c 400 -kvu')

@@ -55,6 +55,8 @@ class Server:
         command = [BINARY, 'serve', '--port', '0', '--log-format', 'json']
         for model in models:
             command += ['--model', str(model)]
+        if not any(argument.startswith('--cache-disk') for argument in arguments):
+            command += ['--cache-disk', '0']  # each test begins from nothing and leaves nothing
         self.process = subprocess.Popen(command + list(arguments), stdout=subprocess.PIPE, stderr=self.log,
                                         stdin=subprocess.DEVNULL, text=True)
         self.port = self._read_port()

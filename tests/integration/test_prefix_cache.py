@@ -1,0 +1,117 @@
+"""Prefixes that outlive the server: on disk, after kill -9, sealed, damaged, without a disk."""
+import pathlib
+import signal
+
+import pytest
+
+from support import SMOLLM2, STORIES, Server, wait_until
+
+MODEL = SMOLLM2 if SMOLLM2.exists() else STORIES
+LONG = 'You are the keeper of a lighthouse. ' + ' '.join(f'Rule {n}: the lamp number {n} is lit at hour {n % 24}.' for n in range(40))
+FIRST = [{'role': 'system', 'content': LONG}, {'role': 'user', 'content': 'Which lamp is lit first?'}]
+
+
+def say(server, messages):
+    """(text, cached tokens, prompt tokens)"""
+    status, _, body = server.request('POST', '/v1/chat/completions',
+                                     {'messages': messages, 'temperature': 0, 'max_tokens': 40})
+    assert status == 200, body
+    usage = body['usage']
+    return (body['choices'][0]['message']['content'], usage['prompt_tokens_details']['cached_tokens'],
+            usage['prompt_tokens'])
+
+
+def second_turn(answer):
+    return FIRST + [{'role': 'assistant', 'content': answer}, {'role': 'user', 'content': 'And which is last?'}]
+
+
+def written(server):
+    """Waits until what was computed is on disk."""
+    tokens = 400
+    wait_until(lambda: server.metric('hearth_prefix_cache_written_bytes_total') > tokens * 100, 'files are written')
+    last = [0]
+
+    def stands_still():
+        now = server.metric('hearth_prefix_cache_written_bytes_total')
+        # A worker reports four times a second: equal twice in a row says that nothing is on its way.
+        still = now == last[-1] and len(last) > 200
+        last.append(now)
+        return still
+    wait_until(stands_still, 'the last file is written')
+
+
+def test_a_chat_goes_on_after_kill_9(tmp_path):
+    flags = ('--cache-dir', str(tmp_path), '--cache-disk', '1GiB')
+    server = Server(*flags, models=[MODEL])
+    try:
+        first, cached, _ = say(server, FIRST)
+        assert cached == 0
+        written(server)
+    finally:
+        server.stop(signal.SIGKILL)
+        server.log.close()
+    with Server('--no-prefix-cache', models=[MODEL]) as server:
+        plain, cached, prompt = say(server, second_turn(first))
+        assert cached == 0
+    with Server(*flags, models=[MODEL]) as server:
+        text, cached, _ = say(server, second_turn(first))
+        assert cached > prompt * 0.9, 'the conversation was not computed again'
+        assert text == plain
+        assert server.metric('hearth_prefix_cache_disk_tokens_total') == cached
+        assert server.metric('hearth_prefix_cache_errors_total') == 0
+
+
+def test_files_are_the_users_alone_and_damaged_ones_are_not_used(tmp_path):
+    flags = ('--cache-dir', str(tmp_path), '--cache-disk', '1GiB')
+    with Server(*flags, models=[MODEL]) as server:
+        first, _, _ = say(server, FIRST)
+        written(server)
+    files = [path for path in tmp_path.rglob('*') if path.is_file()]
+    assert files and all(path.suffix == '.kv' and path.stat().st_mode & 0o777 == 0o600 for path in files)
+    for path in files:
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+    with Server(*flags, models=[MODEL]) as server:
+        text, cached, _ = say(server, FIRST)
+        assert (text, cached) == (first, 0)
+        assert server.metric('hearth_prefix_cache_errors_total') > 0
+
+
+def test_sealed_files_hold_no_text_and_need_their_key(tmp_path):
+    key, other = tmp_path / 'key', tmp_path / 'other'
+    for path, digit in ((key, 'a'), (other, 'b')):
+        path.write_text(digit * 64)
+        path.chmod(0o600)
+    folder = tmp_path / 'kv'
+    flags = ('--cache-dir', str(folder), '--cache-disk', '1GiB', '--cache-key-file')
+    with Server(*flags, str(key), models=[MODEL]) as server:
+        first, _, _ = say(server, FIRST)
+        written(server)
+        arguments = pathlib.Path(f'/proc/{server.workers()[0]}/cmdline').read_text()
+        assert 'a' * 64 not in arguments, 'the key is no argument'
+    assert {path.suffix for path in folder.rglob('*') if path.is_file()} == {'.kvs'}
+    with Server(*flags, str(other), models=[MODEL]) as server:
+        assert say(server, FIRST)[1] == 0
+    with Server(*flags, str(key), models=[MODEL]) as server:
+        text, cached, _ = say(server, FIRST)
+        assert text == first and cached > 0
+
+
+def test_a_folder_that_cannot_be_used_is_said_and_gone_without(tmp_path):
+    blocked = tmp_path / 'file'
+    blocked.write_text('no folder')
+    with Server('--cache-dir', str(blocked), '--cache-disk', '1GiB', models=[MODEL]) as server:
+        assert say(server, FIRST)[0]
+        assert 'the prefix cache stays in memory' in server.log_text()
+
+
+@pytest.mark.parametrize('flag, value, says', [
+    ('--cache-disk', '4 gigs', "got '4 gigs'"),
+    ('--cache-memory', '-1', "got '-1'"),
+    ('--cache-key-file', '/nowhere/key', '/nowhere/key'),
+])
+def test_a_wrong_flag_is_named(flag, value, says):
+    with pytest.raises(AssertionError) as raised:
+        Server(f'{flag}={value}', models=[MODEL])
+    assert flag in str(raised.value) and says in str(raised.value)
