@@ -1,7 +1,7 @@
 """Greedy text: close to llama-server's when run alone, and the same to the byte beside others.
 
-The expectation file is made by the peer itself from the same source (tools/record_greedy.py says how). Our kernels add up in another order, so a
-text may part from llama-server's, but only at a token whose best candidates were close, and only to go on with one of those.
+The expectation file is made by the peer itself from the same source (tools/record_greedy.py says how). Our kernels add up in another
+order, so a text may part from llama-server's, but only at a token whose best candidates were close, and only to go on with one of those.
 """
 import concurrent.futures
 import json
