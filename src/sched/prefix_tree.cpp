@@ -7,8 +7,6 @@
 namespace hearth::sched {
 namespace {
 
-// Attention makes a token this deep cost twice what the first one costs.
-constexpr double kDepthOfDoubleCost = 4096;
 constexpr std::uint32_t kHitsMax = 16;  // more say nothing about the future
 
 std::size_t common_prefix(std::span<Token const> a, std::span<Token const> b) {
@@ -51,11 +49,7 @@ void PrefixTree::unpin(NodeId node) {
     drop_empty_root(node);
 }
 
-void PrefixTree::hit(NodeId node) {
-    unlist(node);
-    nodes_[node].hits = std::min(nodes_[node].hits + 1, kHitsMax);
-    list(node);
-}
+void PrefixTree::hit(NodeId node) { nodes_[node].hits = std::min(nodes_[node].hits + 1, kHitsMax); }
 
 Holder PrefixTree::donor(NodeId node) const {
     while (nodes_[node].holder == kNoHolder && !nodes_[node].children.empty())
@@ -75,6 +69,7 @@ Holder PrefixTree::take(NodeId node) {
 PrefixTree::Appended PrefixTree::append(NodeId node, std::span<Token const> more, Holder holder) {
     HEARTH_ASSERT(!more.empty() && nodes_[node].pins > 0, "what is appended to is pinned");
     cells_ += more.size();
+    now_ += more.size();
     Node& leaf = nodes_[node];
     if (leaf.holder == holder && leaf.pins == 1 && leaf.children.empty()) {
         leaf.tokens.insert(leaf.tokens.end(), more.begin(), more.end());
@@ -158,9 +153,7 @@ PrefixTree::Space PrefixTree::space_of(NodeId node) const {
 
 std::optional<PrefixTree::Eviction> PrefixTree::evict() {
     if (leaves_.empty()) return std::nullopt;
-    auto const [worth, id] = *leaves_.begin();
-    inflation_ = worth;
-    return drop(id);
+    return drop(leaves_.begin()->second);
 }
 
 std::optional<PrefixTree::Eviction> PrefixTree::evict(NodeId node) {
@@ -252,6 +245,7 @@ PrefixTree::NodeId PrefixTree::split(NodeId node, std::uint32_t end) {
     above.end = end;
     above.hits = below.hits;
     above.active = below.active;
+    above.used = below.used;
     auto& siblings = nodes_[below.parent].children;
     std::erase_if(siblings, [node](auto const& entry) { return entry.second == node; });
     link(below.parent, upper);
@@ -275,21 +269,18 @@ PrefixTree::NodeId PrefixTree::add_leaf(NodeId parent, std::span<Token const> to
 void PrefixTree::add_active(NodeId node, bool more) {
     for (; node != kNone; node = nodes_[node].parent) {
         Node& at = nodes_[node];
+        at.used = now_;
         if (more && at.active++ == 0) reclaimable_ -= at.tokens.size();
         if (!more && --at.active == 0) reclaimable_ += at.tokens.size();
     }
 }
 
 void PrefixTree::list(NodeId id) {
-    Node& node = nodes_[id];
-    if (!evictable(node)) return;
-    double const cost = 1 + static_cast<double>(node.end) / kDepthOfDoubleCost;
-    node.worth = inflation_ + cost * (1 + node.hits);
-    leaves_.emplace(node.worth, id);
+    if (evictable(nodes_[id])) leaves_.emplace(nodes_[id].used, id);
 }
 
 void PrefixTree::unlist(NodeId id) {
-    if (evictable(nodes_[id])) leaves_.erase({nodes_[id].worth, id});
+    if (evictable(nodes_[id])) leaves_.erase({nodes_[id].used, id});
 }
 
 void PrefixTree::check_integrity() const {
@@ -317,7 +308,7 @@ void PrefixTree::check_integrity() const {
         HEARTH_ASSERT(!node.kept || node.children.empty(), "sequences are kept for leaves");
         if (evictable(node)) {
             ++evictables;
-            HEARTH_ASSERT(node.kept && leaves_.contains({node.worth, id}), "a leaf nobody pins can be evicted");
+            HEARTH_ASSERT(node.kept && leaves_.contains({node.used, id}), "a leaf nobody pins can be evicted");
         }
     }
     HEARTH_ASSERT(cells == cells_ && reclaimable == reclaimable_ && kept == kept_, "the counts are right");

@@ -18,8 +18,9 @@
 // Two requests that compute the same at the same time each have cells of their
 // own: twins, nodes of one parent that begin alike. Those found less go first.
 //
-// What goes first when room is wanted: leaves nobody pins, by GreedyDual-Size
-// with frequency (Cherkasova 1998): cheap to compute again, seldom hit, long ago.
+// What goes first when room is wanted: of the leaves nobody pins the one that was
+// unused longest. A node is used when a request begins or ends on it or below.
+// Cost and frequency were tried and lost: docs/scheduler.md has the figures.
 //
 // Threads: one. Limits: none of its own; the caller evicts to make room.
 #pragma once
@@ -67,7 +68,7 @@ public:
     // Returns the node that ends where the match ends.
     [[nodiscard]] NodeId pin(Match match);
     void unpin(NodeId node);
-    // The match was of use: it stays longer.
+    // The match was of use to one more.
     void hit(NodeId node);
 
     // A holder that has all cells up to the end of `node`; kNoHolder for a root.
@@ -103,7 +104,7 @@ public:
 
     [[nodiscard]] Space space_of(NodeId node) const;
 
-    // Drops the leaf worth least, if there is one nobody pins.
+    // Drops the leaf unused longest, if there is one nobody pins.
     [[nodiscard]] std::optional<Eviction> evict();
 
     // Drops this node, if it is a leaf nobody pins.
@@ -129,7 +130,7 @@ private:
         std::uint32_t hits = 0;
         Holder holder = kNoHolder;
         bool kept = false;  // the holder is the tree's own, no request's
-        double worth = 0;   // its key in leaves_
+        std::uint64_t used = 0;  // when it was last; its key in leaves_
         Space space = 0;    // of a root
         [[nodiscard]] std::uint32_t begin() const { return end - static_cast<std::uint32_t>(tokens.size()); }
     };
@@ -152,8 +153,8 @@ private:
     std::vector<Node> nodes_;
     std::vector<NodeId> free_;
     std::map<Space, NodeId> roots_;
-    std::set<std::pair<double, NodeId>> leaves_;  // evictable ones
-    double inflation_ = 0;                        // the worth of what was evicted last
+    std::set<std::pair<std::uint64_t, NodeId>> leaves_;  // evictable ones, unused longest first
+    std::uint64_t now_ = 0;                              // tokens appended so far
     std::uint64_t cells_ = 0;
     std::uint64_t reclaimable_ = 0;
     std::uint32_t kept_ = 0;

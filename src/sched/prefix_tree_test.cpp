@@ -165,11 +165,12 @@ TEST(PrefixTree, EvictingALeafCutsItsHolderBackToTheParent) {
     tree.check_integrity();
 }
 
-TEST(PrefixTree, WhatIsOftenUsedStaysLonger) {
+TEST(PrefixTree, WhatWasUnusedLongestGoesFirst) {
     PrefixTree tree;
     store(tree, iota(100, 0), 1);
     store(tree, iota(100, 1000), 2);
-    for (int i = 0; i < 3; ++i) tree.hit(tree.find(0, iota(100, 0)).node);
+    store(tree, iota(100, 2000), 3);
+    tree.unpin(tree.pin(tree.find(0, iota(100, 0))));
     auto const evicted = tree.evict();
     ASSERT_TRUE(evicted);
     EXPECT_EQ(evicted->holder, 2);
