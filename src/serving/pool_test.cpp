@@ -353,7 +353,7 @@ TEST_F(PoolTest, GenerationsOutliveThePool) {
 TEST_F(PoolTest, CountsWhatHappened) {
     run([](PoolTest& t) -> net::Task<void> {
         auto worker = co_await t.ready_worker();
-        worker->stats = {3, 1, 70, 40, 100, 11, 0, 0, 2, 9, 7, 1 << 20, 1500};
+        worker->stats = {3, 1, 70, 40, 100, 11, 0, 0, 2, 9, 7, 5, 6, 13, 14, 15, 16, 1 << 20, 1500};
         auto generation = t.submit();
         auto const id = generation->id();
         worker->event(id, Started{10, 4});
@@ -379,6 +379,12 @@ TEST_F(PoolTest, CountsWhatHappened) {
                                  "hearth_kv_cells_cached{model=\"m\"} 40",
                                  "hearth_kv_cells{model=\"m\"} 100",
                                  "hearth_worker_rss_bytes{model=\"m\"} 1048576",
+                                 "hearth_prefix_cache_memory_bytes{model=\"m\"} 5",
+                                 "hearth_prefix_cache_disk_bytes{model=\"m\"} 6",
+                                 "hearth_prefix_cache_memory_tokens_total{model=\"m\"} 13",
+                                 "hearth_prefix_cache_disk_tokens_total{model=\"m\"} 14",
+                                 "hearth_prefix_cache_written_bytes_total{model=\"m\"} 15",
+                                 "hearth_prefix_cache_errors_total{model=\"m\"} 16",
                                  "hearth_drafted_tokens_total{model=\"m\"} 9",
                                  "hearth_accepted_tokens_total{model=\"m\"} 7",
                                  "hearth_worker_cpu_seconds_total{model=\"m\"} 1.5",

@@ -80,9 +80,9 @@ TEST(Protocol, FlippedBitsAreRefusedOrGiveAFrameThatEncodesToTheSameBytes) {
 
 TEST(Protocol, RefusesAnotherVersionAndUnknownTypesNamingThem) {
     auto bytes = body(PingFrame{1});
-    bytes[0] = 2;
-    EXPECT_EQ(why(decode(bytes)), "worker frame has version 2, this build speaks version 1");
     bytes[0] = 1;
+    EXPECT_EQ(why(decode(bytes)), "worker frame has version 1, this build speaks version 2");
+    bytes[0] = kFrameVersion;
     for (int type = 0; type < 256; ++type) {
         bytes[2] = static_cast<char>(type);
         bool const known = (type >= 1 && type <= 6) || (type >= 16 && type <= 22);

@@ -60,6 +60,7 @@ SimBackend::SimBackend(SimModel const& model, ManualClock& clock)
     properties_.kv_cells = model.kv_cells;
     properties_.vocabulary = model.vocabulary;
     properties_.can_share_cells = properties_.can_truncate = !model.recurrent;
+    properties_.saves_parts = !model.recurrent;
 }
 
 std::uint32_t SimBackend::sequences_used() const {
@@ -254,6 +255,45 @@ Result<std::vector<std::byte>> SimBackend::save(SequenceId sequence) {
         std::memcpy(blob.data() + i * sizeof(std::uint64_t), &states_[cells[i]], sizeof(std::uint64_t));
     spend(model_.costs.save_us_per_cell / 1000 * static_cast<double>(cells.size()));
     return blob;
+}
+
+// The position it begins at, then a state per position.
+Result<std::vector<std::byte>> SimBackend::save_part(SequenceId sequence, Position begin, Position end) {
+    HEARTH_CHECK(check_sequence(sequence));
+    HEARTH_CHECK(maybe_fail(model_.faults.save_one_in));
+    auto const& cells = this->cells(sequence);
+    if (begin < 0 || begin >= end || static_cast<std::size_t>(end) > cells.size()) {
+        return Error(Code::invalid_argument,
+                     fmt::format("positions {} to {} are not in a sequence of {}", begin, end, cells.size()));
+    }
+    std::vector<std::uint64_t> states{static_cast<std::uint64_t>(begin)};
+    for (Position at = begin; at < end; ++at) states.push_back(states_[cells[static_cast<std::size_t>(at)]]);
+    auto const bytes = std::as_bytes(std::span(states));
+    spend(model_.costs.save_us_per_cell / 1000 * (end - begin));
+    return std::vector<std::byte>(bytes.begin(), bytes.end());
+}
+
+Status SimBackend::append_part(SequenceId sequence, std::span<std::byte const> blob, Position end) {
+    HEARTH_CHECK(check_sequence(sequence));
+    auto& cells = this->cells(sequence);
+    std::vector<std::uint64_t> states(blob.size() / sizeof(std::uint64_t));
+    std::memcpy(states.data(), blob.data(), states.size() * sizeof(std::uint64_t));
+    std::uint64_t const begin = states.empty() ? 0 : states[0];
+    bool const fits = blob.size() % sizeof(std::uint64_t) == 0 && states.size() > 1 && begin <= cells.size() &&
+                      static_cast<std::uint64_t>(end) <= begin + states.size() - 1 &&
+                      static_cast<std::size_t>(end) > cells.size();
+    if (!fits) return Error(Code::corrupt, fmt::format("{} bytes are no part of such a sequence", blob.size()));
+    if (states.size() - 1 > free_.size())
+        return Error(Code::overloaded,
+                     fmt::format("the part needs {} cells, {} are free", states.size() - 1, free_.size()));
+    HEARTH_CHECK(maybe_fail(model_.faults.restore_one_in));
+    auto const before = cells.size();
+    for (std::size_t at = before; at < static_cast<std::size_t>(end); ++at) {
+        cells.push_back(take_cell());
+        states_[cells.back()] = states[1 + at - begin];
+    }
+    spend(model_.costs.restore_us_per_cell / 1000 * static_cast<double>(cells.size() - before));
+    return ok();
 }
 
 Status SimBackend::restore(SequenceId sequence, std::span<std::byte const> blob) {

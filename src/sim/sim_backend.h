@@ -103,6 +103,9 @@ public:
     [[nodiscard]] Status remove(SequenceId sequence, Position begin) override;
     [[nodiscard]] Result<std::vector<std::byte>> save(SequenceId sequence) override;
     [[nodiscard]] Status restore(SequenceId sequence, std::span<std::byte const> blob) override;
+    [[nodiscard]] Result<std::vector<std::byte>> save_part(SequenceId sequence, Position begin, Position end) override;
+    [[nodiscard]] Status append_part(SequenceId sequence, std::span<std::byte const> blob, Position end) override;
+    [[nodiscard]] std::string const& state_key() const override { return state_key_; }
     [[nodiscard]] Result<std::vector<std::vector<float>>> embed(std::span<std::vector<Token> const> inputs) override;
     [[nodiscard]] llama::MemoryEstimate memory() const override;
 
@@ -129,6 +132,7 @@ private:
     SimModel model_;
     ManualClock& clock_;
     llama::Properties properties_;
+    std::string state_key_;  // empty: what is saved here means nothing elsewhere
     traffic::Random random_;
     std::vector<Cells> sequences_;
     std::vector<std::uint32_t> owners_;   // per cell
