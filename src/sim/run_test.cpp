@@ -40,7 +40,7 @@ TEST(Simulation, EveryShapeEndsUnderEveryPolicy) {
     }
 }
 
-// The orders that were measured on the real engine: docs/scheduler.md.
+// docs/benchmarks measured the same order: bounded steps against llama-server's full batches.
 TEST(Simulation, MixingBoundsTheGapsThatWholeBatchesOfPromptsTear) {
     auto const workload = shape("stall", 20);
     EXPECT_LT(10 * with_policy(workload, "hearth").groups[0].gap_ms.max,

@@ -28,8 +28,8 @@ using llama::Token;
 
 // What a step takes: step + rows * row + prompt tokens * prompt_token, and what
 // attention adds per position that is looked at, times noise. A row is an entry
-// that wants logits. The defaults are SmolLM2-135M Q4_1's on two cores
-// (docs/scheduler.md says how they were measured).
+// that wants logits. The defaults are round numbers for SmolLM2-135M Q4_1 on
+// two quiet cores, estimated from single figures and not fitted to a series.
 struct Costs {
     double step_ms = 3.0;
     double row_ms = 1.3;
