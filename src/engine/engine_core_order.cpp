@@ -36,7 +36,12 @@ std::uint32_t EngineCore::level(Request const& request) const {
 
 EngineCore::Rank EngineCore::rank(Request const& request) const {
     bool const started = request.started();
-    return {level(request), started ? 0U : 1U, share_.account(request.spec.tenant), request.due, request.spec.id};
+    // Who rose to the best class and still waits as long again goes before all shares:
+    // ever new tenants, who begin with the least, would pass it for ever.
+    auto const patience = (static_cast<double>(request.spec.priority) + 1) * options_.ageing_ms;
+    bool const overdue = milliseconds_between(request.spec.arrived, now_) >= patience;
+    double const account = overdue ? -1 : share_.account(request.spec.tenant);
+    return {level(request), started ? 0U : 1U, account, request.due, request.spec.id};
 }
 
 // Those that could go on if there were room, and those that wait, best first.

@@ -137,6 +137,33 @@ TEST(engine_order, tenants_get_computing_by_weight_however_many_requests_they_se
     EXPECT_NEAR(done(1, 201), 15, 3);
 }
 
+TEST(engine_order, ever_new_tenants_do_not_pass_one_that_got_much_for_ever) {
+    auto options = counting(100);
+    options.sequences_max = 1;
+    Driver driver(options, {.ageing_ms = 1000, .prefix_cache = false});
+    driver.backend.on_decode = [&](auto) {
+        driver.clock.advance(std::chrono::milliseconds(10));
+        return ok();
+    };
+    auto request = prompt_of(10);
+    request.max_tokens = 10;
+    request.tenant = "greedy";
+    for (RequestId id = 1; id <= 20; ++id) driver.submit(id, request);
+    request.tenant = "idle";  // got nothing yet: those who come in begin there
+    request.priority = domain::Priority::batch;
+    driver.submit(100, request);
+    request.priority = domain::Priority::normal;
+    RequestId next = 1000;
+    while (!driver.of(20).ended()) {
+        while (driver.core.stats().waiting < 30) {
+            request.tenant = std::to_string(next);
+            driver.submit(next++, request);
+        }
+        driver.step();
+        ASSERT_LT(next, 5000U);
+    }
+}
+
 TEST(engine_order, a_request_that_passes_a_deadline_ends_and_says_which) {
     auto options = counting(500);
     options.sequences_max = 1;
