@@ -23,6 +23,7 @@ from suite import environment, figures, markdown, programs, report  # noqa: E402
 from suite.measure import Suite  # noqa: E402
 from suite.process import MeasureError  # noqa: E402
 from suite.programs import ROOT, say  # noqa: E402
+from suite.stage import Stage  # noqa: E402
 
 QUIET_SHARE_MAX = 0.1  # of the cores busy with something else: above it the figures mean little
 
@@ -30,9 +31,10 @@ QUIET_SHARE_MAX = 0.1  # of the cores busy with something else: above it the fig
 def parse(argv):
     parser = argparse.ArgumentParser(prog='./dev bench', description=__doc__.split('\n\n')[0],
                                      epilog='Figures: ' + '; '.join(f'{f.name} ({f.title.lower()})' for f in figures.FIGURES))
-    names = [f.name for f in figures.FIGURES]
     parser.add_argument('--quick', action='store_true', help='2 repetitions, no search for the best flags of the peers')
-    parser.add_argument('--figures', default=','.join(names), metavar='NAMES', help='only these, separated by commas')
+    parser.add_argument('--figures', default=','.join(figures.BY_NAME), metavar='NAMES',
+                        help='only these figures or scenes, separated by commas')
+    parser.add_argument('--long', action='store_true', help='overload for 60 s instead of 30, three times as much of the trace')
     parser.add_argument('--repeat', type=int, metavar='N', help='repetitions of every figure (5; 2 with --quick)')
     parser.add_argument('--out', type=pathlib.Path, metavar='FOLDER', help='where the results go (bench/results/<time>)')
     parser.add_argument('--threads', type=int, default=2, metavar='N', help='compute threads of both servers (2)')
@@ -40,14 +42,17 @@ def parse(argv):
     parser.add_argument('--small-model', type=pathlib.Path, metavar='FILE', help='the model of the figure cost (stories260K)')
     parser.add_argument('--hearth', type=pathlib.Path, metavar='FILE', help='measure this binary instead of build/release/bin/hearth')
     parser.add_argument('--loadgen', type=pathlib.Path, metavar='FILE', help='drive with this hearth binary instead of the measured one')
+    parser.add_argument('--data', type=pathlib.Path, default=programs.DATA, metavar='FOLDER',
+                        help='public data for the figures speculation and trace (../shared/data)')
     parser.add_argument('--no-greedy', action='store_true', help='leave out the comparison of greedy answers')
     parser.add_argument('--check', action='store_true', help='exit with 3 when a target is missed')
     parser.add_argument('--render', type=pathlib.Path, metavar='FOLDER',
                         help='measure nothing: write the reports of the results.json there again')
     options = parser.parse_args(argv)
     options.figures = options.figures.split(',')
-    if unknown := [n for n in options.figures if n not in names]:
-        parser.error(f'unknown figure {unknown[0]}; there are {", ".join(names)}')
+    if unknown := [n for n in options.figures if n not in figures.NAMES]:
+        parser.error(f'unknown figure {unknown[0]}; there are {", ".join(figures.NAMES)}')
+    options.figures = figures.select(options.figures)
     options.repeat = options.repeat if options.repeat is not None else 2 if options.quick else 5
     if not 1 <= options.repeat <= 100:
         parser.error(f'--repeat must be 1 to 100, got {options.repeat}')
@@ -95,7 +100,8 @@ def measure(options, folder):
     results = suite.results
     results['environment'] = environment.describe(ROOT)
     results['environment']['peer_source'] = programs.source_version(source)[:200]
-    results['options'] = {'quick': options.quick, 'repeat': options.repeat, 'threads': options.threads, 'figures': suite.wanted}
+    results['options'] = {'quick': options.quick, 'repeat': options.repeat, 'threads': options.threads, 'figures': suite.wanted,
+                          'long': options.long}
     if results['environment']['busy_share'] > QUIET_SHARE_MAX:
         say(f'WARNING: other work keeps {results["environment"]["busy_share"]:.0%} of the cores busy; these figures will mean little')
     results['model'] = {'name': options.model.name, 'bytes': options.model.stat().st_size, 'small': options.small_model.name}
@@ -105,13 +111,18 @@ def measure(options, folder):
         size = suite.attempt('binary', lambda: programs.stripped_bytes(options.hearth, folder))
         if size:
             suite.add('binary', figures.HEARTH, size / 1e6)
-    if set(suite.wanted) - {'binary'}:
+    if {*figures.MAIN, 'cost'} & set(suite.wanted):
         suite.tune()
         for repetition in range(options.repeat):
             suite.round(repetition)
         if not options.quick and {'decode1', 'prefill'} & set(suite.wanted):
             suite.arrivals()
-    if not options.no_greedy and set(suite.wanted) - {'binary', 'cost'}:
+    stage = Stage(suite)
+    stage.tune()
+    for repetition in range(options.repeat):
+        stage.round(repetition)
+    stage.finish()
+    if not options.no_greedy and set(figures.MAIN) & set(suite.wanted):
         suite.greedy(greedy_prompts())
     results['environment']['load_average_end'] = os.getloadavg()[0]
     results['environment']['seconds'] = time.monotonic() - suite.started

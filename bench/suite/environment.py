@@ -30,6 +30,11 @@ def busy_share(seconds=1.0):
     return 1 - (idle_after - idle_before) / spent if spent else 0.0
 
 
+def cores():
+    """Those this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
 def describe(root):
     def version(*argv):
         try:
@@ -37,7 +42,7 @@ def describe(root):
         except (OSError, IndexError, subprocess.TimeoutExpired):
             return ''
     return {'date': time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime()), 'cpu': _field('/proc/cpuinfo', 'model name'),
-            'cores': len(os.sched_getaffinity(0)), 'memory': _field('/proc/meminfo', 'MemTotal'), 'kernel': platform.release(),
+            'cores': cores(), 'memory': _field('/proc/meminfo', 'MemTotal'), 'kernel': platform.release(),
             'distribution': _field('/etc/os-release', 'PRETTY_NAME', '='), 'compiler': version('clang++-19', '--version'),
             'commit': version('git', 'describe', '--always', '--dirty', '--abbrev=12'), 'load_average': os.getloadavg()[0],
             'busy_share': busy_share()}

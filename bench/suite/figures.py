@@ -7,6 +7,7 @@ HEARTH = 'hearth'
 SERVER = 'llama-server'
 BENCH = 'llama-bench'
 BATCHED = 'llama-batched-bench'
+UNCACHED, UNBOUNDED = 'llama-server, no host cache', 'unbounded cache'
 MIB = 1024.0
 
 
@@ -34,12 +35,14 @@ class Figure:
     targets: tuple
     subjects: tuple  # in the order of the report; the first is Hearth
     how: str  # one sentence for the report
+    scene: str = ''  # the scene that takes it; empty: see measure.py
+    chart: bool = True  # a bar chart of its own
 
     def best(self, values):
         return min(values) if self.lower_is_better else max(values)
 
 
-FIGURES = (
+MACHINE = (
     Figure('start', 'Exec to ready, page cache warm', 'ms', True, (Target(SERVER, 0.25, True),), (HEARTH, SERVER),
            'From starting the process to the first 200 of /health, asked about every millisecond.'),
     Figure('rss', 'RSS after load, whole process tree', 'MiB', True, (Target(SERVER, 0.5, True),), (HEARTH, SERVER),
@@ -54,21 +57,101 @@ FIGURES = (
     Figure('prefill', 'Prefill of 1,000 words', 'tokens/s', False, (Target(BENCH, 0.92, False),),
            (HEARTH, SERVER, BENCH, 'llama-bench, same length'),
            'Prompt tokens not cached / TTFT of a chat request. llama-bench: pp512, and for information a prompt of the same length.'),
-    Figure('gap', 'Worst gap of 3 streams while a 2,000-token prompt arrives', 'ms', True, (Target(SERVER, 0.2, True),), (HEARTH, SERVER),
-           'Longest time without a token in any of three running streams, from the arrival of the prompt until all have gone on.'),
     Figure('cost', 'Serving CPU per streamed token, 64 streams', 'µs', True, (Target(SERVER, 0.5, True),), (HEARTH, SERVER),
            'User and system time of the whole process tree / output tokens, with stories260K, whose computation is next to nothing.'),
     Figure('front', 'Idle RSS of the front process', 'MB', True, (Target(None, 20, True),), (HEARTH,),
            'Rss of the process that owns the sockets, after load, before the first request.'),
     Figure('binary', 'CPU binary, stripped', 'MB', True, (Target(None, 25, True),), (HEARTH,), 'Bytes after strip.'),
 )
+# Of the scheduler and its caches: taken by suite/scenes/.
+BOTH = (HEARTH, SERVER)
+SCHEDULING = (
+    Figure('shared', 'TTFT of four other users with the same 2,000-token system prompt', 'ms', True, (Target(SERVER, 0.03, True),), BOTH,
+           'Median of four at once, each with a question of its own, after a first user has had an answer.', 'shared'),
+    Figure('shared_cold', 'TTFT of the first user with that prompt', 'ms', True, (), BOTH, 'Nothing of it was computed before.', 'shared'),
+    Figure('shared_warm', 'TTFT of the same user again, against the first time', '% of cold', True, (Target(None, 5, True),), BOTH,
+           'The same request once more.', 'shared'),
+    Figure('shared_fresh', 'TTFT of four users at once, a prompt nobody had before', 'ms', True, (), BOTH,
+           'Median of four; the prompt they share is new.', 'shared'),
+    Figure('beside', 'Interactive TTFT p95 beside eight busy clients', 'ms', True, (), BOTH,
+           'Short questions, one after the other, class interactive where the server has classes; eight clients in closed loops send '
+           'prompts of 600 tokens for answers of 100.', 'beside'),
+    Figure('beside_ratio', 'The same against the same questions alone', '× alone', True, (Target(None, 3, True),), BOTH,
+           'p95 beside the eight / p95 with nobody beside, in the same visit.', 'beside'),
+    Figure('gap', 'Worst gap of 3 streams while a 2,000-token prompt arrives', 'ms', True,
+           (Target(SERVER, 0.2, True), Target(None, 120, True)), BOTH,
+           'Longest time without a token in any of three running streams, from the arrival of the prompt until all have gone on.', 'stall'),
+    Figure('gap_8000', 'Worst gap of 3 streams while an 8,000-token prompt arrives', 'ms', True, (Target(None, 120, True),), BOTH,
+           'As with 2,000 tokens.', 'stall'),
+    Figure('stall_itl', 'Evenness of the streams while the 8,000-token prompt is read', '× p50', True, (Target(None, 1.5, True),), BOTH,
+           'p99 / p50 of the gaps between tokens from the arrival of the prompt until its first token.', 'stall'),
+    Figure('resume', 'Resuming an 8,000-token chat after a restart', '× faster', False, (Target(None, 20, False),), BOTH,
+           'TTFT of the next turn on a server that never saw the chat / on one restarted with SIGTERM. llama-server: its slot, saved and '
+           'restored on request; restoring counts.', 'resume'),
+    Figure('resume_kill', 'The same after SIGKILL', '× faster', False, (Target(None, 20, False),), BOTH, 'As after SIGTERM.', 'resume'),
+    Figure('resume_equal', 'Continuations that equal the recomputed one', '%', False, (Target(None, 100, False),), BOTH,
+           'Greedy texts of the resumed chat and of the same chat on a server that never saw it.', 'resume', False),
+    Figure('rss_chats1', 'RSS with 1 running chat, context setting 32k', 'MiB', True, (Target(SERVER, 0.35, True),), BOTH,
+           'Sum of Rss over the process tree while the chat streams; room for 16 chats of 2,048 tokens.', 'chats'),
+    Figure('rss_chats16', 'RSS with 16 running chats, context setting 32k', 'MiB', True, (Target(SERVER, 0.35, True),), BOTH,
+           'As with one chat.', 'chats'),
+    Figure('spec_copy', 'Speculation, answers that copy', '× without', False, (Target(None, 1.8, False),), BOTH,
+           'Decode tokens/s of 12 prompts (repeat a text, JSON with one change, edit code) with guessing / without. llama-server: '
+           'ngram-simple.',
+           'speculation'),
+    Figure('spec_chat', 'Speculation, ordinary chat', '× without', False, (Target(None, 1.0, False),), BOTH,
+           'As with answers that copy, 12 questions.', 'speculation'),
+    Figure('spec_rate', 'Decode of answers that copy, with speculation', 'tokens/s', False, (), BOTH, 'The first of the two rates above.',
+           'speculation'),
+    Figure('spec_floor', 'Speculation, the slowest of all prompts', '× without', False, (Target(None, 0.98, False),), BOTH,
+           'Per prompt the median of the rounds with guessing / without; the smallest of them.', 'speculation', False),
+    Figure('spec_equal', 'Speculation, equal texts', '%', False, (Target(None, 100, False),), BOTH,
+           'Greedy texts with guessing and without.', 'speculation', False),
+    Figure('busy', 'Decode beside one busy foreign process per core', '× quiet', False, (Target(None, 0.4, False),),
+           (HEARTH, SERVER, BENCH),
+           'Tokens/s of one stream of 128 tokens beside processes that compute without end / without them.', 'busy'),
+    Figure('burst_answered', '500 requests at once: answered', 'requests', False, (), BOTH, 'Status 200 and a complete stream within 90 s.',
+           'burst', False),
+    Figure('burst_refused', '500 requests at once: refused', 'requests', True, (), BOTH, 'Status 429 with Retry-After.', 'burst', False),
+    Figure('burst_other', '500 requests at once: any other end', 'requests', True, (Target(None, 0, True),), BOTH,
+           'Errors, broken streams, closed connections.', 'burst', False),
+    Figure('burst_hung', '500 requests at once: no end within 90 s', 'requests', True, (Target(None, 0, True),), BOTH,
+           'Neither an answer nor a refusal.', 'burst', False),
+    Figure('burst_after', 'TTFT of one request right after them', 'ms', True, (Target(None, 1000, True),), BOTH,
+           'Those without an end are disconnected first; 30,000: not answered within 30 s.', 'burst', False),
+    Figure('overload_goodput', 'Goodput at 10 times the capacity', '% of peak', False, (Target(None, 95, False),), BOTH,
+           'Complete answers per second while requests arrive at random, 10 times as many as 16 clients in closed loops got answered.',
+           'overload'),
+    Figure('overload_reject', 'Overload: the slowest refusal', 'ms', True, (Target(None, 10, True),), BOTH,
+           'From sending a request to its status 429.', 'overload', False),
+    Figure('overload_silent', 'Overload: silent time-outs', 'requests', True, (Target(None, 0, True),), BOTH,
+           'Neither an answer nor a refusal within 25 s.', 'overload', False),
+    Figure('overload_other', 'Overload: any other end', 'requests', True, (Target(None, 0, True),), BOTH,
+           'Errors, broken streams, closed connections.', 'overload', False),
+    Figure('overload_high', 'Overload: interactive TTFT p99', '× unloaded', True, (Target(None, 1.2, True),), BOTH,
+           'Two short questions a second, class interactive where the server has classes, against the p99 of the same alone. A '
+           'question without an answer counts as 25 s.', 'overload'),
+    Figure('trace', 'Prompt tokens computed on the Mooncake conversation trace', 'tokens', True,
+           (Target(UNBOUNDED, 1.1, True), Target(UNCACHED, 0.5, True), Target(SERVER, 1.0, True)), (HEARTH, SERVER, UNCACHED, UNBOUNDED),
+           'Sum of usage.prompt_tokens less cached_tokens. One of 30 conversations, lengths / 32, at most 1,900 tokens, 8 requests at a '
+           'time in the order of the trace; 16,384 cells of KV. The unbounded cache is counted from the trace\'s block hashes.', 'replay'),
+    Figure('trace_time', 'Time for that trace', 's', True, (), (HEARTH, SERVER, UNCACHED), 'From the first request to the last end.',
+           'replay', False),
+)
+FIGURES = MACHINE + SCHEDULING
 BY_NAME = {f.name: f for f in FIGURES}
 # Of one visit to a server with the main model, in this order.
-MAIN = ('start', 'rss', 'front', 'decode1', 'decode4', 'decode16', 'prefill', 'gap')
+MAIN = ('start', 'rss', 'front', 'decode1', 'decode4', 'decode16', 'prefill')
+NAMES = tuple(f.name for f in FIGURES) + tuple(dict.fromkeys(f.scene for f in SCHEDULING if f.scene not in BY_NAME))
 
 
-def judge(figure, samples):
-    """What the table says: spread per subject, ratios, and per target whether it is met (None: not measured)."""
+def select(names):
+    """The figures, in their order, that `names` stand for; the name of a scene stands for all of its figures."""
+    return [f.name for f in FIGURES if f.name in names or f.scene in names]
+
+
+def judge(figure, samples, unavailable=None):
+    """What the table says: spread per subject, ratios, per target whether it is met (None: not measured), and who lacks it and why."""
     spreads = {subject: stats.spread(samples[subject]) for subject in figure.subjects if samples.get(subject)}
     ours = spreads.get(HEARTH, {}).get('median')
     verdicts = []
@@ -77,7 +160,7 @@ def judge(figure, samples):
         value = stats.ratio(ours, theirs) if target.subject else ours
         verdicts.append({'subject': target.subject, 'text': target.text(figure.unit), 'value': value,
                          'met': None if value is None else target.met(value)})
-    return {'spreads': spreads, 'verdicts': verdicts}
+    return {'spreads': spreads, 'verdicts': verdicts, 'unavailable': dict(unavailable or {})}
 
 
 def choose_variants(tuning):

@@ -12,19 +12,28 @@ def spread_text(spread):
     return f'{number(spread["median"])} ({number(spread["min"])}–{number(spread["max"])})'
 
 
-def verdict_text(verdict):
+def verdict_text(verdict, unavailable):
     if verdict['met'] is None:
-        return 'not measured'
+        return 'not available' if unavailable else 'not measured'
     value = f'{verdict["value"]:.2f}×' if verdict['subject'] else number(verdict['value'])
     return f'{value} {"met" if verdict["met"] else "**missed**"}'
+
+
+def subject_text(judged, subject):
+    reason = judged.get('unavailable', {}).get(subject)
+    if subject not in judged['spreads'] and reason:
+        return f'not available: {reason}'
+    return spread_text(judged['spreads'].get(subject))
 
 
 def rows(results):
     for name, judged in results['judged'].items():
         figure = figures.BY_NAME[name]
-        others = [f'{s} {spread_text(judged["spreads"][s])}' for s in figure.subjects[1:] if s in judged['spreads']]
-        yield (f'{figure.title}, {figure.unit}', spread_text(judged['spreads'].get(HEARTH)), '; '.join(others) or '-',
-               '; '.join(v['text'] for v in judged['verdicts']), '; '.join(verdict_text(v) for v in judged['verdicts']))
+        lacking = judged.get('unavailable', {})
+        others = [f'{s} {subject_text(judged, s)}' for s in figure.subjects[1:] if s in judged['spreads'] or s in lacking]
+        yield (f'{figure.title}, {figure.unit}', subject_text(judged, HEARTH), '; '.join(others) or '-',
+               '; '.join(v['text'] for v in judged['verdicts']) or '-',
+               '; '.join(verdict_text(v, lacking.get(HEARTH) or lacking.get(v['subject'])) for v in judged['verdicts']) or '-')
 
 
 def table(results):

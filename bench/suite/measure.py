@@ -13,7 +13,6 @@ SMALL_SEQUENCES, SMALL_CONTEXT = 64, 128
 OUTPUT_TOKENS = 128
 DECODE_PROMPT = 16
 GREEDY_TOKENS = 48
-LONG_PROMPT = 2000
 # Alone, in full: no reuse of an earlier prompt, an end where the model ends.
 GREEDY_OPTIONS = {'concurrency': 1, 'warmup': 0, 'stop-at-eos': True, 'keep-text': True, 'output-tokens': GREEDY_TOKENS,
                   'extra-body': '{"cache_prompt":false}'}
@@ -28,10 +27,12 @@ class Suite:
         self.raw.mkdir(parents=True, exist_ok=True)
         self.main = Load(options.model, SEQUENCES, CONTEXT)
         self.small = Load(options.small_model, SMALL_SEQUENCES, SMALL_CONTEXT)
-        self.wanted = [f.name for f in figures.FIGURES if f.name in options.figures]
-        self.results = {'samples': {}, 'tuning': {}, 'variants': {}, 'distributions': {}, 'memory': {}, 'errors': [], 'info': {}}
+        self.wanted = figures.select(options.figures)
+        self.results = {'samples': {}, 'tuning': {}, 'variants': {}, 'distributions': {}, 'memory': {}, 'errors': [], 'info': {},
+                        'plots': {}, 'unavailable': {}}
         self.started = time.monotonic()
         self.counter = 0
+        self.known_flags = None
 
     # --- bookkeeping
 
@@ -61,15 +62,25 @@ class Suite:
     # --- servers
 
     def server(self, subject, load, variant):
-        flags = self.variants(subject, load)[variant]
+        return self.start(subject, load, self.variants(subject, load)[variant], f'{subject}, {load.model.name}, {variant}')
+
+    def start(self, subject, load, flags, label):
+        """A server of its own start; `label` names its command in the report."""
         port = free_port()
         threads = self.options.threads
+        if subject == HEARTH and '--cache-disk' in self.hearth_flags() and '--cache-disk' not in flags:
+            flags = [*flags, '--cache-disk', '0']  # what an earlier start computed must not help
         argv = (programs.hearth_server(self.hearth, load, threads, flags, port) if subject == HEARTH
                 else programs.llama_server(self.peers, load, threads, flags, port))
         warm(argv[0], load.model)
-        self.results['info'].setdefault('commands', {})[f'{subject}, {load.model.name}, {variant}'] = ' '.join(
+        self.results['info'].setdefault('commands', {})[label] = ' '.join(
             pathlib.Path(str(a)).name if str(a).startswith('/') else str(a) for a in argv)
-        return Server(argv, port, self.raw_path(f'{subject}-{variant}').with_suffix('.log'))
+        return Server(argv, port, self.raw_path(label.replace('/', '-')).with_suffix('.log'))
+
+    def hearth_flags(self):
+        if self.known_flags is None:
+            self.known_flags = programs.hearth_flags(self.hearth)
+        return self.known_flags
 
     def variants(self, subject, load):
         if subject == HEARTH:
@@ -90,7 +101,7 @@ class Suite:
         values = {}
         with self.server(subject, self.main, variant) as server:
             self.at_rest(subject, server, wanted, values)
-            for name in ('decode1', 'decode4', 'decode16', 'prefill', 'gap'):
+            for name in ('decode1', 'decode4', 'decode16', 'prefill'):
                 if name in wanted:
                     value = self.attempt(f'{name} of {subject}, {variant}', lambda n=name: getattr(self, n)(subject, server, seed))
                     if value is not None:
@@ -130,15 +141,6 @@ class Suite:
         report = self.drive(server, f'{subject}-prefill', prompt_words=1000, output_tokens=2, requests=2, seed=seed)
         self.results['info']['prefill_tokens'] = round(report['total_input_tokens'] / report['completed'])
         return report['median_prefill_per_s']
-
-    def gap(self, subject, server, seed):
-        report = self.drive(server, f'{subject}-gap', mode='interference', concurrency=3, rounds=1, long_prompt_tokens=LONG_PROMPT,
-                            output_tokens=1500, seed=seed)
-        only = report['interference_rounds'][0]
-        if not only['valid']:
-            raise MeasureError('a running stream ended before the long prompt was answered')
-        self.results['info'].setdefault('gap_rounds', {}).setdefault(subject, []).append(only)
-        return only['worst_gap_ms']
 
     def mixed(self, subject, server, seed):
         """For information: the TTFT of requests that arrive at random."""
@@ -304,7 +306,9 @@ class Suite:
         self.save()
 
     def judge(self):
-        self.results['judged'] = {n: figures.judge(figures.BY_NAME[n], self.results['samples'].get(n, {})) for n in self.wanted}
+        unavailable = self.results.get('unavailable', {})
+        self.results['judged'] = {n: figures.judge(figures.BY_NAME[n], self.results['samples'].get(n, {}), unavailable.get(n))
+                                  for n in self.wanted}
         self.results['shares'] = figures.shares(self.results)
         # One curve per subject: the median of each quantile over the rounds.
         self.results['curves'] = {name: {subject: [stats.median(column) for column in zip(*runs)] for subject, runs in by.items()}

@@ -119,6 +119,20 @@ class Server:
         except OSError:
             return 'no log'
 
+    def kill(self):
+        """SIGKILL to the whole tree at once: what a crash or the kernel's memory killer does."""
+        self._kill(tree(self.pid))
+        self.process.wait()
+
+    def _kill(self, members):
+        for p in members:
+            # Only what is still of the session that __enter__ made: an id may be somebody else's by now.
+            try:
+                if os.getsid(p) == self.pid:
+                    os.kill(p, signal.SIGKILL)
+            except ProcessLookupError:
+                pass
+
     def stop(self):
         """SIGTERM, some time, then SIGKILL to every process of the tree."""
         members = tree(self.pid)
@@ -128,13 +142,7 @@ class Server:
                 self.process.wait(STOP_GRACE_S)
             except subprocess.TimeoutExpired:
                 members = tree(self.pid)
-        for p in members:
-            # Only what is still of the session that __enter__ made: an id may be somebody else's by now.
-            try:
-                if os.getsid(p) == self.pid:
-                    os.kill(p, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+        self._kill(members)
         self.process.wait()
 
     def __exit__(self, *_):

@@ -3,6 +3,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import sys
 from . import process
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+DATA = ROOT.parent / 'shared' / 'data'  # public data, no part of this repository
 PEER_PROGRAMS = ('llama-server', 'llama-bench', 'llama-batched-bench')
 PEER_CMAKE = ['-G', 'Ninja', '-DCMAKE_BUILD_TYPE=Release', '-DCMAKE_C_COMPILER=clang-19', '-DCMAKE_CXX_COMPILER=clang++-19',
               '-DCMAKE_C_COMPILER_LAUNCHER=ccache', '-DCMAKE_CXX_COMPILER_LAUNCHER=ccache', '-DBUILD_SHARED_LIBS=OFF',
@@ -97,6 +99,11 @@ def hearth_server(program, load, threads, flags, port):
     common = {'--model': load.model, '--host': '127.0.0.1', '--port': port, '--threads': threads, '--max-seqs': load.sequences,
               '--ctx': load.context, '--kv-cells': load.cells, '--cache-disk': '0'}  # cold must be cold
     return [program, 'serve', *_merged(common, flags)]
+
+
+def hearth_flags(program):
+    """The flags that this `hearth serve` knows."""
+    return frozenset(re.findall(r'--[a-z][a-z-]*', process.run([program, 'serve', '--help'], 30)))
 
 
 def llama_server(programs, load, threads, flags, port):

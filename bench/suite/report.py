@@ -2,11 +2,11 @@
 import html
 import re
 
-from . import figures, markdown, stats, svg
-from .figures import BATCHED, BENCH, HEARTH, SERVER
+from . import figures, markdown, plots, stats, svg
+from .figures import HEARTH, SERVER
+from .plots import COLORS
 from .stats import number
 
-COLORS = {HEARTH: '#c2410c', SERVER: '#2563eb', BENCH: '#475569', BATCHED: '#0f766e', 'llama-bench, same length': '#94a3b8'}
 STYLE = '''
 body { font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Helvetica, Arial, sans-serif; color: #1f2937; background: #fff;
        max-width: 1000px; margin: 2rem auto; padding: 0 1rem; }
@@ -43,13 +43,15 @@ def summary(results):
     rows = []
     for row, judged in zip(markdown.rows(results), results['judged'].values()):
         states = [v['met'] for v in judged['verdicts']]
-        kind = 'missed' if False in states else 'faint' if None in states else 'met'
+        kind = 'missed' if False in states else 'faint' if None in states or not states else 'met'
         rows.append([*row[:4], (kind, row[4].replace('**', ''))])
     return table(['figure', 'Hearth', 'peers', 'target', 'result'], rows)
 
 
 def mark_of(figure, judged):
     """Where the first target lies on the figure's axis."""
+    if not figure.targets:
+        return None
     target = figure.targets[0]
     if not target.subject:
         return target.limit, f'target {target.text(figure.unit)}'
@@ -63,7 +65,7 @@ def figure_chart(name, judged, results):
     for subject in figure.subjects:
         if spread := judged['spreads'].get(subject):
             rows.append((subject, spread['median'], spread['min'], spread['max'], COLORS[subject], number(spread['median'])))
-    if not rows:
+    if not rows or not figure.chart:
         return ''
     better = 'lower is better' if figure.lower_is_better else 'higher is better'
     chart = svg.bars(figure.title, f'{figure.unit} ({better})', rows, mark_of(figure, judged))
@@ -141,6 +143,8 @@ def render(results):
                        for what, command in results['info'].get('commands', {}).items())
     facts = table(['', ''], [[k.replace('_', ' '), f'{v:.2f}' if isinstance(v, float) else v] for k, v in e.items()])
     charts = '\n'.join(figure_chart(name, judged, results) for name, judged in results['judged'].items())
+    scenes = '\n'.join(f'<figure id="{name}">{chart}<figcaption>{text(caption)}</figcaption></figure>'
+                       for name, chart, caption in plots.of(results)) or '<p class="faint">Not measured.</p>'
     body = f'''<h1>Hearth benchmark, {text(e["date"][:10])}</h1>
 <p>{text(e["cpu"])}, {e["cores"]} cores; {text(results["model"]["name"])}, {options["threads"]} threads, {options["repeat"]} repetitions.
 Both servers ran in turn on this machine, one at a time, from the same model file.</p>{warning}
@@ -148,6 +152,7 @@ Both servers ran in turn on this machine, one at a time, from the same model fil
 {summary(results)}
 <h2>Greedy answers</h2>{greedy(results)}
 <h2>Figures</h2>{charts}
+<h2>The scheduler at work</h2>{scenes}
 <h2>Memory</h2>{memory_chart(results)}
 <h2>Distributions</h2>{curves(results)}
 <h2>The machine's own limits</h2>{markdown_table(markdown.machine_table(results))}

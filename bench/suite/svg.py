@@ -59,6 +59,9 @@ class Canvas:
         places = ' '.join(f'{x:.1f},{y:.1f}' for x, y in points)
         self.parts.append(f'<polyline points="{places}" fill="none" stroke="{color}" stroke-width="{width}" stroke-linejoin="round"/>')
 
+    def circle(self, x, y, radius, color):
+        self.parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius}" fill="{color}" fill-opacity="0.8"/>')
+
     def done(self):
         return '\n'.join([*self.parts, '</svg>'])
 
@@ -157,6 +160,59 @@ def cumulative(title, axis, curves, width=720, height=360):
         canvas.rect(x, 40, 12, 12, color)
         canvas.text(x + 18, 51, name, size=12)
         x += 40 + 7 * len(name)
+    canvas.line(left, top, left, bottom, INK)
+    canvas.line(left, bottom, width - right, bottom, INK)
+    return canvas.done()
+
+
+def _plane_axis(values, logarithmic):
+    """(ticks, value -> share of the axis)."""
+    if logarithmic:
+        ticks = log_ticks(min(values), max(values))
+        first, last = max(t for t in ticks if t <= min(values)), min(t for t in ticks if t >= max(values))
+        ticks = [t for t in ticks if first <= t <= last]
+        low, high = math.log10(ticks[0]), math.log10(ticks[-1])
+        return ticks, lambda value: (math.log10(max(value, ticks[0])) - low) / (high - low or 1)
+    ticks = nice_ticks(min(values), max(values))
+    return ticks, lambda value: (value - ticks[0]) / (ticks[-1] - ticks[0])
+
+
+def plane(title, x_axis, y_axis, series, log_y=False, mark=None, width=720, height=380):
+    """series: {name: (points, color, style)}, style 'line', 'marked' (a line with its points) or 'dots'; points: [(x, y)].
+
+    mark: (y, label) of a dashed line across, e.g. a target. With log_y every y must be above 0."""
+    left, right, top, bottom = 76, 34, 70, height - 56
+    points = [p for places, _, _ in series.values() for p in places]
+    if not points:
+        raise ValueError('nothing to plot')
+    canvas = Canvas(width, height, title)
+    canvas.text(16, 26, title, size=16, weight='600')
+    x_ticks, x_share = _plane_axis([x for x, _ in points], False)
+    y_ticks, y_share = _plane_axis([y for _, y in points] + ([mark[0]] if mark else []) + ([] if log_y else [0]), log_y)
+
+    def place(point):
+        return left + (width - left - right) * x_share(point[0]), bottom - (bottom - top) * y_share(point[1])
+
+    _x_axis(canvas, x_ticks, lambda x: place((x, y_ticks[0]))[0], top, bottom, x_axis)
+    for tick in y_ticks:
+        y = place((x_ticks[0], tick))[1]
+        canvas.line(left, y, width - right, y, GRID)
+        canvas.text(left - 8, y + 4, tick_text(tick), 'end', FAINT, 12)
+    canvas.text(22, (top + bottom) / 2, y_axis, 'middle', FAINT, 12, rotate=-90)
+    x = 16.0
+    for name, (places, color, style) in series.items():
+        if style != 'dots':
+            canvas.path([place(p) for p in places], color)
+        if style != 'line':
+            for x_at, y_at in map(place, places):
+                canvas.circle(x_at, y_at, 3.5 if style == 'marked' else 2, color)
+        canvas.rect(x, 42, 12, 12, color)
+        canvas.text(x + 18, 53, name, size=12)
+        x += 40 + 7 * len(name)
+    if mark:
+        y = place((x_ticks[0], mark[0]))[1]
+        canvas.line(left, y, width - right, y, '#15803d', 2, '5 4')
+        canvas.text(width - right - 6, y - 6, mark[1], 'end', '#15803d', 12)
     canvas.line(left, top, left, bottom, INK)
     canvas.line(left, bottom, width - right, bottom, INK)
     return canvas.done()

@@ -4,6 +4,30 @@ import types
 from suite import figures, measure
 
 
+def scheduling():
+    """One sample and its double for every figure of the scenes; who lacks one is in `unavailable`."""
+    samples = {f.name: {subject: [10.0 + i, 20.0 + i] for i, subject in enumerate(f.subjects)} for f in figures.SCHEDULING}
+    for name in ('resume', 'resume_kill', 'resume_equal'):
+        del samples[name]['hearth']
+    for name in ('burst_other', 'burst_hung', 'overload_silent'):
+        samples[name] = {'hearth': [0, 0], 'llama-server': [3, 5]}
+    return samples
+
+
+def plots():
+    stream = {'gaps': [[-0.1, 12.0], [0.1, 55.0], [0.2, 60.0]], 'ttft_ms': 900.0, 'prompt_tokens': 7900, 'base_ms': 12.0}
+    fates = {'answered': 200, 'refused': 290, 'other': 0, 'hung': 10}
+    by_scene = {
+        'shared': {'cold': [900.0], 'warm': [30.0], 'users': {1: [40.0], 4: [50.0, 60.0, 61.0, 65.0]}, 'fresh': [901.0]},
+        'stall': {'gap': stream, 'gap_8000': stream},
+        'chats': {'at_rest': 100.0, 'rss_chats1': 110.0, 'rss_chats16': 190.0, 'afterwards': 180.0},
+        'burst': fates, 'overload': fates,
+    }
+    drawn = {scene: {subject: [data, data] for subject in ('hearth', 'llama-server')} for scene, data in by_scene.items()}
+    drawn['replay'] = {subject: [{'prompt': [10, 20, 30], 'cached': [0, 10, 25]}] for subject in figures.BY_NAME['trace'].subjects}
+    return drawn
+
+
 def results():
     samples = {
         'start': {'hearth': [101.0, 98.5, 110.2], 'llama-server': [803.1, 790.4, 822.9]},
@@ -13,6 +37,7 @@ def results():
         'decode16': {'hearth': [330.0, 310.0, 334.0], 'llama-server': [226.0, 220.0, 231.0], 'llama-batched-bench': [340.0, 335.0, 343.0]},
         'prefill': {'hearth': [1290.0, 1250.0, 1311.0], 'llama-server': [950.0, 930.0, 970.0], 'llama-bench': [1416.0, 1400.0, 1430.0],
                     'llama-bench, same length': [1300.0, 1290.0, 1310.0]},
+        **scheduling(),
         'gap': {'hearth': [210.0, 190.0, 260.0], 'llama-server': [1756.0, 1700.0, 1803.0]},
         'cost': {'hearth': [122.0, 119.0, 131.0], 'llama-server': [645.0, 630.0, 660.0]},
         'front': {'hearth': [14.1, 14.2, 14.1]},
@@ -23,6 +48,8 @@ def results():
         'samples': samples, 'errors': ['gap of llama-server: <a stream ended>'],
         'tuning': {'llama-server': {'default': {'start': 800.0, 'decode1': 160.0}, 'fa off': {'start': 820.0, 'decode1': 166.0}}},
         'variants': {'hearth': {n: 'default' for n in samples}, 'llama-server': {'start': 'default', 'decode1': 'fa off'}},
+        'plots': plots(), 'unavailable': {n: {'hearth': 'this hearth serve has no --cache-dir'}
+                                          for n in ('resume', 'resume_kill', 'resume_equal')},
         'distributions': {'itl16': curve, 'ttft': curve},
         'memory': {'hearth': [[{'pid': 1, 'name': 'hearth', 'rss_kib': 14000, 'pss_kib': 9000, 'private_kib': 5000, 'anonymous_kib': 4000},
                                {'pid': 2, 'name': 'hearth', 'rss_kib': 400000, 'pss_kib': 395000, 'private_kib': 300000,

@@ -29,7 +29,7 @@ def fake_report(_program, _server, options, _raw, _timeout=0):
               'itl_quantiles_ms': [1.0, 2.0], 'ttft_quantiles_ms': [1.0, 2.0], 'median_prefill_per_s': 900.0,
               'total_input_tokens': 1100 * n,
               'server_cpu_us_per_token': 100.0, 'client_cpu_us_per_token': 3.0, 'output_throughput': 5000.0,
-              'interference_rounds': [{'valid': True, 'worst_gap_ms': 50.0}], 'generated_texts': ['same'] * n}
+              'generated_texts': ['same'] * n}
     return report
 
 
@@ -45,6 +45,7 @@ class Rounds(unittest.TestCase):
                    mock.patch.object(measure, 'memory', lambda pid: [
                        {'pid': 1, 'name': 'x', 'rss_kib': 2048, 'pss_kib': 1, 'private_kib': 1, 'anonymous_kib': 1}]),
                    mock.patch.object(programs, 'bench_serve', fake_report),
+                   mock.patch.object(programs, 'hearth_flags', lambda program: frozenset()),
                    mock.patch.object(programs, 'llama_bench', lambda *a: ({'pp512': 1000.0, 'tg128': 240.0, 'pp1100': 950.0}, 10)),
                    mock.patch.object(programs, 'batched_bench', lambda *a: {4: 280.0, 16: 330.0})]
         for patch in patches:
@@ -53,20 +54,20 @@ class Rounds(unittest.TestCase):
 
     def suite(self, wanted, quick=True):
         options = types.SimpleNamespace(model=self.folder / 'm.gguf', small_model=self.folder / 's.gguf', figures=wanted, quick=quick,
-                                        threads=2)
+                                        threads=2, long=False, data=self.folder)
         suite = measure.Suite(options, '/x/hearth', '/x/hearth', pathlib.Path('/p'), self.folder / 'out')
         suite.results['model'] = {'bytes': 1}
         suite.note = lambda text: None
         return suite
 
     def test_every_figure_gets_one_sample_per_round_and_subject(self):
-        suite = self.suite([f.name for f in figures.FIGURES if f.name != 'binary'])
+        suite = self.suite([f.name for f in figures.MACHINE if f.name != 'binary'])
         suite.tune()
         for repetition in range(3):
             suite.round(repetition)
         suite.judge()
         self.assertEqual(suite.results['errors'], [])
-        for figure in figures.FIGURES:
+        for figure in figures.MACHINE:
             if figure.name == 'binary':
                 continue
             for subject in figure.subjects:
@@ -110,16 +111,6 @@ class Rounds(unittest.TestCase):
         self.assertIn('decode4 of hearth', suite.results['errors'][0])
         self.assertIsNone(suite.results['judged']['decode4']['verdicts'][0]['met'])
         self.assertEqual(suite.results['samples']['decode1']['hearth'], [200.0])
-
-    def test_an_invalid_interference_round_gives_no_sample(self):
-        def ended(program, server, options, raw, timeout=0):
-            return {**fake_report(program, server, options, raw), 'interference_rounds': [{'valid': False, 'worst_gap_ms': 1.0}]}
-        suite = self.suite(['gap'])
-        with mock.patch.object(programs, 'bench_serve', ended):
-            suite.tune()
-            suite.round(0)
-        self.assertEqual(suite.results['samples'], {})
-        self.assertIn('ended before the long prompt', suite.results['errors'][0])
 
     def test_greedy_answers_are_compared_one_by_one(self):
         def answers(program, server, options, raw, timeout=0):

@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ET
 from suite import figures, markdown, report
 from tests import fixture
 
+PLOTS = ('users', 'timeline-gap_8000', 'timeline-gap', 'chats', 'burst', 'overload', 'hit-rate')
 VOID = {'meta', 'br', 'hr', 'img', 'input', 'link'}
 
 
@@ -39,10 +40,11 @@ class Reports(unittest.TestCase):
         parser = Balanced()
         parser.feed(page)
         self.assertEqual(parser.open, [])
-        for name in [*figures.BY_NAME, 'memory', 'itl16', 'ttft']:
+        charts = [f.name for f in figures.FIGURES if f.chart]
+        for name in [*charts, 'memory', 'itl16', 'ttft', *PLOTS]:
             self.assertIn(name, parser.ids)
         pictures = re.findall(r'<svg.*?</svg>', page, re.S)
-        self.assertGreaterEqual(len(pictures), len(figures.FIGURES) + 3)
+        self.assertGreaterEqual(len(pictures), len(charts) + 10)
         for picture in pictures:
             ET.fromstring(picture)
 
@@ -65,10 +67,26 @@ class Reports(unittest.TestCase):
         self.assertIn('49 of 50', table)
         self.assertIn('Not measured: gap of llama-server', table)
 
+    def test_what_a_server_lacks_is_said_with_its_reason(self):
+        table = markdown.table(self.results)
+        row = next(line for line in table.splitlines() if line.startswith('| Resuming'))
+        self.assertIn('not available: this hearth serve has no --cache-dir', row)
+        self.assertIn('llama-server 16.0', row)
+        self.assertTrue(row.endswith('| not available |'), row)
+        self.assertIn('not available: this hearth serve has no --cache-dir', report.render(self.results))
+
+    def test_a_figure_for_information_has_no_verdict(self):
+        row = next(line for line in markdown.table(self.results).splitlines() if line.startswith('| TTFT of the first user'))
+        self.assertTrue(row.endswith('| - | - |'), row)
+
+    def test_a_target_of_none_is_met_by_none(self):
+        row = next(line for line in markdown.table(self.results).splitlines() if 'no end within 90 s' in line)
+        self.assertIn('≤ 0 requests | 0 met', row)
+
     def test_a_run_of_one_figure_renders_too(self):
         for key in ('samples', 'judged'):
             self.results[key] = {'start': self.results[key]['start']}
-        for key in ('tuning', 'memory', 'distributions', 'curves', 'variants', 'machine', 'shares', 'info'):
+        for key in ('tuning', 'memory', 'distributions', 'curves', 'variants', 'machine', 'shares', 'info', 'plots', 'unavailable'):
             self.results[key] = {}
         del self.results['greedy']
         Balanced().feed(report.render(self.results))

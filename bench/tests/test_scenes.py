@@ -1,0 +1,167 @@
+import os
+import pathlib
+import tempfile
+import types
+import unittest
+from unittest import mock
+
+from suite import figures, measure, plots, programs, scenes, stage
+from suite.client import Answer
+from suite.process import MeasureError
+from suite.scenes import burst, busy, overload, replay, speculation, stall
+
+
+def answered(sent, *times):
+    return Answer(sent=sent, head=times[0], ended=times[-1], status=200, finished=True, times=list(times))
+
+
+def refused(sent, head):
+    return Answer(sent=sent, head=head, ended=head, status=429, headers={'retry-after': '3'})
+
+
+class Registry(unittest.TestCase):
+    def test_every_scene_has_figures_and_every_figure_its_scene(self):
+        self.assertEqual({f.scene for f in figures.SCHEDULING}, set(scenes.BY_NAME))
+        for scene in scenes.SCENES:
+            own = [f for f in figures.SCHEDULING if f.scene == scene.name]
+            self.assertEqual({s for f in own for s in f.subjects}, set(scene.subjects), scene.name)
+        self.assertLessEqual(set(plots.DRAWN), set(scenes.BY_NAME))
+        self.assertLessEqual({s for f in figures.FIGURES for s in f.subjects}, set(plots.COLORS))
+
+    def test_a_scene_stands_for_all_its_figures(self):
+        self.assertEqual(figures.select(['stall', 'start']), ['start', 'gap', 'gap_8000', 'stall_itl'])
+        self.assertEqual(figures.select(['gap']), ['gap'])
+
+
+class Judging(unittest.TestCase):
+    def visit(self, **options):
+        suite = types.SimpleNamespace(results={'plots': {}, 'unavailable': {}, 'info': {'tokens_per_word': 1.0}},
+                                      options=types.SimpleNamespace(model='m', long=False, quick=False, **options))
+        return scenes.Visit(suite, scenes.BY_NAME['overload'], figures.SERVER, [], 1000)
+
+    def test_gaps_are_those_that_reach_into_the_window(self):
+        streams = [answered(0, 1.0, 2.0, 4.0, 4.5, 6.0), answered(0, 1.5, 5.5, 5.6)]
+        self.assertEqual(stall.gaps_around(streams, 2.5, 4.2), [(4.0, 2000.0), (4.5, 500.0), (5.5, 4000.0)])
+
+    def test_fates_are_counted(self):
+        hung, broken = Answer(error='timeout'), Answer(status=500)
+        counted = burst.count_fates([answered(0, 1), refused(0, 1), hung, broken, hung])
+        self.assertEqual(counted, {'answered': 1, 'refused': 1, 'other': 1, 'hung': 2})
+
+    def test_overload_counts_goodput_after_the_ramp_and_the_slowest_refusal(self):
+        visit = self.visit()
+        crowd = [answered(0, 1.0), *(answered(0, overload.RAMP_S + 0.5 + i) for i in range(6)), answered(0, 99.0), refused(5.0, 5.004),
+                 refused(6.0, 6.009), Answer(error='timeout', status=200)]
+        few = [answered(1.0, 1.05), refused(2.0, 2.001)]
+        values = overload.values_of(visit, 2.0, 20.0, [50.0], (0.0, overload.RAMP_S + 6.0), crowd, few)
+        self.assertAlmostEqual(values['overload_goodput'], 50.0)  # 6 in 6 s, of 2 a second
+        self.assertAlmostEqual(values['overload_reject'], 9.0)
+        self.assertEqual((values['overload_silent'], values['overload_other']), (1, 0))
+        # A refused question is no quick answer.
+        self.assertGreater(values['overload_high'], 400)
+
+    def test_a_server_that_refuses_nothing_has_no_time_of_refusal(self):
+        visit = self.visit()
+        values = overload.values_of(visit, 1.0, 10.0, [50.0], (0.0, 10.0), [answered(0, 1.0)], [answered(0, 0.05)])
+        self.assertNotIn('overload_reject', values)
+        self.assertEqual(visit.suite.results['unavailable'], {'overload_reject': {'llama-server': 'it refused nothing'}})
+
+    def test_the_slowest_prompt_is_found_over_the_medians_of_rounds(self):
+        fast, slow, short = [33, 1.0], [33, 2.0], [5, 1.0]
+        quiet = {'spec_copy': [fast, fast, short], 'spec_chat': [fast]}
+        rounds = [{'on': {'spec_copy': [fast, slow, short], 'spec_chat': [fast]}, 'off': quiet},
+                  {'on': {'spec_copy': [fast, fast, [5, 9.0]], 'spec_chat': [fast]}, 'off': quiet},
+                  {'on': {'spec_copy': [slow, slow, short], 'spec_chat': [fast]}, 'off': quiet}]
+        self.assertAlmostEqual(speculation.slowest(rounds), 0.5)
+        self.assertIsNone(speculation.slowest([{'on': {n: [short] for n in quiet}, 'off': {n: [short] for n in quiet}}]))
+
+    def test_the_unbounded_cache_is_counted_in_the_servers_tokens(self):
+        visit = self.visit()
+        visit.scene, visit.subject = scenes.BY_NAME['replay'], figures.UNBOUNDED
+        visit.suite.results['plots']['replay'] = {'hearth': [{'prompt': [66, 66], 'cached': [0, 0]}]}
+        rows = [replay.trace.Row(0, 60, 1, (0, 1, 2, 3)), replay.trace.Row(0, 60, 1, (0, 1, 2, 3))]
+        self.assertAlmostEqual(replay.unbounded(visit, rows)['trace'], 60 * 132 / 120)
+
+    def test_foreign_work_ends_also_when_measuring_fails(self):
+        with self.assertRaises(ZeroDivisionError):
+            with busy.foreign_work(2) as spinning:
+                pids = [process.pid for process in spinning]
+                raise ZeroDivisionError
+        for pid in pids:
+            with self.assertRaises(ProcessLookupError):
+                os.kill(pid, 0)
+
+
+class Running(unittest.TestCase):
+    def suite(self, wanted, quick=True):
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = pathlib.Path(folder.name)
+        options = types.SimpleNamespace(model=path / 'm.gguf', small_model=path / 's.gguf', figures=wanted, quick=quick, threads=2,
+                                        long=False, data=path)
+        suite = measure.Suite(options, '/x/hearth', '/x/hearth', pathlib.Path('/p'), path / 'out')
+        suite.note = lambda text: None
+        return suite
+
+    def stage(self, visit, quick=True, **fields):
+        """A stage with one scene, that of the figures beside and beside_ratio."""
+        suite = self.suite(['beside'], quick)
+        scene = scenes.Scene('beside', 4, 2048, visit, **fields)
+        with mock.patch.object(scenes, 'SCENES', (scene,)):
+            return suite, stage.Stage(suite)
+
+    def test_rounds_interleave_and_end_with_the_scenes_own_limit(self):
+        seen = []
+        suite, one = self.stage(lambda visit: seen.append(visit.subject) or {'beside': 5.0, 'unwanted': 1.0}, rounds=2)
+        one.tune()
+        for repetition in range(3):
+            one.round(repetition)
+        one.finish()
+        self.assertEqual(seen, ['hearth', 'llama-server', 'llama-server', 'hearth'])
+        self.assertEqual(suite.results['samples'], {'beside': {'hearth': [5.0, 5.0], 'llama-server': [5.0, 5.0]}})
+
+    def test_the_peers_best_flags_are_kept_and_trying_them_leaves_no_trace(self):
+        def visit(v):
+            v.draw({'flags': v.flags})
+            return {'beside': 9.0 if not v.flags else 3.0, 'beside_ratio': 1.0}
+        suite, one = self.stage(visit, quick=False, peer_variants={'default': [], 'small batch': ['-b', '256']})
+        one.tune()
+        self.assertEqual(suite.results['plots'], {})
+        one.round(0)
+        self.assertEqual(suite.results['variants'], {'llama-server': {'beside': 'small batch'}})
+        self.assertEqual(suite.results['plots']['beside'], {'hearth': [{'flags': []}], 'llama-server': [{'flags': ['-b', '256']}]})
+        self.assertEqual(suite.results['samples']['beside'], {'hearth': [9.0], 'llama-server': [3.0]})
+
+    def test_what_is_not_available_is_no_error_and_what_fails_is(self):
+        def visit(v):
+            if v.is_hearth:
+                raise scenes.NotAvailable('no such flag')
+            raise MeasureError('it fell over')
+        suite, one = self.stage(visit)
+        one.tune()
+        one.round(0)
+        suite.judge()
+        self.assertEqual(suite.results['unavailable'], {n: {'hearth': 'no such flag'} for n in ('beside', 'beside_ratio')})
+        self.assertEqual(suite.results['errors'], ['beside of llama-server, default: it fell over'])
+        self.assertEqual(suite.results['judged']['beside']['unavailable'], {'hearth': 'no such flag'})
+
+    def test_nothing_on_disk_helps_a_later_start(self):
+        suite = self.suite(['start'])
+        made = []
+        with mock.patch.object(measure, 'Server', lambda argv, *_: made.append([str(a) for a in argv])), \
+                mock.patch.object(measure, 'warm'), \
+                mock.patch.object(programs, 'hearth_flags', lambda program: frozenset({'--cache-disk'})):
+            suite.start(figures.HEARTH, suite.main, [], 'a')
+            suite.start(figures.HEARTH, suite.main, ['--cache-disk', '4GiB'], 'b')
+            suite.start(figures.SERVER, suite.main, [], 'c')
+        self.assertEqual(made[0][-2:], ['--cache-disk', '0'])
+        self.assertEqual(made[1].count('--cache-disk'), 1)
+        self.assertNotIn('--cache-disk', made[2])
+
+    def test_the_flags_are_read_from_the_help(self):
+        with mock.patch.object(programs.process, 'run', lambda *_: '  --cache-dir DIR  Folder\n  -p,--port UINT (see --host)\n'):
+            self.assertEqual(programs.hearth_flags('/x'), {'--cache-dir', '--port', '--host'})
+
+
+if __name__ == '__main__':
+    unittest.main()
