@@ -43,16 +43,16 @@ struct EngineStats {
     std::uint64_t accepted_total = 0;  // of those, what came true
     std::uint64_t tier_memory_bytes = 0;          // prefixes in host memory
     std::uint64_t tier_disk_bytes = 0;            // and on disk
-    std::uint64_t tier_memory_tokens_total = 0;   // prompt tokens that came back from there instead of being computed
+    std::uint64_t tier_memory_tokens_total = 0;  // prompt tokens that came back from there instead of being computed
     std::uint64_t tier_disk_tokens_total = 0;
-    std::uint64_t tier_written_bytes_total = 0;   // to disk
-    std::uint64_t tier_errors_total = 0;          // files that were bad, operations that failed
+    std::uint64_t tier_written_bytes_total = 0;  // to disk
+    std::uint64_t tier_errors_total = 0;  // files that were bad, operations that failed
     std::uint64_t rss_bytes = 0;
     std::uint64_t cpu_ms_total = 0;
-    std::uint32_t swapped = 0;   // sequences in host memory
+    std::uint32_t swapped = 0;  // sequences in host memory
     std::uint32_t prefix_nodes = 0;
     std::uint64_t evictions_total = 0;  // prefixes forgotten to make room
-    std::uint64_t step_us_total = 0;    // time spent decoding batches
+    std::uint64_t step_us_total = 0;  // time spent decoding batches
     bool operator==(EngineStats const&) const = default;
 };
 

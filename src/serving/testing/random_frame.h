@@ -176,9 +176,9 @@ private:
     }
 
     domain::EngineStats stats() {
-        return {number(),  number(),  number(),  number(),  number(),  random_(), random_(), random_(), random_(),
-                random_(), random_(), random_(), random_(), random_(), random_(), random_(), random_(), random_(),
-                random_(), number(),  number(),  random_(), random_()};
+        return {number(),  number(),  number(),  number(),  number(),  random_(), random_(), random_(),
+                random_(), random_(), random_(), random_(), random_(), random_(), random_(), random_(),
+                random_(), random_(), random_(), number(),  number(),  random_(), random_()};
     }
 
     domain::SequenceReport sequence() {
