@@ -133,7 +133,7 @@ SCHEDULING = (
            'question without an answer counts as 25 s.', 'overload'),
     Figure('trace', 'Prompt tokens computed on the Mooncake conversation trace', 'tokens', True,
            (Target(UNBOUNDED, 1.1, True), Target(UNCACHED, 0.5, True), Target(SERVER, 1.0, True)), (HEARTH, SERVER, UNCACHED, UNBOUNDED),
-           'Sum of usage.prompt_tokens less cached_tokens. One of 30 conversations, lengths / 32, at most 1,900 tokens, 8 requests at a '
+           'Sum of usage.prompt_tokens less cached_tokens. One of 60 conversations, lengths / 32, at most 1,900 tokens, 8 requests at a '
            'time in the order of the trace; 16,384 cells of KV. The unbounded cache is counted from the trace\'s block hashes.', 'replay'),
     Figure('trace_time', 'Time for that trace', 's', True, (), (HEARTH, SERVER, UNCACHED), 'From the first request to the last end.',
            'replay', False),

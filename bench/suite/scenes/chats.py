@@ -41,4 +41,4 @@ def visit_server(visit):
 
 
 SCENE = Scene('chats', sequences=16, context=2048, visit=visit_server, rounds=2,
-              peer_variants={'default': [], 'kv unified': ['-kvu'], 'fa off': ['-fa', 'off']})
+              peer_variants={'default': [], 'kv unified': ['-kvu']})

@@ -9,7 +9,7 @@ from ..process import MeasureError
 from .base import NotAvailable, Scene
 
 DIVISOR, PROMPT_MAX, OUTPUT_MAX = 32, 1900, 32  # the trace's prompts have 12,000 tokens on average
-ONE_OF, ONE_OF_LONG = 30, 10  # conversations kept
+ONE_OF, ONE_OF_LONG = 60, 20  # conversations kept
 AT_ONCE = 8  # requests; the trace's order is kept, its pauses are not
 HOST_CACHE = '2GiB'  # a quarter of llama-server's 8 GiB
 

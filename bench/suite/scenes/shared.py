@@ -40,4 +40,4 @@ def visit_server(visit):
 
 
 SCENE = Scene('shared', sequences=10, context=3072, visit=visit_server,
-              peer_variants={'default': [], 'kv unified': ['-kvu'], 'kv unified, cache reuse': ['-kvu', '--cache-reuse', '256']})
+              peer_variants={'default': [], 'kv unified, cache reuse': ['-kvu', '--cache-reuse', '256']})

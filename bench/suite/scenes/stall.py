@@ -63,5 +63,5 @@ def visit_server(visit):
         return visit.run(measure(visit, server))
 
 
-SCENE = Scene('stall', sequences=STREAMS + 1, context=8192, visit=visit_server, rounds=3,
-              peer_variants={'default': [], 'batch 256': ['-b', '256', '-ub', '256'], 'fa off': ['-fa', 'off']})
+SCENE = Scene('stall', sequences=STREAMS + 1, context=8192, visit=visit_server, rounds=2,
+              peer_variants={'default': [], 'batch 256': ['-b', '256', '-ub', '256']})
