@@ -62,6 +62,25 @@ class Charts(unittest.TestCase):
         with self.assertRaises(ValueError):
             svg.cumulative('t', 'ms', {'a': ([0.0], '#111111')})
 
+    def test_a_plane_places_points_by_both_axes(self):
+        chart = ET.fromstring(svg.plane('t', 'users', 'ms', {'a': ([(1, 10.0), (2, 100.0), (8, 1000.0)], '#111111', 'marked')}, log_y=True,
+                                        mark=(100, 'target')))
+        places = [(float(c.get('cx')), float(c.get('cy'))) for c in chart.iter(SVG + 'circle')]
+        self.assertEqual(len(places), 3)
+        self.assertAlmostEqual((places[2][0] - places[0][0]) / (places[1][0] - places[0][0]), 7, places=1)
+        # A tenfold is as high as the next tenfold, and the target goes through the point at 100.
+        self.assertAlmostEqual(places[0][1] - places[1][1], places[1][1] - places[2][1], places=1)
+        dashed = next(line for line in chart.iter(SVG + 'line') if line.get('stroke-dasharray'))
+        self.assertAlmostEqual(float(dashed.get('y1')), places[1][1], places=1)
+
+    def test_a_plane_without_logarithms_begins_at_zero(self):
+        series = {'a': ([(0, 30.0), (5, 40.0)], '#111111', 'line'), 'b': ([(2, 35.0)], '#222222', 'dots')}
+        chart = ET.fromstring(svg.plane('t', 'x', 'y', series))
+        self.assertIn('0', [t.text for t in chart.iter(SVG + 'text')])
+        self.assertEqual(len(list(chart.iter(SVG + 'polyline'))), 1)
+        with self.assertRaisesRegex(ValueError, 'nothing to plot'):
+            svg.plane('t', 'x', 'y', {'a': ([], '#111111', 'line')})
+
 
 if __name__ == '__main__':
     unittest.main()
