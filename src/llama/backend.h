@@ -52,6 +52,8 @@ struct Properties {
     std::uint32_t vocabulary = 0;     // length of a logits row
     bool can_share_cells = true;      // copy_sequence() of any range shares cells (attention-only models)
     bool can_truncate = true;         // remove() of a tail works (not so for recurrent state)
+    bool needs_checkpoints = false;   // copy_sequence() of less than all takes a checkpoint() of where it ends
+    bool restores_whole = true;       // what restore() brought back can be copied and cut like what was computed
     bool saves_parts = false;         // save_part() and append_part() work
 };
 
@@ -110,9 +112,17 @@ public:
     // REQUIRES: that entry had wants_logits
     [[nodiscard]] virtual std::span<float const> logits(std::size_t index) const = 0;
 
-    // Sequence `to` gets positions [0, end) of `from`, sharing its cells.
+    // Sequence `to` gets positions [0, end) of `from`, sharing its cells. Where
+    // needs_checkpoints and `end` is not where `from` ends, `checkpoint` is what
+    // checkpoint() gave for any sequence with these `end` tokens when it ended there.
+    // Fails with `corrupt` for one that does not fit; `to` is empty then.
     // REQUIRES: `to` is empty
-    [[nodiscard]] virtual Status copy_sequence(SequenceId from, SequenceId to, Position end) = 0;
+    [[nodiscard]] virtual Status copy_sequence(SequenceId from, SequenceId to, Position end,
+                                               std::span<std::byte const> checkpoint = {}) = 0;
+
+    // What of the sequence's present state is not in cells of its own, where
+    // needs_checkpoints. Opaque; for this backend alone.
+    [[nodiscard]] virtual Result<std::vector<std::byte>> checkpoint(SequenceId sequence) = 0;
 
     // Removes positions >= `begin`; 0 empties the sequence, which always works.
     [[nodiscard]] virtual Status remove(SequenceId sequence, Position begin) = 0;

@@ -22,6 +22,7 @@ LibllamaBackend::LibllamaBackend(BackendParts parts)
       embedder_(*parts_.model, parts_.pool.get(),
                 {.input_max = parts_.embed_input_max, .threads = parts_.properties.info.threads}),
       ledger_(parts_.properties.sequences_max, parts_.properties.kv_cells),
+      guarded_(parts_.properties.sequences_max, 0),
       added_(parts_.properties.sequences_max, 0) {
     std::size_t const size = parts_.properties.batch_max;
     participants_.reserve(parts_.properties.sequences_max);
@@ -156,7 +157,27 @@ void LibllamaBackend::undo_batch() {
 
 void LibllamaBackend::forget(SequenceId sequence) {
     llama_memory_seq_rm(cache(), sequence, -1, -1);
+    if (guarded_[index_of(sequence)] > 0) llama_memory_seq_rm(cache(), guard_of(sequence), -1, -1);
+    guarded_[index_of(sequence)] = 0;
     ledger_.truncate(index_of(sequence), 0);
+}
+
+SequenceId LibllamaBackend::guard_of(SequenceId sequence) const {
+    return sequence + static_cast<SequenceId>(ledger_.sequences());
+}
+
+// Upstream gives a cell that left the window of its only sequence to the next
+// that looks for one, though others may want to stand on it later. It keeps what
+// two sequences have: so each has a second one, which follows it before anything
+// falls out of the window. (Some windows end at multiples of their length.)
+void LibllamaBackend::guard(SequenceId sequence) {
+    if (parts_.kind != MemoryKind::window) return;
+    auto const window = std::max(parts_.window, 1U);
+    auto const length = ledger_.length(index_of(sequence));
+    auto& guarded = guarded_[index_of(sequence)];
+    if (length - guarded < window / 2 && length / window == guarded / window) return;
+    llama_memory_seq_cp(cache(), sequence, guard_of(sequence), static_cast<llama_pos>(guarded), -1);
+    guarded = length;
 }
 
 Status LibllamaBackend::decode(std::span<BatchEntry const> batch) {
@@ -182,7 +203,10 @@ Status LibllamaBackend::decode(std::span<BatchEntry const> batch) {
         reason = e.what();
     }
     if (status == 0) {
-        for (SequenceId const sequence : participants_) ledger_.append(index_of(sequence), added_[index_of(sequence)]);
+        for (SequenceId const sequence : participants_) {
+            ledger_.append(index_of(sequence), added_[index_of(sequence)]);
+            guard(sequence);
+        }
         return ok();
     }
     undo_batch();
@@ -199,7 +223,8 @@ std::span<float const> LibllamaBackend::logits(std::size_t index) const {
     return {row, parts_.properties.vocabulary};
 }
 
-Status LibllamaBackend::copy_sequence(SequenceId from, SequenceId to, Position end) {
+Status LibllamaBackend::copy_sequence(SequenceId from, SequenceId to, Position end,
+                                      std::span<std::byte const> checkpoint) {
     HEARTH_CHECK(check_generates());
     HEARTH_CHECK(check_sequence(from, "from"));
     HEARTH_CHECK(check_sequence(to, "to"));
@@ -214,12 +239,36 @@ Status LibllamaBackend::copy_sequence(SequenceId from, SequenceId to, Position e
         return Error(Code::invalid_argument, fmt::format("sequence {} has {} positions, not {}", from, length, end),
                      "end");
     if (end == 0) return ok();
-    if (!can_go_back(from, index_of(end)))
+    bool const part = index_of(end) != length;
+    bool const from_checkpoint = parts_.kind == MemoryKind::recurrent && part && !checkpoint.empty();
+    if (!from_checkpoint && !can_go_back(from, index_of(end)))
         return Error(Code::unsupported,
                      fmt::format("this model keeps no state of the first {} of {} positions", end, length), "end");
-    llama_memory_seq_cp(cache(), from, to, -1, index_of(end) == length ? -1 : end);
+    llama_memory_seq_cp(cache(), from, to, -1, part ? end : -1);
     ledger_.share(index_of(from), index_of(to), index_of(end));
-    return ok();
+    guard(to);
+    return from_checkpoint ? restore_checkpoint(to, checkpoint) : ok();
+}
+
+// The copy has the cells of its past but the recurrent state of its donor's end.
+Status LibllamaBackend::restore_checkpoint(SequenceId sequence, std::span<std::byte const> blob) {
+    auto const header = open_state(blob, parts_.fingerprint);
+    auto const length = ledger_.length(index_of(sequence));
+    Status status = header ? ok() : Status(header.error());
+    if (header && header->positions != length)
+        status =
+            Error(Code::corrupt, fmt::format("the checkpoint is of {} positions, not {}", header->positions, length));
+    if (status) status = read_state(sequence, blob, *header, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY);
+    if (!status) forget(sequence);
+    return status;
+}
+
+Result<std::vector<std::byte>> LibllamaBackend::checkpoint(SequenceId sequence) {
+    HEARTH_CHECK(check_generates());
+    HEARTH_CHECK(check_sequence(sequence, "sequence"));
+    StateHeader const header{.fingerprint = parts_.fingerprint, .positions = ledger_.length(index_of(sequence))};
+    if (header.positions == 0) return Error(Code::invalid_argument, fmt::format("sequence {} is empty", sequence));
+    return state_of(sequence, header, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY);
 }
 
 Status LibllamaBackend::remove(SequenceId sequence, Position begin) {
@@ -236,19 +285,25 @@ Status LibllamaBackend::remove(SequenceId sequence, Position begin) {
         return Error(Code::unsupported, fmt::format("this model cannot go back from position {} to {}", length, begin),
                      "begin");
     ledger_.truncate(index_of(sequence), index_of(begin));
+    auto& guarded = guarded_[index_of(sequence)];
+    if (guarded > index_of(begin)) {
+        llama_memory_seq_rm(cache(), guard_of(sequence), begin, -1);
+        guarded = index_of(begin);
+    }
     return ok();
 }
 
 // --- state ---
 
 // Of a sequence that has at least one position.
-Result<std::vector<std::byte>> LibllamaBackend::state_of(SequenceId sequence, StateHeader const& header) {
+Result<std::vector<std::byte>> LibllamaBackend::state_of(SequenceId sequence, StateHeader const& header,
+                                                         std::uint32_t flags) {
     std::vector<std::byte> blob;
     try {
-        std::size_t const size = llama_state_seq_get_size(parts_.context.get(), sequence);
+        std::size_t const size = llama_state_seq_get_size_ext(parts_.context.get(), sequence, flags);
         blob.resize(kStateHeaderBytes + size);
         auto* const payload = reinterpret_cast<std::uint8_t*>(blob.data() + kStateHeaderBytes);
-        std::size_t const written = llama_state_seq_get_data(parts_.context.get(), payload, size, sequence);
+        std::size_t const written = llama_state_seq_get_data_ext(parts_.context.get(), payload, size, sequence, flags);
         if (written == 0 || written > size)
             return Error(Code::internal,
                          fmt::format("saving sequence {} wrote {} of {} bytes", sequence, written, size));
@@ -309,16 +364,18 @@ Status LibllamaBackend::append_part(SequenceId sequence, std::span<std::byte con
 }
 
 // Into a sequence without cells; on error it has none.
-Status LibllamaBackend::read_state(SequenceId sequence, std::span<std::byte const> blob, StateHeader const& header) {
-    if (header.positions > ledger_.free())
+Status LibllamaBackend::read_state(SequenceId sequence, std::span<std::byte const> blob, StateHeader const& header,
+                                   std::uint32_t flags) {
+    bool const cells = (flags & LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY) == 0;
+    if (cells && header.positions > ledger_.free())
         return Error(Code::overloaded, fmt::format("the saved sequence needs {} cells; {} of {} are free",
                                                    header.positions, ledger_.free(), ledger_.cells()));
     ErrorCapture const capture;
     std::size_t read = 0;
     auto const payload = blob.subspan(kStateHeaderBytes);
     try {
-        read = llama_state_seq_set_data(parts_.context.get(), reinterpret_cast<std::uint8_t const*>(payload.data()),
-                                        payload.size(), sequence);
+        read = llama_state_seq_set_data_ext(parts_.context.get(), reinterpret_cast<std::uint8_t const*>(payload.data()),
+                                            payload.size(), sequence, flags);
     } catch (std::exception const&) {
         read = 0;
     }
@@ -341,6 +398,7 @@ Status LibllamaBackend::restore(SequenceId sequence, std::span<std::byte const> 
     if (header.positions == 0) return ok();
     HEARTH_CHECK(read_state(sequence, blob, header));
     ledger_.append(index_of(sequence), header.positions);
+    guard(sequence);
     return ok();
 }
 

@@ -56,7 +56,9 @@ public:
 
     [[nodiscard]] Status decode(std::span<BatchEntry const> batch) override;
     [[nodiscard]] std::span<float const> logits(std::size_t index) const override;
-    [[nodiscard]] Status copy_sequence(SequenceId from, SequenceId to, Position end) override;
+    [[nodiscard]] Status copy_sequence(SequenceId from, SequenceId to, Position end,
+                                       std::span<std::byte const> checkpoint) override;
+    [[nodiscard]] Result<std::vector<std::byte>> checkpoint(SequenceId sequence) override;
     [[nodiscard]] Status remove(SequenceId sequence, Position begin) override;
     [[nodiscard]] Result<std::vector<std::byte>> save(SequenceId sequence) override;
     [[nodiscard]] Status restore(SequenceId sequence, std::span<std::byte const> blob) override;
@@ -71,19 +73,25 @@ private:
     [[nodiscard]] Status check_sequence(SequenceId sequence, char const* param) const;
     [[nodiscard]] Status check_batch(std::span<BatchEntry const> batch);
     [[nodiscard]] bool can_go_back(SequenceId sequence, std::uint32_t length) const;
-    [[nodiscard]] Result<std::vector<std::byte>> state_of(SequenceId sequence, StateHeader const& header);
-    [[nodiscard]] Status read_state(SequenceId sequence, std::span<std::byte const> blob, StateHeader const& header);
+    [[nodiscard]] Result<std::vector<std::byte>> state_of(SequenceId sequence, StateHeader const& header,
+                                                          std::uint32_t flags = 0);
+    [[nodiscard]] Status read_state(SequenceId sequence, std::span<std::byte const> blob, StateHeader const& header,
+                                    std::uint32_t flags = 0);
     // A sequence id nobody else uses, for parts of others.
     [[nodiscard]] SequenceId spare() const { return static_cast<SequenceId>(parts_.properties.sequences_max); }
     void fill_batch(std::span<BatchEntry const> batch);
     void undo_batch();
     void forget(SequenceId sequence);
+    void guard(SequenceId sequence);
+    [[nodiscard]] SequenceId guard_of(SequenceId sequence) const;
+    [[nodiscard]] Status restore_checkpoint(SequenceId sequence, std::span<std::byte const> blob);
     [[nodiscard]] llama_memory_t cache() const { return llama_get_memory(parts_.context.get()); }
 
     // Destroyed in reverse: contexts before the pool, all before the model.
     BackendParts parts_;
     Embedder embedder_;
     CellLedger ledger_;
+    std::vector<std::uint32_t> guarded_;     // per sequence: positions from 0 that its guard has
     std::vector<std::uint32_t> added_;       // per sequence: entries of the batch being decoded
     std::vector<SequenceId> participants_;   // of the batch being decoded, each once
     std::vector<bool> wants_logits_;         // of the last batch

@@ -231,11 +231,12 @@ llama_flash_attn_type flash_attention(FlashAttention choice) {
     return LLAMA_FLASH_ATTN_TYPE_AUTO;
 }
 
-// Those that run, and where state is only cells, as many as there may be to keep.
+// Those that run, and as many as there may be to keep. Of a model with a window
+// each has a guard (libllama_backend.cpp), which takes an id of upstream's too.
 std::uint32_t sequence_ids(llama_model const& model, LoadOptions const& options) {
-    if (memory_kind(model) != MemoryKind::attention) return options.sequences_max;
     // A batch must have room for an output of each id.
-    auto const ids_max = std::min(static_cast<std::uint32_t>(llama_max_parallel_sequences()), options.batch_max);
+    auto ids_max = std::min(static_cast<std::uint32_t>(llama_max_parallel_sequences()), options.batch_max);
+    if (memory_kind(model) == MemoryKind::window) ids_max = std::max(ids_max / 2, 1U);
     // One is left for LibllamaBackend::spare().
     return std::max(options.sequences_max, std::min(options.sequences_max + options.sequences_kept, ids_max - 1));
 }
@@ -252,11 +253,12 @@ Result<ContextPtr> make_context(llama_model& model, LoadOptions const& options, 
     params.n_batch = options.batch_max;
     params.n_ubatch = options.batch_max;
     params.n_seq_max = sequence_ids(model, options) + (has_spare_id(model, options) ? 1 : 0);
+    if (memory_kind(model) == MemoryKind::window) params.n_seq_max *= 2;
     params.n_threads = static_cast<std::int32_t>(threads);
     params.n_threads_batch = params.n_threads;
     params.flash_attn_type = flash_attention(options.flash_attention);
     params.kv_unified = true;  // cells are shared by all sequences
-    params.swa_full = false;
+    params.swa_full = true;  // or the past is gone that others could stand on; untouched cells cost nothing
     params.offload_kqv = false;
     params.op_offload = false;
     params.no_perf = true;
@@ -345,6 +347,13 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     if (parts.pool == nullptr)
         return Error(Code::overloaded, fmt::format("the system refuses {} compute threads", info.threads), "threads");
 
+    if (auto const most = static_cast<std::uint32_t>(llama_max_parallel_sequences()) / 2;
+        parts.kind == MemoryKind::window && options.sequences_max > most)
+        return Error(
+            Code::invalid_argument,
+            fmt::format("models with a sliding window run at most {} sequences, not {}", most, options.sequences_max),
+            "sequences_max");
+
     Properties& properties = parts.properties;
     properties.batch_max = options.batch_max;
     properties.decodes_max = kTiledAttentionRows - 1;
@@ -368,8 +377,10 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     info.sequences_max = options.sequences_max;
     info.memory_bytes = parts.memory.weights + parts.memory.kv + parts.memory.scratch;
     properties.vocabulary = info.vocabulary;
-    properties.can_share_cells = parts.kind == MemoryKind::attention;
-    properties.can_truncate = parts.kind == MemoryKind::attention;
+    properties.can_share_cells = parts.kind == MemoryKind::attention || parts.kind == MemoryKind::window;
+    properties.can_truncate = properties.can_share_cells;
+    properties.needs_checkpoints = parts.kind == MemoryKind::recurrent;
+    properties.restores_whole = parts.kind != MemoryKind::window;
     parts.chat_template = load_template(*model, *parts.vocabulary);
     parts.embed_input_max = std::min(shape.context_request, kEmbedInputMax);
     properties.saves_parts = parts.context != nullptr && has_spare_id(*model, options);

@@ -83,8 +83,9 @@ TEST_P(EveryGeneratingKind, WhatCannotBeGoneBackToIsRefusedAndNothingChanges) {
     ASSERT_TRUE(backend_->copy_sequence(0, 1, 100));
     auto const expected = logits_after(*backend_, 1, tail, 100);
     bool const can = backend_->properties().can_truncate;
-    EXPECT_EQ(can, GetParam() == TinyKind::attention);
+    EXPECT_EQ(can, GetParam() == TinyKind::attention || GetParam() == TinyKind::window);
     EXPECT_EQ(backend_->properties().can_share_cells, can);
+    EXPECT_EQ(backend_->properties().needs_checkpoints, !can);
     if (GetParam() == TinyKind::recurrent || GetParam() == TinyKind::hybrid) {
         auto const removed = backend_->remove(0, 50);
         ASSERT_FALSE(removed);
@@ -109,22 +110,77 @@ TEST_P(EveryGeneratingKind, EmbeddingsWorkBesideGeneration) {
     }
 }
 
-TEST(SlidingWindow, GoingBackIsExactOrRefused) {
+// As many tokens in the last batch as a run without any prefix would have.
+std::vector<float> logits_of_chunks(Backend& backend, SequenceId sequence, std::span<Token const> text, Position from) {
+    constexpr std::size_t kChunk = 32;
+    auto at = static_cast<std::size_t>(from);
+    for (; text.size() - at > kChunk; at += kChunk)
+        EXPECT_TRUE(feed(backend, sequence, text.subspan(at, kChunk), static_cast<Position>(at)));
+    return logits_after(backend, sequence, text.subspan(at), static_cast<Position>(at));
+}
+
+TEST_P(EveryGeneratingKind, APrefixOfALongerSequenceIsTheSameBitForBit) {
+    auto const text = some_tokens(224, kVocabulary), other = some_tokens(150, kVocabulary, 5);
+    auto const cold = logits_of_chunks(*backend_, 0, text, 0);
+    ASSERT_TRUE(backend_->remove(0, 0));
+    for (Position const end : {32, 96, 192}) {
+        // A donor that goes on elsewhere, and another that keeps the cache busy.
+        ASSERT_TRUE(feed(*backend_, 1, other));
+        for (Position at = 0; at < end; at += 32)
+            ASSERT_TRUE(feed(*backend_, 0, std::span(text).subspan(static_cast<std::size_t>(at), 32), at));
+        std::vector<std::byte> blob;
+        if (backend_->properties().needs_checkpoints) {
+            auto taken = backend_->checkpoint(0);
+            ASSERT_TRUE(taken) << taken.error().message;
+            blob = *std::move(taken);
+        }
+        ASSERT_TRUE(feed(*backend_, 0, some_tokens(40, kVocabulary, 7), end));
+        for (SequenceId const to : {2, 3}) {
+            auto const copied = backend_->copy_sequence(0, to, end, blob);
+            ASSERT_TRUE(copied) << copied.error().message;
+            EXPECT_EQ(logits_of_chunks(*backend_, to, text, end), cold) << "from " << end;
+        }
+        EXPECT_TRUE(feed(*backend_, 0, some_tokens(10, kVocabulary, 8), end + 40)) << "the donor goes on";
+        for (SequenceId const sequence : {0, 1, 2, 3}) ASSERT_TRUE(backend_->remove(sequence, 0));
+    }
+}
+
+TEST_P(EveryGeneratingKind, ACheckpointThatDoesNotFitLeavesTheCopyEmpty) {
+    if (!backend_->properties().needs_checkpoints) return;
+    ASSERT_TRUE(feed(*backend_, 0, some_tokens(40, kVocabulary)));
+    auto const blob = *backend_->checkpoint(0);
+    ASSERT_TRUE(feed(*backend_, 0, some_tokens(40, kVocabulary), 40));
+    auto broken = blob;
+    broken.back() ^= std::byte{1};
+    for (auto const& [end, bytes] : {std::pair{50, blob}, std::pair{40, broken}}) {
+        auto const copied = backend_->copy_sequence(0, 1, end, bytes);
+        ASSERT_FALSE(copied);
+        EXPECT_EQ(copied.error().code, Code::corrupt);
+        EXPECT_TRUE(feed(*backend_, 1, some_tokens(5, kVocabulary))) << "empty and usable";
+        ASSERT_TRUE(backend_->remove(1, 0));
+    }
+}
+
+TEST(SlidingWindow, GoingBackIsExactHoweverFullTheCacheWas) {
     TinyModel const model({.kind = TinyKind::window});
     auto const prompt = some_tokens(250, kVocabulary), tail = some_tokens(5, kVocabulary, 2);
+    auto const backend = load_or_die(tiny_options(model));
+    ASSERT_NE(backend, nullptr);
+    // So much that the cells of what left its window would be given away.
+    auto const cells = backend->properties().kv_cells;
     for (Position const begin : {240, 200, 100, 10, 1}) {
-        auto const backend = load_or_die(tiny_options(model));
-        ASSERT_NE(backend, nullptr);
         ASSERT_TRUE(feed(*backend, 1, std::span(prompt).first(static_cast<std::size_t>(begin))));
         auto const expected = logits_after(*backend, 1, tail, begin);
+        ASSERT_TRUE(backend->remove(1, 0));
         ASSERT_TRUE(feed(*backend, 0, prompt));
+        for (std::uint32_t used = 250, other = 2; used + 250 <= cells && other < 8; used += 250, ++other)
+            ASSERT_TRUE(feed(*backend, static_cast<SequenceId>(other), some_tokens(250, kVocabulary, other)));
+        ASSERT_TRUE(backend->copy_sequence(0, 1, begin));
+        EXPECT_LT(difference(expected, logits_after(*backend, 1, tail, begin)), kClose) << begin;
         auto const status = backend->remove(0, begin);
-        if (status) {
-            EXPECT_LT(difference(expected, logits_after(*backend, 0, tail, begin)), kClose) << begin;
-        } else {
-            EXPECT_EQ(status.error().code, Code::unsupported);
-            EXPECT_TRUE(feed(*backend, 0, tail, 250)) << "the sequence is still whole";
-        }
+        ASSERT_TRUE(status) << status.error().message;
+        EXPECT_LT(difference(expected, logits_after(*backend, 0, tail, begin)), kClose) << begin;
+        for (SequenceId sequence = 0; sequence < 8; ++sequence) ASSERT_TRUE(backend->remove(sequence, 0));
     }
 }
 

@@ -88,7 +88,9 @@ public:
 
     [[nodiscard]] Status decode(std::span<BatchEntry const> batch) override;
     [[nodiscard]] std::span<float const> logits(std::size_t index) const override;
-    [[nodiscard]] Status copy_sequence(SequenceId from, SequenceId to, Position end) override;
+    [[nodiscard]] Status copy_sequence(SequenceId from, SequenceId to, Position end,
+                                       std::span<std::byte const> checkpoint) override;
+    [[nodiscard]] Result<std::vector<std::byte>> checkpoint(SequenceId sequence) override;
     [[nodiscard]] Status remove(SequenceId sequence, Position begin) override;
     [[nodiscard]] Result<std::vector<std::byte>> save(SequenceId sequence) override;
     [[nodiscard]] Status restore(SequenceId sequence, std::span<std::byte const> blob) override;
@@ -113,6 +115,7 @@ private:
     }
     [[nodiscard]] std::vector<std::byte> blob_of(std::span<Slot const> part, std::uint32_t begin) const;
     [[nodiscard]] Result<std::pair<std::uint32_t, std::vector<Slot>>> slots_of(std::span<std::byte const> blob) const;
+    [[nodiscard]] std::vector<std::byte> checkpoint_of(std::span<Slot const> slots) const;
     [[nodiscard]] Token winner(std::int32_t script_index) const;
     void write_logits(std::int32_t script_index);
     std::vector<Slot>& slots(SequenceId sequence) { return sequences_[static_cast<std::size_t>(sequence)]; }
@@ -158,7 +161,9 @@ void Scripted::fill_properties() {
     properties_.sequences_max = options_.sequences_max + options_.sequences_kept;
     properties_.kv_cells = options_.kv_cells;
     properties_.vocabulary = vocabulary;
-    properties_.saves_parts = true;
+    properties_.needs_checkpoints = options_.needs_checkpoints;
+    properties_.can_share_cells = properties_.can_truncate = !options_.needs_checkpoints;
+    properties_.saves_parts = !options_.needs_checkpoints;
     state_key_ = fmt::format("scripted {}", vocabulary);
     for (auto const& piece : pieces_) state_key_ += fmt::format(" {}:{}", piece.size(), piece);
     info.memory_bytes = memory().weights + memory().kv + memory().scratch;
@@ -300,7 +305,20 @@ std::span<float const> Scripted::logits(std::size_t index) const {
     return std::span(logits_).subspan(row * properties_.vocabulary, properties_.vocabulary);
 }
 
-Status Scripted::copy_sequence(SequenceId from, SequenceId to, Position end) {
+// A hash of the tokens: it fits no other sequence.
+Result<std::vector<std::byte>> Scripted::checkpoint(SequenceId sequence) {
+    HEARTH_CHECK(check_sequence(sequence));
+    return checkpoint_of(slots(sequence));
+}
+
+std::vector<std::byte> Scripted::checkpoint_of(std::span<Slot const> slots) const {
+    std::uint64_t hash = mix(slots.size());
+    for (auto const& slot : slots) hash = mix(hash ^ static_cast<std::uint32_t>(slot.token));
+    auto const bytes = std::as_bytes(std::span(&hash, 1));
+    return {bytes.begin(), bytes.end()};
+}
+
+Status Scripted::copy_sequence(SequenceId from, SequenceId to, Position end, std::span<std::byte const> checkpoint) {
     HEARTH_CHECK(check_sequence(from));
     HEARTH_CHECK(check_sequence(to));
     auto const& source = slots(from);
@@ -311,6 +329,13 @@ Status Scripted::copy_sequence(SequenceId from, SequenceId to, Position end) {
         return Error(Code::invalid_argument,
                      fmt::format("sequence {} has {} positions, cannot copy {}", from, source.size(), end));
     }
+    bool const part = end > 0 && static_cast<std::size_t>(end) < source.size();
+    if (options_.needs_checkpoints && part) {
+        if (checkpoint.empty())
+            return Error(Code::unsupported, fmt::format("a copy of {} of {} needs a checkpoint", end, source.size()));
+        if (!std::ranges::equal(checkpoint_of(std::span(source).first(static_cast<std::size_t>(end))), checkpoint))
+            return Error(Code::corrupt, fmt::format("the checkpoint is not of these {} positions", end));
+    }
     target.assign(source.begin(), source.begin() + end);
     for (auto const& slot : target) cells_.share(slot.cell);
     return ok();
@@ -320,6 +345,8 @@ Status Scripted::remove(SequenceId sequence, Position begin) {
     HEARTH_CHECK(check_sequence(sequence));
     if (begin < 0) return Error(Code::invalid_argument, fmt::format("cannot remove from position {}", begin));
     auto& slots = this->slots(sequence);
+    if (options_.needs_checkpoints && begin > 0 && static_cast<std::size_t>(begin) < slots.size())
+        return Error(Code::unsupported, fmt::format("cannot go back from {} to {}", slots.size(), begin));
     while (slots.size() > static_cast<std::size_t>(begin)) {
         cells_.drop(slots.back().cell);
         slots.pop_back();

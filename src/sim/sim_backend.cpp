@@ -61,6 +61,7 @@ SimBackend::SimBackend(SimModel const& model, ManualClock& clock)
     properties_.vocabulary = model.vocabulary;
     properties_.can_share_cells = properties_.can_truncate = !model.recurrent;
     properties_.saves_parts = !model.recurrent;
+    properties_.needs_checkpoints = model.recurrent;
 }
 
 std::uint32_t SimBackend::sequences_used() const {
@@ -215,7 +216,14 @@ std::span<float const> SimBackend::logits(std::size_t index) const {
     return rows_[row_of_entry_[index]].logits;
 }
 
-Status SimBackend::copy_sequence(SequenceId from, SequenceId to, Position end) {
+Result<std::vector<std::byte>> SimBackend::checkpoint(SequenceId sequence) {
+    HEARTH_CHECK(check_sequence(sequence));
+    std::uint64_t const state = state_of(cells(sequence));
+    auto const bytes = std::as_bytes(std::span(&state, 1));
+    return std::vector<std::byte>(bytes.begin(), bytes.end());
+}
+
+Status SimBackend::copy_sequence(SequenceId from, SequenceId to, Position end, std::span<std::byte const> checkpoint) {
     HEARTH_CHECK(check_sequence(from));
     HEARTH_CHECK(check_empty(to));
     auto const& source = cells(from);
@@ -223,8 +231,13 @@ Status SimBackend::copy_sequence(SequenceId from, SequenceId to, Position end) {
         return Error(Code::invalid_argument,
                      fmt::format("sequence {} has {} positions, cannot copy {}", from, source.size(), end));
     }
-    if (model_.recurrent && static_cast<std::size_t>(end) != source.size())
-        return Error(Code::unsupported, fmt::format("sequence {} can be copied as a whole only", from));
+    if (model_.recurrent && end > 0 && static_cast<std::size_t>(end) != source.size()) {
+        if (checkpoint.empty())
+            return Error(Code::unsupported, fmt::format("a part of sequence {} needs a checkpoint", from));
+        std::uint64_t const state = states_[source[static_cast<std::size_t>(end) - 1]];
+        if (!std::ranges::equal(std::as_bytes(std::span(&state, 1)), checkpoint))
+            return Error(Code::corrupt, fmt::format("the checkpoint is not of these {} positions", end));
+    }
     HEARTH_CHECK(maybe_fail(model_.faults.copy_one_in));
     auto& target = cells(to);
     target.assign(source.begin(), source.begin() + end);

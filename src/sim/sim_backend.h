@@ -60,7 +60,7 @@ struct SimModel {
     std::uint32_t batch_max = 2048;
     std::uint32_t vocabulary = 1024;
     std::uint32_t end_one_in = 0;  // an answer ends by itself after about so many tokens; 0: never
-    bool recurrent = false;        // sequences are copied at their tail only and never cut
+    bool recurrent = false;        // sequences are never cut, and copied at their tail or by a checkpoint
 };
 
 // What was computed; sums since the start.
@@ -99,7 +99,9 @@ public:
     [[nodiscard]] Result<llama::RenderedChat> render_chat(domain::ChatPrompt const& prompt) const override;
     [[nodiscard]] Status decode(std::span<llama::BatchEntry const> batch) override;
     [[nodiscard]] std::span<float const> logits(std::size_t index) const override;
-    [[nodiscard]] Status copy_sequence(SequenceId from, SequenceId to, Position end) override;
+    [[nodiscard]] Status copy_sequence(SequenceId from, SequenceId to, Position end,
+                                       std::span<std::byte const> checkpoint) override;
+    [[nodiscard]] Result<std::vector<std::byte>> checkpoint(SequenceId sequence) override;
     [[nodiscard]] Status remove(SequenceId sequence, Position begin) override;
     [[nodiscard]] Result<std::vector<std::byte>> save(SequenceId sequence) override;
     [[nodiscard]] Status restore(SequenceId sequence, std::span<std::byte const> blob) override;

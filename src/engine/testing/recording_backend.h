@@ -54,9 +54,13 @@ public:
         on_logits(bent_);
         return bent_;
     }
-    [[nodiscard]] Status copy_sequence(llama::SequenceId from, llama::SequenceId to, llama::Position end) override {
+    [[nodiscard]] Status copy_sequence(llama::SequenceId from, llama::SequenceId to, llama::Position end,
+                                       std::span<std::byte const> checkpoint) override {
         if (on_copy) HEARTH_CHECK(on_copy());
-        return scripted_->copy_sequence(from, to, end);
+        return scripted_->copy_sequence(from, to, end, checkpoint);
+    }
+    [[nodiscard]] Result<std::vector<std::byte>> checkpoint(llama::SequenceId sequence) override {
+        return scripted_->checkpoint(sequence);
     }
     [[nodiscard]] Status remove(llama::SequenceId sequence, llama::Position begin) override {
         return scripted_->remove(sequence, begin);
