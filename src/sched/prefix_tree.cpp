@@ -30,6 +30,42 @@ PrefixTree::Match PrefixTree::find(Space space, std::span<Token const> text) con
     return match;
 }
 
+PrefixTree::Match PrefixTree::find_state(Space space, std::span<Token const> text) const {
+    auto const found = roots_.find(space);
+    if (found == roots_.end()) return {space, kNone, 0};
+    Match best{space, found->second, 0};
+    // Twins begin alike, and only one may have a state: all that match are looked at.
+    std::vector<NodeId> open{found->second};
+    while (!open.empty()) {
+        NodeId const node = open.back();
+        open.pop_back();
+        auto const end = nodes_[node].end;
+        if (end > best.tokens && has_state(node)) best = {space, node, end};
+        if (end == text.size()) continue;
+        auto const rest = text.subspan(end);
+        auto const& children = nodes_[node].children;
+        auto at = std::lower_bound(children.begin(), children.end(), std::pair{rest.front(), NodeId{0}});
+        for (; at != children.end() && at->first == rest.front(); ++at) {
+            auto const& tokens = nodes_[at->second].tokens;
+            if (common_prefix(tokens, rest) == tokens.size()) open.push_back(at->second);
+        }
+    }
+    return best;
+}
+
+void PrefixTree::set_checkpoint(NodeId node, std::vector<std::byte> checkpoint) {
+    HEARTH_ASSERT(nodes_[node].pins > 0 && nodes_[node].parent != kNone, "a checkpoint is of what its owner computed");
+    auto& place = nodes_[node].checkpoint;
+    checkpoint_bytes_ += checkpoint.size();
+    checkpoint_bytes_ -= place.size();
+    place = std::move(checkpoint);
+}
+
+Holder PrefixTree::exchange(NodeId node, Holder holder) {
+    HEARTH_ASSERT(nodes_[node].kept, "only what the tree keeps is exchanged");
+    return std::exchange(nodes_[node].holder, holder);
+}
+
 PrefixTree::NodeId PrefixTree::pin(Match match) {
     NodeId node = match.node == kNone ? root(match.space) : match.node;
     HEARTH_ASSERT(match.tokens <= nodes_[node].end && match.tokens >= nodes_[node].begin(), "the match is in its node");
@@ -71,7 +107,7 @@ PrefixTree::Appended PrefixTree::append(NodeId node, std::span<Token const> more
     cells_ += more.size();
     now_ += more.size();
     Node& leaf = nodes_[node];
-    if (leaf.holder == holder && leaf.pins == 1 && leaf.children.empty()) {
+    if (leaf.holder == holder && leaf.pins == 1 && leaf.children.empty() && leaf.checkpoint.empty()) {
         leaf.tokens.insert(leaf.tokens.end(), more.begin(), more.end());
         leaf.end += static_cast<std::uint32_t>(more.size());
         return Appended{node};
@@ -169,6 +205,7 @@ PrefixTree::Eviction PrefixTree::drop(NodeId id) {
     Eviction eviction{node.holder, 0, parent_id};
     cells_ -= node.tokens.size();
     reclaimable_ -= node.tokens.size();
+    checkpoint_bytes_ -= node.checkpoint.size();
     Node& parent = nodes_[parent_id];
     std::erase_if(parent.children, [id](auto const& entry) { return entry.second == id; });
     if (parent.parent != kNone && parent.children.empty() && parent.holder == kNoHolder) {
@@ -286,6 +323,7 @@ void PrefixTree::unlist(NodeId id) {
 void PrefixTree::check_integrity() const {
     std::uint64_t cells = 0;
     std::uint64_t reclaimable = 0;
+    std::uint64_t checkpoint_bytes = 0;
     std::uint32_t kept = 0;
     std::size_t evictables = 0;
     std::vector<bool> unused(nodes_.size(), false);
@@ -303,6 +341,7 @@ void PrefixTree::check_integrity() const {
         HEARTH_ASSERT((node.parent == kNone) == node.tokens.empty(), "only roots are empty");
         cells += node.tokens.size();
         reclaimable += node.active == 0 ? node.tokens.size() : 0;
+        checkpoint_bytes += node.checkpoint.size();
         kept += node.kept ? 1 : 0;
         if (node.parent != kNone) HEARTH_ASSERT(donor(id) != kNoHolder, "every cell has a sequence");
         HEARTH_ASSERT(!node.kept || node.children.empty(), "sequences are kept for leaves");
@@ -312,6 +351,7 @@ void PrefixTree::check_integrity() const {
         }
     }
     HEARTH_ASSERT(cells == cells_ && reclaimable == reclaimable_ && kept == kept_, "the counts are right");
+    HEARTH_ASSERT(checkpoint_bytes == checkpoint_bytes_, "checkpoints are counted");
     HEARTH_ASSERT(evictables == leaves_.size(), "nothing else can be evicted");
 }
 

@@ -18,6 +18,11 @@
 // Two requests that compute the same at the same time each have cells of their
 // own: twins, nodes of one parent that begin alike. Those found less go first.
 //
+// Some models can not go back to any place of a sequence, only to where one ends
+// or where their state was put aside: a checkpoint, which the tree keeps at the
+// end of a node. For these find_state() is the find() to use, and a holder that
+// cannot be cut is replaced by a copy that ends at a checkpoint: exchange().
+//
 // What goes first when room is wanted: of the leaves nobody pins the one that was
 // unused longest. A node is used when a request begins or ends on it or below.
 // Cost and frequency were tried and lost: docs/scheduler.md has the figures.
@@ -25,6 +30,7 @@
 // Threads: one. Limits: none of its own; the caller evicts to make room.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -61,6 +67,9 @@ public:
     // The longest prefix of `text` in `space`. Valid until the next change.
     [[nodiscard]] Match find(Space space, std::span<Token const> text) const;
 
+    // The longest prefix that ends where a holder does or where there is a checkpoint.
+    [[nodiscard]] Match find_state(Space space, std::span<Token const> text) const;
+
     // Something of the space is in the tree.
     [[nodiscard]] bool knows(Space space) const { return roots_.contains(space); }
 
@@ -92,6 +101,14 @@ public:
 
     // `heir`, which pins `node`, holds it from now on. Returns the sequence the tree kept for it.
     [[nodiscard]] Holder hand_over(NodeId node, Holder heir);
+
+    // The state at the end of `node`, for as long as the node lives. REQUIRES: the caller pins it
+    void set_checkpoint(NodeId node, std::vector<std::byte> checkpoint);
+    [[nodiscard]] std::span<std::byte const> checkpoint(NodeId node) const { return nodes_[node].checkpoint; }
+    [[nodiscard]] std::uint64_t checkpoint_bytes() const { return checkpoint_bytes_; }
+
+    // The sequence the tree keeps for `node` becomes `holder`; returns the one before.
+    [[nodiscard]] Holder exchange(NodeId node, Holder holder);
 
     // All tokens from the root to the end of `node`.
     [[nodiscard]] std::vector<Token> text(NodeId node) const;
@@ -130,12 +147,16 @@ private:
         std::uint32_t hits = 0;
         Holder holder = kNoHolder;
         bool kept = false;  // the holder is the tree's own, no request's
+        std::vector<std::byte> checkpoint;
         std::uint64_t used = 0;  // when it was last; its key in leaves_
         Space space = 0;    // of a root
         [[nodiscard]] std::uint32_t begin() const { return end - static_cast<std::uint32_t>(tokens.size()); }
     };
 
     [[nodiscard]] Eviction drop(NodeId leaf);
+    [[nodiscard]] bool has_state(NodeId node) const {
+        return nodes_[node].holder != kNoHolder || !nodes_[node].checkpoint.empty();
+    }
     [[nodiscard]] NodeId root(Space space);
     [[nodiscard]] NodeId make_node();
     [[nodiscard]] std::pair<NodeId, std::size_t> best_child(NodeId node, std::span<Token const> text) const;
@@ -157,6 +178,7 @@ private:
     std::uint64_t now_ = 0;                              // tokens appended so far
     std::uint64_t cells_ = 0;
     std::uint64_t reclaimable_ = 0;
+    std::uint64_t checkpoint_bytes_ = 0;
     std::uint32_t kept_ = 0;
 };
 

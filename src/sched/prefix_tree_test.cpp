@@ -363,5 +363,61 @@ TEST(PrefixTree, CountsTheCellsThatSequencesHave) {
     }
 }
 
+std::vector<std::byte> state_of(std::size_t bytes) { return std::vector<std::byte>(bytes); }
+
+TEST(PrefixTreeStates, OnlyPlacesWithAStateAreFound) {
+    PrefixTree tree;
+    auto const text = iota(100);
+    auto node = tree.append(tree.pin(tree.find(0, text)), std::span(text).first(40), 1).node;
+    EXPECT_EQ(tree.find_state(0, text).tokens, 40U) << "the holder ends there";
+    tree.set_checkpoint(node, state_of(7));
+    node = tree.append(node, std::span(text).subspan(40), 1).node;
+    EXPECT_EQ(tree.depth(node), 100U);
+    EXPECT_EQ(tree.find_state(0, text).tokens, 100U);
+    EXPECT_EQ(tree.find_state(0, iota(99)).tokens, 40U);
+    EXPECT_EQ(tree.find_state(0, iota(39)).tokens, 0U);
+    EXPECT_EQ(tree.find_state(1, text).tokens, 0U);
+    auto const place = tree.find_state(0, iota(99));
+    EXPECT_EQ(tree.checkpoint(place.node).size(), 7U);
+    EXPECT_EQ(tree.donor(place.node), 1);
+    tree.check_integrity();
+}
+
+TEST(PrefixTreeStates, OfTwinsTheOneWithAStateIsFound) {
+    PrefixTree tree;
+    auto const text = iota(50);
+    auto const first = tree.pin(tree.find(0, text)), second = tree.pin(tree.find(0, text));
+    auto const long_one = tree.append(first, text, 1).node;
+    auto const short_one = tree.append(second, std::span(text).first(30), 2).node;
+    tree.set_checkpoint(short_one, state_of(1));
+    auto const other = tree.append(short_one, iota(5, 500), 2).node;
+    EXPECT_EQ(tree.find_state(0, iota(45)).tokens, 30U);
+    EXPECT_TRUE(tree.leave(long_one, 1));
+    EXPECT_TRUE(tree.leave(other, 2));
+    tree.check_integrity();
+}
+
+TEST(PrefixTreeStates, GoWithTheirNodesAndStayWhereANodeIsSplit) {
+    PrefixTree tree;
+    auto const text = iota(60);
+    auto node = tree.append(tree.pin(tree.find(0, text)), std::span(text).first(40), 1).node;
+    tree.set_checkpoint(node, state_of(10));
+    tree.set_checkpoint(node, state_of(8));
+    EXPECT_EQ(tree.checkpoint_bytes(), 8U);
+    node = tree.append(node, std::span(text).subspan(40), 1).node;
+    tree.unpin(tree.pin(tree.find(0, iota(20))));
+    EXPECT_EQ(tree.find_state(0, iota(50)).tokens, 40U) << "the lower part keeps it";
+    ASSERT_TRUE(tree.leave(node, 1));
+    auto const leaf = tree.evict();
+    ASSERT_TRUE(leaf);
+    EXPECT_EQ(leaf->keep, 40U);
+    EXPECT_EQ(tree.exchange(leaf->parent, 9), 1);
+    EXPECT_EQ(tree.donor(leaf->parent), 9);
+    EXPECT_EQ(tree.checkpoint_bytes(), 8U);
+    ASSERT_TRUE(tree.evict());
+    EXPECT_EQ(tree.checkpoint_bytes(), 0U);
+    tree.check_integrity();
+}
+
 }  // namespace
 }  // namespace hearth::sched
