@@ -59,6 +59,7 @@ struct Options {
     std::vector<std::pair<std::string, double>> tenant_weights{};  // of those that do not weigh 1
     std::uint32_t credit = 256;  // tokens a request may emit before the first grant(); at least its choices
     bool prefix_cache = true;    // keep what was computed, and reuse it for prompts that begin alike
+    std::uint64_t checkpoint_bytes_max = std::uint64_t{256} << 20;  // of models that need them to reuse prefixes
     bool speculation = true;     // guess tokens ahead where that is predicted to pay
     bool reserve_output = true;  // admit only whom there will be cells for, by what others emitted
     kvstore::Options tiers{};    // where prefixes go that leave the cache; state_key and on_ready are the engine's

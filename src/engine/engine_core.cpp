@@ -17,11 +17,12 @@ sched::CostModel::Weights first_guess(domain::ModelInfo const& info) {
     return {.base = 2 * token_ms, .per_decode = 2 * token_ms, .per_prompt = token_ms, .per_attended = token_ms / 10};
 }
 
-// Copies of any range, cuts, and a sequence id beyond those that run: a request
-// for all of these may stand on a prefix that has one.
+// Copies of any range and cuts, or checkpoints and one more sequence id; and an id
+// beyond those that run: a request for all of these may stand on a prefix that has one.
 bool can_cache(llama::Properties const& properties) {
-    return properties.can_share_cells && properties.can_truncate &&
-           properties.sequences_max > properties.info.sequences_max;
+    bool const cuts = properties.can_share_cells && properties.can_truncate;
+    std::uint32_t const spare = properties.needs_checkpoints ? 1 : 0;
+    return (cuts || properties.needs_checkpoints) && properties.sequences_max > properties.info.sequences_max + spare;
 }
 
 }  // namespace
@@ -33,6 +34,7 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
       clock_(clock),
       end_tokens_(end_tokens),
       caches_(options.prefix_cache && can_cache(backend.properties())),
+      checkpoints_(caches_ && backend.properties().needs_checkpoints),
       ledger_(backend.properties().kv_cells, backend.properties().sequences_max),
       prompt_tokens_(options.prompt_tokens != 0 ? options.prompt_tokens : prompt_chunk(backend.properties().info)),
       cost_(first_guess(backend.properties().info)),
@@ -40,6 +42,7 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
       now_(clock.now()) {
     if (caches_ && Tiers::are_wanted(backend, options.tiers))
         tiers_ = std::make_unique<Tiers>(backend, options.tiers, std::move(on_ready));
+    if (checkpoints_) spare_ = ledger_.take_id();
 }
 
 void EngineCore::add(PreparedRequest prepared) {

@@ -92,6 +92,7 @@ public:
     [[nodiscard]] domain::EngineReport report() const;
     // What goes on in the tiers also between steps; from any thread.
     void report_tiers(domain::EngineStats& stats) const;
+    [[nodiscard]] std::uint64_t checkpoint_bytes() const { return ledger_.tree().checkpoint_bytes(); }
 
     // Dies if an invariant is broken; for tests, and for the engine when it goes idle.
     void check_integrity() const;
@@ -199,6 +200,14 @@ private:
     [[nodiscard]] std::size_t fetches() const;
     void take_fetched(Request& request);
 
+    // --- engine_core_checkpoints.cpp ---
+    [[nodiscard]] sched::PrefixTree::Match find_prefix(Request const& request) const;
+    void set_borders(Request& request, std::uint32_t parted);
+    [[nodiscard]] static std::uint32_t chunk_within_borders(Request const& request, std::uint32_t chunk);
+    void checkpoint_prompt(Request& request);
+    void cut_by_copy(sched::PrefixTree::Eviction const& evicted);
+    void empty_sequence(llama::SequenceId sequence);
+
     // --- engine_core_tokens.cpp ---
     void prompt_advanced(Request& request, std::size_t tokens, std::size_t logits_at);
     void begin_generation(Request& request, std::size_t logits_at);
@@ -232,8 +241,9 @@ private:
     std::vector<std::unique_ptr<Request>> active_;  // by age
     std::unordered_map<RequestId, Request*> by_id_;
     std::uint64_t next_age_ = 0;
-    // Keeps prefixes; a model that cannot cut sequences gives each its own space instead.
+    // Keeps prefixes; else each request has a space of its own instead.
     bool caches_;
+    bool checkpoints_;  // it can go back to checkpoints only
     // Who shares prefixes: tenant and salt. Numbers are never used twice.
     std::map<std::pair<std::string, std::string>, sched::PrefixTree::Space> spaces_;
     sched::PrefixTree::Space next_space_ = 0;
@@ -241,6 +251,7 @@ private:
     bool backend_full_ = false;  // it refused cells the ledger thought free: nothing enters until something ends
     std::size_t next_decode_ = 0;  // where the turn of those that did not fit in a batch begins
     KvLedger ledger_;
+    llama::SequenceId spare_ = kNoSequence;  // with checkpoints: an empty one, to copy what cannot be cut
     std::size_t prompt_tokens_;
     sched::CostModel cost_;
     sched::FairShare share_;

@@ -56,7 +56,8 @@ std::span<Token const> EngineCore::reusable(Request const& request) const {
 // Takes it if there is room for what of its prompt is not in the cache.
 bool EngineCore::try_admit(Request& request) {
     auto& tree = ledger_.tree();
-    auto const node = tree.pin(tree.find(request.space, reusable(request)));
+    auto const parted = checkpoints_ ? tree.find(request.space, reusable(request)).tokens : 0;
+    auto const node = tree.pin(find_prefix(request));
     std::uint32_t const output = request.spec.choices * expected_output(request.spec.tokens_max);
     std::uint32_t const cells = request.prompt_size() - tree.depth(node);
     if (!make_room({cells, request.spec.choices, level(request), output})) {
@@ -67,6 +68,7 @@ bool EngineCore::try_admit(Request& request) {
     auto const at =
         std::find_if(waiting_.begin(), waiting_.end(), [&](auto const& one) { return one.get() == &request; });
     admit(std::move(*at), node);
+    set_borders(request, parted);
     return true;
 }
 
@@ -101,8 +103,9 @@ void EngineCore::admit(std::unique_ptr<Request> admitted, sched::PrefixTree::Nod
     if (first.sequence == kNoSequence) {
         first.sequence = ledger_.take_id();
         if (request.cached > 0) {
-            copied = backend_.copy_sequence(ledger_.tree().donor(node), first.sequence,
-                                            static_cast<llama::Position>(request.cached));
+            copied =
+                backend_.copy_sequence(ledger_.tree().donor(node), first.sequence,
+                                       static_cast<llama::Position>(request.cached), ledger_.tree().checkpoint(node));
         }
     }
     for (std::size_t i = 1; i < request.choices.size(); ++i) request.choices[i].sequence = ledger_.take_id();
@@ -129,7 +132,8 @@ void EngineCore::restore(Request& request, Choice& choice) {
     }
     choice.state = Choice::State::live;
     choice.blob = {};
-    choice.node = ledger_.tree().pin({.space = request.space});
+    // What did not come back whole others cannot stand on.
+    choice.node = ledger_.tree().pin({.space = backend_.properties().restores_whole ? request.space : ++next_space_});
     if (!choice.text.empty()) extend(choice, std::exchange(choice.text, {}));
     if (!prompt) return;
     ledger_.reserve(request.prompt_size() - request.prompt_done);
@@ -201,7 +205,9 @@ void EngineCore::apply(sched::PrefixTree::Eviction const& evicted) {
     } else if (backend_.properties().can_truncate) {
         auto const cut = backend_.remove(evicted.holder, static_cast<llama::Position>(evicted.keep));
         HEARTH_ASSERT(cut.has_value(), "a sequence of attention alone can be cut");
-    }  // else nobody uses the rest either, and it is evicted next
+    } else {
+        cut_by_copy(evicted);
+    }
 }
 
 void EngineCore::forget() {
@@ -218,8 +224,7 @@ Choice const* EngineCore::pinned_at(sched::PrefixTree::NodeId node) const {
 }
 
 void EngineCore::free_sequence(llama::SequenceId sequence) {
-    Status const removed = backend_.remove(sequence, 0);
-    HEARTH_ASSERT(removed.has_value(), "emptying a sequence always works");
+    empty_sequence(sequence);
     ledger_.give_id(sequence);
 }
 
@@ -381,7 +386,7 @@ void EngineCore::check_integrity() const {
     }
     auto const ids = static_cast<std::uint32_t>(std::count(taken.begin(), taken.end(), true));
     HEARTH_ASSERT(reserved == ledger_.reserved(), "prompts reserve what they lack");
-    HEARTH_ASSERT(ids == ledger_.running_ids(), "the ledger counts the ids");
+    HEARTH_ASSERT(ids + (spare_ != kNoSequence ? 1 : 0) == ledger_.running_ids(), "the ledger counts the ids");
     HEARTH_ASSERT(by_id_.size() == active_.size() + waiting_.size(), "every request inside is found by its id");
 }
 

@@ -155,6 +155,7 @@ void EngineCore::plan_prompts() {
             auto const beyond_group = (begin + chunk) % kGroup;
             chunk -= beyond_group < chunk ? beyond_group : 0;
         }
+        chunk = chunk_within_borders(request, chunk);
         if (chunk == 0) return;
         push_prompt_chunk(request, chunk);
         if (chunk < left) return;

@@ -23,6 +23,7 @@ void EngineCore::prompt_advanced(Request& request, std::size_t tokens, std::size
     choice.positions += count;
     request.prompt_done += count;
     prompt_tokens_total_ += count;
+    checkpoint_prompt(request);
     if (request.spec.return_prompt_progress) {
         push_event(request, domain::PromptProgress{request.prompt_size(), request.cached, request.prompt_done,
                                                    to_ms(now_ - request.admitted)});

@@ -73,6 +73,8 @@ struct Request {
     bool fetch_late = false;                // the disk took too long: it is computed
     std::uint32_t cached = 0;         // tokens of the prompt that were in the cache
     std::uint32_t prompt_done = 0;    // tokens computed, those included
+    std::vector<std::uint32_t> borders;  // of models with checkpoints: prompt positions for one, the next one last
+    std::uint32_t checkpointed = 0;   // position of the last one
     std::uint32_t drafted = 0;        // tokens guessed ahead, all choices
     std::uint32_t accepted = 0;       // of those, what came true
     std::uint32_t open = 0;           // choices not done

@@ -1,0 +1,89 @@
+// Prefixes of models that cannot go back: where their state is put aside, and
+// what becomes of sequences that cannot be cut.
+#include <algorithm>
+
+#include "base/assert.h"
+#include "engine/engine_core.h"
+
+namespace hearth::engine {
+namespace {
+
+// Checkpoints closer together than this save too little to cut a prompt's chunk for.
+constexpr std::uint32_t kBorderGap = 64;
+
+// Where a chunk ends anyway, a checkpoint costs only its bytes.
+constexpr std::uint32_t kChunkGap = 256;
+
+}  // namespace
+
+sched::PrefixTree::Match EngineCore::find_prefix(Request const& request) const {
+    auto const& tree = ledger_.tree();
+    return checkpoints_ ? tree.find_state(request.space, reusable(request))
+                        : tree.find(request.space, reusable(request));
+}
+
+// Where others will probably part from this prompt: behind each message, and
+// where somebody already did.
+void EngineCore::set_borders(Request& request, std::uint32_t parted) {
+    request.borders.clear();
+    if (!checkpoints_ || !shares(request.spec)) return;
+    auto const& prompt = request.spec.prompt;
+    std::uint32_t last = request.cached;
+    for (std::uint32_t at = request.cached + 1; at < prompt.size(); ++at) {
+        bool const message_ends =
+            std::find(end_tokens_.begin(), end_tokens_.end(), prompt[at - 1]) != end_tokens_.end();
+        if ((at != parted && !message_ends) || at - last < kBorderGap) continue;
+        request.borders.push_back(at);
+        last = at;
+    }
+    std::reverse(request.borders.begin(), request.borders.end());  // the next one is the last
+    request.checkpointed = request.cached;
+}
+
+// No further than the next border.
+std::uint32_t EngineCore::chunk_within_borders(Request const& request, std::uint32_t chunk) {
+    return request.borders.empty() ? chunk : std::min(chunk, request.borders.back() - request.prompt_done);
+}
+
+// The prompt has grown: puts its state aside where that is of use.
+void EngineCore::checkpoint_prompt(Request& request) {
+    if (!checkpoints_ || !shares(request.spec)) return;
+    std::uint32_t const done = request.prompt_done;
+    bool const at_border = !request.borders.empty() && request.borders.back() == done;
+    if (at_border) request.borders.pop_back();
+    if (!at_border && done != request.prompt_size() && done - request.checkpointed < kChunkGap) return;
+    auto checkpoint = backend_.checkpoint(request.choices[0].sequence);
+    if (!checkpoint) return;  // one place less to go on from
+    auto& tree = ledger_.tree();
+    while (tree.checkpoint_bytes() + checkpoint->size() > options_.checkpoint_bytes_max && evict()) {}
+    if (tree.checkpoint_bytes() + checkpoint->size() > options_.checkpoint_bytes_max) return;
+    tree.set_checkpoint(request.choices[0].node, *std::move(checkpoint));
+    request.checkpointed = done;
+}
+
+// A sequence that cannot be cut is copied up to where it has to end. Without a
+// state to go on from there, nobody can stand on that place: it goes too.
+void EngineCore::cut_by_copy(sched::PrefixTree::Eviction const& evicted) {
+    auto& tree = ledger_.tree();
+    auto const checkpoint = tree.checkpoint(evicted.parent);
+    if (!checkpoint.empty()) {
+        auto const end = static_cast<llama::Position>(evicted.keep);
+        if (backend_.copy_sequence(evicted.holder, spare_, end, checkpoint)) {
+            spare_ = tree.exchange(evicted.parent, spare_);
+            empty_sequence(spare_);
+            return;
+        }
+    }
+    if (auto const next = tree.evict(evicted.parent)) {
+        apply(*next);
+    } else {
+        empty_sequence(evicted.holder);  // whoever is about to stand on it gets an error, nobody a wrong answer
+    }
+}
+
+void EngineCore::empty_sequence(llama::SequenceId sequence) {
+    Status const removed = backend_.remove(sequence, 0);
+    HEARTH_ASSERT(removed.has_value(), "emptying a sequence always works");
+}
+
+}  // namespace hearth::engine
