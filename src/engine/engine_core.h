@@ -251,6 +251,7 @@ private:
     bool backend_full_ = false;  // it refused cells the ledger thought free: nothing enters until something ends
     std::size_t next_decode_ = 0;  // where the turn of those that did not fit in a batch begins
     KvLedger ledger_;
+    sched::PrefixTree::NodeId lost_ = sched::PrefixTree::kNone;  // a pinned node whose cells could not be kept
     llama::SequenceId spare_ = kNoSequence;  // with checkpoints: an empty one, to copy what cannot be cut
     std::size_t prompt_tokens_;
     sched::CostModel cost_;

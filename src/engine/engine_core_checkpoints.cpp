@@ -77,7 +77,8 @@ void EngineCore::cut_by_copy(sched::PrefixTree::Eviction const& evicted) {
     if (auto const next = tree.evict(evicted.parent)) {
         apply(*next);
     } else {
-        empty_sequence(evicted.holder);  // whoever is about to stand on it gets an error, nobody a wrong answer
+        empty_sequence(evicted.holder);
+        lost_ = evicted.parent;  // pinned by a request that is about to stand on it: try_admit() looks
     }
 }
 

@@ -60,8 +60,13 @@ bool EngineCore::try_admit(Request& request) {
     auto const node = tree.pin(find_prefix(request));
     std::uint32_t const output = request.spec.choices * expected_output(request.spec.tokens_max);
     std::uint32_t const cells = request.prompt_size() - tree.depth(node);
-    if (!make_room({cells, request.spec.choices, level(request), output})) {
+    bool const room = make_room({cells, request.spec.choices, level(request), output});
+    auto const lost = std::exchange(lost_, sched::PrefixTree::kNone);
+    // Making room may have taken away the very sequence that ended there.
+    bool const stands = !checkpoints_ || tree.depth(node) == 0 || tree.has_state(node);
+    if (!room || !stands || lost != sched::PrefixTree::kNone) {
         tree.unpin(node);
+        if (lost != sched::PrefixTree::kNone) forget(lost);
         return false;
     }
     tree.hit(node);

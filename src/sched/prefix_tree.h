@@ -102,6 +102,10 @@ public:
     // `heir`, which pins `node`, holds it from now on. Returns the sequence the tree kept for it.
     [[nodiscard]] Holder hand_over(NodeId node, Holder heir);
 
+    // A holder ends where `node` does, or there is a checkpoint.
+    [[nodiscard]] bool has_state(NodeId node) const {
+        return nodes_[node].holder != kNoHolder || !nodes_[node].checkpoint.empty();
+    }
     // The state at the end of `node`, for as long as the node lives. REQUIRES: the caller pins it
     void set_checkpoint(NodeId node, std::vector<std::byte> checkpoint);
     [[nodiscard]] std::span<std::byte const> checkpoint(NodeId node) const { return nodes_[node].checkpoint; }
@@ -154,9 +158,6 @@ private:
     };
 
     [[nodiscard]] Eviction drop(NodeId leaf);
-    [[nodiscard]] bool has_state(NodeId node) const {
-        return nodes_[node].holder != kNoHolder || !nodes_[node].checkpoint.empty();
-    }
     [[nodiscard]] NodeId root(Space space);
     [[nodiscard]] NodeId make_node();
     [[nodiscard]] std::pair<NodeId, std::size_t> best_child(NodeId node, std::span<Token const> text) const;

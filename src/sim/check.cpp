@@ -112,7 +112,7 @@ private:
             if (inside != transcript.ended()) broken(fmt::format("request {}: lost, or answered though refused", i));
             bool const late = outcome.code == Code::deadline_exceeded && run_.job(i).deadlines != domain::Deadlines{};
             if (outcome.end == End::failed && !late && !case_.injects())
-                broken(fmt::format("request {} failed, and nothing was made to fail", i));
+                broken(fmt::format("request {} failed, and nothing was made to fail: {}", i, transcript.failure));
             if (inside && transcript.started) check_text(i);
         }
         run_.core().forget();

@@ -47,7 +47,7 @@ TEST_F(SimBackendTest, AnAnswerFollowsFromTheTokensAlone) {
     EXPECT_EQ(best(backend, 0), expected[1]);
 
     // Two halves, the first shared with another sequence, and saved and restored between.
-    ASSERT_TRUE(backend.copy_sequence(0, 1, 2));
+    ASSERT_TRUE(backend.copy_sequence(0, 1, 2, {}));
     auto const blob = backend.save(1);
     ASSERT_TRUE(blob);
     ASSERT_TRUE(backend.remove(1, 0));
@@ -63,7 +63,7 @@ TEST_F(SimBackendTest, AnAnswerFollowsFromTheTokensAlone) {
 TEST_F(SimBackendTest, SharedCellsCountOnceAndLiveAsLongAsAnOwner) {
     SimBackend backend(model(), clock_);
     ASSERT_TRUE(backend.decode(prompt(0, {1, 2, 3, 4})));
-    ASSERT_TRUE(backend.copy_sequence(0, 1, 3));
+    ASSERT_TRUE(backend.copy_sequence(0, 1, 3, {}));
     EXPECT_EQ(backend.cells_used(), 4U);
     ASSERT_TRUE(backend.remove(0, 0));
     EXPECT_EQ(backend.cells_used(), 3U);
@@ -80,8 +80,8 @@ TEST_F(SimBackendTest, WhatBreaksTheRulesIsRefusedAndChangesNothing) {
     EXPECT_EQ(backend.decode(prompt(4, {1})).error().code, Code::invalid_argument);
     EXPECT_EQ(backend.decode(prompt(1, {32})).error().code, Code::invalid_argument);
     EXPECT_EQ(backend.decode(prompt(1, std::vector<Token>(9, 1))).error().code, Code::invalid_argument);
-    EXPECT_FALSE(backend.copy_sequence(0, 1, 3));
-    EXPECT_FALSE(backend.copy_sequence(1, 0, 0)) << "the target is not empty";
+    EXPECT_FALSE(backend.copy_sequence(0, 1, 3, {}));
+    EXPECT_FALSE(backend.copy_sequence(1, 0, 0, {})) << "the target is not empty";
     EXPECT_FALSE(backend.restore(1, std::vector<std::byte>(7)));
     for (Position begin = 2; begin < 16; begin += 7)
         ASSERT_TRUE(backend.decode(prompt(0, std::vector<Token>(7, 1), begin)));
@@ -96,9 +96,9 @@ TEST_F(SimBackendTest, ARecurrentModelIsCopiedAsAWholeAndNeverCut) {
     SimBackend backend(recurrent, clock_);
     EXPECT_FALSE(backend.properties().can_truncate);
     ASSERT_TRUE(backend.decode(prompt(0, {1, 2, 3})));
-    EXPECT_FALSE(backend.copy_sequence(0, 1, 2));
+    EXPECT_FALSE(backend.copy_sequence(0, 1, 2, {}));
     EXPECT_FALSE(backend.remove(0, 2));
-    EXPECT_TRUE(backend.copy_sequence(0, 1, 3));
+    EXPECT_TRUE(backend.copy_sequence(0, 1, 3, {}));
     EXPECT_TRUE(backend.remove(0, 0));
 }
 

@@ -58,8 +58,9 @@ Wrong on(Transcript& transcript, domain::Done const& event) {
     return std::nullopt;
 }
 
-Wrong on(Transcript& transcript, domain::Failed const&) {
+Wrong on(Transcript& transcript, domain::Failed const& event) {
     transcript.failed = true;
+    transcript.failure = event.error.message;
     return std::nullopt;
 }
 

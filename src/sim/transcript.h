@@ -25,6 +25,7 @@ struct Transcript {
     std::vector<Said> choices;
     std::optional<domain::Done> done;
     bool failed = false;
+    std::string failure;  // why
 
     [[nodiscard]] bool ended() const { return done.has_value() || failed; }
 
