@@ -36,6 +36,8 @@ namespace hearth::llama {
 namespace {
 
 constexpr int kBlock = kAttentionBlock;
+constexpr std::ptrdiff_t kScores = kBlock;  // from one query's scores to the next one's
+constexpr std::ptrdiff_t kVector = kLanes;  // and from one register's floats to the next one's
 constexpr int kStrip = 64;              // positions whose keys and values are widened together
 constexpr int kTileRows = 64;           // queries, of all heads of a group, computed together at most
 constexpr int kSplitRows = 64;          // queries of an operation whose blocks may be shared out among threads
@@ -262,11 +264,11 @@ void load_strip(ggml_tensor const& cache, int group, int const* cells, int count
 }
 
 template <int Rows, int Keys>
-HEARTH_INLINE void dot(float const* q, float const* k, int width, F32x16* out, int stride) {
+HEARTH_INLINE void dot(float const* q, float const* k, std::ptrdiff_t width, F32x16* out, int stride) {
     F32x16 sum[Rows][Keys];
     for (int i = 0; i < Rows; ++i)
         for (int j = 0; j < Keys; ++j) sum[i][j] = load(q + i * width) * load(k + j * width);
-    for (int d = kLanes; d < width; d += kLanes) {
+    for (std::ptrdiff_t d = kLanes; d < width; d += kLanes) {
         F32x16 key[Keys];
         for (int j = 0; j < Keys; ++j) key[j] = load(k + j * width + d);
         for (int i = 0; i < Rows; ++i) {
@@ -280,7 +282,7 @@ HEARTH_INLINE void dot(float const* q, float const* k, int width, F32x16* out, i
 
 // `Rows` queries times a strip of keys. However many: each product is the same.
 template <int Rows>
-void score_rows(float const* q, float const* k, int width, float scale, float* scores) {
+void score_rows(float const* q, float const* k, std::ptrdiff_t width, float scale, float* scores) {
     constexpr int kKeys = kLanes / Rows;  // whose products fill the lanes
     constexpr int kRowsAtOnce = std::min(Rows, kDotRows);
     constexpr int kKeysAtOnce = std::min(kKeys, kDotRows * kDotKeys / kRowsAtOnce);
@@ -288,11 +290,13 @@ void score_rows(float const* q, float const* k, int width, float scale, float* s
         F32x16 products[kLanes];
         for (int i = 0; i < Rows; i += kRowsAtOnce)
             for (int j = 0; j < kKeys; j += kKeysAtOnce)
-                dot<kRowsAtOnce, kKeysAtOnce>(q + i * width, k + (key + j) * width, width, products + i * kKeys + j,
-                                              kKeys);
+                dot<kRowsAtOnce, kKeysAtOnce>(q + i * width, k + (key + j) * width, width,
+                                              products + static_cast<std::ptrdiff_t>(i) * kKeys + j, kKeys);
         float lanes[kLanes];
         store(lanes, sum_rows(products) * scale);
-        for (int i = 0; i < Rows; ++i) std::memcpy(scores + i * kBlock + key, lanes + i * kKeys, sizeof(float) * kKeys);
+        for (int i = 0; i < Rows; ++i)
+            std::memcpy(scores + i * kScores + key, lanes + static_cast<std::ptrdiff_t>(i) * kKeys,
+                        sizeof(float) * kKeys);
     }
 }
 
@@ -310,26 +314,27 @@ void score(Op const& op, int queries, Scratch const& scratch, int offset) {
 
 // Values of the slots [from, to) of a strip, weighted, for `Rows` queries.
 template <int Rows, int Parts>
-HEARTH_INLINE void add_values(float const* weights, float const* values, int width, int from, int to, float* sums) {
+HEARTH_INLINE void add_values(float const* weights, float const* values, std::ptrdiff_t width, int from, int to,
+                              float* sums) {
     F32x16 sum[Rows][Parts];
     for (int i = 0; i < Rows; ++i)
-        for (int p = 0; p < Parts; ++p) sum[i][p] = load(sums + i * width + p * kLanes);
+        for (int p = 0; p < Parts; ++p) sum[i][p] = load(sums + i * width + p * kVector);
     for (int slot = from; slot < to; ++slot) {
         F32x16 value[Parts];
-        for (int p = 0; p < Parts; ++p) value[p] = load(values + slot * width + p * kLanes);
+        for (int p = 0; p < Parts; ++p) value[p] = load(values + slot * width + p * kVector);
         for (int i = 0; i < Rows; ++i) {
-            F32x16 const weight = all(weights[i * kBlock + slot]);
+            F32x16 const weight = all(weights[i * kScores + slot]);
             for (int p = 0; p < Parts; ++p) sum[i][p] = multiply_add(weight, value[p], sum[i][p]);
         }
     }
     for (int i = 0; i < Rows; ++i)
-        for (int p = 0; p < Parts; ++p) store(sums + i * width + p * kLanes, sum[i][p]);
+        for (int p = 0; p < Parts; ++p) store(sums + i * width + p * kVector, sum[i][p]);
 }
 
 template <int Rows>
-void sum_strip(float const* weights, float const* values, int width, int from, int to, float* sums) {
-    int d = 0;
-    for (; d + kSumParts * kLanes <= width; d += kSumParts * kLanes)
+void sum_strip(float const* weights, float const* values, std::ptrdiff_t width, int from, int to, float* sums) {
+    std::ptrdiff_t d = 0;
+    for (; d + kSumParts * kVector <= width; d += kSumParts * kVector)
         add_values<Rows, kSumParts>(weights, values + d, width, from, to, sums + d);
     for (; d < width; d += kLanes) add_values<Rows, 1>(weights, values + d, width, from, to, sums + d);
 }
@@ -401,7 +406,8 @@ bool compute_block(Op const& op, AttentionPlan const& plan, Tile const& tile, in
         score(op, queries, scratch, strip);
     }
     for (int i = 0; i < queries; ++i) {
-        auto const row = static_cast<std::size_t>(tile.row + i / op.shared);
+        int const number = tile.row + i / op.shared;
+        auto const row = static_cast<std::size_t>(number);
         int const from = std::max(plan.begin[row], first) - first;
         int const to = std::max(from, std::min(plan.end[row], first + kBlock) - first);
         float* const scores = scratch.scores + static_cast<std::ptrdiff_t>(i) * kBlock;
