@@ -316,7 +316,7 @@ std::uint32_t prompt_chunk(domain::ModelInfo const& info) {
     return chunk;
 }
 
-Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<llama::Backend> backend, Options options,
+Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<llama::Backend> backend, Options const& options,
                                                Clock const& clock, Sink sink) {
     HEARTH_ASSERT(backend && sink, "an engine has a backend and a sink");
     HEARTH_CHECK(check_options(backend->properties(), options));

@@ -86,7 +86,7 @@ public:
     // Fails with `invalid_argument` for options or a backend that leave no room to run.
     // REQUIRES: backend and sink are set; `clock` outlives the engine
     [[nodiscard]] static Result<std::unique_ptr<Engine>> create(std::unique_ptr<llama::Backend> backend,
-                                                                Options options, Clock const& clock, Sink sink);
+                                                                Options const& options, Clock const& clock, Sink sink);
     virtual ~Engine() = default;  // as close(), then joins
 
     // Hands over a validated request (domain::validate). Template, tokens and

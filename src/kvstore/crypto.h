@@ -25,7 +25,7 @@ using Tag = std::array<std::byte, kTagBytes>;
 // 128 bits of BLAKE2b over the parts and their lengths, keyed if `secret` is not empty.
 [[nodiscard]] Digest digest(std::span<std::byte const> secret, std::span<std::span<std::byte const> const> parts);
 
-[[nodiscard]] std::string hex(std::span<std::byte const> bytes);
+[[nodiscard]] std::string hex(std::span<std::byte const> data);
 
 [[nodiscard]] Nonce random_nonce();
 

@@ -97,8 +97,7 @@ Digest zero_unless(std::optional<SealKey> const& key) {
 
 }  // namespace
 
-SegmentFormat::SegmentFormat(std::string_view state_key, std::optional<SealKey> seal_key)
-    : seal_key_(std::move(seal_key)) {
+SegmentFormat::SegmentFormat(std::string_view state_key, std::optional<SealKey> seal_key) : seal_key_(seal_key) {
     auto const key_check = zero_unless(seal_key_);
     std::array const parts{bytes_of(kVersion), std::as_bytes(std::span(state_key)), bytes_of(key_check)};
     fingerprint_ = digest({}, parts);
@@ -181,7 +180,7 @@ Result<FileLayout> SegmentFormat::read_header(std::span<std::byte const> raw, st
         return Error(Code::corrupt, "the file was written for another model, build, key or set of options");
     FileLayout const layout{header.nonce, header.head_bytes, header.body_bytes};
     bool const in_range = layout.head_bytes > kTagBytes &&
-                          layout.head_bytes <= kTagBytes + 64 + 4 * kSegmentTokensMax &&
+                          layout.head_bytes <= kTagBytes + 64 + std::uint64_t{4} * kSegmentTokensMax &&
                           layout.body_bytes > kTagBytes && layout.body_bytes <= kBodyBytesMax;
     if (!in_range || layout.file_bytes() != file_bytes)
         return Error(Code::corrupt, fmt::format("{} bytes of head and {} of body do not make a file of {}",

@@ -71,8 +71,8 @@ public:
     // REQUIRES: 1 to kSegmentTokensMax tokens, 1 to kBodyBytesMax - kTagBytes bytes of blob
     [[nodiscard]] EncodedFile encode(SegmentHead const& head, std::span<std::byte const> blob) const;
 
-    // All fail with `corrupt`, saying what is wrong. `header` is kHeaderBytes long.
-    [[nodiscard]] Result<FileLayout> read_header(std::span<std::byte const> header, std::uint64_t file_bytes) const;
+    // All fail with `corrupt`, saying what is wrong. `raw`, the header, is kHeaderBytes long.
+    [[nodiscard]] Result<FileLayout> read_header(std::span<std::byte const> raw, std::uint64_t file_bytes) const;
     // `head` is what lies behind the header; it is changed.
     [[nodiscard]] Result<SegmentHead> read_head(std::span<std::byte const> header, FileLayout const& layout,
                                                 std::span<std::byte> head) const;

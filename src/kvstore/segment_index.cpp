@@ -97,7 +97,7 @@ void SegmentIndex::hit(SegmentId id) {
     revalue(segment);
 }
 
-void SegmentIndex::revalue(Segment& segment) {
+void SegmentIndex::revalue(Segment& segment) const {
     double const cost = 1 + static_cast<double>(segment.head.end()) / kDepthOfDoubleCost;
     segment.worth = inflation_ + cost * (1 + segment.hits);
 }

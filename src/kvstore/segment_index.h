@@ -94,7 +94,7 @@ public:
 
 private:
     void remove(SegmentId id);
-    void revalue(Segment& segment);
+    void revalue(Segment& segment) const;
     [[nodiscard]] std::vector<SegmentId> const* level(Space const& space, SegmentId parent) const;
 
     std::unordered_map<SegmentId, Segment> segments_;

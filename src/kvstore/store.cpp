@@ -42,12 +42,12 @@ public:
     [[nodiscard]] bool done() const override { return done_.load(std::memory_order_acquire); }
     [[nodiscard]] std::vector<Piece> const& pieces() const override {
         HEARTH_ASSERT(done(), "pieces are looked at when they are there");
-        return pieces_;
+        return found;
     }
     void finish() { done_.store(true, std::memory_order_release); }
 
-    std::vector<Piece> pieces_;  // one thread at a time: who makes it, then the reader
-    std::vector<Part> to_read_;
+    std::vector<Piece> found;  // one thread at a time: who makes it, then the reader
+    std::vector<Part> to_read;
 
 private:
     std::atomic<bool> done_ = false;
@@ -261,12 +261,12 @@ std::shared_ptr<Fetch> TieredStore::fetch(Space const& space, std::span<Token co
         if (too_much) break;
         if (!segment.blob) {
             index_.pin(id);
-            fetch->to_read_.push_back({id, segment.head, segment.key, segment.file_bytes, fetch->pieces_.size()});
+            fetch->to_read.push_back({id, segment.head, segment.key, segment.file_bytes, fetch->found.size()});
         }
         index_.hit(id);
-        fetch->pieces_.push_back({segment.blob, end, !segment.blob});
+        fetch->found.push_back({segment.blob, end, !segment.blob});
     }
-    if (fetch->to_read_.empty()) {
+    if (fetch->to_read.empty()) {
         fetch->finish();
     } else {
         fetches_.push_back(fetch);
@@ -443,7 +443,7 @@ void TieredStore::serve_fetches() {
     for (;;) {
         to_read_.wait(lock, [this] { return stop_by_ || !fetches_.empty(); });
         if (stop_by_) {
-            for (auto const& fetch : fetches_) fetch->pieces_.clear(), fetch->finish();
+            for (auto const& fetch : fetches_) fetch->found.clear(), fetch->finish();
             fetches_.clear();
             return;
         }
@@ -462,7 +462,7 @@ void TieredStore::serve_fetches() {
 
 void TieredStore::read(PendingFetch& fetch, std::unique_lock<std::mutex>& lock) {
     bool good = true;
-    for (auto const& part : fetch.to_read_) {
+    for (auto const& part : fetch.to_read) {
         Result<std::vector<std::byte>> blob = Error(Code::cancelled, "what it stands on is bad");
         if (good && !stop_by_) {
             lock.unlock();
@@ -473,12 +473,12 @@ void TieredStore::read(PendingFetch& fetch, std::unique_lock<std::mutex>& lock) 
         index_.unpin(part.id);
         if (blob) {
             ++stats_.files_read_total;
-            fetch.pieces_[part.piece].blob = std::make_shared<Blob const>(std::move(blob).value());
+            fetch.found[part.piece].blob = std::make_shared<Blob const>(std::move(blob).value());
             continue;
         }
         if (good) {
             good = false;
-            fetch.pieces_.resize(part.piece);
+            fetch.found.resize(part.piece);
             if (stop_by_) continue;
             ++(blob.error().code == Code::corrupt ? stats_.files_bad_total : stats_.disk_errors_total);
             index_.condemn(part.id);

@@ -297,7 +297,7 @@ Status LibllamaBackend::remove(SequenceId sequence, Position begin) {
 
 // Of a sequence that has at least one position.
 Result<std::vector<std::byte>> LibllamaBackend::state_of(SequenceId sequence, StateHeader const& header,
-                                                         std::uint32_t flags) {
+                                                         std::uint32_t flags) const {
     std::vector<std::byte> blob;
     try {
         std::size_t const size = llama_state_seq_get_size_ext(parts_.context.get(), sequence, flags);

@@ -74,7 +74,7 @@ private:
     [[nodiscard]] Status check_batch(std::span<BatchEntry const> batch);
     [[nodiscard]] bool can_go_back(SequenceId sequence, std::uint32_t length) const;
     [[nodiscard]] Result<std::vector<std::byte>> state_of(SequenceId sequence, StateHeader const& header,
-                                                          std::uint32_t flags = 0);
+                                                          std::uint32_t flags = 0) const;
     [[nodiscard]] Status read_state(SequenceId sequence, std::span<std::byte const> blob, StateHeader const& header,
                                     std::uint32_t flags = 0);
     // A sequence id nobody else uses, for parts of others.

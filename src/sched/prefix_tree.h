@@ -157,17 +157,17 @@ private:
         [[nodiscard]] std::uint32_t begin() const { return end - static_cast<std::uint32_t>(tokens.size()); }
     };
 
-    [[nodiscard]] Eviction drop(NodeId leaf);
+    [[nodiscard]] Eviction drop(NodeId id);
     [[nodiscard]] NodeId root(Space space);
     [[nodiscard]] NodeId make_node();
     [[nodiscard]] std::pair<NodeId, std::size_t> best_child(NodeId node, std::span<Token const> text) const;
-    void drop_empty_root(NodeId node);
+    void drop_empty_root(NodeId id);
     void link(NodeId parent, NodeId node);
     [[nodiscard]] NodeId split(NodeId node, std::uint32_t end);
     [[nodiscard]] NodeId add_leaf(NodeId parent, std::span<Token const> tokens, Holder holder);
     void add_active(NodeId node, bool more);
-    void list(NodeId node);
-    void unlist(NodeId node);
+    void list(NodeId id);
+    void unlist(NodeId id);
     [[nodiscard]] bool evictable(Node const& node) const {
         return node.parent != kNone && node.children.empty() && node.pins == 0;
     }

@@ -25,7 +25,7 @@ public:
     void set_state(ModelState state);
 
     // Requests that wait, by class, and what a normal newcomer would be told; nothing: not known.
-    void show_queue(std::array<std::uint32_t, domain::kPriorityCount> const& waiting, std::optional<double> wait_s);
+    void show_queue(std::array<std::uint32_t, domain::kPriorityCount> const& by_class, std::optional<double> wait_s);
 
     // What a tenant's request cost: tokens of its prompt that were computed, tokens written.
     void count_tenant(std::string const& tenant, std::uint64_t tokens);

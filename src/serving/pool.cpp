@@ -77,7 +77,7 @@ public:
     net::Task<EngineView> engine_view(std::string name, Duration timeout) override {
         auto const model = named(name);
         if (!model) co_return EngineView{};
-        auto const found = *model;
+        auto const& found = *model;
         auto view = co_await found->engine_view(found, timeout);
         co_return view;
     }

@@ -41,9 +41,9 @@ constexpr std::size_t kMessageBytes = 2 * kStringBytes;
 constexpr std::size_t kBiasBytes = 8;
 constexpr std::size_t kTokenLogprobBytes = 8 + kStringBytes;
 constexpr std::size_t kSampledBytes = kTokenLogprobBytes + 4;
-constexpr std::size_t kSequenceBytes = 8 + 4 + 4 + 1 + 1 + kStringBytes + 5 * 4 + 1;
-constexpr std::size_t kStepBytes = 8 + 3 * 4;
-constexpr std::size_t kTenantBytes = kStringBytes + 2 * 4 + 8;
+constexpr std::size_t kSequenceBytes = 8 + 4 + 4 + 1 + 1 + kStringBytes + std::size_t{5} * 4 + 1;
+constexpr std::size_t kStepBytes = 8 + std::size_t{3} * 4;
+constexpr std::size_t kTenantBytes = kStringBytes + std::size_t{2} * 4 + 8;
 constexpr std::size_t kNumberBytes = kStringBytes + 8;
 constexpr std::size_t kEntryBytes = 8 + 1 + 6;  // a ChoiceDone
 

@@ -61,6 +61,7 @@ private:
 // Jobs as they would arrive: the time of those that wait for others is taken from theirs.
 std::vector<std::size_t> arrivals(Workload const& workload) {
     std::vector<double> at_ms;
+    at_ms.reserve(workload.jobs.size());
     for (auto const& job : workload.jobs) at_ms.push_back(job.at_ms + (job.after == kNoJob ? 0 : at_ms[job.after]));
     std::vector<std::size_t> order(workload.jobs.size());
     std::iota(order.begin(), order.end(), std::size_t{0});

@@ -30,6 +30,6 @@ struct LlamaServer {
     std::uint64_t ram_cells = 0;     // tokens its prompt cache in RAM holds; 0: there is none (--cache-ram 0)
 };
 
-[[nodiscard]] PromptTokens llama_server(Workload const& workload, LlamaServer const& server);
+[[nodiscard]] PromptTokens llama_server(Workload const& workload, LlamaServer const& limits);
 
 }  // namespace hearth::sim

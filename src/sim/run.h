@@ -79,7 +79,7 @@ public:
     [[nodiscard]] std::vector<std::uint32_t> const& inside() const { return inside_; }
 
     // What a job inside() asked for.
-    [[nodiscard]] domain::GenerateRequest request_of(std::uint32_t job) const;
+    [[nodiscard]] domain::GenerateRequest request_of(std::uint32_t index) const;
 
 private:
     static constexpr std::uint32_t kIdleStepsMax = 1000;
@@ -98,13 +98,13 @@ private:
     void at(double ms, Timer::Kind kind, std::uint32_t job);
     void deliver_due();
     bool jump();
-    void arrive(std::uint32_t job);
-    void make_prompt(std::uint32_t job);
+    void arrive(std::uint32_t index);
+    void make_prompt(std::uint32_t index);
     void give_credit(std::uint32_t job);
     void collect();
     void book(std::uint32_t job, domain::Event const& event);
-    void book_delta(std::uint32_t job, domain::Delta const& delta);
-    void end(std::uint32_t job, End how);
+    void book_delta(std::uint32_t index, domain::Delta const& delta);
+    void end(std::uint32_t index, End how);
 
     Workload const& workload_;
     Setup setup_;

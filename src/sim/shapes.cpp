@@ -123,7 +123,8 @@ Workload burst(ShapeOptions const& options) {
     Workload workload{"burst", {}, 0};
     while (workload.jobs.size() < options.requests) {
         Job job;
-        job.at_ms = static_cast<double>(workload.jobs.size() / kAtOnce) * kPeriodMs + random.unit();
+        std::size_t const burst = workload.jobs.size() / kAtOnce;
+        job.at_ms = static_cast<double>(burst) * kPeriodMs + random.unit();
         job.tenant = between(random, 0, 3);
         job.priority = random.below(10) == 0 ? Priority::interactive : Priority::normal;
         job.output_tokens = between(random, 8, 64);

@@ -27,7 +27,7 @@ public:
     Thread(Thread const&) = delete;
     Thread& operator=(Thread const&) = delete;
 
-    void start(BackendFactory load, engine::Options engine, Clock const& clock) {
+    void start(BackendFactory load, engine::Options const& engine, Clock const& clock) {
         thread_ = std::thread([this, load = std::move(load), engine, &clock] {
             Options options;
             options.fd = worker_end_;
@@ -77,7 +77,7 @@ private:
 };
 
 ThreadLauncher::ThreadLauncher(Load load, engine::Options engine, Clock const& clock)
-    : load_(std::move(load)), engine_(engine), clock_(clock) {}
+    : load_(std::move(load)), engine_(std::move(engine)), clock_(clock) {}
 
 ThreadLauncher::~ThreadLauncher() {
     for (auto const& thread : threads_) thread->kill();
