@@ -191,8 +191,8 @@ char const* architecture_of(TinyKind kind) {
     return "";
 }
 
-void write_shape(Writer& out, TinyKind kind) {
-    out.number(".context_length", kTinyContext);
+void write_shape(Writer& out, TinyKind kind, std::uint32_t context) {
+    out.number(".context_length", context);
     out.number(".embedding_length", kTinyEmbedding);
     out.number(".block_count", kLayers);
     out.number(".feed_forward_length", kind == TinyKind::recurrent ? 0 : kFeedForward);
@@ -238,12 +238,12 @@ TinyModel::TinyModel(TinyOptions const& options) {
     gguf_set_val_str(out.file(), "general.architecture",
                      options.architecture.empty() ? architecture.c_str() : options.architecture.c_str());
     gguf_set_val_str(out.file(), "general.name", "tiny");
-    write_shape(out, options.kind);
+    write_shape(out, options.kind, options.context);
     write_vocabulary(out, options);
     out.tensor("token_embd.weight", {kTinyEmbedding, kVocabulary});
     if (options.kind == TinyKind::embedding) {
         out.tensor("token_types.weight", {kTinyEmbedding, 2});
-        out.tensor("position_embd.weight", {kTinyEmbedding, kTinyContext});
+        out.tensor("position_embd.weight", {kTinyEmbedding, options.context});
         out.tensor("token_embd_norm.weight", {kTinyEmbedding}, Fill::ones);
         out.tensor("token_embd_norm.bias", {kTinyEmbedding});
     } else {

@@ -26,6 +26,7 @@ struct TinyOptions {
     std::string architecture = {};   // overrides the kind's, to make a file that cannot be loaded
     bool bos_without_token = false;  // claim that BOS is added but define none
     bool bytes_in_word_piece = false;  // makes upstream abort while it loads an embedding model
+    std::uint32_t context = kTinyContext;
     std::uint32_t seed = 1;
 };
 

@@ -1,0 +1,159 @@
+// The engine on real models of every kind of memory: what conversations compute
+// when users take turns, counted in tokens against a cache without bounds.
+#include <gtest/gtest.h>
+
+#include <map>
+#include <memory>
+#include <random>
+
+#include "base/clock.h"
+#include "engine/engine_core.h"
+#include "engine/prepare.h"
+#include "llama/libllama_backend.h"
+#include "llama/testing/tiny_model.h"
+
+namespace hearth {
+namespace {
+
+using llama::testing::TinyKind;
+using llama::testing::TinyModel;
+using Text = std::vector<domain::Token>;
+
+constexpr std::uint32_t kContext = 4096;
+constexpr std::uint32_t kUsers = 6;
+constexpr std::uint32_t kAnswer = 24;
+
+std::unique_ptr<llama::Backend> load(TinyModel const& model) {
+    llama::LoadOptions options;
+    options.path = model.path();
+    options.context_request = kContext;
+    options.kv_cells = 4 * kContext;
+    options.sequences_max = 8;
+    options.batch_max = 256;
+    options.threads = 1;
+    auto backend = llama::load_libllama(options);
+    if (backend) return std::move(*backend);
+    ADD_FAILURE() << backend.error().message;
+    return nullptr;
+}
+
+struct Answer {
+    Text tokens;
+    std::uint32_t cached = 0;
+    bool done = false;
+};
+
+// One engine with a model of its own; `caches` or not.
+class Server {
+public:
+    Server(TinyModel const& model, bool caches)
+        : backend_(load(model)),
+          preparer_(*backend_, 1),
+          core_(*backend_, {.prompt_tokens = 256, .prefix_cache = caches}, clock_, preparer_.end_tokens()) {}
+
+    std::uint64_t submit(Text prompt) {
+        domain::GenerateRequest request;
+        request.prompt = domain::TokenPrompt{std::move(prompt)};
+        request.sampling.temperature = 0;
+        request.sampling.ignore_eos = true;
+        request.max_tokens = kAnswer;
+        request.top_logprobs = 0;  // tells the tokens
+        auto prepared = preparer_.prepare(++last_, std::move(request), clock_.now());
+        EXPECT_TRUE(prepared) << prepared.error().message;
+        if (prepared) core_.add(std::move(*prepared));
+        return last_;
+    }
+
+    void run() {
+        while (core_.has_work()) {
+            core_.step();
+            for (auto const& event : core_.events()) add(event);
+            core_.clear_events();
+            core_.check_integrity();
+        }
+    }
+
+    Answer ask(Text prompt) {
+        auto const id = submit(std::move(prompt));
+        run();
+        return answers[id];
+    }
+
+    [[nodiscard]] std::uint64_t computed() const { return core_.stats().prompt_tokens_total; }
+    [[nodiscard]] domain::Token end() const { return preparer_.end_tokens().front(); }
+
+    std::map<std::uint64_t, Answer> answers;
+
+private:
+    void add(engine::StepEvent const& event) {
+        Answer& answer = answers[event.request];
+        if (auto const* started = std::get_if<domain::Started>(&event.event)) answer.cached = started->cached_tokens;
+        if (auto const* delta = std::get_if<domain::Delta>(&event.event))
+            for (auto const& logprob : delta->logprobs) answer.tokens.push_back(logprob.chosen.token);
+        if (std::holds_alternative<domain::Done>(event.event)) answer.done = true;
+    }
+
+    ManualClock clock_;
+    std::unique_ptr<llama::Backend> backend_;
+    engine::Preparer preparer_;
+    engine::EngineCore core_;
+    std::uint64_t last_ = 0;
+};
+
+Text message(std::size_t size, std::uint32_t seed, domain::Token end) {
+    std::mt19937 random(seed);
+    Text text(size);
+    for (auto& token : text) token = static_cast<domain::Token>(3 + random() % 250);
+    text.push_back(end);
+    return text;
+}
+
+void append(Text& text, Text const& more) { text.insert(text.end(), more.begin(), more.end()); }
+
+class PrefixSharing : public ::testing::TestWithParam<TinyKind> {
+protected:
+    TinyModel model_{{.kind = GetParam(), .context = kContext}};
+};
+
+INSTANTIATE_TEST_SUITE_P(Kinds, PrefixSharing,
+                         ::testing::Values(TinyKind::attention, TinyKind::window, TinyKind::hybrid,
+                                           TinyKind::recurrent));
+
+TEST_P(PrefixSharing, ChatsOfUsersInTurnComputeLittleMoreThanWhatIsNew) {
+    Server server(model_, true), cold(model_, false);
+    auto const system = message(120, 1, server.end());
+    std::vector<Text> chats(kUsers, system);
+    std::uint64_t unbounded = system.size();
+    for (std::uint32_t turn = 0; turn < 8; ++turn) {
+        for (std::uint32_t user = 0; user < kUsers; ++user) {
+            auto const question = message(40, 1000 + turn * 10 + user, server.end());
+            append(chats[user], question);
+            unbounded += question.size() + (turn > 0 ? 1 : 0);  // the last token of an answer is not computed with it
+            auto const answer = server.ask(chats[user]);
+            ASSERT_TRUE(answer.done);
+            ASSERT_EQ(answer.tokens.size(), kAnswer);
+            if (user == 0) EXPECT_EQ(answer.tokens, cold.ask(chats[user]).tokens) << "turn " << turn;
+            append(chats[user], answer.tokens);
+        }
+    }
+    EXPECT_LE(static_cast<double>(server.computed()), 1.05 * static_cast<double>(unbounded));
+}
+
+TEST_P(PrefixSharing, UsersOfOneSystemPromptComputeItOnce) {
+    Server server(model_, true);
+    auto const system = message(2000, 1, server.end());
+    std::uint64_t unbounded = system.size();
+    for (std::uint32_t user = 0; user < kUsers; ++user) {
+        auto text = system;
+        auto const question = message(30, 100 + user, server.end());
+        unbounded += question.size();
+        append(text, question);
+        server.submit(std::move(text));
+    }
+    server.run();
+    for (auto const& [id, answer] : server.answers) EXPECT_TRUE(answer.done) << id;
+    EXPECT_LE(static_cast<double>(server.computed()), 1.05 * static_cast<double>(unbounded));
+}
+
+}  // namespace
+}  // namespace hearth
