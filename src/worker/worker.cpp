@@ -93,8 +93,8 @@ private:
         info.isolation = options_.isolation;
         auto options = options_.engine;
         options.tiers.log = [report = progress()](int level, std::string_view text) { report.log(level, text); };
-        auto engine = engine::Engine::create(*std::move(backend), std::move(options), clock_,
-                                             [this](auto events) { send_step(events); });
+        auto engine =
+            engine::Engine::create(*std::move(backend), options, clock_, [this](auto events) { send_step(events); });
         if (!engine) return load_failed(std::move(engine.error()));
         engine_ = *std::move(engine);
         engine_seen_.store(engine_.get(), std::memory_order_release);

@@ -9,9 +9,9 @@
 
 #include <ggml-cpu.c>
 
-size_t const hearth_pool_graph = offsetof(struct ggml_threadpool, n_graph);
-size_t const hearth_pool_arrived = offsetof(struct ggml_threadpool, n_barrier);
-size_t const hearth_pool_phase = offsetof(struct ggml_threadpool, n_barrier_passed);
-unsigned const hearth_pool_threads_mask = GGML_THREADPOOL_N_THREADS_MASK;
+size_t const kHearthPoolGraph = offsetof(struct ggml_threadpool, n_graph);
+size_t const kHearthPoolArrived = offsetof(struct ggml_threadpool, n_barrier);
+size_t const kHearthPoolPhase = offsetof(struct ggml_threadpool, n_barrier_passed);
+unsigned const kHearthPoolThreadsMask = GGML_THREADPOOL_N_THREADS_MASK;
 
 _Static_assert(sizeof(atomic_int) == 4, "the words of the pool are what our barrier takes them for");
