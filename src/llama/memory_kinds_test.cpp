@@ -166,13 +166,15 @@ TEST(SlidingWindow, GoingBackIsExactHoweverFullTheCacheWas) {
     auto const prompt = some_tokens(250, kVocabulary), tail = some_tokens(5, kVocabulary, 2);
     auto const backend = load_or_die(tiny_options(model));
     ASSERT_NE(backend, nullptr);
-    // So much that the cells of what left its window would be given away.
     auto const cells = backend->properties().kv_cells;
     for (Position const begin : {240, 200, 100, 10, 1}) {
         ASSERT_TRUE(feed(*backend, 1, std::span(prompt).first(static_cast<std::size_t>(begin))));
         auto const expected = logits_after(*backend, 1, tail, begin);
         ASSERT_TRUE(backend->remove(1, 0));
+        // The next to look for cells begin in the hole before the prompt's and go on into them.
+        ASSERT_TRUE(feed(*backend, 2, some_tokens(100, kVocabulary, 9)));
         ASSERT_TRUE(feed(*backend, 0, prompt));
+        ASSERT_TRUE(backend->remove(2, 0));
         for (std::uint32_t used = 250, other = 2; used + 250 <= cells && other < 8; used += 250, ++other)
             ASSERT_TRUE(feed(*backend, static_cast<SequenceId>(other), some_tokens(250, kVocabulary, other)));
         ASSERT_TRUE(backend->copy_sequence(0, 1, begin));
