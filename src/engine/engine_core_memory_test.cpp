@@ -10,8 +10,7 @@ using testing::Driver;
 using testing::prompt_of;
 
 llama::ScriptedOptions counting(int count, std::uint32_t cells, std::uint32_t sequences = 16) {
-    llama::ScriptedOptions options;
-    for (int i = 0; i < count; ++i) options.pieces.push_back(std::to_string(i) + " ");
+    auto options = testing::counting(count);
     options.kv_cells = cells;
     options.sequences_max = sequences;
     options.context_request = std::min(cells, 4096U);

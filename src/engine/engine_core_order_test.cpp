@@ -9,21 +9,10 @@
 namespace hearth::engine {
 namespace {
 
+using testing::counted;
+using testing::counting;
 using testing::Driver;
 using testing::prompt_of;
-
-// "0 ", "1 ", ... so that every token of a text is told apart.
-llama::ScriptedOptions counting(int count) {
-    llama::ScriptedOptions options;
-    for (int i = 0; i < count; ++i) options.pieces.push_back(std::to_string(i) + " ");
-    return options;
-}
-
-std::string counted(int count) {
-    std::string text;
-    for (int i = 0; i < count; ++i) text += std::to_string(i) + " ";
-    return text;
-}
 
 TEST(engine_order, a_short_prompt_passes_a_long_one_that_came_with_it) {
     Driver driver(counting(3));

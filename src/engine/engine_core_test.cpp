@@ -11,6 +11,8 @@ namespace hearth::engine {
 namespace {
 
 using domain::FinishReason;
+using testing::counted;
+using testing::counting;
 using testing::Driver;
 using testing::prompt_of;
 using testing::Transcript;
@@ -19,19 +21,6 @@ llama::ScriptedOptions saying(std::vector<std::string> pieces) {
     llama::ScriptedOptions options;
     options.pieces = std::move(pieces);
     return options;
-}
-
-// "0 ", "1 ", ... so that every token of a text is told apart.
-llama::ScriptedOptions counting(int count) {
-    llama::ScriptedOptions options;
-    for (int i = 0; i < count; ++i) options.pieces.push_back(std::to_string(i) + " ");
-    return options;
-}
-
-std::string counted(int count) {
-    std::string text;
-    for (int i = 0; i < count; ++i) text += std::to_string(i) + " ";
-    return text;
 }
 
 TEST(engine_core, says_the_script_and_accounts_for_every_token) {

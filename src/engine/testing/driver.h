@@ -5,6 +5,7 @@
 #include <cmath>
 #include <map>
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "engine/engine_core.h"
@@ -19,6 +20,20 @@ inline domain::GenerateRequest prompt_of(std::size_t size) {
     request.prompt = domain::TokenPrompt{std::vector<domain::Token>(size, 'x')};
     request.sampling.temperature = 0;
     return request;
+}
+
+// "0 ", "1 ", ... so that every token of a text is told apart.
+inline std::string counted(int count) {
+    std::string text;
+    for (int i = 0; i < count; ++i) text += std::to_string(i) + " ";
+    return text;
+}
+
+// A model that says that.
+inline llama::ScriptedOptions counting(int count) {
+    llama::ScriptedOptions options;
+    for (int i = 0; i < count; ++i) options.pieces.push_back(std::to_string(i) + " ");
+    return options;
 }
 
 class Driver {
