@@ -21,6 +21,7 @@
 #include <simd-mappings.h>
 
 #include "llama/kernels/kernels.h"
+#include "llama/kernels/product_shape.h"
 #define GGML_COMMON_DECL_C
 #include <ggml-common.h>
 
@@ -367,22 +368,10 @@ struct Matmul final : ggml::cpu::tensor_traits {
 };
 
 bool is_ours(ggml_tensor const& op) {
-    if (op.op != GGML_OP_MUL_MAT) return false;
+    if (!is_plain_product(op)) return false;
     ggml_tensor const& weights = *op.src[0];
-    ggml_tensor const& activations = *op.src[1];
-    // Accelerators that keep weights in a layout of their own say so by their buffer.
-    if (weights.buffer != nullptr && !ggml_backend_buffer_is_host(weights.buffer)) return false;
-    // One matrix, and columns at equal distances, however they are numbered.
-    auto const even = [](ggml_tensor const& t) {
-        auto const n1 = static_cast<std::size_t>(t.ne[1]), n2 = static_cast<std::size_t>(t.ne[2]);
-        return (t.ne[2] * t.ne[3] == 1 || t.nb[2] == n1 * t.nb[1]) && (t.ne[3] == 1 || t.nb[3] == n2 * t.nb[2]);
-    };
-    bool const matrices = weights.ne[2] == 1 && weights.ne[3] == 1 && even(activations) && even(op);
-    return activations.type == GGML_TYPE_F32 && op.type == GGML_TYPE_F32 && matrices &&
-           weights.nb[0] == ggml_type_size(weights.type) &&
-           weights.nb[1] == ggml_row_size(weights.type, weights.ne[0]) &&
-           weights.nb[1] <= std::size_t{INT32_MAX} / kRows && activations.nb[0] == sizeof(float) &&
-           op.nb[0] == sizeof(float);
+    return weights.nb[1] == ggml_row_size(weights.type, weights.ne[0]) &&
+           weights.nb[1] <= std::size_t{INT32_MAX} / kRows;
 }
 
 }  // namespace

@@ -13,6 +13,7 @@
 #include <cstring>
 
 #include "llama/kernels/kernels.h"
+#include "llama/kernels/product_shape.h"
 #include "llama/kernels/simd.h"
 
 namespace hearth::llama {
@@ -115,28 +116,12 @@ struct Matmul final : ggml::cpu::tensor_traits {
     }
 };
 
-bool is_ours(ggml_tensor const& op) {
-    if (op.op != GGML_OP_MUL_MAT || ggml_get_op_params_i32(&op, 1) == GGML_HINT_SRC0_IS_HADAMARD) return false;
-    ggml_tensor const& weights = *op.src[0];
-    ggml_tensor const& activations = *op.src[1];
-    if (weights.buffer != nullptr && !ggml_backend_buffer_is_host(weights.buffer)) return false;
-    // One matrix, and columns at equal distances, however they are numbered.
-    auto const even = [](ggml_tensor const& t) {
-        auto const n1 = static_cast<std::size_t>(t.ne[1]), n2 = static_cast<std::size_t>(t.ne[2]);
-        return (t.ne[2] * t.ne[3] == 1 || t.nb[2] == n1 * t.nb[1]) && (t.ne[3] == 1 || t.nb[3] == n2 * t.nb[2]);
-    };
-    bool const matrices = weights.ne[2] == 1 && weights.ne[3] == 1 && even(activations) && even(op);
-    return activations.type == GGML_TYPE_F32 && op.type == GGML_TYPE_F32 && matrices &&
-           weights.nb[0] == ggml_type_size(weights.type) && activations.nb[0] == sizeof(float) &&
-           op.nb[0] == sizeof(float);
-}
-
 }  // namespace
 
 ggml::cpu::tensor_traits* matmul_floats(ggml_tensor const& op) {
     static Matmul<float> f32;
     static Matmul<ggml_fp16_t> f16;
-    if (!is_ours(op)) return nullptr;
+    if (!is_plain_product(op) || ggml_get_op_params_i32(&op, 1) == GGML_HINT_SRC0_IS_HADAMARD) return nullptr;
     switch (op.src[0]->type) {
         case GGML_TYPE_F32: return &f32;
         case GGML_TYPE_F16: return &f16;
