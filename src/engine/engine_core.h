@@ -165,6 +165,7 @@ private:
     void plan_decodes();
     [[nodiscard]] sched::NgramDrafter::Draft draft(Request& request, Choice& choice, std::uint32_t rows);
     void plan_prompts();
+    [[nodiscard]] std::uint32_t least_tokens(Request const& request, std::uint32_t begin) const;
     void push_prompt_chunk(Request& request, std::uint32_t tokens);
 
     // --- engine_core_memory.cpp ---
@@ -268,6 +269,9 @@ private:
         double tokens;
         double ms;
     } expected_{};  // of the sequences that decode in the step being planned
+    std::uint32_t mixed_tokens_ = 0;  // of prompts, in the last step with prompts and sequences that decode
+    double target_ms_ = 0;      // of the step being planned, beside sequences that decode
+    double drafts_end_ms_ = 0;  // drafts are taken as long as the step's decodes take no longer than this
     std::vector<Candidate> prompts_;
     sched::StepShape shape_;
     std::vector<llama::BatchEntry> alone_;      // one request's part of a batch that failed

@@ -1,6 +1,7 @@
 // What the next step computes: one token of every sequence that runs, then as
 // much of prompts as the step's target time leaves room for.
 #include <algorithm>
+#include <limits>
 
 #include "engine/engine_core.h"
 
@@ -17,11 +18,28 @@ constexpr std::uint32_t kUnknownTokens = 64;
 // Longer drafts than this hardly ever come true as a whole.
 constexpr std::uint32_t kDraftMax = 16;
 
+// So much of a prompt is computed in every step, whatever it costs: nobody starves.
+constexpr std::uint32_t kLeastTokens = 4;
+
+// Where one token of everybody takes more than a quarter of the target, the step may
+// be longer, for the prompts' sake: up to so many times its target.
+constexpr double kDecodesShare = 0.25;
+constexpr double kCrowdedStretch = 1.5;
+
+// Beside sequences that decode, a step takes at most so many times as much of
+// prompts as the one before it: the prediction may be wrong.
+constexpr std::uint32_t kGrowthMax = 2;
+
 // When nobody decodes, but others wait, a step may take so many times its target.
 constexpr double kAloneStretch = 2;
 
 // A step in which a prompt is completed is filled up to this part of its target.
 constexpr double kFilledUp = 0.5;
+
+// Beside prompts, drafts take so much of the time that the target leaves after one
+// token of everybody: streams that repeat themselves pay off in any amount, and
+// would keep the prompts out.
+constexpr double kDraftsBesidePrompts = 0.25;
 
 }  // namespace
 
@@ -72,9 +90,10 @@ void EngineCore::plan() {
     batch_.clear();
     items_.clear();
     shape_ = {};
-    plan_decodes();
     list_prompts();
+    plan_decodes();
     if (!prompts_.empty()) plan_prompts();
+    if (shape_.decodes > 0 && shape_.prompt_tokens > 0) mixed_tokens_ = shape_.prompt_tokens;
 }
 
 void EngineCore::plan_decodes() {
@@ -83,7 +102,12 @@ void EngineCore::plan_decodes() {
     std::size_t const first = count < runnable_.size() ? next_decode_ % runnable_.size() : 0;
     auto const planned = [&](std::size_t i) { return runnable_[(first + i) % runnable_.size()]; };
     for (std::size_t i = 0; i < count; ++i) shape_.add_decode(planned(i).choice->positions);
-    expected_ = {static_cast<double>(count), cost_.predict_ms(shape_)};
+    double const decodes_ms = cost_.predict_ms(shape_);
+    expected_ = {static_cast<double>(count), decodes_ms};
+    target_ms_ = std::clamp<double>(decodes_ms / kDecodesShare, options_.step_ms_target,
+                                    options_.step_ms_target * kCrowdedStretch);
+    drafts_end_ms_ = prompts_.empty() ? std::numeric_limits<double>::infinity()
+                                      : decodes_ms + kDraftsBesidePrompts * std::max(0.0, target_ms_ - decodes_ms);
     auto rows = static_cast<std::uint32_t>(decodes_max() - count);  // what drafts may take
     rows = std::min(rows, ledger_.free() - std::min(ledger_.free(), static_cast<std::uint32_t>(count)));
     for (std::size_t i = 0; i < count; ++i) {
@@ -94,7 +118,7 @@ void EngineCore::plan_decodes() {
         auto const guess = draft(*request, *choice, rows);
         for (Token const token : guess.tokens) {
             batch_.push_back({token, ++position, choice->sequence, true});
-            shape_.add_decode(static_cast<std::uint32_t>(position));
+            shape_.add_guess(static_cast<std::uint32_t>(position));
         }
         rows -= static_cast<std::uint32_t>(guess.tokens.size());
         items_.push_back({request, choice->index, begin, batch_.size() - begin, false, guess.match});
@@ -115,8 +139,10 @@ sched::NgramDrafter::Draft EngineCore::draft(Request& request, Choice& choice, s
     double gain = chance;
     std::size_t count = 0;
     for (; count < guess.tokens.size(); ++count, gain *= chance) {
-        double const row_ms = weights.per_decode + weights.per_attended * (choice.positions + 2.0) / 1000;
-        if (gain * expected_.ms <= row_ms * expected_.tokens) break;
+        sched::StepShape row;
+        row.add_guess(choice.positions + 1);
+        double const row_ms = weights.per_decode + weights.per_attended * static_cast<double>(row.attended) / 1000;
+        if (expected_.ms + row_ms > drafts_end_ms_ || gain * expected_.ms <= row_ms * expected_.tokens) break;
         expected_.tokens += gain;
         expected_.ms += row_ms;
     }
@@ -131,19 +157,19 @@ sched::NgramDrafter::Draft EngineCore::draft(Request& request, Choice& choice, s
 void EngineCore::plan_prompts() {
     bool const decodes = shape_.decodes > 0;
     bool const alone = !decodes && prompts_.size() == 1 && waiting_.empty();
-    std::size_t most =
-        std::min<std::size_t>(decodes ? options_.mixed_tokens_max : prompt_tokens_, backend_.properties().batch_max);
-    if (decodes && !cost_.knows_prompts()) most = std::min<std::size_t>(most, kUnknownTokens);
-    double const target = options_.step_ms_target * (decodes ? 1 : kAloneStretch);
+    auto const most = static_cast<std::uint32_t>(
+        std::min<std::size_t>(decodes ? options_.mixed_tokens_max : prompt_tokens_, backend_.properties().batch_max));
+    std::uint32_t grown = most;  // tokens of prompts
+    if (decodes) grown = cost_.knows_prompts() ? kGrowthMax * std::max(kGroup, mixed_tokens_) : kUnknownTokens;
+    double const target = decodes ? target_ms_ : options_.step_ms_target * kAloneStretch;
     bool completes = false;
     for (auto const& candidate : prompts_) {
         Request& request = *candidate.request;
         auto const left = request.prompt_size() - request.prompt_done;
         auto const begin = static_cast<std::uint32_t>(batch_.size());
-        // So many are computed in every step, whatever it costs: nobody starves.
-        auto const least =
-            std::min(kGroup - std::min(kGroup, shape_.prompt_tokens), backend_.properties().batch_max - begin);
-        auto const room = std::max(most > begin ? static_cast<std::uint32_t>(most) - begin : 0U, least);
+        auto const least = least_tokens(request, begin);
+        auto const room =
+            std::max(std::min(most - std::min(most, begin), grown - std::min(grown, shape_.prompt_tokens)), least);
         auto chunk = std::min(left, room);
         if (!alone) {
             auto fits = cost_.tokens_within(target, shape_, chunk, request.prompt_done);
@@ -153,7 +179,7 @@ void EngineCore::plan_prompts() {
         }
         if (chunk < left) {
             auto const beyond_group = (begin + chunk) % kGroup;
-            chunk -= beyond_group < chunk ? beyond_group : 0;
+            chunk -= std::min(beyond_group, chunk - std::min(chunk, least));
         }
         chunk = chunk_within_borders(request, chunk);
         if (chunk == 0) return;
@@ -161,6 +187,16 @@ void EngineCore::plan_prompts() {
         if (chunk < left) return;
         completes = true;
     }
+}
+
+// Of a prompt that is to be computed in this step, whatever it costs: a group where
+// that is not far above the target.
+std::uint32_t EngineCore::least_tokens(Request const& request, std::uint32_t begin) const {
+    if (shape_.prompt_tokens >= kGroup) return 0;
+    auto const group = std::min(kGroup - shape_.prompt_tokens, backend_.properties().batch_max - begin);
+    auto const most_ms = options_.step_ms_target * kCrowdedStretch;
+    auto const fits = cost_.tokens_within(most_ms, shape_, group, request.prompt_done);
+    return std::min(group, std::max(fits, shape_.prompt_tokens == 0 ? kLeastTokens : 0));
 }
 
 void EngineCore::push_prompt_chunk(Request& request, std::uint32_t tokens) {

@@ -108,6 +108,24 @@ TEST(engine_speculation, never_emits_more_than_was_granted) {
     driver.expect_empty();
 }
 
+TEST(engine_speculation, leaves_most_of_a_step_to_prompts) {
+    auto scripted = chanting(16384);
+    scripted.batch_max = 512;
+    Driver driver(scripted, engine_options(true));
+    run_at_a_price(driver);
+    for (RequestId id = 1; id <= 3; ++id) driver.submit(id, speaking(4000));
+    for (int i = 0; i < 40; ++i) driver.step();
+    auto const drafted = driver.core.stats().drafted_total;
+    EXPECT_GT(drafted, 500U);
+    auto request = prompt_of(3000);
+    request.max_tokens = 1;
+    driver.submit(4, request);
+    int steps = 0;
+    for (; driver.of(4).tokens() == 0 && steps < 1000; ++steps) driver.step();
+    EXPECT_LT(steps, 40);  // 60 ms are 190 rows; of those some 140 are the prompt's
+    EXPECT_GT(driver.core.stats().drafted_total - drafted, 10U * static_cast<unsigned>(steps));
+}
+
 TEST(engine_speculation, is_off_for_a_request_that_says_so) {
     Driver driver(chanting(), engine_options(true));
     run_at_a_price(driver);

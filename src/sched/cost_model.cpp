@@ -10,10 +10,12 @@ namespace hearth::sched {
 namespace {
 
 constexpr double kDecay = 0.97;     // what a step weighs when the next one has come: some 30 are remembered
-constexpr double kInertia = 0.02;   // pull towards what was believed, against what the steps say of the same weight
+constexpr double kInertia = 0.05;   // pull towards what is believed, against what the steps say of the same weight
+constexpr double kBelief = 0.01;    // how fast beliefs follow what the steps say, once there were some
 constexpr double kMemory = 1e-6;  // and at least this, against what they say of all: holds what they do not speak of
 constexpr double kSurprise = 4;  // a step that took longer than so many times the prediction: the machine stalled
 constexpr std::uint64_t kStepsToBeSurprised = 16;  // before, it knows too little
+constexpr double kSlownessMax = 16;
 constexpr double kMsMin = 0.05;  // differences of shorter steps are noise of the clock
 
 // The largest of what a shape's parts may be, about: brings the four weights to one scale.
@@ -35,7 +37,8 @@ double dot(Vector const& a, Vector const& b) {
 
 CostModel::CostModel(Weights initial)
     : weights_{initial.base * kScale[0], initial.per_decode * kScale[1], initial.per_prompt * kScale[2],
-               initial.per_attended * kScale[3]} {
+               initial.per_attended * kScale[3]},
+      belief_(weights_) {
     HEARTH_ASSERT(std::ranges::all_of(weights_, [](double w) { return w >= 0; }), "no part of a step gives time back");
     HEARTH_ASSERT(std::ranges::any_of(weights_, [](double w) { return w > 0; }), "steps take time");
 }
@@ -66,11 +69,26 @@ void CostModel::observe(StepShape const& shape, double ms) {
         products_[i] = kDecay * products_[i] + weight * x[i] * y;
     }
     solve();
+    double const rate = std::max(kBelief, 1.0 / static_cast<double>(steps_seen_));
+    for (std::size_t i = 0; i < kSize; ++i) belief_[i] += rate * (weights_[i] - belief_[i]);
+}
+
+// How many times slower the machine was of late than believed: least squares as well.
+double CostModel::slowness() const {
+    double above = 0, below = 0;
+    for (std::size_t i = 0; i < kSize; ++i) {
+        above += products_[i] * belief_[i];
+        below += dot(squares_[i], belief_) * belief_[i];
+    }
+    return below > 0 && above > 0 ? std::clamp(above / below, 1 / kSlownessMax, kSlownessMax) : 1;
 }
 
 // Minimises the remembered squared errors plus the inertia; weights that come out
-// negative are held at zero and the others solved again.
+// negative are held at zero and the others solved again. Steps of like shapes say
+// little of what each part costs, and noise would make of it anything: so the pull
+// is to beliefs that move slowly. A machine that is slowed down is so in all parts.
 void CostModel::solve() {
+    double const slow = slowness();
     double trace = 0;
     for (std::size_t i = 0; i < kSize; ++i) trace += squares_[i][i];
     std::array<bool, kSize> held{};
@@ -81,7 +99,7 @@ void CostModel::solve() {
         for (std::size_t i = 0; i < kSize; ++i) {
             double const pull = std::max(kInertia * squares_[i][i], kMemory * trace);
             a[i][i] += pull;
-            b[i] += pull * weights_[i];
+            b[i] += pull * slow * belief_[i];
             if (!held[i]) continue;
             for (std::size_t j = 0; j < kSize; ++j) a[i][j] = a[j][i] = 0;
             a[i][i] = 1;
@@ -113,16 +131,18 @@ void CostModel::solve() {
 
 std::uint32_t CostModel::tokens_within(double target_ms, StepShape const& shape, std::uint32_t tokens,
                                        std::uint32_t done) const {
-    auto const w = weights();
-    double const left = target_ms - predict_ms(shape);
-    if (left <= 0) return 0;
-    // quadratic * n^2 + linear * n <= left, in the form that does not cancel
-    double const quadratic = w.per_attended / 1000 / 2;
-    double const linear = w.per_prompt + w.per_attended / 1000 * (done + 0.5);
-    double const root = linear + std::sqrt(linear * linear + 4 * quadratic * left);
-    if (root <= 0) return tokens;
-    double const most = 2 * left / root;
-    return most >= tokens ? tokens : static_cast<std::uint32_t>(most);
+    auto const fit = [&](std::uint32_t count) {
+        StepShape longer = shape;
+        longer.add_prompt(count, done);
+        return predict_ms(longer) <= target_ms;
+    };
+    if (fit(tokens)) return tokens;
+    std::uint32_t most = 0;
+    for (std::uint32_t too_many = tokens; too_many - most > 1;) {
+        std::uint32_t const middle = most + (too_many - most) / 2;
+        (fit(middle) ? most : too_many) = middle;
+    }
+    return most;
 }
 
 }  // namespace hearth::sched

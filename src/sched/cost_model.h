@@ -3,8 +3,9 @@
 //   ms = base + per_decode * decodes + per_prompt * prompt tokens + per_attended * attended
 //
 // A decode is a row of a sequence that goes on by one token, a prompt token a row
-// of a prompt; attended counts the positions that all rows look back at, in
-// thousands. The four weights follow the machine and its load: least squares over
+// of a prompt; attended counts the positions looked back at, in thousands of one
+// row's: reading them costs more than computing with them, so rows of one sequence
+// that read them together are cheaper. The four weights follow the machine and its load: least squares over
 // the last steps, older ones counting less, by relative error, held near what was
 // believed before where the steps say nothing (a machine that only decodes learns
 // nothing about prompts and unlearns nothing).
@@ -24,6 +25,11 @@ struct StepShape {
     std::uint32_t prompt_tokens = 0;
     std::uint64_t attended = 0;
 
+    // Attention reads the positions once for so many rows of a sequence (the CPU
+    // kernel's tile, about), which costs as much as computing with so many rows.
+    static constexpr std::uint64_t kRowsPerRead = 16;
+    static constexpr std::uint64_t kRowsToRead = 8;
+
     // Adds `tokens` of a prompt of which `done` are computed already.
     void add_prompt(std::uint32_t tokens, std::uint32_t done) {
         prompt_tokens += tokens;
@@ -33,8 +39,14 @@ struct StepShape {
         ++decodes;
         attended += position + 1;
     }
+    // One more row of a sequence that is in the step already.
+    void add_guess(std::uint32_t position) {
+        ++decodes;
+        attended += (position + 1) / (kRowsToRead + 1);
+    }
     [[nodiscard]] static std::uint64_t attended_by(std::uint64_t tokens, std::uint64_t done) {
-        return tokens * done + tokens * (tokens + 1) / 2;
+        std::uint64_t const reads = (tokens + kRowsPerRead - 1) / kRowsPerRead;
+        return (tokens + reads * kRowsToRead) * (done + tokens / 2) / (kRowsToRead + 1);
     }
 };
 
@@ -73,9 +85,11 @@ private:
     static constexpr std::uint64_t kPromptTokensToKnow = 64;
     using Vector = std::array<double, kSize>;
 
+    [[nodiscard]] double slowness() const;
     void solve();
 
     Vector weights_;
+    Vector belief_;  // weights that follow slowly
     std::uint64_t prompt_tokens_seen_ = 0;
     std::uint64_t steps_seen_ = 0;
     std::array<Vector, kSize> squares_{};  // decayed sums of x * x^T

@@ -76,6 +76,28 @@ TEST(cost_model, decoding_alone_unlearns_nothing_about_prompts) {
     EXPECT_NEAR(model.predict_ms(prompt), machine.ms(prompt), 0.35 * machine.ms(prompt));
 }
 
+TEST(cost_model, like_steps_with_noise_do_not_make_prompts_free) {
+    Machine machine{{.base = 20, .per_decode = 1, .per_prompt = 1, .per_attended = 0.3}};
+    CostModel model({});
+    std::mt19937 random(7);
+    for (int i = 0; i < 100; ++i) {
+        auto const shape = mixed(random);
+        model.observe(shape, machine.ms(shape));
+    }
+    machine.noise = 0.3;
+    for (std::uint32_t i = 0; i < 1000; ++i) {  // a long prompt, a few tokens at a time, beside three streams
+        StepShape shape;
+        for (std::uint32_t j = 0; j < 3; ++j) shape.add_decode(300 + i);
+        shape.add_prompt(static_cast<std::uint32_t>(8 + random() % 8), 1000 + i);
+        model.observe(shape, machine.ms(shape));
+    }
+    machine.noise = 0;
+    StepShape prompt;
+    prompt.add_decode(300);
+    prompt.add_prompt(256, 3000);
+    EXPECT_NEAR(model.predict_ms(prompt), machine.ms(prompt), 0.6 * machine.ms(prompt));
+}
+
 TEST(cost_model, one_stall_does_not_turn_its_mind) {
     Machine machine{{.base = 3, .per_decode = 0.4, .per_prompt = 0.22, .per_attended = 0.012}};
     CostModel model({});

@@ -19,15 +19,29 @@ std::size_t common_prefix(std::span<Token const> a, std::span<Token const> b) {
 PrefixTree::Match PrefixTree::find(Space space, std::span<Token const> text) const {
     auto const found = roots_.find(space);
     if (found == roots_.end()) return {space, kNone, 0};
-    Match match{space, found->second, 0};
-    while (match.tokens < text.size()) {
-        auto const [next, common] = best_child(match.node, text.subspan(match.tokens));
-        if (next == kNone) break;
-        match.node = next;
-        match.tokens += static_cast<std::uint32_t>(common);
-        if (common < nodes_[next].tokens.size()) break;
+    Match best{space, found->second, 0};
+    std::size_t more = 0;  // tokens of the best node behind the match: of twins the one that says more
+    // Twins begin alike, and either may lead further: all that match are looked at.
+    std::vector<NodeId> open{found->second};
+    while (!open.empty()) {
+        auto const end = nodes_[open.back()].end;
+        auto const& children = nodes_[open.back()].children;
+        open.pop_back();
+        if (end == text.size()) continue;
+        auto const rest = text.subspan(end);
+        auto at = std::lower_bound(children.begin(), children.end(), std::pair{rest.front(), NodeId{0}});
+        for (; at != children.end() && at->first == rest.front(); ++at) {
+            auto const& tokens = nodes_[at->second].tokens;
+            auto const common = common_prefix(tokens, rest);
+            auto const matched = end + static_cast<std::uint32_t>(common);
+            if (matched > best.tokens || (matched == best.tokens && tokens.size() - common > more)) {
+                best = {space, at->second, matched};
+                more = tokens.size() - common;
+            }
+            if (common == tokens.size()) open.push_back(at->second);
+        }
     }
-    return match;
+    return best;
 }
 
 PrefixTree::Match PrefixTree::find_state(Space space, std::span<Token const> text) const {
@@ -247,22 +261,6 @@ PrefixTree::NodeId PrefixTree::make_node() {
     }
     nodes_.emplace_back();
     return static_cast<NodeId>(nodes_.size() - 1);
-}
-
-// The child that shares most with `text`, and how many tokens; kNone if none begins like it.
-std::pair<PrefixTree::NodeId, std::size_t> PrefixTree::best_child(NodeId node, std::span<Token const> text) const {
-    auto const& children = nodes_[node].children;
-    std::pair<NodeId, std::size_t> best{kNone, 0};
-    auto at = std::lower_bound(children.begin(), children.end(), std::pair{text.front(), NodeId{0}});
-    for (; at != children.end() && at->first == text.front(); ++at) {
-        auto const common = common_prefix(nodes_[at->second].tokens, text);
-        // Of twins the one that says more.
-        bool const better =
-            common > best.second || (common == best.second && best.first != kNone &&
-                                     nodes_[at->second].tokens.size() > nodes_[best.first].tokens.size());
-        if (better) best = {at->second, common};
-    }
-    return best;
 }
 
 void PrefixTree::link(NodeId parent, NodeId node) {

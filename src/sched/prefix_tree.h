@@ -160,7 +160,6 @@ private:
     [[nodiscard]] Eviction drop(NodeId id);
     [[nodiscard]] NodeId root(Space space);
     [[nodiscard]] NodeId make_node();
-    [[nodiscard]] std::pair<NodeId, std::size_t> best_child(NodeId node, std::span<Token const> text) const;
     void drop_empty_root(NodeId id);
     void link(NodeId parent, NodeId node);
     [[nodiscard]] NodeId split(NodeId node, std::uint32_t end);

@@ -11,7 +11,7 @@
 //   blocks   are then put together in order: https://arxiv.org/abs/2112.05682
 //
 // A unit of work is a tile of rows of one prompt, or one row, with all heads that
-// share keys and values; where there are few units, a block of one. Cells that no
+// share keys and values; where one is a large part of the whole, a block of it. Cells that no
 // row of a unit sees cost nothing (attention_plan.h lists the others once per
 // graph). 16-bit keys and values are widened a strip at a time; all sums are 32 bits wide.
 //
@@ -40,7 +40,7 @@ constexpr std::ptrdiff_t kScores = kBlock;  // from one query's scores to the ne
 constexpr std::ptrdiff_t kVector = kLanes;  // and from one register's floats to the next one's
 constexpr int kStrip = 64;              // positions whose keys and values are widened together
 constexpr int kTileRows = 64;           // queries, of all heads of a group, computed together at most
-constexpr int kSplitRows = 64;          // queries of an operation whose blocks may be shared out among threads
+constexpr std::size_t kSplitFloats = 2U << 20;  // sums of blocks that may be shared out among threads take at most
 constexpr int kUnitsPerThread = 4;      // enough to keep all threads busy to the end
 constexpr std::size_t kCacheLine = 64;  // bytes
 constexpr float kMinusInfinity = -std::numeric_limits<float>::infinity();
@@ -210,11 +210,12 @@ struct Memory {
 
     // A run begins and ends within a block.
     static int blocks_max(Op const& op) { return op.cells / kBlock + 3; }
-    static bool may_split(Op const& op) { return op.rows * op.heads <= kSplitRows; }
+    static bool may_split(Op const& op) { return block_floats(op) > 0; }
+    // None where they would be too many.
     static std::size_t block_floats(Op const& op) {
-        if (!may_split(op)) return 0;
-        return static_cast<std::size_t>(op.rows * op.heads) * static_cast<std::size_t>(blocks_max(op)) *
-               static_cast<std::size_t>(op.value_width + kLanes);
+        auto const floats = static_cast<std::size_t>(op.rows * op.heads) * static_cast<std::size_t>(blocks_max(op)) *
+                            static_cast<std::size_t>(op.value_width + kLanes);
+        return floats <= kSplitFloats ? floats : 0;
     }
     static std::size_t bytes(Op const& op, int threads) {
         return 2 * kCacheLine +
@@ -256,8 +257,14 @@ void load_queries(Op const& op, Tile const& tile, Scratch const& scratch) {
 }
 
 // Keys or values of the slots [begin, begin + kStrip), as 32-bit floats; zeros where there is no cell.
+// `count` slots are left of the run: those of the next strip are asked for, to be near when it is loaded.
 void load_strip(ggml_tensor const& cache, int group, int const* cells, int count, int size, int width, float* to) {
     for (int i = 0; i < kStrip; ++i, to += width) {
+        if (int const later = i + kStrip; later < count && cells[later] >= 0) {
+            auto const* const line = reinterpret_cast<char const*>(Op::at<ggml_fp16_t>(cache, cells[later], group));
+            for (std::size_t byte = 0; byte < static_cast<std::size_t>(size) * sizeof(ggml_fp16_t); byte += kCacheLine)
+                __builtin_prefetch(line + byte);
+        }
         if (i < count && cells[i] >= 0) widen(Op::at<ggml_fp16_t>(cache, cells[i], group), to, size);
         else std::fill(to, to + width, 0.0F);
     }
@@ -455,14 +462,18 @@ void finish(Op const& op, int row, int head, float const* values, float most, fl
 // The tiles of a plan, by number; asked for in rising order.
 class Tiles {
 public:
-    Tiles(Op const& op, AttentionPlan const& plan, int threads)
-        : plan_(plan), rows_(std::clamp(op.rows * op.groups / (kUnitsPerThread * threads), 1, kTileRows / op.shared)) {
+    Tiles(Op const& op, AttentionPlan const& plan, int rows) : plan_(plan), rows_(rows) {
         for (AttentionRun const& run : plan.runs) {
             count_ += count(run);
             blocks_ = std::max(blocks_, (run.slots + kBlock - 1) / kBlock);
+            std::int64_t const slots = run.slots;
+            work_ += op.groups * slots * run.rows;
+            largest_ = std::max(largest_, slots * std::min(rows, run.rows));
         }
     }
 
+    // Whether threads would wait for the one that has the largest tile.
+    [[nodiscard]] bool uneven(int threads) const { return threads > 1 && 2 * threads * largest_ > work_; }
     [[nodiscard]] int count() const { return count_; }
     [[nodiscard]] int blocks() const { return blocks_; }  // of the longest run
 
@@ -487,6 +498,8 @@ private:
     int rows_;  // of a tile
     int count_ = 0;
     int blocks_ = 0;
+    std::int64_t work_ = 0;     // slots x rows of all groups
+    std::int64_t largest_ = 0;  // of a tile and group
     std::size_t run_ = 0;
     int before_ = 0;  // tiles of earlier runs
 };
@@ -575,11 +588,18 @@ struct Attention final : ggml::cpu::tensor_traits {
         ggml_barrier(params->threadpool);
         AttentionPlan const& plan = **memory.plan;
         Scratch const scratch(op, memory.own);
-        Tiles tiles(op, plan, params->nth);
         Worker const worker{.op = op, .plan = plan, .memory = memory, .scratch = scratch, .params = params};
-        bool const few = params->nth > 1 && tiles.count() * op.groups < kUnitsPerThread * params->nth;
-        if (few && tiles.blocks() > 1 && Memory::may_split(op)) worker.single_blocks(tiles);
-        else worker.whole_tiles(tiles);
+        // The more rows of a tile, the less often keys and values are read.
+        int const rows_max = kTileRows / op.shared;
+        Tiles large(op, plan, rows_max);
+        if (!large.uneven(params->nth)) {
+            worker.whole_tiles(large);
+        } else if (large.blocks() > 1 && Memory::may_split(op)) {
+            worker.single_blocks(large);
+        } else {
+            Tiles small(op, plan, std::clamp(op.rows * op.groups / (kUnitsPerThread * params->nth), 1, rows_max));
+            worker.whole_tiles(small);
+        }
         return true;
     }
 };

@@ -27,7 +27,8 @@ HEARTH_INLINE F32x16 load(float const* from) {
     return value;
 }
 HEARTH_INLINE void store(float* to, F32x16 value) { std::memcpy(to, &value, sizeof(value)); }
-HEARTH_INLINE F32x16 all(float value) { return F32x16{} + value; }
+// Not a sum with zero: that is an instruction of its own.
+HEARTH_INLINE F32x16 all(float v) { return F32x16{v, v, v, v, v, v, v, v, v, v, v, v, v, v, v, v}; }
 
 HEARTH_INLINE F32x16 load(ggml_fp16_t const* from) {
 #if defined(__F16C__) || defined(__AVX512F__) || defined(__aarch64__)
