@@ -7,15 +7,10 @@
 
 #include <fmt/format.h>
 
+#include "base/ascii.h"
+
 namespace hearth::api {
 namespace {
-
-std::string lower(std::string_view text) {
-    std::string out(text);
-    std::ranges::transform(out, out.begin(),
-                           [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; });
-    return out;
-}
 
 // The type without parameters and spaces around it.
 std::string media_type(std::string_view header) {
@@ -23,7 +18,7 @@ std::string media_type(std::string_view header) {
     auto const first = type.find_first_not_of(" \t");
     if (first == std::string_view::npos) return {};
     type = type.substr(first, type.find_last_not_of(" \t") - first + 1);
-    return lower(type);
+    return ascii_lower(type);
 }
 
 Problem unsupported_media(std::string message) {
@@ -33,7 +28,7 @@ Problem unsupported_media(std::string message) {
 }  // namespace
 
 std::optional<Problem> check_content(http::Request const& request) {
-    auto const encoding = lower(request.header("Content-Encoding"));
+    auto const encoding = ascii_lower(request.header("Content-Encoding"));
     if (!encoding.empty() && encoding != "identity")
         return unsupported_media(fmt::format("Content-Encoding '{}' is not supported.", encoding.substr(0, 64)));
     if (request.header("Origin").empty()) return std::nullopt;

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <cstddef>
 
+#include "base/utf8.h"
+
 namespace hearth::api {
 namespace {
 
@@ -34,43 +36,6 @@ void append_control(std::string& out, unsigned char c) {
     }
 }
 
-// The shape of well-formed sequences by lead byte (Unicode 15, table 3-7).
-struct Lead {
-    std::uint8_t length;  // 0: no lead byte
-    std::uint8_t second_low;
-    std::uint8_t second_high;
-};
-
-constexpr Lead lead_of(unsigned char c) {
-    if (c >= 0xC2 && c <= 0xDF) return {2, 0x80, 0xBF};
-    if (c == 0xE0) return {3, 0xA0, 0xBF};
-    if (c == 0xED) return {3, 0x80, 0x9F};
-    if (c >= 0xE1 && c <= 0xEF) return {3, 0x80, 0xBF};
-    if (c == 0xF0) return {4, 0x90, 0xBF};
-    if (c >= 0xF1 && c <= 0xF3) return {4, 0x80, 0xBF};
-    if (c == 0xF4) return {4, 0x80, 0x8F};
-    return {0, 0, 0};
-}
-
-struct Sequence {
-    std::size_t bytes;  // to step over
-    bool valid;
-};
-
-// The sequence at the front of `text`; a broken one is as long as its maximal valid prefix, at least 1.
-Sequence sequence_at(std::string_view text) {
-    auto const lead = lead_of(static_cast<unsigned char>(text[0]));
-    if (lead.length == 0) return {1, false};
-    for (std::size_t i = 1; i < lead.length; ++i) {
-        if (i >= text.size()) return {i, false};
-        auto const c = static_cast<unsigned char>(text[i]);
-        auto const low = i == 1 ? lead.second_low : 0x80;
-        auto const high = i == 1 ? lead.second_high : 0xBF;
-        if (c < low || c > high) return {i, false};
-    }
-    return {lead.length, true};
-}
-
 template <typename T>
 void append_number(std::string& out, T value) {
     std::array<char, 32> digits{};
@@ -90,13 +55,13 @@ void append_escaped(std::string& out, std::string_view text) {
             continue;
         }
         if (c >= 0x80) {
-            auto const sequence = sequence_at(text.substr(i));
-            if (!sequence.valid) {
+            auto const sequence = utf8_sequence(text.substr(i));
+            if (sequence.kind != Utf8Sequence::valid) {
                 out.append(text, run, i - run);
                 out += kReplacement;
-                run = i + sequence.bytes;
+                run = i + sequence.length;
             }
-            i += sequence.bytes;
+            i += sequence.length;
             continue;
         }
         out.append(text, run, i - run);

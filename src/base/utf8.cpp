@@ -1,44 +1,37 @@
 #include "base/utf8.h"
 
-#include <cstdint>
-
 namespace hearth {
 namespace {
 
 constexpr std::string_view kReplacement = "\xEF\xBF\xBD";
 
-struct Scan {
-    std::size_t length;  // bytes of the code point, or of the maximal invalid subpart
-    enum : std::uint8_t { valid, invalid, incomplete } kind;
-};
+}  // namespace
 
 // The byte ranges of Unicode 15, table 3-7: the second byte's range excludes
 // overlong forms, surrogates and values above U+10FFFF.
-Scan scan(std::string_view text) noexcept {
+Utf8Sequence utf8_sequence(std::string_view text) noexcept {
     auto const byte = [&](std::size_t i) { return static_cast<std::uint8_t>(text[i]); };
     std::uint8_t const lead = byte(0);
-    if (lead < 0x80) return {1, Scan::valid};
+    if (lead < 0x80) return {1, Utf8Sequence::valid};
     std::size_t const need = lead >= 0xC2 && lead <= 0xDF   ? 2
                              : (lead & 0xF0) == 0xE0        ? 3
                              : lead >= 0xF0 && lead <= 0xF4 ? 4
                                                             : 0;
-    if (need == 0) return {1, Scan::invalid};
+    if (need == 0) return {1, Utf8Sequence::invalid};
     std::uint8_t const low = lead == 0xE0 ? 0xA0 : lead == 0xF0 ? 0x90 : 0x80;
     std::uint8_t const high = lead == 0xED ? 0x9F : lead == 0xF4 ? 0x8F : 0xBF;
     for (std::size_t i = 1; i < need; ++i) {
-        if (i == text.size()) return {i, Scan::incomplete};
+        if (i == text.size()) return {i, Utf8Sequence::incomplete};
         bool const fits = i == 1 ? byte(i) >= low && byte(i) <= high : (byte(i) & 0xC0) == 0x80;
-        if (!fits) return {i, Scan::invalid};
+        if (!fits) return {i, Utf8Sequence::invalid};
     }
-    return {need, Scan::valid};
+    return {need, Utf8Sequence::valid};
 }
-
-}  // namespace
 
 bool is_valid_utf8(std::string_view text) noexcept {
     while (!text.empty()) {
-        Scan const next = scan(text);
-        if (next.kind != Scan::valid) return false;
+        Utf8Sequence const next = utf8_sequence(text);
+        if (next.kind != Utf8Sequence::valid) return false;
         text.remove_prefix(next.length);
     }
     return true;
@@ -53,12 +46,12 @@ void Utf8Carry::push(std::string_view bytes, std::string& out) {
         size_ = 0;
     }
     while (!bytes.empty()) {
-        Scan const next = scan(bytes);
-        if (next.kind == Scan::incomplete) {
+        Utf8Sequence const next = utf8_sequence(bytes);
+        if (next.kind == Utf8Sequence::incomplete) {
             size_ = bytes.copy(tail_.data(), tail_.size());
             return;
         }
-        if (next.kind == Scan::valid) {
+        if (next.kind == Utf8Sequence::valid) {
             out.append(bytes.substr(0, next.length));
         } else {
             out.append(kReplacement);

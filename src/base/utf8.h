@@ -1,4 +1,4 @@
-// UTF-8: validation, and the carry that keeps code points whole in a stream.
+// UTF-8: sequences, validation, and the carry that keeps code points whole in a stream.
 //
 // Model tokens are byte strings that may end in the middle of a code point.
 // Utf8Carry holds back at most three bytes, so that what reaches a client is
@@ -7,10 +7,20 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <string_view>
 
 namespace hearth {
+
+// What `text` begins with.
+struct Utf8Sequence {
+    std::size_t length;  // bytes of the code point, or of the maximal invalid subpart
+    enum : std::uint8_t { valid, invalid, incomplete } kind;
+};
+
+// REQUIRES: `text` is not empty
+[[nodiscard]] Utf8Sequence utf8_sequence(std::string_view text) noexcept;
 
 [[nodiscard]] bool is_valid_utf8(std::string_view text) noexcept;
 

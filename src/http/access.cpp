@@ -5,16 +5,10 @@
 #include <algorithm>
 #include <array>
 
+#include "base/ascii.h"
+
 namespace hearth::http {
 namespace {
-
-std::string lower(std::string_view text) {
-    std::string out(text);
-    for (char& c : out) {
-        if (c >= 'A' && c <= 'Z') c = static_cast<char>(c - 'A' + 'a');
-    }
-    return out;
-}
 
 bool is_ipv4(std::string const& text) {
     in_addr address{};
@@ -74,13 +68,13 @@ std::optional<Authority> parse_authority(std::string_view text) {
     if (text.starts_with('[')) {
         std::size_t const end = text.find(']');
         if (end == text.npos) return std::nullopt;
-        out.host = lower(text.substr(1, end - 1));
+        out.host = ascii_lower(text.substr(1, end - 1));
         out.kind = Authority::Kind::ip;
         port = text.substr(end + 1);
         if (!is_ipv6(out.host)) return std::nullopt;
     } else {
         std::size_t const end = std::min(text.find(':'), text.size());
-        out.host = lower(text.substr(0, end));
+        out.host = ascii_lower(text.substr(0, end));
         port = text.substr(end);
         if (out.host.size() > 1 && out.host.ends_with('.')) out.host.pop_back();
         if (!is_name(out.host)) return std::nullopt;
@@ -95,12 +89,12 @@ std::optional<Authority> parse_authority(std::string_view text) {
 AccessPolicy::AccessPolicy(Options const& options) : any_ip_(is_wildcard(options.host)) {
     for (auto const& host : options.allowed_hosts) {
         any_host_ = any_host_ || host == "*";
-        hosts_.push_back(lower(host));
+        hosts_.push_back(ascii_lower(host));
     }
-    hosts_.push_back(lower(options.host));
+    hosts_.push_back(ascii_lower(options.host));
     for (auto const& origin : options.allowed_origins) {
         any_origin_ = any_origin_ || origin == "*";
-        origins_.push_back(lower(origin));
+        origins_.push_back(ascii_lower(origin));
     }
 }
 
@@ -112,7 +106,7 @@ bool AccessPolicy::allows_host(Authority const& host) const {
 
 bool AccessPolicy::allows_origin(std::string_view origin, Authority const& host) const {
     if (any_origin_) return true;
-    std::string const text = lower(origin);
+    std::string const text = ascii_lower(origin);
     if (std::ranges::find(origins_, text) != origins_.end()) return true;
     std::size_t const separator = text.find("://");
     if (separator == text.npos) return false;  // "null" too: any sandboxed page can have it
@@ -132,7 +126,7 @@ std::string AccessPolicy::allowed_headers(std::string_view requested) {
     while (!requested.empty()) {
         std::string_view const item = requested.substr(0, requested.find(','));
         requested.remove_prefix(std::min(item.size() + 1, requested.size()));
-        std::string name = lower(item);
+        std::string name = ascii_lower(item);
         std::erase_if(name, [](char c) { return c == ' ' || c == '\t'; });
         bool const known =
             std::ranges::find(kNames, name) != kNames.end() ||

@@ -2,19 +2,14 @@
 
 #include <algorithm>
 
+#include "base/ascii.h"
+
 namespace hearth::http {
 namespace {
 
 Error malformed(std::string_view what) { return {Code::invalid_argument, "malformed chunk: " + std::string(what)}; }
 
 bool is_text(char c) { return c == '\t' || (static_cast<unsigned char>(c) >= 0x20 && c != 0x7F); }
-
-int hex_digit(char c) {
-    if (c >= '0' && c <= '9') return c - '0';
-    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F') return c - 'A' + 10;
-    return -1;
-}
 
 }  // namespace
 

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "base/ascii.h"
 #include "models/gguf.h"
 #include "models/report.h"
 
@@ -16,13 +17,6 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kEntriesMax = 10'000;  // of one folder
 constexpr std::size_t kListed = 20;          // names in an error
-
-std::string lower(std::string_view text) {
-    std::string out(text);
-    std::transform(out.begin(), out.end(), out.begin(),
-                   [](char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; });
-    return out;
-}
 
 bool is_file(std::string const& path) {
     std::error_code failed;
@@ -48,7 +42,7 @@ std::vector<std::string> models_in(std::string const& folder) {
     for (fs::directory_iterator it(folder, failed), end; !failed && it != end && seen < kEntriesMax;
          it.increment(failed), ++seen) {
         auto const path = it->path().string();
-        if (lower(it->path().extension().string()) == ".gguf" && is_file(path) && !is_later_split(path))
+        if (ascii_lower(it->path().extension().string()) == ".gguf" && is_file(path) && !is_later_split(path))
             found.push_back(path);
     }
     std::sort(found.begin(), found.end());
@@ -58,7 +52,8 @@ std::vector<std::string> models_in(std::string const& folder) {
 bool matches(std::string const& path, std::string const& name, bool exact) {
     auto const file = fs::path(path).filename().string();
     auto const id = model_id(path);
-    return exact ? file == name || id == name : lower(file) == lower(name) || lower(id) == lower(name);
+    if (exact) return file == name || id == name;
+    return ascii_lower(file) == ascii_lower(name) || ascii_lower(id) == ascii_lower(name);
 }
 
 Result<std::string> missing(std::string const& name, std::vector<std::string> const& folders) {
@@ -116,7 +111,7 @@ Result<std::string> resolve_model(std::string const& name_or_path, std::vector<s
 std::string model_id(std::string const& path) {
     auto const split = parse_split_name(path);
     auto name = fs::path(split ? split->prefix : path).filename().string();
-    if (!split && name.size() > 5 && lower(std::string_view(name).substr(name.size() - 5)) == ".gguf")
+    if (!split && name.size() > 5 && ascii_lower(std::string_view(name).substr(name.size() - 5)) == ".gguf")
         name.resize(name.size() - 5);
     return name;
 }
