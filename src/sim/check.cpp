@@ -14,12 +14,14 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "domain/transcript.h"
 #include "sim/check_traffic.h"
 #include "sim/run.h"
-#include "sim/transcript.h"
 
 namespace hearth::sim {
 namespace {
+
+using domain::Transcript;
 
 // Tokens others may get while a request waits, beyond the work that was in
 // before it: newcomers of a better class, or of a tenant that had less so far.
