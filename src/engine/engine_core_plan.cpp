@@ -76,14 +76,12 @@ void EngineCore::list_prompts() {
 // A backend with a small batch leaves half of it to prompts, lest they starve.
 // Sequences beyond the limit take turns: each step leaves out others.
 std::size_t EngineCore::decodes_max() const {
-    auto const& properties = backend_.properties();
-    std::size_t batch_max = properties.batch_max;
-    if (properties.decodes_max != 0) batch_max = std::min<std::size_t>(batch_max, properties.decodes_max);
+    std::size_t const batch_max = backend_.properties().batch_max;
     bool const has_prompts = std::any_of(active_.begin(), active_.end(), [](auto const& request) {
         return request->phase == Request::Phase::prompt && !request->parked &&
                request->choices[0].state == Choice::State::live;
     });
-    return has_prompts ? std::min<std::size_t>(batch_max, properties.batch_max / 2) : batch_max;
+    return has_prompts ? batch_max / 2 : batch_max;
 }
 
 void EngineCore::plan() {

@@ -45,7 +45,6 @@ struct BatchEntry {
 struct Properties {
     domain::ModelInfo info;
     std::uint32_t batch_max = 0;      // entries one decode() takes
-    std::uint32_t decodes_max = 0;    // sequences that should go on by one token in one decode(); 0: any number
     std::uint32_t sequences_max =
         0;  // sequence ids, from 0: those that run (info.sequences_max) and those kept for later
     std::uint32_t kv_cells = 0;       // shared by all sequences

@@ -25,11 +25,6 @@ namespace hearth::llama {
 
 namespace {
 
-// From so many rows on, upstream's flash attention on a CPU (GGML_FA_TILE_Q)
-// computes tiles of rows against all cells that any of them sees. For rows of one
-// prompt that is fast; for rows of as many sequences it is their product. Our own
-// kernel does not, but leaves some kinds of attention to upstream's.
-constexpr std::uint32_t kTiledAttentionRows = 64;
 constexpr std::uint32_t kContextDefault = 8192;
 constexpr std::uint32_t kCellsDefault = 32768;
 constexpr std::uint32_t kCellsMax = 1U << 24;
@@ -356,7 +351,6 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
 
     Properties& properties = parts.properties;
     properties.batch_max = options.batch_max;
-    properties.decodes_max = kTiledAttentionRows - 1;
     properties.sequences_max = sequence_ids(*model, options);
     properties.kv_cells = shape.cells;
     HEARTH_TRY(parts.context, make_context(*model, options, shape, info.threads));
