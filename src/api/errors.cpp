@@ -1,5 +1,6 @@
 #include "api/errors.h"
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 
@@ -290,7 +291,8 @@ http::Response error_response(Problem const& problem, std::string_view request_i
     response.body = error_body(problem, request_id);
     if (row.retry == Retry::useless) response.headers.emplace_back("x-should-retry", "false");
     if (row.retry == Retry::later)
-        response.headers.emplace_back("Retry-After", std::to_string(problem.retry_after_s.value_or(kRetryAfterS)));
+        response.headers.emplace_back("Retry-After",
+                                      std::to_string(std::max(1U, problem.retry_after_s.value_or(kRetryAfterS))));
     return response;
 }
 

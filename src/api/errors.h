@@ -91,7 +91,7 @@ struct Problem {
     std::string param;    // the offending field, empty if none
     std::optional<std::uint32_t> n_prompt_tokens;  // context_length_exceeded
     std::optional<std::uint32_t> n_ctx;
-    std::optional<std::uint32_t> retry_after_s;  // overrides the catalogue's
+    std::optional<std::uint32_t> retry_after_s;  // overrides the catalogue's; at least 1 is said
     std::string internal;                        // for the log only
 };
 

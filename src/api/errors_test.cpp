@@ -100,6 +100,17 @@ TEST(ErrorResponse, TellsClientsWhetherToRetry) {
     EXPECT_EQ(header(error_response(problem, "r"), "Retry-After"), "");
 }
 
+TEST(ErrorResponse, EveryRefusalForNowSaysWhenToComeBack) {
+    for (auto const& row : catalogue()) {
+        if (row.status != 429) continue;
+        Problem problem;
+        problem.kind = row.kind;
+        EXPECT_EQ(header(error_response(problem, "r"), "Retry-After"), "5") << row.code;
+        problem.retry_after_s = 0;
+        EXPECT_EQ(header(error_response(problem, "r"), "Retry-After"), "1") << row.code;
+    }
+}
+
 TEST(ToProblem, TellsADeadlineByTheFieldThatSetIt) {
     auto const kind = [](Code code, char const* param) { return to_problem(Error(code, "late", param)).kind; };
     EXPECT_EQ(kind(Code::deadline_exceeded, ""), Kind::request_timeout);

@@ -8,6 +8,7 @@
 #include <array>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -29,6 +30,18 @@ enum class SequenceState : std::uint8_t {
     swapped = 4,   // its cells are in host memory
     parked = 5,    // others go first; it keeps its cells
 };
+
+[[nodiscard]] constexpr std::string_view to_string(SequenceState state) noexcept {
+    switch (state) {
+        case SequenceState::pending: return "pending";
+        case SequenceState::prompt: return "prompt";
+        case SequenceState::decoding: return "decoding";
+        case SequenceState::paused: return "paused";
+        case SequenceState::swapped: return "swapped";
+        case SequenceState::parked: return "parked";
+    }
+    return "unknown";
+}
 
 // One open choice of a request that was admitted.
 struct SequenceReport {

@@ -17,21 +17,8 @@ namespace hearth::api::native {
 namespace {
 
 using domain::EngineReport;
-using domain::SequenceState;
 
 constexpr std::array kClasses{domain::Priority::interactive, domain::Priority::normal, domain::Priority::batch};
-
-std::string_view spell(SequenceState state) {
-    switch (state) {
-        case SequenceState::pending: return "pending";
-        case SequenceState::prompt: return "prompt";
-        case SequenceState::decoding: return "decoding";
-        case SequenceState::paused: return "paused";
-        case SequenceState::swapped: return "swapped";
-        case SequenceState::parked: return "parked";
-    }
-    return "unknown";
-}
 
 double ratio(double part, double whole) { return whole > 0 ? part / whole : 0; }
 
@@ -39,7 +26,7 @@ void write_sequence(JsonWriter& json, Services const& services, domain::Sequence
     json.begin_object();
     if (auto const* call = services.calls->find(sequence.request)) json.key("id").string(call->info.answer_id);
     json.key("request").number(sequence.request).key("choice").number(sequence.choice);
-    json.key("sequence").number(sequence.sequence).key("state").string(spell(sequence.state));
+    json.key("sequence").number(sequence.sequence).key("state").string(domain::to_string(sequence.state));
     json.key("class").string(domain::to_string(sequence.priority)).key("tenant").string(sequence.tenant);
     json.key("prompt_tokens").number(sequence.prompt_tokens).key("prompt_done").number(sequence.prompt_done);
     json.key("cached_tokens").number(sequence.cached_tokens);

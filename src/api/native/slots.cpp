@@ -20,7 +20,7 @@ namespace {
 using domain::SequenceReport;
 
 // The sequences that hold a place, each where its id says, if that is one of the
-// places and free; else in the first that is. Swapped ones hold none.
+// places and free; else in the first that is.
 std::vector<SequenceReport const*> places(domain::EngineReport const& report, std::size_t count) {
     std::vector<SequenceReport const*> out(count);
     std::vector<SequenceReport const*> others;
@@ -57,18 +57,28 @@ void write_params(JsonWriter& json, CallInfo const& info) {
     json.key("stream").boolean(info.stream).key("n_cmpl").number(info.choices);
 }
 
-void write_slot(JsonWriter& json, Services const& services, std::size_t id, std::uint32_t context,
+// Those that wait in host memory, which hold no place.
+std::vector<SequenceReport const*> swapped(domain::EngineReport const& report) {
+    std::vector<SequenceReport const*> out;
+    for (auto const& sequence : report.sequences) {
+        if (sequence.state == domain::SequenceState::swapped) out.push_back(&sequence);
+    }
+    return out;
+}
+
+void write_slot(JsonWriter& json, CallList const& calls, std::size_t id, std::uint32_t context,
                 SequenceReport const* sequence) {
     json.begin_object().key("id").number(id).key("n_ctx").number(context);
     json.key("speculative").boolean(sequence != nullptr && sequence->speculative);
     json.key("is_processing").boolean(sequence != nullptr);
+    json.key("state").string(sequence != nullptr ? domain::to_string(sequence->state) : "idle");
     if (sequence != nullptr) {
         json.key("id_task").number(sequence->request);
         json.key("n_prompt_tokens").number(sequence->prompt_tokens);
         json.key("n_prompt_tokens_processed").number(sequence->prompt_done - sequence->cached_tokens);
         json.key("n_prompt_tokens_cache").number(sequence->cached_tokens);
         json.key("params").begin_object();
-        if (auto const* call = services.calls->find(sequence->request)) write_params(json, call->info);
+        if (auto const* call = calls.find(sequence->request)) write_params(json, call->info);
         json.end_object();
         json.key("next_token").begin_array().begin_object();
         json.key("has_next_token").boolean(sequence->remain > 0).key("n_remain").number(sequence->remain);
@@ -95,23 +105,29 @@ std::variant<serving::ModelStatus, Problem> find_model(Services& services, std::
 std::variant<std::string, Problem> render(Services& services, serving::ModelStatus const& model,
                                           serving::EngineView const& view, bool fail_if_busy) {
     if (!view.report) return make_problem(Kind::model_unavailable, "The engine has not told anything within a second.");
-    auto const slots = places(*view.report, model.info->sequences_max);
-    bool const busy = std::ranges::find(slots, nullptr) == slots.end();
-    if (fail_if_busy && busy) {
+    auto const held = places(*view.report, model.info->sequences_max);
+    if (fail_if_busy && std::ranges::find(held, nullptr) == held.end()) {
         auto problem = make_problem(Kind::no_slot_available, "No slot is available.");
         problem.retry_after_s = services.pool.retry_after_s(model.id);
         return problem;
     }
-    std::string body;
-    JsonWriter json(body);
-    json.begin_array();
-    for (std::size_t id = 0; id < slots.size(); ++id)
-        write_slot(json, services, id, model.info->context_request, slots[id]);
-    json.end_array();
-    return body;
+    return slots_body(*services.calls, *view.report, model.info->sequences_max, model.info->context_request);
 }
 
 }  // namespace
+
+std::string slots_body(CallList const& calls, domain::EngineReport const& report, std::size_t count,
+                       std::uint32_t context) {
+    auto slots = places(report, count);
+    auto const more = swapped(report);
+    slots.insert(slots.end(), more.begin(), more.end());
+    std::string body;
+    JsonWriter json(body);
+    json.begin_array();
+    for (std::size_t id = 0; id < slots.size(); ++id) write_slot(json, calls, id, context, slots[id]);
+    json.end_array();
+    return body;
+}
 
 net::Task<void> show_slots(Services& services, http::Exchange& exchange) {
     auto const& query = exchange.request().query;
