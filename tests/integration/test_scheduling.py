@@ -3,6 +3,7 @@ import json
 import threading
 
 import support
+import tenant_probe
 
 
 def test_a_cancel_by_id_ends_the_stream_and_frees_its_cells(stories_path):
@@ -56,3 +57,12 @@ def test_tenants_share_nothing(stories_path):
         assert cached('acme') == 0
         assert cached('rival') == 0
         assert cached('acme') > 0
+
+
+def test_neither_tokens_nor_steps_tell_what_another_tenant_computed(stories_path):
+    # Time is no test: `python tests/integration/tenant_probe.py` prints what it says.
+    with support.Server('--tenant-header', tenant_probe.TENANT, models=[stories_path]) as server:
+        for warmed, fresh in tenant_probe.probe(server, 25, 60, 400):
+            assert warmed[:2] == fresh[:2] and warmed[0] == 60
+        own = [tenant_probe.cost_of(server, [7] * 60, 'prober') for _ in range(2)]
+        assert own[0][0] == 60 and own[1][0] == 1, 'the probe sees what is its own'
