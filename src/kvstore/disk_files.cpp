@@ -7,7 +7,7 @@
 
 namespace hearth::kvstore {
 
-Result<DiskFiles::Scan> DiskFiles::scan(std::size_t files_max) {
+Result<DiskFiles::Scan> DiskFiles::scan(std::size_t files_max, std::unordered_set<std::string> known) {
     HEARTH_TRY(auto files, folder_->list(files_max));
     Scan scan;
     auto const drop = [&](std::string const& name) { scan.errors += remove(name) ? 0 : 1; };
@@ -16,20 +16,27 @@ Result<DiskFiles::Scan> DiskFiles::scan(std::size_t files_max) {
             case SegmentFormat::Whose::none: break;
             case SegmentFormat::Whose::other: scan.others.push_back(std::move(file)); break;
             case SegmentFormat::Whose::plain:  // whoever seals wants no text lying about
-            case SegmentFormat::Whose::temporary: drop(file.name); break;
+                drop(file.name);
+                break;
+            case SegmentFormat::Whose::temporary:  // another process may be writing it
+                if (file.modified_ns <= folder_->abandoned_ns()) drop(file.name);
+                break;
             case SegmentFormat::Whose::ours: {
+                if (known.erase(file.name) > 0) break;
                 auto found = read_head(file);
                 if (found) {
                     scan.segments.push_back(std::move(found).value());
                 } else if (found.error().code == Code::corrupt) {
                     ++scan.bad;
                     drop(file.name);
-                } else {
+                } else if (found.error().code != Code::not_found) {
                     ++scan.errors;
                 }
             }
         }
     }
+    // Of a longer list nobody knows what is not there.
+    if (files.size() < files_max) scan.gone = std::move(known);
     std::ranges::sort(scan.segments, {}, [](Found const& found) { return std::pair(found.head.begin, found.key); });
     std::ranges::sort(scan.others, {}, [](Folder::File const& file) { return std::pair(file.modified_ns, file.name); });
     return scan;
@@ -65,8 +72,16 @@ Status DiskFiles::write(Digest const& key, EncodedFile const& file, std::span<st
     return written;
 }
 
+// Another process may have replaced the file by its equal between one part and the next.
 Result<std::vector<std::byte>> DiskFiles::read(SegmentHead const& head, Digest const& key, std::uint64_t file_bytes) {
     auto const name = format_.name_of(key);
+    auto body = read_once(head, name, file_bytes);
+    if (body || body.error().code != Code::corrupt) return body;
+    return read_once(head, name, file_bytes);
+}
+
+Result<std::vector<std::byte>> DiskFiles::read_once(SegmentHead const& head, std::string const& name,
+                                                    std::uint64_t file_bytes) {
     std::array<std::byte, kHeaderBytes> header;
     HEARTH_CHECK(folder_->read(name, 0, header));
     HEARTH_TRY(auto const layout, format_.read_header(header, file_bytes));

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -25,6 +26,7 @@ public:
     struct Scan {
         std::vector<Found> segments;        // in order of `begin`: parents first
         std::vector<Folder::File> others;   // of other models, builds or keys; oldest first
+        std::unordered_set<std::string> gone;  // names that were known and are not there
         std::uint64_t bad = 0;              // damaged, and removed
         std::uint64_t errors = 0;
     };
@@ -32,9 +34,9 @@ public:
     DiskFiles(std::shared_ptr<Folder> folder, SegmentFormat format)
         : folder_(std::move(folder)), format_(std::move(format)) {}
 
-    // Reads all heads; removes what a crash left and what is damaged. Files that
-    // are no store's are not touched.
-    [[nodiscard]] Result<Scan> scan(std::size_t files_max);
+    // Reads the heads of all files but the `known` ones; removes what a crash left and
+    // what is damaged. Files that are no store's are not touched.
+    [[nodiscard]] Result<Scan> scan(std::size_t files_max, std::unordered_set<std::string> known = {});
 
     // On the medium when this returns; nothing is left behind on error, as far as the disk lets us.
     [[nodiscard]] Status write(Digest const& key, EncodedFile const& file, std::span<std::byte const> blob);
@@ -46,10 +48,13 @@ public:
     [[nodiscard]] Status remove(Digest const& key) { return remove(format_.name_of(key)); }
     // One that is gone already is fine.
     [[nodiscard]] Status remove(std::string const& name);
+    [[nodiscard]] bool is_shared() const { return folder_->is_shared(); }
     [[nodiscard]] Status touch(Digest const& key) { return folder_->touch(format_.name_of(key)); }
 
 private:
     [[nodiscard]] Result<Found> read_head(Folder::File const& file);
+    [[nodiscard]] Result<std::vector<std::byte>> read_once(SegmentHead const& head, std::string const& name,
+                                                           std::uint64_t file_bytes);
 
     std::shared_ptr<Folder> folder_;
     SegmentFormat format_;

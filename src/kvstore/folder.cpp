@@ -2,11 +2,13 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <utility>
 
 #include <fmt/format.h>
@@ -22,6 +24,14 @@ Error system_error(std::string const& step, std::string const& name) {
     return {why == ENOENT ? Code::not_found : Code::io,
             fmt::format("cannot {} '{}': {}", step, name, std::strerror(why))};
 }
+
+constexpr std::int64_t kWriteNsMax = 3'600'000'000'000;  // no write takes an hour
+constexpr int kOpenTries = 8;
+
+struct Opened {
+    bool shared = false;
+    std::int64_t abandoned_ns = 0;
+};
 
 class Descriptor {
 public:
@@ -61,9 +71,12 @@ Status make_folders(std::string const& path) {
 
 class PosixFolder final : public SystemFolder {
 public:
-    PosixFolder(Descriptor descriptor, std::string path) : folder_(std::move(descriptor)), path_(std::move(path)) {}
+    PosixFolder(Descriptor descriptor, std::string path, Opened opened)
+        : folder_(std::move(descriptor)), path_(std::move(path)), opened_(opened) {}
 
     [[nodiscard]] int fd() const override { return folder_.get(); }
+    [[nodiscard]] bool is_shared() const override { return opened_.shared; }
+    [[nodiscard]] std::int64_t abandoned_ns() const override { return opened_.abandoned_ns; }
 
     Result<std::vector<File>> list(std::size_t files_max) override {
         // Own descriptor: a folder is read through a position.
@@ -130,20 +143,43 @@ public:
 private:
     Descriptor const folder_;
     std::string const path_;
+    Opened const opened_;
 };
+
+// The shared lock. Who gets the exclusive one before it was alone.
+Opened lock(int fd) {
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME_COARSE, &now);  // what file systems take their times from
+    std::int64_t const now_ns = std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
+    bool const alone = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
+    while (::flock(fd, LOCK_SH) != 0 && errno == EINTR) {}
+    return {!alone, alone ? now_ns : now_ns - kWriteNsMax};
+}
+
+bool is_still_there(int fd) {
+    struct stat info{};
+    return ::fstat(fd, &info) == 0 && info.st_nlink > 0;
+}
 
 }  // namespace
 
 Result<std::unique_ptr<SystemFolder>> SystemFolder::open(std::string const& path) {
-    HEARTH_CHECK(make_folders(path));
-    Descriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (folder.get() < 0) return system_error("open the folder", path);
-    struct stat info{};
-    if (::fstat(folder.get(), &info) != 0) return system_error("look at", path);
-    if (info.st_uid != ::geteuid() || (info.st_mode & (S_IWGRP | S_IWOTH)) != 0)
-        return Error(Code::io, fmt::format("the folder '{}' could be written by others than its user ({}, mode {:o})",
-                                           path, info.st_uid, info.st_mode & 07777U));
-    return std::unique_ptr<SystemFolder>(std::make_unique<PosixFolder>(std::move(folder), path));
+    for (int i = 0; i < kOpenTries; ++i) {
+        HEARTH_CHECK(make_folders(path));
+        Descriptor folder(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+        if (folder.get() < 0) return system_error("open the folder", path);
+        struct stat info{};
+        if (::fstat(folder.get(), &info) != 0) return system_error("look at", path);
+        if (info.st_uid != ::geteuid() || (info.st_mode & (S_IWGRP | S_IWOTH)) != 0)
+            return Error(Code::io,
+                         fmt::format("the folder '{}' could be written by others than its user ({}, mode {:o})", path,
+                                     info.st_uid, info.st_mode & 07777U));
+        auto const opened = lock(folder.get());
+        // Whoever trims folders may have removed it before it was locked.
+        if (is_still_there(folder.get()))
+            return std::unique_ptr<SystemFolder>(std::make_unique<PosixFolder>(std::move(folder), path, opened));
+    }
+    return Error(Code::io, fmt::format("the folder '{}' is removed as often as it is made", path));
 }
 
 }  // namespace hearth::kvstore

@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <span>
 #include <string>
@@ -47,10 +48,17 @@ public:
 
     // The file was of use now.
     [[nodiscard]] virtual Status touch(std::string const& name) = 0;
+
+    // Another process may have it open, too.
+    [[nodiscard]] virtual bool is_shared() const { return false; }
+
+    // A temporary file that was last written then or before (since 1970) is nobody's any more.
+    [[nodiscard]] virtual std::int64_t abandoned_ns() const { return std::numeric_limits<std::int64_t>::max(); }
 };
 
 // A folder of the file system, made with mode 0700 (parents too) if it is not there.
-// Its descriptor must survive a sandbox.
+// Its descriptor must survive a sandbox. As long as it is open it has a shared lock
+// (flock) on the folder, so that nobody removes it.
 class SystemFolder : public Folder {
 public:
     // Fails with `io`, also when others than the user could write into it.

@@ -14,7 +14,7 @@ namespace hearth::kvstore {
 namespace {
 
 constexpr std::uint64_t kMagic = 0x3143564B48545248;  // "HRTHKVC1"
-constexpr std::uint32_t kVersion = 1;
+constexpr std::uint32_t kVersion = 2;
 constexpr std::uint32_t kSealed = 1;
 
 constexpr std::uint8_t kHeadSection = 1;
@@ -59,6 +59,7 @@ std::string head_text(SegmentHead const& head) {
     };
     raw(head.parent);
     raw(head.space.digest);
+    writer.write(static_cast<std::uint32_t>(head.kind));
     writer.write(head.begin);
     writer.write_count(head.tokens.size());
     for (Token const token : head.tokens) writer.write(token);
@@ -72,12 +73,16 @@ Result<SegmentHead> parse_head(std::span<std::byte const> text) {
         auto const raw = reader.read_bytes(sizeof(Digest));
         if (raw.size() == sizeof(Digest)) std::memcpy(digest->data(), raw.data(), sizeof(Digest));
     }
+    auto const kind = reader.read<std::uint32_t>();
+    head.kind = static_cast<SegmentKind>(kind);
     head.begin = reader.read<std::uint32_t>();
     head.tokens.resize(reader.read_count(sizeof(Token)));
     for (Token& token : head.tokens) token = reader.read<Token>();
     bool const root = head.parent == Digest{};
-    bool const in_range = !head.tokens.empty() && head.tokens.size() <= kSegmentTokensMax &&
-                          root == (head.begin == 0) && head.begin <= 0x7fffffffU - kSegmentTokensMax;
+    bool const is_state = head.kind == SegmentKind::state;
+    bool const in_range = kind <= static_cast<std::uint32_t>(SegmentKind::state) && head.tokens.empty() == is_state &&
+                          head.tokens.size() <= kSegmentTokensMax && root == (head.begin == 0) && !(root && is_state) &&
+                          head.begin <= 0x7fffffffU - kSegmentTokensMax;
     if (!reader.ok() || reader.left() != 0 || !in_range)
         return Error(Code::corrupt, "the head of the file makes no sense");
     return head;
@@ -139,7 +144,8 @@ std::string SegmentFormat::temporary_name() {
 }
 
 EncodedFile SegmentFormat::encode(SegmentHead const& head, std::span<std::byte const> blob) const {
-    HEARTH_ASSERT(!head.tokens.empty() && head.tokens.size() <= kSegmentTokensMax, "a segment has some tokens");
+    HEARTH_ASSERT(head.tokens.empty() == (head.kind == SegmentKind::state) && head.tokens.size() <= kSegmentTokensMax,
+                  "cells are of some tokens, a state of none");
     HEARTH_ASSERT(!blob.empty() && blob.size() <= kBodyBytesMax - kTagBytes, "a segment has a state");
     auto const text = head_text(head);
     auto const plain = std::as_bytes(std::span(text));

@@ -1,8 +1,8 @@
 // SegmentFile: the format of one stored segment, docs/formats/kv-cache-files.md.
 //
 // A file is a header, a head (what the segment is: its place and its tokens) and
-// a body (the state of its positions). Head and body each end in a tag: a
-// checksum, or the seal's. Nothing of a part is used before its tag was right.
+// a body (its bytes). Head and body each end in a tag: a checksum, or the seal's.
+// Nothing of a part is used before its tag was right.
 //
 // Pure functions; no I/O. Private to kvstore.
 #pragma once
@@ -25,10 +25,16 @@ inline constexpr std::size_t kHeaderBytes = 80;
 inline constexpr std::uint32_t kSegmentTokensMax = 1U << 16;
 inline constexpr std::uint64_t kBodyBytesMax = 4ULL << 30;
 
+enum class SegmentKind : std::uint32_t {
+    cells = 0,  // what each of its positions left behind
+    state = 1,  // what the positions before `begin` left behind together; it has no tokens
+};
+
 // Positions [begin, begin + tokens.size()) of a text.
 struct SegmentHead {
     Digest parent{};           // the key of the segment before; zero: none, and begin is 0
     Space space;
+    SegmentKind kind = SegmentKind::cells;
     std::uint32_t begin = 0;   // at or before the end of the parent, behind the parent's begin
     std::vector<Token> tokens;
 
@@ -68,7 +74,7 @@ public:
     [[nodiscard]] Whose whose(std::string_view name) const;
     [[nodiscard]] static std::string temporary_name();
 
-    // REQUIRES: 1 to kSegmentTokensMax tokens, 1 to kBodyBytesMax - kTagBytes bytes of blob
+    // REQUIRES: 1 to kSegmentTokensMax tokens of cells, none of a state; 1 to kBodyBytesMax - kTagBytes bytes of blob
     [[nodiscard]] EncodedFile encode(SegmentHead const& head, std::span<std::byte const> blob) const;
 
     // All fail with `corrupt`, saying what is wrong. `raw`, the header, is kHeaderBytes long.

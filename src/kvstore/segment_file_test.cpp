@@ -79,6 +79,20 @@ TEST_P(segment_file, reads_back_what_was_written) {
     }
 }
 
+TEST_P(segment_file, a_state_reads_back_and_has_a_key_of_its_own) {
+    SegmentHead head = head_of(1, 20);
+    head.parent = format.key_of(head);
+    head.begin = 15;
+    head.tokens.clear();
+    head.kind = SegmentKind::state;
+    auto const back = read(format, bytes_of(format, head, blob_of(50)));
+    ASSERT_TRUE(back.has_value()) << back.error().message;
+    EXPECT_EQ(back->head, head);
+    auto other = head;
+    other.begin = 16;
+    EXPECT_NE(format.key_of(other), format.key_of(head));
+}
+
 TEST_P(segment_file, a_file_cut_anywhere_is_refused) {
     auto const bytes = bytes_of(format, head_of(3, 20), blob_of(300));
     for (std::size_t size = 0; size < bytes.size(); ++size) {
@@ -103,7 +117,7 @@ TEST_P(segment_file, parts_of_two_files_make_none) {
     auto const one = bytes_of(format, head_of(3, 20), blob_of(300));
     auto other = bytes_of(format, head_of(4, 20), blob_of(300));
     ASSERT_EQ(one.size(), other.size());
-    auto const body = static_cast<std::ptrdiff_t>(kHeaderBytes + 40 + 4 * 20 + kTagBytes);
+    auto const body = static_cast<std::ptrdiff_t>(kHeaderBytes + 44 + 4 * 20 + kTagBytes);
     std::copy(one.begin() + body, one.end(), other.begin() + body);
     auto const mixed = read(format, other);
     ASSERT_FALSE(mixed.has_value());

@@ -33,7 +33,8 @@ std::vector<SegmentIndex::Piece> SegmentIndex::find(Space const& space, std::spa
         Piece best = last;
         for (SegmentId const id : *candidates) {
             auto const& segment = segments_.at(id);
-            if (segment.condemned || segment.head.begin != last.end) continue;
+            bool const is_state = segment.head.kind == SegmentKind::state;
+            if (is_state || segment.condemned || segment.head.begin != last.end) continue;
             std::uint32_t const end = last.end + common_prefix(segment.head.tokens, text.subspan(last.end));
             if (end > best.end) best = {id, end};
         }
@@ -44,6 +45,32 @@ std::vector<SegmentIndex::Piece> SegmentIndex::find(Space const& space, std::spa
     return path;
 }
 
+// The deepest that stands on the segment, of what of it is of use.
+SegmentId SegmentIndex::state_within(Piece const& piece) const {
+    SegmentId best = kNoSegment;
+    for (SegmentId const id : segments_.at(piece.id).children) {
+        auto const& segment = segments_.at(id);
+        bool const fits =
+            segment.head.kind == SegmentKind::state && !segment.condemned && segment.head.begin <= piece.end;
+        if (!fits) continue;
+        if (best == kNoSegment || segment.head.begin > segments_.at(best).head.begin) best = id;
+    }
+    return best;
+}
+
+SegmentId SegmentIndex::find_state(std::span<Piece const> path) const {
+    for (auto piece = path.rbegin(); piece != path.rend(); ++piece) {
+        if (SegmentId const id = state_within(*piece); id != kNoSegment) return id;
+    }
+    return kNoSegment;
+}
+
+SegmentId SegmentIndex::state_at_end(std::span<Piece const> path) const {
+    if (path.empty()) return kNoSegment;
+    SegmentId const id = state_within(path.back());
+    return id != kNoSegment && segments_.at(id).head.begin == path.back().end ? id : kNoSegment;
+}
+
 Segment* SegmentIndex::get(SegmentId id) {
     auto const found = segments_.find(id);
     return found == segments_.end() ? nullptr : &found->second;
@@ -52,6 +79,14 @@ Segment* SegmentIndex::get(SegmentId id) {
 SegmentId SegmentIndex::by_key(Digest const& key) const {
     auto const found = keys_.find(key);
     return found == keys_.end() ? kNoSegment : found->second;
+}
+
+std::vector<Digest> SegmentIndex::files() const {
+    std::vector<Digest> keys;
+    for (auto const& [id, segment] : segments_) {
+        if (segment.file_bytes > 0 && !segment.condemned) keys.push_back(segment.key);
+    }
+    return keys;
 }
 
 SegmentId SegmentIndex::add(SegmentHead head, Digest const& key, SegmentId parent) {
@@ -201,6 +236,7 @@ void SegmentIndex::check_integrity() const {
         std::uint32_t children_on_disk = 0;
         for (SegmentId const child : segment.children) {
             auto const& below = segments_.at(child);
+            HEARTH_ASSERT(segment.head.kind == SegmentKind::cells, "nothing stands on a state");
             HEARTH_ASSERT(below.parent == id && below.head.space == segment.head.space, "links go both ways");
             children_on_disk += below.file_bytes > 0 ? 1 : 0;
         }

@@ -6,6 +6,10 @@
 // state of positions [0, n) is put together from the segments on one path, each
 // cut where the next begins.
 //
+// A state is a segment of no positions: what those before its place left behind
+// together, for models that cannot go on from cells alone. It stands on the
+// segment that has the position before it, and nothing stands on it.
+//
 // A segment is in memory (blob), on disk, or both; one that is nowhere is gone.
 // Segments others stand on go last: a segment leaves the index as a leaf only.
 //
@@ -58,9 +62,17 @@ public:
     // The path of the longest stored prefix of `text`, from its beginning.
     [[nodiscard]] std::vector<Piece> find(Space const& space, std::span<Token const> text) const;
 
+    // The state at the deepest place of `path`; kNoSegment: there is none.
+    [[nodiscard]] SegmentId find_state(std::span<Piece const> path) const;
+    // The state exactly at the end of `path`.
+    [[nodiscard]] SegmentId state_at_end(std::span<Piece const> path) const;
+
     [[nodiscard]] Segment& at(SegmentId id) { return segments_.at(id); }
+    [[nodiscard]] Segment const& at(SegmentId id) const { return segments_.at(id); }
     [[nodiscard]] Segment* get(SegmentId id);  // null: gone
     [[nodiscard]] SegmentId by_key(Digest const& key) const;
+    // The keys of those on disk.
+    [[nodiscard]] std::vector<Digest> files() const;
     [[nodiscard]] std::size_t size() const { return segments_.size(); }
     [[nodiscard]] std::uint64_t memory_bytes() const { return memory_bytes_; }
     [[nodiscard]] std::uint64_t disk_bytes() const { return disk_bytes_; }
@@ -95,6 +107,7 @@ public:
 private:
     void remove(SegmentId id);
     void revalue(Segment& segment) const;
+    [[nodiscard]] SegmentId state_within(Piece const& piece) const;
     [[nodiscard]] std::vector<SegmentId> const* level(Space const& space, SegmentId parent) const;
 
     std::unordered_map<SegmentId, Segment> segments_;

@@ -12,6 +12,7 @@
 #include <mutex>
 #include <optional>
 #include <thread>
+#include <unordered_set>
 #include <utility>
 
 #include <fmt/format.h>
@@ -27,6 +28,8 @@ namespace {
 
 constexpr Duration kDiskPause = std::chrono::seconds(30);  // after an operation failed
 constexpr Duration kGoodbye = std::chrono::seconds(1);
+constexpr std::uint64_t kLookFiles = 64;  // after so many files written, or
+constexpr std::uint64_t kLookPart = 32;   // this part of the bound, others' files are counted again
 constexpr std::size_t kFetchesMax = 256;  // that wait; further ones get what is in memory
 
 class PendingFetch final : public Fetch {
@@ -71,10 +74,13 @@ public:
     ~TieredStore() override;
 
     [[nodiscard]] std::uint32_t find(Space const& space, std::span<Token const> text) const override;
+    [[nodiscard]] std::uint32_t find_state(Space const& space, std::span<Token const> text) const override;
+    [[nodiscard]] bool has_state(Space const& space, std::span<Token const> text) const override;
     void put(Space const& space, std::span<Token const> text, std::uint32_t begin, std::vector<std::byte> blob,
              Keep keep) override;
-    [[nodiscard]] std::shared_ptr<Fetch> fetch(Space const& space, std::span<Token const> text,
-                                               std::uint32_t from) override;
+    void put_state(Space const& space, std::span<Token const> text, std::vector<std::byte> blob, Keep keep) override;
+    [[nodiscard]] std::shared_ptr<Fetch> fetch(Space const& space, std::span<Token const> text, std::uint32_t from,
+                                               Want want) override;
     [[nodiscard]] bool writes() const override;
     [[nodiscard]] Stats stats() const override;
     void settle() override;
@@ -91,7 +97,12 @@ private:
     };
 
     void open();
-    void adopt(DiskFiles::Scan scan);
+    enum class Orphans : std::uint8_t { remove, count };
+    void adopt(DiskFiles::Scan scan, Orphans orphans);
+    [[nodiscard]] bool is_known(DiskFiles::Found const& found);
+    [[nodiscard]] bool is_usable(DiskFiles::Found const& found, SegmentId parent);
+    void look_again(std::unique_lock<std::mutex>& lock);
+    void insert(SegmentHead head, SegmentId parent, std::vector<std::byte> blob, Keep keep);
     [[nodiscard]] bool make_memory_room(std::uint64_t bytes);
     [[nodiscard]] bool takes() const;
     void tell_if_it_takes_again(std::unique_lock<std::mutex>& lock);
@@ -123,6 +134,8 @@ private:
     std::deque<std::pair<SegmentId, std::uint64_t>> dirty_;  // with the bytes of the blob
     std::uint64_t dirty_bytes_ = 0;  // of the queue
     mutable bool refused_ = false;  // what writes() said last
+    std::uint64_t files_since_look_ = 0;
+    std::uint64_t bytes_since_look_ = 0;
     std::deque<Folder::File> others_;
     std::uint64_t others_bytes_ = 0;
     std::deque<std::shared_ptr<PendingFetch>> fetches_;
@@ -146,7 +159,7 @@ void TieredStore::open() {
         files_.reset();
         return;
     }
-    adopt(std::move(scan).value());
+    adopt(std::move(scan).value(), files_->is_shared() ? Orphans::count : Orphans::remove);
     std::unique_lock lock(mutex_);
     (void)make_disk_room(0, lock);
     auto const stats = this->stats_;
@@ -156,20 +169,40 @@ void TieredStore::open() {
                index_.on_disk(), index_.disk_bytes() >> 20, others_.size(), stats.files_bad_total));
 }
 
+// It is in memory here, and another process wrote it. One that is to be written is
+// counted when it is.
+bool TieredStore::is_known(DiskFiles::Found const& found) {
+    SegmentId const id = index_.by_key(found.key);
+    if (id == kNoSegment) return false;
+    auto const& segment = index_.at(id);
+    if (!segment.condemned && !segment.dirty && segment.file_bytes == 0) index_.set_file(id, found.bytes);
+    return true;
+}
+
+bool TieredStore::is_usable(DiskFiles::Found const& found, SegmentId parent) {
+    if (index_.size() >= kSegmentsMax) return false;
+    if (found.head.parent == Digest{}) return true;
+    if (parent == kNoSegment) return false;
+    auto const& above = index_.at(parent);
+    return !above.condemned && above.file_bytes > 0 && above.head.kind == SegmentKind::cells &&
+           above.head.space == found.head.space && found.head.begin > above.head.begin &&
+           found.head.begin <= above.head.end();
+}
+
 // Those whose parent is missing cannot be used, and neither can what stands on them.
-void TieredStore::adopt(DiskFiles::Scan scan) {
+// Of other processes' files the parent may not have been seen yet: these only count.
+void TieredStore::adopt(DiskFiles::Scan scan, Orphans orphans) {
     std::vector<std::pair<std::int64_t, SegmentId>> ages;
     for (auto& found : scan.segments) {
         bool const is_root = found.head.parent == Digest{};
         SegmentId const parent = is_root ? kNoSegment : index_.by_key(found.head.parent);
-        bool usable = index_.size() < kSegmentsMax && (is_root || parent != kNoSegment);
-        if (usable && !is_root) {
-            auto const& above = index_.at(parent).head;
-            usable =
-                above.space == found.head.space && found.head.begin > above.begin && found.head.begin <= above.end();
-        }
-        if (!usable) {
-            scan.errors += files_->remove(found.key) ? 0 : 1;
+        if (is_known(found)) continue;
+        if (!is_usable(found, parent)) {
+            if (orphans == Orphans::count) {
+                scan.others.push_back({format_.name_of(found.key), found.bytes, found.modified_ns});
+            } else {
+                scan.errors += files_->remove(found.key) ? 0 : 1;
+            }
             continue;
         }
         SegmentId const id = index_.add(std::move(found.head), found.key, parent);
@@ -180,12 +213,39 @@ void TieredStore::adopt(DiskFiles::Scan scan) {
     std::ranges::sort(ages);
     for (std::size_t i = 0; i < ages.size(); ++i)
         index_.at(ages[i].second).worth += static_cast<double>(i) / static_cast<double>(ages.size());
+    others_.clear();
+    others_bytes_ = 0;
     for (auto& other : scan.others) {
         others_bytes_ += other.bytes;
         others_.push_back(std::move(other));
     }
-    stats_.files_bad_total = scan.bad;
-    stats_.disk_errors_total = scan.errors;
+    stats_.files_bad_total += scan.bad;
+    stats_.disk_errors_total += scan.errors;
+}
+
+// Other processes write into the folder and remove from it: what they wrote counts,
+// and is of use here too; what they removed is gone.
+void TieredStore::look_again(std::unique_lock<std::mutex>& lock) {
+    bool const due = files_since_look_ >= kLookFiles || bytes_since_look_ >= options_.disk_bytes / kLookPart;
+    if (!due) return;
+    files_since_look_ = bytes_since_look_ = 0;
+    std::unordered_set<std::string> known;
+    for (auto const& key : index_.files()) known.insert(format_.name_of(key));
+    auto names = known;
+    lock.unlock();
+    auto scan = files_->scan(4 * kSegmentsMax, std::move(names));
+    lock.lock();
+    if (!scan) {
+        ++stats_.disk_errors_total;
+        return;
+    }
+    if (!scan->gone.empty()) {
+        for (auto const& key : index_.files()) {
+            if (scan->gone.contains(format_.name_of(key))) index_.condemn(index_.by_key(key));
+        }
+        remove_files(index_.sweep(), lock);
+    }
+    adopt(*std::move(scan), Orphans::count);
 }
 
 TieredStore::~TieredStore() {
@@ -207,25 +267,52 @@ std::uint32_t TieredStore::find(Space const& space, std::span<Token const> text)
     return path.empty() ? 0 : path.back().end;
 }
 
+std::uint32_t TieredStore::find_state(Space const& space, std::span<Token const> text) const {
+    std::scoped_lock const lock(mutex_);
+    SegmentId const id = index_.find_state(index_.find(space, text));
+    return id == kNoSegment ? 0 : index_.at(id).head.begin;
+}
+
+bool TieredStore::has_state(Space const& space, std::span<Token const> text) const {
+    std::scoped_lock const lock(mutex_);
+    auto const path = index_.find(space, text);
+    return !path.empty() && path.back().end == text.size() && index_.state_at_end(path) != kNoSegment;
+}
+
 void TieredStore::put(Space const& space, std::span<Token const> text, std::uint32_t begin, std::vector<std::byte> blob,
                       Keep keep) {
     HEARTH_ASSERT(begin < text.size() && text.size() - begin <= kSegmentTokensMax, "a segment has some tokens");
-    if (blob.empty() || blob.size() > kBodyBytesMax - kTagBytes) return;
     std::scoped_lock const lock(mutex_);
-    if (keep == Keep::until_written && !files_) return;
     auto const path = index_.find(space, text);
     if ((path.empty() ? 0 : path.back().end) != begin) return;
-    SegmentId const parent = path.empty() ? kNoSegment : path.back().id;
+    SegmentHead head;
+    head.space = space;
+    head.begin = begin;
+    head.tokens.assign(text.begin() + begin, text.end());
+    insert(std::move(head), path.empty() ? kNoSegment : path.back().id, std::move(blob), keep);
+}
+
+void TieredStore::put_state(Space const& space, std::span<Token const> text, std::vector<std::byte> blob, Keep keep) {
+    std::scoped_lock const lock(mutex_);
+    auto const path = index_.find(space, text);
+    bool const stands = !path.empty() && path.back().end == text.size();
+    if (!stands || index_.state_at_end(path) != kNoSegment) return;
+    SegmentHead head;
+    head.space = space;
+    head.kind = SegmentKind::state;
+    head.begin = path.back().end;
+    insert(std::move(head), path.back().id, std::move(blob), keep);
+}
+
+void TieredStore::insert(SegmentHead head, SegmentId parent, std::vector<std::byte> blob, Keep keep) {
+    if (blob.empty() || blob.size() > kBodyBytesMax - kTagBytes) return;
+    if (keep == Keep::until_written && !files_) return;
     if (parent != kNoSegment) index_.pin(parent);
     bool const room = make_memory_room(blob.size());
     if (parent != kNoSegment) index_.unpin(parent);
     if (!room) return;
 
-    SegmentHead head;
-    head.space = space;
-    head.begin = begin;
     if (parent != kNoSegment) head.parent = index_.at(parent).key;
-    head.tokens.assign(text.begin() + begin, text.end());
     auto const key = format_.key_of(head);
     if (index_.by_key(key) != kNoSegment) return;  // a condemned one that is still in use
     std::uint64_t const bytes = blob.size();
@@ -249,23 +336,30 @@ bool TieredStore::make_memory_room(std::uint64_t bytes) {
     return true;
 }
 
-std::shared_ptr<Fetch> TieredStore::fetch(Space const& space, std::span<Token const> text, std::uint32_t from) {
+std::shared_ptr<Fetch> TieredStore::fetch(Space const& space, std::span<Token const> text, std::uint32_t from,
+                                          Want want) {
     auto fetch = std::make_shared<PendingFetch>();
     std::scoped_lock const lock(mutex_);
     std::uint64_t bytes = 0;
-    for (auto const& [id, end] : index_.find(space, text)) {
-        if (end <= from) continue;
+    bool all = true;
+    auto const add = [&](SegmentId id, std::uint32_t end) {
         auto& segment = index_.at(id);
         bytes += segment.blob ? segment.blob->size() : segment.file_bytes;
-        bool const too_much = bytes > kFetchBytesMax || (!segment.blob && fetches_.size() >= kFetchesMax);
-        if (too_much) break;
+        all = bytes <= kFetchBytesMax && (segment.blob || fetches_.size() < kFetchesMax);
+        if (!all) return;
         if (!segment.blob) {
             index_.pin(id);
             fetch->to_read.push_back({id, segment.head, segment.key, segment.file_bytes, fetch->found.size()});
         }
         index_.hit(id);
-        fetch->found.push_back({segment.blob, end, !segment.blob});
+        fetch->found.push_back({segment.blob, end, !segment.blob, segment.head.kind == SegmentKind::state});
+    };
+    auto const path = index_.find(space, text);
+    for (auto const& [id, end] : path) {
+        if (end > from && all) add(id, end);
     }
+    SegmentId const state = want == Want::cells ? kNoSegment : index_.state_at_end(path);
+    if (all && state != kNoSegment && path.back().end == text.size()) add(state, path.back().end);
     if (fetch->to_read.empty()) {
         fetch->finish();
     } else {
@@ -364,6 +458,7 @@ void TieredStore::write(Job const& job, std::unique_lock<std::mutex>& lock) {
     auto const file = format_.encode(job.head, *job.blob);
     auto const bytes = file.bytes(*job.blob);
     lock.lock();
+    look_again(lock);
     bool const room = make_disk_room(bytes, lock);
     Status written = ok();
     if (room) {
@@ -385,6 +480,8 @@ void TieredStore::write(Job const& job, std::unique_lock<std::mutex>& lock) {
 
 void TieredStore::wrote(Job const& job, std::uint64_t bytes) {
     budget_.spend(SteadyClock().now(), bytes);
+    ++files_since_look_;
+    bytes_since_look_ += bytes;
     ++stats_.files_written_total;
     stats_.bytes_written_total += bytes;
     if (std::exchange(stats_.disk_failing, false)) log(1, "the prefix cache writes to disk again");
@@ -480,6 +577,10 @@ void TieredStore::read(PendingFetch& fetch, std::unique_lock<std::mutex>& lock) 
             good = false;
             fetch.found.resize(part.piece);
             if (stop_by_) continue;
+            if (blob.error().code == Code::not_found) {  // another process needed the room
+                index_.condemn(part.id);
+                continue;
+            }
             ++(blob.error().code == Code::corrupt ? stats_.files_bad_total : stats_.disk_errors_total);
             index_.condemn(part.id);
             lock.unlock();

@@ -1,7 +1,9 @@
 // Store: the warm (host memory) and cold (disk) tiers of the prefix cache.
 //
-// put() takes the state of a run of positions; find() says how much of a text
-// could be had back, fetch() gets it. What is put is in memory at once and, with
+// put() takes the cells of a run of positions; find() says how much of a text
+// could be had back, fetch() gets it. Of models that cannot go on from cells alone
+// put_state() takes what they need besides at one place, and only such a place is
+// of use: find_state(), fetch(with the state). What is put is in memory at once and, with
 // a folder, written behind by a thread of the store's own; what is on disk is
 // read by another, so that neither ever holds up the caller.
 //
@@ -42,11 +44,13 @@ struct Stats {
     bool operator==(Stats const&) const = default;
 };
 
-// The state of positions up to `end`, behind the piece before or the text's beginning.
+// The cells of positions up to `end`, behind the piece before or the text's
+// beginning; or the state at `end`.
 struct Piece {
-    std::shared_ptr<std::vector<std::byte> const> blob;  // may reach beyond `end`
+    std::shared_ptr<std::vector<std::byte> const> blob;  // cells may reach beyond `end`
     std::uint32_t end = 0;
     bool from_disk = false;
+    bool is_state = false;
 };
 
 class Fetch {
@@ -54,9 +58,14 @@ public:
     virtual ~Fetch() = default;
     // From now on pieces() stand still.
     [[nodiscard]] virtual bool done() const = 0;
-    // In order. Fewer than were found if a file turned out bad.
+    // In order, the state last. Fewer than were found if a file turned out bad.
     // REQUIRES: done()
     [[nodiscard]] virtual std::vector<Piece> const& pieces() const = 0;
+};
+
+enum class Want : std::uint8_t {
+    cells,
+    cells_and_state,  // the state at the end of the text, too
 };
 
 // How long a blob that was written stays in memory.
@@ -75,15 +84,24 @@ public:
     // Leading tokens of `text` that could be had.
     [[nodiscard]] virtual std::uint32_t find(Space const& space, std::span<Token const> text) const = 0;
 
+    // The same, of those where a state is.
+    [[nodiscard]] virtual std::uint32_t find_state(Space const& space, std::span<Token const> text) const = 0;
+    // There is a state exactly at the end of `text`.
+    [[nodiscard]] virtual bool has_state(Space const& space, std::span<Token const> text) const = 0;
+
     // `blob` is the state of positions [begin, text.size()) of `text`. Nothing
     // happens if they are there already, or what is before is not.
     // REQUIRES: begin < text.size(), at most 65,536 apart
     virtual void put(Space const& space, std::span<Token const> text, std::uint32_t begin, std::vector<std::byte> blob,
                      Keep keep) = 0;
 
+    // `blob` is the state at the end of `text`. Nothing happens if it is there
+    // already, or not all cells of the text are.
+    virtual void put_state(Space const& space, std::span<Token const> text, std::vector<std::byte> blob, Keep keep) = 0;
+
     // Gets what find() found of `text` behind position `from`.
     [[nodiscard]] virtual std::shared_ptr<Fetch> fetch(Space const& space, std::span<Token const> text,
-                                                       std::uint32_t from) = 0;
+                                                       std::uint32_t from, Want want = Want::cells) = 0;
 
     // There is a disk and it is not failing; and there is room for what put(until_written) brings.
     [[nodiscard]] virtual bool writes() const = 0;

@@ -77,6 +77,95 @@ TEST(kvstore, what_lacks_what_it_stands_on_is_not_taken) {
     EXPECT_EQ(store->stats().memory_segments, 1U) << "a part of it is there";
 }
 
+// Fetches as far as a state lets go on; the tokens got, with the state at their end.
+std::uint32_t got_with_state(Store& store, Space const& space, std::span<Token const> text) {
+    auto const place = store.find_state(space, text);
+    auto const fetch = store.fetch(space, text.first(place), 0, Want::cells_and_state);
+    store.settle();
+    std::uint32_t end = 0;
+    EXPECT_TRUE(are_right(fetch->pieces(), space, text, end));
+    store.check_integrity();
+    bool const whole = !fetch->pieces().empty() && fetch->pieces().back().is_state;
+    EXPECT_TRUE(!whole || end == place);
+    return whole ? end : 0;
+}
+
+void put_state(Store& store, Space const& space, std::span<Token const> text, Keep keep = Keep::while_room) {
+    store.put_state(space, text, testing::whole_state_of(space, text), keep);
+}
+
+TEST(kvstore, states_are_found_where_they_are) {
+    auto const store = Store::create(in_memory(1U << 20));
+    auto const text = text_of(1, 300);
+    put_state(*store, kAlice, text);
+    EXPECT_EQ(store->stats().memory_segments, 0U) << "a state stands on the cells before it";
+    put_all(*store, kAlice, text, 100);
+    EXPECT_EQ(store->find_state(kAlice, text), 0U);
+    for (std::size_t const at : {std::size_t{100}, std::size_t{150}, std::size_t{270}}) {
+        put_state(*store, kAlice, std::span(text).first(at));
+        EXPECT_TRUE(store->has_state(kAlice, std::span(text).first(at)));
+        EXPECT_EQ(got_with_state(*store, kAlice, text), at);
+    }
+    EXPECT_FALSE(store->has_state(kAlice, std::span(text).first(151)));
+    EXPECT_EQ(got_with_state(*store, kAlice, std::span(text).first(269)), 150U);
+    EXPECT_EQ(got_with_state(*store, kAlice, std::span(text).first(99)), 0U);
+    EXPECT_EQ(got_with_state(*store, kBob, text), 0U);
+    auto fork = text;
+    fork[200] = -1;
+    put_all(*store, kAlice, fork, 100);
+    EXPECT_EQ(got_with_state(*store, kAlice, fork), 150U);
+    put_state(*store, kAlice, fork);
+    EXPECT_EQ(got_with_state(*store, kAlice, fork), 300U);
+    EXPECT_EQ(got_with_state(*store, kAlice, text), 270U);
+    EXPECT_EQ(got(*store, kAlice, text), 300U) << "cells are found without them";
+}
+
+TEST(kvstore, states_go_on_after_a_restart_and_a_bad_one_is_not_used) {
+    auto const folder = std::make_shared<MemoryFolder>();
+    auto const text = text_of(1, 300);
+    {
+        auto const store = Store::create(on_disk(folder));
+        put_all(*store, kAlice, text, 100, Keep::until_written);
+        for (std::size_t const at : {std::size_t{120}, std::size_t{300}})
+            put_state(*store, kAlice, std::span(text).first(at), Keep::until_written);
+    }
+    EXPECT_EQ(folder->files().size(), 5U);
+    {
+        auto const store = Store::create(on_disk(folder));
+        EXPECT_EQ(got_with_state(*store, kAlice, text), 300U);
+        EXPECT_EQ(got_with_state(*store, kAlice, std::span(text).first(299)), 120U);
+    }
+    for (auto const& [name, bytes] : folder->files()) {
+        auto const copy = std::make_shared<MemoryFolder>();
+        for (auto& [other, content] : folder->files()) copy->set(other, content);
+        auto bent = bytes;
+        bent[bytes.size() - 20] ^= std::byte{1};
+        copy->set(name, bent);
+        auto const store = Store::create(on_disk(copy));
+        EXPECT_LE(got_with_state(*store, kAlice, text), 300U);
+        auto const left = got_with_state(*store, kAlice, text);
+        EXPECT_TRUE(left == 300 || left == 120 || left == 0) << left;
+    }
+}
+
+TEST(kvstore, states_and_cells_share_the_bounds) {
+    auto const folder = std::make_shared<MemoryFolder>();
+    std::uint64_t const bound = 20000;
+    auto options = on_disk(folder, bound);
+    options.memory_bytes = 6000;
+    auto const store = Store::create(options);
+    for (std::uint64_t seed = 2; seed < 60; ++seed) {
+        auto const text = text_of(seed, 100);
+        put_all(*store, kAlice, text, 50);
+        put_state(*store, kAlice, std::span(text).first(60));
+        put_state(*store, kAlice, text);
+        store->settle();
+        EXPECT_LE(folder->bytes(), bound);
+        store->check_integrity();
+    }
+    EXPECT_EQ(got_with_state(*store, kAlice, text_of(59, 100)), 100U);
+}
+
 TEST(kvstore, spaces_never_see_each_other) {
     auto const folder = std::make_shared<MemoryFolder>();
     auto const text = text_of(1, 100);
@@ -191,6 +280,48 @@ TEST(kvstore, the_medium_is_spared) {
     while (store->stats().bytes_written_total < 4000) std::this_thread::yield();
     EXPECT_LE(store->stats().bytes_written_total, 6000U);
     EXPECT_EQ(store->find(kAlice, text), 1000U);
+}
+
+// --- several stores in one folder, as of several processes ---
+
+TEST(kvstore, what_another_wrote_counts_and_is_found) {
+    auto const folder = std::make_shared<MemoryFolder>();
+    std::uint64_t const bound = 200000;
+    auto const one = Store::create(on_disk(folder, bound));
+    auto const other = Store::create(on_disk(folder, bound));
+    for (std::uint64_t seed = 0; seed < 400; ++seed) {
+        put_all(seed % 2 == 0 ? *one : *other, kAlice, text_of(seed, 100), 50, Keep::until_written);
+        one->settle();
+        other->settle();
+    }
+    EXPECT_GT(folder->bytes(), bound / 2);
+    EXPECT_LE(folder->bytes_most(), bound + bound / 8) << "each sees what the other wrote, after a while";
+    EXPECT_EQ(one->stats().disk_errors_total + other->stats().disk_errors_total, 0U);
+    EXPECT_EQ(one->stats().files_bad_total + other->stats().files_bad_total, 0U);
+    std::uint32_t found = 0;
+    for (std::uint64_t seed = 1; seed < 400; seed += 2) found += got(*one, kAlice, text_of(seed, 100)) > 0 ? 1 : 0;
+    EXPECT_GT(found, 10U) << "of the other's";
+    for (std::uint64_t seed = 0; seed < 400; ++seed) {
+        got(*one, kAlice, text_of(seed, 100));
+        got(*other, kAlice, text_of(seed, 100));
+    }
+    EXPECT_EQ(one->stats().disk_errors_total + other->stats().disk_errors_total, 0U) << "what is gone is a miss";
+}
+
+TEST(kvstore, a_file_that_another_removed_is_a_miss) {
+    auto const folder = std::make_shared<MemoryFolder>();
+    auto const text = text_of(1, 100);
+    auto const store = Store::create(on_disk(folder));
+    put_all(*store, kAlice, text, 25, Keep::until_written);
+    store->settle();
+    for (auto const& [name, bytes] : folder->files()) ASSERT_TRUE(folder->remove(name));
+    EXPECT_EQ(store->find(kAlice, text), 100U) << "nobody told";
+    EXPECT_EQ(got(*store, kAlice, text), 0U);
+    EXPECT_EQ(store->find(kAlice, text), 0U);
+    auto const stats = store->stats();
+    EXPECT_EQ(stats.disk_errors_total + stats.files_bad_total + stats.disk_bytes, 0U);
+    put_all(*store, kAlice, text, 25, Keep::until_written);
+    EXPECT_EQ(got(*store, kAlice, text), 100U);
 }
 
 // Every file of a store damaged in every way a byte can be: what is got is right, and what is bad is gone.
@@ -309,6 +440,15 @@ TEST_F(kvstore_files, a_folder_others_may_write_into_is_refused) {
     EXPECT_EQ(std::filesystem::status(path + "/a/b").permissions(), std::filesystem::perms::owner_all);
 }
 
+TEST_F(kvstore_files, what_another_is_writing_is_left_alone) {
+    auto const first = open();
+    std::array<std::byte, 3> bytes{};
+    std::array<std::span<std::byte const>, 1> parts{bytes};
+    ASSERT_TRUE(first->write("0123456789abcdef.tmp", parts));
+    auto const second = Store::create(on_disk(open()));
+    ASSERT_TRUE(first->rename("0123456789abcdef.tmp", "fedcba9876543210.tmp")) << "it is still there";
+}
+
 TEST_F(kvstore_files, a_full_disk_is_survived) {
     auto const child = ::fork();
     if (child == 0) {
@@ -366,6 +506,8 @@ constexpr std::size_t kBigState = 2000;  // bytes a token: a write takes a while
     for (std::uint64_t i = 0;; ++i) {
         auto const text = text_of((seed + i) % 12, 200);
         put_all(*store, kAlice, text, 50, Keep::until_written, kBigState);
+        put_state(*store, kAlice, std::span(text).first(120), Keep::until_written);
+        put_state(*store, kAlice, text, Keep::until_written);
         store->settle();
     }
 }
@@ -373,6 +515,7 @@ constexpr std::size_t kBigState = 2000;  // bytes a token: a write takes a while
 TEST_F(kvstore_files, killed_at_any_moment_no_bad_file_is_used) {
     std::mt19937_64 random(20261121);
     std::uint64_t kept = 0;
+    std::uint64_t states = 0;
     for (int round = 0; round < 200; ++round) {
         int ends[2];
         ASSERT_EQ(::pipe(ends), 0);
@@ -396,11 +539,12 @@ TEST_F(kvstore_files, killed_at_any_moment_no_bad_file_is_used) {
         EXPECT_EQ(store->stats().files_bad_total, 0U) << "a file has its name only when it is whole";
         for (std::uint64_t seed = 0; seed < 12; ++seed) {
             auto const text = text_of(seed, 200);
-            auto const fetch = store->fetch(kAlice, text, 0);
+            auto const fetch = store->fetch(kAlice, text, 0, Want::cells_and_state);
             store->settle();
             std::uint32_t end = 0;
             ASSERT_TRUE(are_right(fetch->pieces(), kAlice, text, end, kBigState)) << "round " << round;
             kept += end;
+            states += store->find_state(kAlice, text) > 0 ? 1 : 0;
         }
         EXPECT_EQ(store->stats().files_bad_total, 0U);
         store->check_integrity();
@@ -408,6 +552,7 @@ TEST_F(kvstore_files, killed_at_any_moment_no_bad_file_is_used) {
             EXPECT_NE(entry.path().extension(), ".tmp") << "what a crash left is removed";
     }
     EXPECT_GT(kept, 100000U);
+    EXPECT_GT(states, 200U);
 }
 
 }  // namespace

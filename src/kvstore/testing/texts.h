@@ -50,11 +50,23 @@ inline void put_all(Store& store, Space const& space, std::span<Token const> tex
     }
 }
 
+// The state at the end of `text`.
+inline std::vector<std::byte> whole_state_of(Space const& space, std::span<Token const> text) {
+    auto state = state_of(space, text, text.size() - 1, 40);
+    state.push_back(std::byte{0x5a});
+    return state;
+}
+
 // True if the pieces are the states of the text, without gap; the tokens they cover in `end`.
 inline bool are_right(std::span<Piece const> pieces, Space const& space, std::span<Token const> text,
                       std::uint32_t& end, std::size_t bytes_per_token = 24) {
     end = 0;
     for (auto const& piece : pieces) {
+        if (piece.is_state && piece.blob) {
+            if (piece.end != end || &piece != &pieces.back()) return false;
+            if (*piece.blob != whole_state_of(space, text.first(end))) return false;
+            continue;
+        }
         if (piece.end <= end || piece.end > text.size() || !piece.blob) return false;
         auto const want = state_of(space, text.first(piece.end), end, bytes_per_token);
         if (piece.blob->size() < want.size() || std::memcmp(piece.blob->data(), want.data(), want.size()) != 0)
