@@ -41,7 +41,7 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
       share_(options.tenant_weights),
       now_(clock.now()) {
     if (caches_ && Tiers::are_wanted(backend, options.tiers))
-        tiers_ = std::make_unique<Tiers>(backend, options.tiers, std::move(on_ready));
+        tiers_ = std::make_unique<Tiers>(backend, options.tiers, end_tokens, std::move(on_ready));
     if (checkpoints_) spare_ = ledger_.take_id();
 }
 
@@ -96,6 +96,7 @@ void EngineCore::step() {
     make_room_for_decodes();
     plan();
     if (!batch_.empty()) run_batch();
+    note_progress();
     if (tiers_) tiers_->save_some(ledger_.tree(), batch_.empty() ? Tiers::Pace::idle : Tiers::Pace::beside_others);
     sweep();
 }

@@ -200,12 +200,17 @@ private:
     [[nodiscard]] bool waits_for_fetch(Request const& request) const;
     [[nodiscard]] std::size_t fetches() const;
     void take_fetched(Request& request);
+    void take_fetched_state(Request& request, std::span<kvstore::Piece const> pieces);
+    [[nodiscard]] Status rebuild(Choice const& choice, std::span<kvstore::Piece const> pieces);
+    void took(Request& request, kvstore::Piece const& piece);
+    void note_progress();
 
     // --- engine_core_checkpoints.cpp ---
     [[nodiscard]] sched::PrefixTree::Match find_prefix(Request const& request) const;
     void set_borders(Request& request, std::uint32_t parted);
     [[nodiscard]] static std::uint32_t chunk_within_borders(Request const& request, std::uint32_t chunk);
     void checkpoint_prompt(Request& request);
+    bool keep_checkpoint(sched::PrefixTree::NodeId node, std::vector<std::byte> checkpoint);
     void cut_by_copy(sched::PrefixTree::Eviction const& evicted);
     void empty_sequence(llama::SequenceId sequence);
 

@@ -54,11 +54,16 @@ void EngineCore::checkpoint_prompt(Request& request) {
     if (!at_border && done != request.prompt_size() && done - request.checkpointed < kChunkGap) return;
     auto checkpoint = backend_.checkpoint(request.choices[0].sequence);
     if (!checkpoint) return;  // one place less to go on from
+    if (keep_checkpoint(request.choices[0].node, *std::move(checkpoint))) request.checkpointed = done;
+}
+
+// False when there is no room for it.
+bool EngineCore::keep_checkpoint(sched::PrefixTree::NodeId node, std::vector<std::byte> checkpoint) {
     auto& tree = ledger_.tree();
-    while (tree.checkpoint_bytes() + checkpoint->size() > options_.checkpoint_bytes_max && evict()) {}
-    if (tree.checkpoint_bytes() + checkpoint->size() > options_.checkpoint_bytes_max) return;
-    tree.set_checkpoint(request.choices[0].node, *std::move(checkpoint));
-    request.checkpointed = done;
+    while (tree.checkpoint_bytes() + checkpoint.size() > options_.checkpoint_bytes_max && evict()) {}
+    if (tree.checkpoint_bytes() + checkpoint.size() > options_.checkpoint_bytes_max) return false;
+    tree.set_checkpoint(node, std::move(checkpoint));
+    return true;
 }
 
 // A sequence that cannot be cut is copied up to where it has to end. Without a

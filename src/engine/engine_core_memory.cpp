@@ -102,7 +102,7 @@ void EngineCore::admit(std::unique_ptr<Request> admitted, sched::PrefixTree::Nod
     auto& first = request.choices[0];
     first.state = Choice::State::live;
     first.node = node;
-    first.positions = request.prompt_done = request.cached = ledger_.tree().depth(node);
+    first.positions = first.noted = request.prompt_done = request.cached = ledger_.tree().depth(node);
     first.sequence = ledger_.tree().take(node);
     Status copied = ok();
     if (first.sequence == kNoSequence) {

@@ -55,6 +55,13 @@ struct Answer {
     std::uint32_t cached;
 };
 
+// As a model with a state beside its cells, or with nothing but one.
+llama::ScriptedOptions recurrent() {
+    auto options = scripted();
+    options.needs_checkpoints = true;
+    return options;
+}
+
 // Runs it alone, waiting for the tiers.
 Answer answer(Driver& driver, RequestId id, domain::GenerateRequest request) {
     driver.submit(id, std::move(request));
@@ -104,6 +111,119 @@ TEST(engine_tiers, a_conversation_goes_on_after_a_restart) {
     EXPECT_GE(answered.cached, 500U) << "what was asked is not computed again";
     EXPECT_GE(driver.core.stats().tier_disk_tokens_total, 500U);
     driver.expect_empty();
+}
+
+TEST(engine_tiers, a_conversation_of_a_model_with_a_state_goes_on_after_a_restart) {
+    auto const folder = std::make_shared<MemoryFolder>();
+    auto second = ask(1, 500);
+    {
+        Driver driver(recurrent(), with_tiers(0, folder));
+        answer(driver, 1, ask(1, 500));
+        second = next_turn(ask(1, 500), driver, 1);
+    }
+    Driver driver(recurrent(), with_tiers(0, folder));
+    auto const answered = answer(driver, 1, second);
+    EXPECT_EQ(answered.text, plain(second));
+    EXPECT_GE(answered.cached, 500U) << "at least the prompt's end has a state";
+    EXPECT_GE(driver.core.stats().tier_disk_tokens_total, 500U);
+    // What came back others can stand on, as on what was computed.
+    auto const again = answer(driver, 2, second);
+    EXPECT_EQ(again.text, answered.text);
+    EXPECT_GE(again.cached, answered.cached);
+    driver.expect_empty();
+}
+
+TEST(engine_tiers, messages_of_a_model_with_a_state_are_shared_after_a_restart) {
+    auto const folder = std::make_shared<MemoryFolder>();
+    auto system = ask(1, 300);
+    auto first = system;
+    {
+        Driver driver(recurrent(), with_tiers(0, folder));
+        auto const end = driver.preparer.end_tokens().front();
+        for (auto* const request : {&system, &first})
+            std::get<domain::TokenPrompt>(request->prompt).tokens.push_back(end);
+        for (char const c : std::string("and what does the first user say about that?"))
+            std::get<domain::TokenPrompt>(first.prompt).tokens.push_back(static_cast<std::uint8_t>(c));
+        answer(driver, 1, first);
+    }
+    auto other = system;
+    for (char const c : std::string("the other says something else"))
+        std::get<domain::TokenPrompt>(other.prompt).tokens.push_back(static_cast<std::uint8_t>(c));
+    Driver driver(recurrent(), with_tiers(0, folder));
+    auto const answered = answer(driver, 1, other);
+    EXPECT_EQ(answered.text, plain(other));
+    EXPECT_EQ(answered.cached, 301U) << "the first message";
+    driver.expect_empty();
+}
+
+TEST(engine_tiers, what_is_evicted_of_a_model_with_a_state_comes_back_from_memory) {
+    Driver driver(recurrent(), with_tiers(1U << 24));
+    auto const first = answer(driver, 1, ask(1, 500));
+    for (RequestId id = 2; id < 6; ++id) answer(driver, id, ask(id, 500));
+    auto const again = answer(driver, 9, ask(1, 500));
+    EXPECT_EQ(again.text, first.text);
+    EXPECT_GE(again.cached, 256U) << "the deepest place with a state";
+    driver.expect_empty();
+}
+
+TEST(engine_tiers, a_state_that_cannot_be_taken_leaves_what_was_cached) {
+    for (int good = 0; good < 6; ++good) {
+        Driver driver(recurrent(), with_tiers(1U << 24));
+        answer(driver, 1, ask(1, 500));
+        driver.core.forget();
+        int left = good;
+        auto const fail = [&left]() -> Status {
+            if (left-- > 0) return ok();
+            return Error(Code::corrupt, "bent");
+        };
+        driver.backend.on_restore = fail;
+        driver.backend.on_resume = fail;
+        auto const answered = answer(driver, 2, ask(1, 500));
+        EXPECT_EQ(answered.text, plain(ask(1, 500)));
+        driver.expect_empty();
+    }
+}
+
+// A process that dies while it answers: what was said until a while ago is on disk.
+TEST(engine_tiers, a_long_answer_is_on_disk_while_it_goes_on) {
+    for (bool const with_state : {false, true}) {
+        auto options = with_state ? recurrent() : scripted();
+        for (int i = 40; i < 700; ++i) options.pieces.push_back(std::to_string(i) + " ");
+        auto const folder = std::make_shared<MemoryFolder>();
+        auto request = ask(1, 100);
+        request.max_tokens = 640;
+        request.sampling.temperature = 0;
+        auto const dead = std::make_shared<MemoryFolder>();
+        std::string said;
+        {
+            Driver driver(options, with_tiers(0, folder));
+            driver.submit(1, request);
+            for (int i = 0; i < 500; ++i) {
+                driver.clock.advance(std::chrono::milliseconds(20));
+                driver.step();
+                driver.core.settle_tiers();
+            }
+            ASSERT_FALSE(driver.of(1).done);
+            for (auto const& [name, bytes] : folder->files()) dead->set(name, bytes);
+            said = driver.of(1).choices.at(0).text;
+        }
+        // It begins again where it was, with what had been said as its prompt.
+        Driver driver(options, with_tiers(0, dead));
+        auto next = request;
+        auto& tokens = std::get<domain::TokenPrompt>(next.prompt).tokens;
+        tokens = driver.preparer.prepare(7, request, driver.clock.now())->prompt;
+        std::string const text = said;
+        for (std::size_t at = 0; at < text.size();) {
+            auto const space = text.find(' ', at);
+            auto const word = text.substr(at, space - at + 1);
+            auto const index = std::find(options.pieces.begin(), options.pieces.end(), word) - options.pieces.begin();
+            tokens.push_back(static_cast<domain::Token>(256 + index));
+            at = space + 1;
+        }
+        auto const answered = answer(driver, 1, next);
+        EXPECT_GE(answered.cached, 100U + 256U) << with_state;
+        EXPECT_LT(folder->files().size(), 40U) << "in pieces of some size";
+    }
 }
 
 TEST(engine_tiers, each_turn_writes_what_is_new) {
@@ -194,11 +314,11 @@ TEST(engine_tiers, a_state_that_cannot_be_taken_is_computed) {
 }
 
 // Many conversations over a cache that holds two of them: every answer is right, whatever went where.
-TEST(engine_tiers, many_conversations_over_a_small_cache) {
+void many_conversations(llama::ScriptedOptions const& model, std::uint64_t least) {
     auto const folder = std::make_shared<MemoryFolder>();
     std::uint64_t restored = 0;
     for (int restart = 0; restart < 3; ++restart) {
-        Driver driver(scripted(), with_tiers(20000, folder));
+        Driver driver(model, with_tiers(20000, folder));
         RequestId id = 0;
         for (std::uint64_t round = 0; round < 4; ++round) {
             std::vector<std::pair<RequestId, domain::GenerateRequest>> asked;
@@ -220,8 +340,11 @@ TEST(engine_tiers, many_conversations_over_a_small_cache) {
         restored += driver.core.stats().tier_disk_tokens_total + driver.core.stats().tier_memory_tokens_total;
         driver.expect_empty();
     }
-    EXPECT_GT(restored, 2000U);
+    EXPECT_GT(restored, least);
 }
+
+TEST(engine_tiers, many_conversations_over_a_small_cache) { many_conversations(scripted(), 2000); }
+TEST(engine_tiers, many_conversations_of_a_model_with_a_state) { many_conversations(recurrent(), 500); }
 
 }  // namespace
 }  // namespace hearth::engine

@@ -94,7 +94,7 @@ Status EngineCore::fork(Request& request) {
             backend_.copy_sequence(first.sequence, choice.sequence, static_cast<llama::Position>(first.positions)));
         choice.state = Choice::State::live;
         choice.node = ledger_.tree().pin({.node = first.node, .tokens = first.positions});
-        choice.positions = first.positions;
+        choice.positions = choice.noted = first.positions;
     }
     return ok();
 }

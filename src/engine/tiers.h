@@ -1,9 +1,12 @@
 // Tiers: what becomes of prefixes that leave the KV cache, and how they come back.
 //
-// With a disk, what an ended request computed is saved a slice at a time, between
-// steps, and written behind: the conversation goes on after a restart, also after
-// a kill. What the cache evicts is saved on the way out. Only what the store lacks
-// is saved, so each token once.
+// With a disk, what a request computed is saved a slice at a time, between steps,
+// and written behind: when it ended, and now and then while it goes on. So the
+// conversation goes on after a restart, also after a kill. What the cache evicts is
+// saved on the way out. Only what the store lacks is saved, so each token once.
+//
+// Models that need checkpoints come back at places where a state is stored too:
+// where messages end, where texts part, and at the end.
 //
 // Threads: the engine's. Limits: kEndsMax texts wait to be saved; beyond, the
 // oldest is left to its eviction.
@@ -16,6 +19,7 @@
 #include <map>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "domain/model.h"
@@ -40,7 +44,9 @@ public:
     }
 
     // `on_ready` is called from a thread of the store's.
-    Tiers(llama::Backend& backend, kvstore::Options options, std::function<void()> on_ready);
+    // REQUIRES: the tokens that end a message outlive this
+    Tiers(llama::Backend& backend, kvstore::Options options, std::span<domain::Token const> end_tokens,
+          std::function<void()> on_ready);
 
     [[nodiscard]] kvstore::Store& store() { return *store_; }
 
@@ -50,7 +56,14 @@ public:
     // --- out ---
 
     // A request that ended at `node` left it to the tree.
-    void note_end(Tree const& tree, Tree::NodeId node);
+    void note_end(Tree const& tree, Tree::NodeId node) { note(tree, node, {}); }
+    // A request that goes on is at the end of `node`, where its state is `state`, if the model has one.
+    void note_progress(Tree const& tree, Tree::NodeId node, std::vector<std::byte> state) {
+        note(tree, node, std::move(state));
+    }
+    // A request is worth a note after so many tokens more.
+    [[nodiscard]] std::uint32_t progress_tokens() const;
+    [[nodiscard]] bool takes_notes() const { return store_->writes(); }
     // save_some() would save something.
     [[nodiscard]] bool has_work() const { return !ends_.empty() && store_->writes(); }
     // One slice of what was noted.
@@ -77,18 +90,35 @@ private:
         Tree::Space space;
         kvstore::Space stored;
         std::vector<domain::Token> text;
+        std::vector<std::byte> state;  // at the end, if nobody else keeps it
     };
 
-    // Saves up to `tokens_max` of text[0, computed) behind what is stored. False: nothing more to save.
-    bool save_slice(kvstore::Space const& space, std::span<domain::Token const> computed, llama::SequenceId holder,
-                    std::uint32_t tokens_max, kvstore::Keep keep);
+    // What is in the cache of a text, to be saved.
+    struct Source {
+        kvstore::Space const& space;
+        std::span<domain::Token const> text;
+        Tree const& tree;
+        Tree::NodeId node;  // its end is in there
+        std::span<std::byte const> state;  // as End's
+    };
+
+    void note(Tree const& tree, Tree::NodeId node, std::vector<std::byte> state);
+    // Saves a state, or up to `tokens_max` tokens behind what is stored. False: nothing is left to save.
+    bool save_next(Source const& source, std::uint32_t tokens_max, kvstore::Keep keep);
+    bool save_state(Source const& source, kvstore::Keep keep);
+    bool put_state(Source const& source, std::uint32_t depth, std::vector<std::byte> state, kvstore::Keep keep);
+    bool save_slice(Source const& source, std::uint32_t tokens_max, kvstore::Keep keep);
+    [[nodiscard]] bool is_wanted(Source const& source, Tree::NodeId node) const;
     [[nodiscard]] std::uint32_t slice(std::uint64_t bytes) const;
 
     llama::Backend& backend_;
     std::unique_ptr<kvstore::Store> store_;
+    std::span<domain::Token const> end_tokens_;
+    bool states_;  // the model needs them to go on
     std::map<Tree::Space, kvstore::Space> spaces_;
     std::deque<End> ends_;
     std::uint64_t bytes_per_token_ = 0;  // as saved last
+    std::uint64_t state_bytes_ = 0;      // likewise
     std::atomic<std::uint64_t> memory_tokens_ = 0;
     std::atomic<std::uint64_t> disk_tokens_ = 0;
     std::atomic<std::uint64_t> errors_ = 0;

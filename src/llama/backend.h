@@ -134,7 +134,7 @@ public:
     // `corrupt` for a blob that does not fit; the sequence is empty then.
     [[nodiscard]] virtual Status restore(SequenceId sequence, std::span<std::byte const> blob) = 0;
 
-    // The state of positions [begin, end) alone, for append_part() in this process or, where
+    // The cells of positions [begin, end) alone, for append_part() in this process or, where
     // state_key() is the same, in another.
     // REQUIRES: properties().saves_parts. Fails with `invalid_argument` for a range that is not there.
     [[nodiscard]] virtual Result<std::vector<std::byte>> save_part(SequenceId sequence, Position begin,
@@ -144,9 +144,15 @@ public:
     // the sequence ends or before, and ends at `end` or behind. What comes before must be
     // what came before when it was saved: that is not checked. Needs cells for all of the
     // blob for a moment. Fails with `overloaded` when they lack, `corrupt` for a blob that
-    // does not fit; the sequence is as it was then.
+    // does not fit; the sequence is as it was then. Where needs_checkpoints it has no state
+    // afterwards, so that resume() or emptying it is all that is left to do, and it may be
+    // empty after `corrupt`.
     // REQUIRES: properties().saves_parts
     [[nodiscard]] virtual Status append_part(SequenceId sequence, std::span<std::byte const> blob, Position end) = 0;
+
+    // After append_part(), where needs_checkpoints: `checkpoint` was taken where the sequence ends now.
+    // Fails with `corrupt` for one that does not fit; the sequence is empty then.
+    [[nodiscard]] virtual Status resume(SequenceId sequence, std::span<std::byte const> checkpoint) = 0;
 
     // Names everything that the bits of a saved state depend on: the model's content,
     // the build, types, parameters, kernels. Empty: states must not outlive the process.

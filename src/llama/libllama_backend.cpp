@@ -23,6 +23,7 @@ LibllamaBackend::LibllamaBackend(BackendParts parts)
                 {.input_max = parts_.embed_input_max, .threads = parts_.properties.info.threads}),
       ledger_(parts_.properties.sequences_max, parts_.properties.kv_cells),
       guarded_(parts_.properties.sequences_max, 0),
+      stateless_(parts_.properties.sequences_max, false),
       added_(parts_.properties.sequences_max, 0) {
     std::size_t const size = parts_.properties.batch_max;
     participants_.reserve(parts_.properties.sequences_max);
@@ -34,6 +35,8 @@ LibllamaBackend::LibllamaBackend(BackendParts parts)
     output_.resize(size);
     for (auto& sequence : sequences_) sequence_pointers_.push_back(&sequence);
     sequence_pointers_.push_back(nullptr);
+    if (parts_.kind == MemoryKind::recurrent && parts_.properties.saves_parts && parts_.has_cells)
+        parts_.properties.saves_parts = learn_no_state();
 }
 
 LibllamaBackend::~LibllamaBackend() = default;
@@ -85,6 +88,12 @@ Status LibllamaBackend::check_sequence(SequenceId sequence, char const* param) c
     return ok();
 }
 
+Status LibllamaBackend::check_state(SequenceId sequence) const {
+    if (!stateless_[index_of(sequence)]) return ok();
+    return Error(Code::invalid_argument, fmt::format("sequence {} got its cells back, but no state", sequence),
+                 "sequence");
+}
+
 // Also counts the entries of each participant into added_.
 Status LibllamaBackend::check_batch(std::span<BatchEntry const> batch) {
     for (SequenceId const sequence : participants_) added_[index_of(sequence)] = 0;
@@ -95,6 +104,7 @@ Status LibllamaBackend::check_batch(std::span<BatchEntry const> batch) {
                      fmt::format("a batch has 1..{} entries, this one {}", limits.batch_max, batch.size()), "batch");
     for (BatchEntry const& entry : batch) {
         HEARTH_CHECK(check_sequence(entry.sequence, "sequence"));
+        HEARTH_CHECK(check_state(entry.sequence));
         if (entry.token < 0 || entry.token >= static_cast<Token>(limits.vocabulary))
             return Error(Code::invalid_argument,
                          fmt::format("token {} is outside 0..{}", entry.token, limits.vocabulary - 1), "token");
@@ -159,6 +169,7 @@ void LibllamaBackend::forget(SequenceId sequence) {
     llama_memory_seq_rm(cache(), sequence, -1, -1);
     if (guarded_[index_of(sequence)] > 0) llama_memory_seq_rm(cache(), guard_of(sequence), -1, -1);
     guarded_[index_of(sequence)] = 0;
+    stateless_[index_of(sequence)] = false;
     ledger_.truncate(index_of(sequence), 0);
 }
 
@@ -228,6 +239,7 @@ Status LibllamaBackend::copy_sequence(SequenceId from, SequenceId to, Position e
     HEARTH_CHECK(check_generates());
     HEARTH_CHECK(check_sequence(from, "from"));
     HEARTH_CHECK(check_sequence(to, "to"));
+    HEARTH_CHECK(check_state(from));
     auto const length = ledger_.length(index_of(from));
     if (from == to)
         return Error(Code::invalid_argument, fmt::format("sequence {} cannot be copied to itself", from), "to");
@@ -266,6 +278,7 @@ Status LibllamaBackend::restore_checkpoint(SequenceId sequence, std::span<std::b
 Result<std::vector<std::byte>> LibllamaBackend::checkpoint(SequenceId sequence) {
     HEARTH_CHECK(check_generates());
     HEARTH_CHECK(check_sequence(sequence, "sequence"));
+    HEARTH_CHECK(check_state(sequence));
     StateHeader const header{.fingerprint = parts_.fingerprint, .positions = ledger_.length(index_of(sequence))};
     if (header.positions == 0) return Error(Code::invalid_argument, fmt::format("sequence {} is empty", sequence));
     return state_of(sequence, header, LLAMA_STATE_SEQ_FLAGS_PARTIAL_ONLY);
@@ -318,49 +331,12 @@ Result<std::vector<std::byte>> LibllamaBackend::state_of(SequenceId sequence, St
 Result<std::vector<std::byte>> LibllamaBackend::save(SequenceId sequence) {
     HEARTH_CHECK(check_generates());
     HEARTH_CHECK(check_sequence(sequence, "sequence"));
+    HEARTH_CHECK(check_state(sequence));
     StateHeader const header{.fingerprint = parts_.fingerprint, .positions = ledger_.length(index_of(sequence))};
     if (header.positions > 0) return state_of(sequence, header);
     std::vector<std::byte> blob(kStateHeaderBytes);
     seal_state(blob, header);
     return blob;
-}
-
-// Upstream saves whole sequences: the spare one shares the cells of the part.
-Result<std::vector<std::byte>> LibllamaBackend::save_part(SequenceId sequence, Position begin, Position end) {
-    HEARTH_CHECK(check_generates());
-    HEARTH_CHECK(check_sequence(sequence, "sequence"));
-    HEARTH_ASSERT(parts_.properties.saves_parts, "the caller looked whether parts can be saved");
-    auto const length = ledger_.length(index_of(sequence));
-    if (begin < 0 || begin >= end || index_of(end) > length)
-        return Error(Code::invalid_argument,
-                     fmt::format("sequence {} has {} positions, not {} to {}", sequence, length, begin, end), "end");
-    StateHeader const header{
-        .fingerprint = parts_.fingerprint, .positions = index_of(end - begin), .begin = index_of(begin)};
-    if (header.positions == length) return state_of(sequence, header);
-    llama_memory_seq_cp(cache(), sequence, spare(), begin, end);
-    auto blob = state_of(spare(), header);
-    llama_memory_seq_rm(cache(), spare(), -1, -1);
-    return blob;
-}
-
-// Upstream reads into an empty sequence: the spare one, whose cells are then shared.
-Status LibllamaBackend::append_part(SequenceId sequence, std::span<std::byte const> blob, Position end) {
-    HEARTH_CHECK(check_generates());
-    HEARTH_CHECK(check_sequence(sequence, "sequence"));
-    HEARTH_ASSERT(parts_.properties.saves_parts, "the caller looked whether parts can be saved");
-    HEARTH_TRY(StateHeader const header, open_state(blob, parts_.fingerprint));
-    auto const length = ledger_.length(index_of(sequence));
-    bool const goes_on = header.begin <= length && end > 0 && index_of(end) > length && index_of(end) <= header.end();
-    if (!goes_on)
-        return Error(Code::invalid_argument,
-                     fmt::format("positions {} to {} do not take a sequence of {} to {}", header.begin, header.end(),
-                                 length, end),
-                     "end");
-    HEARTH_CHECK(read_state(spare(), blob, header));
-    llama_memory_seq_cp(cache(), spare(), sequence, static_cast<llama_pos>(length), end);
-    llama_memory_seq_rm(cache(), spare(), -1, -1);
-    ledger_.append(index_of(sequence), index_of(end) - length);
-    return ok();
 }
 
 // Into a sequence without cells; on error it has none.

@@ -1,6 +1,7 @@
 // LibllamaBackend: Backend over one llama_context. Private to the module.
 //
-// load_libllama.cpp builds the parts, libllama_backend.cpp runs them.
+// load_libllama.cpp builds the parts, libllama_backend.cpp runs them; libllama_parts.cpp
+// is about parts of sequences.
 #pragma once
 
 #include <optional>
@@ -37,6 +38,7 @@ struct BackendParts {
     Properties properties;
     MemoryEstimate memory;
     MemoryKind kind = MemoryKind::attention;
+    bool has_cells = true;     // false: one state is all there is
     std::uint32_t window = 0;  // positions, for MemoryKind::window
     std::uint32_t embed_input_max = 0;
     std::uint64_t fingerprint = 0;  // of saved states
@@ -65,20 +67,34 @@ public:
     [[nodiscard]] Result<std::vector<std::vector<float>>> embed(std::span<std::vector<Token> const> inputs) override;
     [[nodiscard]] Result<std::vector<std::byte>> save_part(SequenceId sequence, Position begin, Position end) override;
     [[nodiscard]] Status append_part(SequenceId sequence, std::span<std::byte const> blob, Position end) override;
+    [[nodiscard]] Status resume(SequenceId sequence, std::span<std::byte const> checkpoint) override;
     [[nodiscard]] std::string const& state_key() const override { return parts_.state_key; }
     [[nodiscard]] MemoryEstimate memory() const override { return parts_.memory; }
 
 private:
     [[nodiscard]] Status check_generates() const;
     [[nodiscard]] Status check_sequence(SequenceId sequence, char const* param) const;
+    [[nodiscard]] Status check_state(SequenceId sequence) const;
     [[nodiscard]] Status check_batch(std::span<BatchEntry const> batch);
     [[nodiscard]] bool can_go_back(SequenceId sequence, std::uint32_t length) const;
     [[nodiscard]] Result<std::vector<std::byte>> state_of(SequenceId sequence, StateHeader const& header,
                                                           std::uint32_t flags = 0) const;
     [[nodiscard]] Status read_state(SequenceId sequence, std::span<std::byte const> blob, StateHeader const& header,
                                     std::uint32_t flags = 0);
-    // A sequence id nobody else uses, for parts of others.
-    [[nodiscard]] SequenceId spare() const { return static_cast<SequenceId>(parts_.properties.sequences_max); }
+    // A sequence id nobody else uses, for parts of others: behind all, and their guards.
+    [[nodiscard]] SequenceId spare() const {
+        auto const ids = static_cast<SequenceId>(parts_.properties.sequences_max);
+        return parts_.kind == MemoryKind::window ? 2 * ids : ids;
+    }
+    // libllama_parts.cpp
+    [[nodiscard]] bool has_cells() const { return parts_.has_cells; }
+    [[nodiscard]] bool learn_no_state();
+    [[nodiscard]] std::uint32_t image_end(std::uint32_t begin, std::uint32_t end) const;
+    [[nodiscard]] Status append_image(std::vector<std::byte>& blob, SequenceId sequence, std::uint32_t begin,
+                                      std::uint32_t end);
+    [[nodiscard]] Status take_images(SequenceId sequence, std::span<std::byte const> images, StateHeader const& header,
+                                     std::uint32_t end);
+    [[nodiscard]] Status read_image(std::span<std::byte const> image, std::uint32_t end);
     void fill_batch(std::span<BatchEntry const> batch);
     void undo_batch();
     void forget(SequenceId sequence);
@@ -92,6 +108,8 @@ private:
     Embedder embedder_;
     CellLedger ledger_;
     std::vector<std::uint32_t> guarded_;     // per sequence: positions from 0 that its guard has
+    std::vector<bool> stateless_;            // per sequence: cells came back, the state not yet
+    std::vector<std::byte> no_state_;        // how upstream writes the state of a sequence that has none
     std::vector<std::uint32_t> added_;       // per sequence: entries of the batch being decoded
     std::vector<SequenceId> participants_;   // of the batch being decoded, each once
     std::vector<bool> wants_logits_;         // of the last batch

@@ -231,14 +231,18 @@ llama_flash_attn_type flash_attention(FlashAttention choice) {
 std::uint32_t sequence_ids(llama_model const& model, LoadOptions const& options) {
     // A batch must have room for an output of each id.
     auto ids_max = std::min(static_cast<std::uint32_t>(llama_max_parallel_sequences()), options.batch_max);
-    if (memory_kind(model) == MemoryKind::window) ids_max = std::max(ids_max / 2, 1U);
-    // One is left for LibllamaBackend::spare().
-    return std::max(options.sequences_max, std::min(options.sequences_max + options.sequences_kept, ids_max - 1));
+    ids_max -= 1;  // for LibllamaBackend::spare()
+    if (memory_kind(model) == MemoryKind::window) ids_max /= 2;
+    return std::max(options.sequences_max, std::min(options.sequences_max + options.sequences_kept, ids_max));
+}
+
+// With the guards.
+std::uint32_t upstream_ids(llama_model const& model, LoadOptions const& options) {
+    return sequence_ids(model, options) * (memory_kind(model) == MemoryKind::window ? 2 : 1);
 }
 
 bool has_spare_id(llama_model const& model, LoadOptions const& options) {
-    return memory_kind(model) == MemoryKind::attention &&
-           sequence_ids(model, options) < std::min<std::size_t>(llama_max_parallel_sequences(), options.batch_max);
+    return upstream_ids(model, options) < std::min<std::size_t>(llama_max_parallel_sequences(), options.batch_max);
 }
 
 Result<ContextPtr> make_context(llama_model& model, LoadOptions const& options, CacheShape const& shape,
@@ -247,8 +251,7 @@ Result<ContextPtr> make_context(llama_model& model, LoadOptions const& options, 
     params.n_ctx = shape.cells;
     params.n_batch = options.batch_max;
     params.n_ubatch = options.batch_max;
-    params.n_seq_max = sequence_ids(model, options) + (has_spare_id(model, options) ? 1 : 0);
-    if (memory_kind(model) == MemoryKind::window) params.n_seq_max *= 2;
+    params.n_seq_max = upstream_ids(model, options) + (has_spare_id(model, options) ? 1 : 0);
     params.n_threads = static_cast<std::int32_t>(threads);
     params.n_threads_batch = params.n_threads;
     params.flash_attn_type = flash_attention(options.flash_attention);
@@ -377,7 +380,10 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     properties.restores_whole = parts.kind != MemoryKind::window;
     parts.chat_template = load_template(*model, *parts.vocabulary);
     parts.embed_input_max = std::min(shape.context_request, kEmbedInputMax);
-    properties.saves_parts = parts.context != nullptr && has_spare_id(*model, options);
+    parts.has_cells = !llama_model_is_recurrent(model.get());
+    // A state beside a window: its images cannot be cut.
+    bool const mixed = parts.kind == MemoryKind::recurrent && parts.window > 0;
+    properties.saves_parts = parts.context != nullptr && has_spare_id(*model, options) && !mixed;
     parts.fingerprint = fingerprint(info, options, parts.kind);
     parts.state_key = state_key(*model, info, parts.fingerprint, options.path);
     properties.info = std::move(info);

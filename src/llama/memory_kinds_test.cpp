@@ -145,6 +145,69 @@ TEST_P(EveryGeneratingKind, APrefixOfALongerSequenceIsTheSameBitForBit) {
     }
 }
 
+// In another process, as it were: same model, nothing in the cache.
+TEST_P(EveryGeneratingKind, PartsAndAStateMakeTheSameSequenceBitForBit) {
+    ASSERT_TRUE(backend_->properties().saves_parts);
+    auto const text = some_tokens(224, kVocabulary), other = some_tokens(90, kVocabulary, 5);
+    auto const cold = logits_of_chunks(*backend_, 0, text, 0);
+    ASSERT_TRUE(backend_->remove(0, 0));
+    bool const with_state = backend_->properties().needs_checkpoints;
+    for (Position const end : {32, 96, 192}) {
+        std::vector<std::pair<Position, std::vector<std::byte>>> parts;
+        std::vector<std::byte> state;
+        for (Position at = 0; at < 224; at += 32) {
+            ASSERT_TRUE(feed(*backend_, 0, std::span(text).subspan(static_cast<std::size_t>(at), 32), at));
+            if (at + 32 == end && with_state) state = backend_->checkpoint(0).value();
+        }
+        // Of a sequence that has gone on, in pieces that are no multiples of anything.
+        for (Position at = 0; at < end; at += 57) {
+            auto const to = std::min(at + 57, end);
+            auto part = backend_->save_part(0, at, to);
+            ASSERT_TRUE(part) << part.error().message;
+            parts.emplace_back(to, *std::move(part));
+        }
+        auto const fresh = load_or_die(tiny_options(model_));
+        EXPECT_EQ(fresh->state_key(), backend_->state_key());
+        ASSERT_TRUE(feed(*fresh, 1, other));  // cells lie elsewhere
+        for (auto const& [to, part] : parts) {
+            auto const appended = fresh->append_part(2, part, to);
+            ASSERT_TRUE(appended) << appended.error().message;
+        }
+        if (with_state) {
+            EXPECT_FALSE(feed(*fresh, 2, std::span(text).first(1), end)) << "it has no state yet";
+            EXPECT_FALSE(fresh->copy_sequence(2, 3, end));
+            auto const resumed = fresh->resume(2, state);
+            ASSERT_TRUE(resumed) << resumed.error().message;
+        }
+        ASSERT_TRUE(feed(*fresh, 1, other, 90)) << "others go on";
+        ASSERT_TRUE(fresh->copy_sequence(2, 3, end));
+        EXPECT_EQ(logits_of_chunks(*fresh, 2, text, end), cold) << "from " << end;
+        EXPECT_EQ(logits_of_chunks(*fresh, 3, text, end), cold) << "a copy of it, from " << end;
+        if (!with_state && end > 32) {
+            ASSERT_TRUE(fresh->copy_sequence(2, 4, 32)) << "it can be stood on anywhere";
+            EXPECT_EQ(logits_of_chunks(*fresh, 4, text, 32), cold);
+        }
+        ASSERT_TRUE(backend_->remove(0, 0));
+    }
+}
+
+TEST_P(EveryGeneratingKind, APartThatDoesNotFitChangesNothing) {
+    auto const text = some_tokens(120, kVocabulary), tail = some_tokens(5, kVocabulary, 2);
+    ASSERT_TRUE(feed(*backend_, 0, text));
+    auto const part = backend_->save_part(0, 60, 120).value();
+    ASSERT_TRUE(feed(*backend_, 1, std::span(text).first(80)));
+    ASSERT_TRUE(backend_->copy_sequence(1, 2, 80));
+    auto const expected = logits_after(*backend_, 2, tail, 80);
+    EXPECT_FALSE(backend_->append_part(1, part, 121));
+    EXPECT_FALSE(backend_->append_part(1, part, 70));
+    EXPECT_FALSE(backend_->append_part(3, part, 120)) << "it begins behind";
+    EXPECT_FALSE(backend_->append_part(1, std::span(part).first(part.size() - 1), 120));
+    auto bent = part;
+    bent.back() ^= std::byte{1};
+    EXPECT_FALSE(backend_->append_part(1, bent, 120));
+    EXPECT_EQ(logits_after(*backend_, 1, tail, 80), expected);
+}
+
 TEST_P(EveryGeneratingKind, ACheckpointThatDoesNotFitLeavesTheCopyEmpty) {
     if (!backend_->properties().needs_checkpoints) return;
     ASSERT_TRUE(feed(*backend_, 0, some_tokens(40, kVocabulary)));

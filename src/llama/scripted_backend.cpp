@@ -70,7 +70,8 @@ public:
     explicit Scripted(ScriptedOptions options)
         : options_(std::move(options)),
           cells_(options_.kv_cells),
-          sequences_(options_.sequences_max + options_.sequences_kept) {
+          sequences_(options_.sequences_max + options_.sequences_kept),
+          stateless_(sequences_.size(), false) {
         for (auto const& piece : options_.pieces) script_.push_back(token_of_piece(piece));
         start_token_ = static_cast<Token>(kByteTokens + pieces_.size());
         end_token_ = start_token_ + 1;
@@ -97,6 +98,7 @@ public:
     [[nodiscard]] Result<std::vector<std::vector<float>>> embed(std::span<std::vector<Token> const> inputs) override;
     [[nodiscard]] Result<std::vector<std::byte>> save_part(SequenceId sequence, Position begin, Position end) override;
     [[nodiscard]] Status append_part(SequenceId sequence, std::span<std::byte const> blob, Position end) override;
+    [[nodiscard]] Status resume(SequenceId sequence, std::span<std::byte const> checkpoint) override;
     [[nodiscard]] std::string const& state_key() const override { return state_key_; }
     [[nodiscard]] MemoryEstimate memory() const override;
 
@@ -131,6 +133,7 @@ private:
 
     CellPool cells_;
     std::vector<std::vector<Slot>> sequences_;
+    std::vector<bool> stateless_;              // per sequence: slots came back, the state not yet
     std::uint64_t decodes_ = 0;
     std::vector<float> logits_;                // rows of the last batch, one after another
     std::vector<std::int64_t> row_of_entry_;   // -1: the entry wanted none
@@ -163,7 +166,7 @@ void Scripted::fill_properties() {
     properties_.vocabulary = vocabulary;
     properties_.needs_checkpoints = options_.needs_checkpoints;
     properties_.can_share_cells = properties_.can_truncate = !options_.needs_checkpoints;
-    properties_.saves_parts = !options_.needs_checkpoints;
+    properties_.saves_parts = true;
     state_key_ = fmt::format("scripted {}", vocabulary);
     for (auto const& piece : pieces_) state_key_ += fmt::format(" {}:{}", piece.size(), piece);
     info.memory_bytes = memory().weights + memory().kv + memory().scratch;
@@ -244,6 +247,8 @@ Status Scripted::check_batch(std::span<BatchEntry const> batch) const {
     for (std::size_t i = 0; i < sequences_.size(); ++i) next[i] = static_cast<Position>(sequences_[i].size());
     for (auto const& entry : batch) {
         HEARTH_CHECK(check_sequence(entry.sequence));
+        if (stateless_[static_cast<std::size_t>(entry.sequence)])
+            return Error(Code::invalid_argument, fmt::format("sequence {} has no state", entry.sequence));
         if (entry.token < 0 || static_cast<std::uint32_t>(entry.token) >= properties_.vocabulary) {
             return Error(Code::invalid_argument,
                          fmt::format("token {} is outside the vocabulary of {}", entry.token, properties_.vocabulary));
@@ -323,6 +328,8 @@ Status Scripted::copy_sequence(SequenceId from, SequenceId to, Position end, std
     HEARTH_CHECK(check_sequence(to));
     auto const& source = slots(from);
     auto& target = slots(to);
+    if (stateless_[static_cast<std::size_t>(from)])
+        return Error(Code::invalid_argument, fmt::format("sequence {} has no state", from));
     if (!target.empty() || from == to)
         return Error(Code::invalid_argument, fmt::format("sequence {} is not empty", to));
     if (end < 0 || static_cast<std::size_t>(end) > source.size()) {
@@ -347,6 +354,7 @@ Status Scripted::remove(SequenceId sequence, Position begin) {
     auto& slots = this->slots(sequence);
     if (options_.needs_checkpoints && begin > 0 && static_cast<std::size_t>(begin) < slots.size())
         return Error(Code::unsupported, fmt::format("cannot go back from {} to {}", slots.size(), begin));
+    if (begin == 0) stateless_[static_cast<std::size_t>(sequence)] = false;
     while (slots.size() > static_cast<std::size_t>(begin)) {
         cells_.drop(slots.back().cell);
         slots.pop_back();
@@ -432,7 +440,16 @@ Status Scripted::append_part(SequenceId sequence, std::span<std::byte const> blo
         slot.cell = cells_.take();
         all.push_back(slot);
     }
+    if (options_.needs_checkpoints) stateless_[static_cast<std::size_t>(sequence)] = true;
     return ok();
+}
+
+Status Scripted::resume(SequenceId sequence, std::span<std::byte const> checkpoint) {
+    HEARTH_CHECK(check_sequence(sequence));
+    stateless_[static_cast<std::size_t>(sequence)] = false;
+    if (std::ranges::equal(checkpoint_of(slots(sequence)), checkpoint)) return ok();
+    HEARTH_CHECK(remove(sequence, 0));
+    return Error(Code::corrupt, fmt::format("the checkpoint is not of sequence {}", sequence));
 }
 
 Result<std::vector<std::vector<float>>> Scripted::embed(std::span<std::vector<Token> const> inputs) {

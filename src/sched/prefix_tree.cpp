@@ -166,6 +166,15 @@ Holder PrefixTree::hand_over(NodeId node, Holder heir) {
     return std::exchange(at.holder, heir);
 }
 
+std::vector<PrefixTree::NodeId> PrefixTree::states(NodeId node) const {
+    std::vector<NodeId> found;
+    for (; nodes_[node].parent != kNone; node = nodes_[node].parent) {
+        if (has_state(node)) found.push_back(node);
+    }
+    std::ranges::reverse(found);
+    return found;
+}
+
 std::vector<Token> PrefixTree::text(NodeId node) const {
     std::vector<Token> text(nodes_[node].end);
     for (; nodes_[node].parent != kNone; node = nodes_[node].parent) {

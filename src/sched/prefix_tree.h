@@ -111,6 +111,19 @@ public:
     [[nodiscard]] std::span<std::byte const> checkpoint(NodeId node) const { return nodes_[node].checkpoint; }
     [[nodiscard]] std::uint64_t checkpoint_bytes() const { return checkpoint_bytes_; }
 
+    // Where on the way from the root to the end of `node`, that end included, one could go
+    // on from, the deepest last.
+    [[nodiscard]] std::vector<NodeId> states(NodeId node) const;
+    // The sequence the tree keeps for `node`; kNoHolder if it keeps none.
+    [[nodiscard]] Holder kept_holder(NodeId node) const { return nodes_[node].kept ? nodes_[node].holder : kNoHolder; }
+    // Texts part at the end of `node`.
+    [[nodiscard]] bool forks(NodeId node) const { return nodes_[node].children.size() > 1; }
+
+    // What `from`, a request's, holds of `node`, `to` holds from now on.
+    void rename(NodeId node, Holder from, Holder to) {
+        if (nodes_[node].holder == from) nodes_[node].holder = to;
+    }
+
     // The sequence the tree keeps for `node` becomes `holder`; returns the one before.
     [[nodiscard]] Holder exchange(NodeId node, Holder holder);
 

@@ -38,6 +38,7 @@ SimBackend::SimBackend(SimModel const& model, ManualClock& clock)
       owners_(model.kv_cells, 0),
       states_(model.kv_cells, 0),
       free_(model.kv_cells),
+      stateless_(sequences_.size(), false),
       lengths_(sequences_.size(), 0) {
     HEARTH_ASSERT(model.sequences_max > 0 && model.batch_max > 0 && model.kv_cells > 1 && model.vocabulary > 2 &&
                       model.context_request > 1,
@@ -60,7 +61,7 @@ SimBackend::SimBackend(SimModel const& model, ManualClock& clock)
     properties_.kv_cells = model.kv_cells;
     properties_.vocabulary = model.vocabulary;
     properties_.can_share_cells = properties_.can_truncate = !model.recurrent;
-    properties_.saves_parts = !model.recurrent;
+    properties_.saves_parts = true;
     properties_.needs_checkpoints = model.recurrent;
 }
 
@@ -130,6 +131,8 @@ Status SimBackend::check_batch(std::span<llama::BatchEntry const> batch) {
     }
     for (auto const& entry : batch) {
         HEARTH_CHECK(check_sequence(entry.sequence));
+        if (stateless_[static_cast<std::size_t>(entry.sequence)])
+            return Error(Code::invalid_argument, fmt::format("sequence {} has no state", entry.sequence));
         if (entry.token < 0 || entry.token > end_token())
             return Error(Code::invalid_argument, fmt::format("token {} is outside the vocabulary", entry.token));
     }
@@ -252,6 +255,7 @@ Status SimBackend::remove(SequenceId sequence, Position begin) {
     auto& cells = this->cells(sequence);
     if (model_.recurrent && begin > 0 && static_cast<std::size_t>(begin) < cells.size())
         return Error(Code::unsupported, fmt::format("sequence {} cannot be cut", sequence));
+    if (begin == 0) stateless_[static_cast<std::size_t>(sequence)] = false;
     while (cells.size() > static_cast<std::size_t>(begin)) {
         if (--owners_[cells.back()] == 0) free_.push_back(cells.back());
         cells.pop_back();
@@ -305,8 +309,18 @@ Status SimBackend::append_part(SequenceId sequence, std::span<std::byte const> b
         cells.push_back(take_cell());
         states_[cells.back()] = states[1 + at - begin];
     }
+    stateless_[static_cast<std::size_t>(sequence)] = model_.recurrent;
     spend(model_.costs.restore_us_per_cell / 1000 * static_cast<double>(cells.size() - before));
     return ok();
+}
+
+Status SimBackend::resume(SequenceId sequence, std::span<std::byte const> checkpoint) {
+    HEARTH_CHECK(check_sequence(sequence));
+    stateless_[static_cast<std::size_t>(sequence)] = false;
+    std::uint64_t const state = state_of(cells(sequence));
+    if (std::ranges::equal(std::as_bytes(std::span(&state, 1)), checkpoint)) return ok();
+    HEARTH_CHECK(remove(sequence, 0));
+    return Error(Code::corrupt, fmt::format("the checkpoint is not of sequence {}", sequence));
 }
 
 Status SimBackend::restore(SequenceId sequence, std::span<std::byte const> blob) {

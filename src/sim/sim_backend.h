@@ -107,6 +107,7 @@ public:
     [[nodiscard]] Status restore(SequenceId sequence, std::span<std::byte const> blob) override;
     [[nodiscard]] Result<std::vector<std::byte>> save_part(SequenceId sequence, Position begin, Position end) override;
     [[nodiscard]] Status append_part(SequenceId sequence, std::span<std::byte const> blob, Position end) override;
+    [[nodiscard]] Status resume(SequenceId sequence, std::span<std::byte const> checkpoint) override;
     [[nodiscard]] std::string const& state_key() const override { return state_key_; }
     [[nodiscard]] Result<std::vector<std::vector<float>>> embed(std::span<std::vector<Token> const> inputs) override;
     [[nodiscard]] llama::MemoryEstimate memory() const override;
@@ -140,6 +141,7 @@ private:
     std::vector<std::uint32_t> owners_;   // per cell
     std::vector<std::uint64_t> states_;   // per cell: what all tokens up to its own hash to
     std::vector<std::uint32_t> free_;
+    std::vector<bool> stateless_;         // per sequence: cells came back, the state not yet
     std::vector<std::uint32_t> lengths_;  // scratch of check_batch()
     std::vector<float> spread_;           // logits of those that do not win
     std::vector<Row> rows_;

@@ -21,6 +21,7 @@ public:
     std::function<Status()> on_save;
     std::function<Status()> on_restore;
     std::function<Status()> on_copy;
+    std::function<Status()> on_resume;
     std::vector<std::string> additional_stops;
 
     std::vector<std::vector<llama::BatchEntry>> batches;  // of successful decodes
@@ -82,6 +83,10 @@ public:
                                      llama::Position end) override {
         if (on_restore) HEARTH_CHECK(on_restore());
         return scripted_->append_part(sequence, blob, end);
+    }
+    [[nodiscard]] Status resume(llama::SequenceId sequence, std::span<std::byte const> checkpoint) override {
+        if (on_resume) HEARTH_CHECK(on_resume());
+        return scripted_->resume(sequence, checkpoint);
     }
     [[nodiscard]] std::string const& state_key() const override { return scripted_->state_key(); }
     [[nodiscard]] Result<std::vector<std::vector<float>>> embed(
