@@ -79,6 +79,13 @@ void add_cache_flags(CLI::App& command, EngineFlags& flags) {
                     "4GiB)")
         ->type_name("SIZE")
         ->group("Engine");
+    command
+        .add_option("--cache-disk-total", flags.cache_disk_total,
+                    "Disk space for the conversations of all models together: when one is loaded, folders of models "
+                    "that no process uses go, those unused longest first; 0 for "
+                    "no bound (default: four times --cache-disk)")
+        ->type_name("SIZE")
+        ->group("Engine");
     command.add_option("--cache-dir", flags.cache_dir, "Folder for them (default: $XDG_CACHE_HOME/hearth/kv)")
         ->type_name("DIR")
         ->group("Engine");

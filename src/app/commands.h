@@ -28,6 +28,7 @@ struct EngineFlags {
     std::uint32_t step_target_ms = 60;
     bool deterministic = false;
     std::string cache_memory;    // SIZE; empty: by the machine
+    std::string cache_disk_total;  // SIZE; empty: four times that
     std::string cache_disk;      // SIZE; empty: kCacheDiskDefault for serve, none for run
     std::string cache_dir;       // empty: the user's cache folder
     std::string cache_key_file;  // empty: files are not sealed

@@ -38,6 +38,7 @@ std::string absolute(std::string const& path) {
 }
 
 constexpr std::uint64_t kCacheDiskDefault = 4ULL << 30;
+constexpr std::uint64_t kCachesDefault = 4;  // models' worth of disk for all together
 constexpr std::uint64_t kCacheMemoryMost = 1ULL << 30;
 constexpr std::uint64_t kCacheMemoryPart = 20;  // of the machine's
 
@@ -65,6 +66,10 @@ Status fill_cache(serving::ModelSpec& spec, EngineFlags const& engine) {
     }
     if (!engine.cache_disk.empty()) {
         HEARTH_TRY(spec.cache_disk_bytes, parse_size(engine.cache_disk, "--cache-disk"));
+    }
+    spec.cache_disk_total_bytes = kCachesDefault * spec.cache_disk_bytes;
+    if (!engine.cache_disk_total.empty()) {
+        HEARTH_TRY(spec.cache_disk_total_bytes, parse_size(engine.cache_disk_total, "--cache-disk-total"));
     }
     if (!engine.cache_key_file.empty()) {
         HEARTH_CHECK(read_cache_key(engine.cache_key_file));  // say now what is wrong with it

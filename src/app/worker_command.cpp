@@ -1,6 +1,7 @@
 #include <unistd.h>
 
 #include <cstdio>
+#include <filesystem>
 #include <memory>
 #include <optional>
 
@@ -10,6 +11,7 @@
 #include "app/commands.h"
 #include "app/environment.h"
 #include "kvstore/folder.h"
+#include "kvstore/folders.h"
 #include "kvstore/options.h"
 #include "llama/compute_threads.h"
 #include "llama/libllama_backend.h"
@@ -27,6 +29,19 @@ struct ColdTier {
     std::optional<kvstore::SealKey> key;
 };
 
+// Folders of models that nobody uses any more; the own one is open already, so it stays.
+void trim_others(serving::ModelSpec const& spec) {
+    if (spec.cache_disk_total_bytes == 0) return;
+    auto const all = std::filesystem::path(spec.cache_folder).parent_path().string();
+    auto const trimmed = kvstore::trim_folders(all, spec.cache_disk_total_bytes);
+    if (!trimmed) {
+        fmt::print(stderr, "hearth worker: {}\n", trimmed.error().message);
+    } else if (trimmed->folders > 0) {
+        fmt::print(stderr, "hearth worker: prefix caches of {} models unused longest removed: {} MiB were {}\n",
+                   trimmed->folders, trimmed->bytes_after >> 20, trimmed->bytes_before >> 20);
+    }
+}
+
 ColdTier open_cold_tier(serving::ModelSpec const& spec) {
     ColdTier tier;
     if (spec.cache_folder.empty() || spec.cache_disk_bytes == 0 || spec.prefix_cache == 0) return tier;
@@ -39,6 +54,7 @@ ColdTier open_cold_tier(serving::ModelSpec const& spec) {
         if (auto folder = kvstore::SystemFolder::open(spec.cache_folder)) tier.folder = std::move(folder).value();
         else usable = folder.error();
     }
+    if (tier.folder) trim_others(spec);
     if (!usable) fmt::print(stderr, "hearth worker: the prefix cache stays in memory: {}\n", usable.error().message);
     return tier;
 }

@@ -26,6 +26,7 @@ struct ModelSpec {
     std::uint32_t step_ms_target = 0;     // 0: the engine's default
     std::uint32_t deterministic = 0;      // 1: no answer depends on what else is computed
     std::uint64_t cache_memory_bytes = 0; // for prefixes that leave the KV cache
+    std::uint64_t cache_disk_total_bytes = 0;  // for the files of all models; 0: no bound
     std::uint64_t cache_disk_bytes = 0;   // and for their files in
     std::string cache_folder;             // this folder; empty: none
     std::string cache_key_file;           // files are sealed with the key in there; empty: they are not

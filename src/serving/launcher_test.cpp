@@ -33,6 +33,7 @@ ModelSpec spec() {
     out.cpu_variant = "haswell";
     out.cache_memory_bytes = 5ULL << 32;
     out.cache_disk_bytes = 6ULL << 32;
+    out.cache_disk_total_bytes = 7ULL << 32;
     out.cache_folder = "/cache/a b";
     out.cache_key_file = "/key";
     out.requests_max = 300;
@@ -101,8 +102,8 @@ TEST_F(ProcessLauncher, PassesArgumentsEnvironmentAndAConnectionAndNothingElse) 
               "worker --fd 3 --id m --model /models/a b.gguf --cpu-variant haswell --cache-folder /cache/a b "
               "--cache-key-file /key --ctx 4096 --kv-cells 8192 "
               "--max-seqs 4 --threads 2 --prefix-cache 1 --speculation 0 --step-target-ms 30 --deterministic 0 "
-              "--max-requests 300 --credit 128 --cache-memory 21474836480 --cache-disk 25769803776 --tenant-weight "
-              "acme=2.5 --tenant-weight a=b=1\n"
+              "--max-requests 300 --credit 128 --cache-memory 21474836480 --cache-disk 25769803776 "
+              "--cache-disk-total 30064771072 --tenant-weight acme=2.5 --tenant-weight a=b=1\n"
               "HEARTH_TEST_WORKER=report ONLY=this\n"
               "fds 0 1 2 3\n"
               "mask empty, own group\n");

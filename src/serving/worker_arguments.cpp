@@ -30,7 +30,8 @@ constexpr std::array kTexts{TextArgument{"--id", &ModelSpec::id}, TextArgument{"
                             TextArgument{"--cache-folder", &ModelSpec::cache_folder},
                             TextArgument{"--cache-key-file", &ModelSpec::cache_key_file}};
 constexpr std::array kSizes{SizeArgument{"--cache-memory", &ModelSpec::cache_memory_bytes},
-                            SizeArgument{"--cache-disk", &ModelSpec::cache_disk_bytes}};
+                            SizeArgument{"--cache-disk", &ModelSpec::cache_disk_bytes},
+                            SizeArgument{"--cache-disk-total", &ModelSpec::cache_disk_total_bytes}};
 constexpr std::array kNumbers{NumberArgument{"--ctx", &ModelSpec::context_request},
                               NumberArgument{"--kv-cells", &ModelSpec::kv_cells},
                               NumberArgument{"--max-seqs", &ModelSpec::sequences_max},
