@@ -11,6 +11,7 @@
 #include "engine/prepare.h"
 #include "llama/libllama_backend.h"
 #include "llama/testing/tiny_model.h"
+#include "testing/memory_folder.h"
 
 namespace hearth {
 namespace {
@@ -43,20 +44,26 @@ struct Answer {
     bool done = false;
 };
 
+engine::Options with_disk(std::shared_ptr<kvstore::Folder> folder) {
+    engine::Options options{.prompt_tokens = 256};
+    options.tiers.disk_bytes = 1U << 30;
+    options.tiers.folder = std::move(folder);
+    return options;
+}
+
 // One engine with a model of its own; `caches` or not.
 class Server {
 public:
-    Server(TinyModel const& model, bool caches)
-        : backend_(load(model)),
-          preparer_(*backend_, 1),
-          core_(*backend_, {.prompt_tokens = 256, .prefix_cache = caches}, clock_, preparer_.end_tokens()) {}
+    Server(TinyModel const& model, bool caches) : Server(model, {.prompt_tokens = 256, .prefix_cache = caches}) {}
+    Server(TinyModel const& model, engine::Options const& options)
+        : backend_(load(model)), preparer_(*backend_, 1), core_(*backend_, options, clock_, preparer_.end_tokens()) {}
 
-    std::uint64_t submit(Text prompt) {
+    std::uint64_t submit(Text prompt, std::uint32_t tokens_max = kAnswer) {
         domain::GenerateRequest request;
         request.prompt = domain::TokenPrompt{std::move(prompt)};
         request.sampling.temperature = 0;
         request.sampling.ignore_eos = true;
-        request.max_tokens = kAnswer;
+        request.max_tokens = tokens_max;
         request.top_logprobs = 0;  // tells the tokens
         auto prepared = preparer_.prepare(++last_, std::move(request), clock_.now());
         EXPECT_TRUE(prepared) << prepared.error().message;
@@ -73,8 +80,21 @@ public:
         }
     }
 
+    // One step, in which time passes; what was given to the tiers is written and read.
+    void step() {
+        clock_.advance(std::chrono::milliseconds(50));
+        core_.step();
+        for (auto const& event : core_.events()) add(event);
+        core_.clear_events();
+        core_.settle_tiers();
+    }
+
     Answer ask(Text prompt) {
         auto const id = submit(std::move(prompt));
+        for (int i = 0; i < 1000 && !answers[id].done; ++i) {
+            run();
+            core_.settle_tiers();
+        }
         run();
         return answers[id];
     }
@@ -153,6 +173,45 @@ TEST_P(PrefixSharing, UsersOfOneSystemPromptComputeItOnce) {
     server.run();
     for (auto const& [id, answer] : server.answers) EXPECT_TRUE(answer.done) << id;
     EXPECT_LE(static_cast<double>(server.computed()), 1.05 * static_cast<double>(unbounded));
+}
+
+TEST_P(PrefixSharing, AChatGoesOnAfterARestart) {
+    auto const folder = std::make_shared<kvstore::testing::MemoryFolder>();
+    Server cold(model_, false);
+    Text const system = message(300, 1, cold.end());
+    Text chat = system;
+    append(chat, message(700, 2, cold.end()));
+    for (std::uint32_t turn = 0; turn < 4; ++turn) {
+        Server server(model_, with_disk(folder));
+        auto const answer = server.ask(chat);
+        EXPECT_EQ(answer.tokens, cold.ask(chat).tokens) << "turn " << turn;
+        if (turn > 0) EXPECT_GE(answer.cached, 1000U) << "turn " << turn << ": all that was said before";
+        // Somebody else with the same system prompt.
+        auto other = system;
+        append(other, message(40, 50 + turn, cold.end()));
+        auto const shared = server.ask(other);
+        EXPECT_GE(shared.cached, turn > 0 ? 300U : 0U);
+        EXPECT_EQ(shared.tokens, cold.ask(other).tokens) << "turn " << turn;
+        append(chat, answer.tokens);
+        append(chat, message(60, 10 + turn, cold.end()));
+    }
+}
+
+TEST_P(PrefixSharing, AnAnswerCutShortByAKillIsNotAllLost) {
+    auto const folder = std::make_shared<kvstore::testing::MemoryFolder>();
+    auto const left = std::make_shared<kvstore::testing::MemoryFolder>();
+    constexpr std::uint32_t kLong = 1200;
+    Server cold(model_, false);
+    auto chat = message(600, 3, cold.end());
+    Server killed(model_, with_disk(folder));
+    auto const id = killed.submit(chat, kLong);
+    while (killed.answers[id].tokens.size() < 1000) killed.step();
+    for (auto const& [name, bytes] : folder->files()) left->set(name, bytes);  // the process is gone
+    append(chat, killed.answers[id].tokens);
+    Server server(model_, with_disk(left));
+    auto const answer = server.ask(chat);
+    EXPECT_GE(answer.cached, 1200U) << "of some 1600";
+    EXPECT_EQ(answer.tokens, cold.ask(chat).tokens);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 """Prefixes that outlive the server: on disk, after kill -9, sealed, damaged, without a disk."""
+import json
 import pathlib
 import signal
 
@@ -59,6 +60,57 @@ def test_a_chat_goes_on_after_kill_9(tmp_path):
         assert text == plain
         assert server.metric('hearth_prefix_cache_disk_tokens_total') == cached
         assert server.metric('hearth_prefix_cache_errors_total') == 0
+
+
+def test_an_answer_cut_short_by_kill_9_is_not_all_lost(tmp_path):
+    flags = ('--cache-dir', str(tmp_path), '--cache-disk', '1GiB')
+    server = Server(*flags, models=[MODEL])
+    request = {'prompt': LONG, 'temperature': 0, 'max_tokens': 1500, 'ignore_eos': True, 'stream': True}
+    said = ''
+    try:
+        stream = server.open_stream('/v1/completions', request)
+        with stream, stream.makefile('r') as lines:
+            for line in lines:
+                if line.startswith('data: {'):
+                    choices = json.loads(line[6:])['choices']
+                    said += choices[0]['text'] if choices else ''
+                if len(said) > 2500:
+                    break
+            server.stop(signal.SIGKILL)  # in the middle of it
+    finally:
+        server.log.close()
+    with Server(*flags, models=[MODEL]) as server:
+        body = server.complete(LONG + said, temperature=0, max_tokens=4)
+        cached, prompt = body['usage']['prompt_tokens_details']['cached_tokens'], body['usage']['prompt_tokens']
+        only_prompt = server.complete(LONG, temperature=0, max_tokens=1)['usage']['prompt_tokens']
+        assert cached > only_prompt + (prompt - only_prompt) * 0.2, 'some of the answer is on disk'
+
+
+def test_two_servers_share_a_folder_and_its_bound(tmp_path):
+    flags = ('--cache-dir', str(tmp_path), '--cache-disk', '1GiB')
+    with Server(*flags, models=[MODEL]) as one, Server(*flags, models=[MODEL]) as other:
+        first, _, _ = say(one, FIRST)
+        written(one)
+        assert say(other, FIRST)[0] == first
+        for server in (one, other):
+            assert server.metric('hearth_prefix_cache_errors_total') == 0
+    with Server(*flags, models=[MODEL]) as server:
+        text, cached, _ = say(server, FIRST)
+        assert text == first and cached > 0
+
+
+def test_folders_of_models_nobody_uses_are_removed(tmp_path):
+    old, folder = tmp_path / ('0' * 32), tmp_path / 'notes'
+    for path in (old, folder):
+        path.mkdir(mode=0o700)
+        (path / f"{'0' * 32}-{'1' * 32}.kv").write_bytes(b'x' * 4096)
+    flags = ('--cache-dir', str(tmp_path), '--cache-disk', '1GiB', '--cache-disk-total')
+    with Server(*flags, '1MiB', models=[MODEL]) as server:
+        say(server, FIRST)
+        assert old.exists(), 'there is room'
+    with Server(*flags, '1', models=[MODEL]) as server:
+        say(server, FIRST)
+        assert not old.exists() and folder.exists()
 
 
 def test_files_are_the_users_alone_and_damaged_ones_are_not_used(tmp_path):
