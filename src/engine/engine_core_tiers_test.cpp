@@ -198,6 +198,7 @@ TEST(engine_tiers, a_long_answer_is_on_disk_while_it_goes_on) {
         {
             Driver driver(options, with_tiers(0, folder));
             driver.submit(1, request);
+            driver.core.grant(1, 10000);
             for (int i = 0; i < 500; ++i) {
                 driver.clock.advance(std::chrono::milliseconds(20));
                 driver.step();
@@ -210,6 +211,7 @@ TEST(engine_tiers, a_long_answer_is_on_disk_while_it_goes_on) {
         // It begins again where it was, with what had been said as its prompt.
         Driver driver(options, with_tiers(0, dead));
         auto next = request;
+        next.max_tokens = 30;
         auto& tokens = std::get<domain::TokenPrompt>(next.prompt).tokens;
         tokens = driver.preparer.prepare(7, request, driver.clock.now())->prompt;
         std::string const text = said;

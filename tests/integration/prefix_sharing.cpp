@@ -68,6 +68,7 @@ public:
         auto prepared = preparer_.prepare(++last_, std::move(request), clock_.now());
         EXPECT_TRUE(prepared) << prepared.error().message;
         if (prepared) core_.add(std::move(*prepared));
+        core_.grant(last_, tokens_max);
         return last_;
     }
 
