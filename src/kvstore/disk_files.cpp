@@ -66,8 +66,13 @@ Status DiskFiles::write(Digest const& key, EncodedFile const& file, std::span<st
         parts[1] = file.sealed;
         count = 2;
     }
-    auto written = folder_->write(temporary, std::span(parts).first(count));
-    if (written) written = folder_->rename(temporary, format_.name_of(key));
+    Status written = ok();
+    // A process that came at that very moment may have taken it for abandoned: once.
+    for (int i = 0; i < 2; ++i) {
+        written = folder_->write(temporary, std::span(parts).first(count));
+        if (written) written = folder_->rename(temporary, format_.name_of(key));
+        if (written || written.error().code != Code::not_found) break;
+    }
     if (!written) (void)folder_->remove(temporary);  // the error that counts is the first
     return written;
 }

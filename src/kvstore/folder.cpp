@@ -148,10 +148,10 @@ private:
 
 // The shared lock. Who gets the exclusive one before it was alone.
 Opened lock(int fd) {
-    timespec now{};
-    ::clock_gettime(CLOCK_REALTIME_COARSE, &now);  // what file systems take their times from
-    std::int64_t const now_ns = std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
     bool const alone = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME, &now);  // the fine one: no file has a later time
+    std::int64_t const now_ns = std::int64_t{now.tv_sec} * 1'000'000'000 + now.tv_nsec;
     while (::flock(fd, LOCK_SH) != 0 && errno == EINTR) {}
     return {!alone, alone ? now_ns : now_ns - kWriteNsMax};
 }
