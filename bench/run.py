@@ -25,6 +25,7 @@ from suite.process import MeasureError  # noqa: E402
 from suite.programs import ROOT, say  # noqa: E402
 from suite.stage import Stage  # noqa: E402
 
+ROUNDS_MIN, MAIN_SHARE = 2, 0.3  # of the figures of the machine; the share of the run's time after which no more are begun
 QUIET_SHARE_MAX = 0.1  # of the cores busy with something else: above it the figures mean little
 
 
@@ -35,6 +36,8 @@ def parse(argv):
     parser.add_argument('--figures', default=','.join(figures.BY_NAME), metavar='NAMES',
                         help='only these figures or scenes, separated by commas')
     parser.add_argument('--long', action='store_true', help='overload for 60 s instead of 30, three times as much of the trace')
+    parser.add_argument('--minutes', type=int, default=45, metavar='N',
+                        help='begin no more rounds when the run would take longer (45); every figure is taken once at least')
     parser.add_argument('--repeat', type=int, metavar='N', help='repetitions of every figure (5; 2 with --quick)')
     parser.add_argument('--out', type=pathlib.Path, metavar='FOLDER', help='where the results go (bench/results/<time>)')
     parser.add_argument('--threads', type=int, default=2, metavar='N', help='compute threads of both servers (2)')
@@ -56,6 +59,8 @@ def parse(argv):
     options.repeat = options.repeat if options.repeat is not None else 2 if options.quick else 5
     if not 1 <= options.repeat <= 100:
         parser.error(f'--repeat must be 1 to 100, got {options.repeat}')
+    if not 1 <= options.minutes <= 1440:
+        parser.error(f'--minutes must be 1 to 1440, got {options.minutes}')
     if not 1 <= options.threads <= 512:
         parser.error(f'--threads must be 1 to 512, got {options.threads}')
     return options
@@ -112,11 +117,14 @@ def measure(options, folder):
         if size:
             suite.add('binary', figures.HEARTH, size / 1e6)
     if {*figures.MAIN, 'cost'} & set(suite.wanted):
+        start = time.monotonic()
         suite.tune()
         for repetition in range(options.repeat):
-            suite.round(repetition)
+            if repetition < ROUNDS_MIN or suite.has_time(0, MAIN_SHARE, f'round {repetition + 1} of decode and prefill'):
+                suite.round(repetition)
         if not options.quick and {'decode1', 'prefill'} & set(suite.wanted):
             suite.arrivals()
+        results['seconds']['decode and prefill'] = time.monotonic() - start
     stage = Stage(suite)
     stage.tune()
     for repetition in range(options.repeat):

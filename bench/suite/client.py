@@ -30,6 +30,7 @@ class Answer:
     times: list = dataclasses.field(default_factory=list)  # when text came; what came at once counts once
     text: str = ''
     usage: dict = dataclasses.field(default_factory=dict)
+    timings: dict = dataclasses.field(default_factory=dict)  # what the server says of its own times
     finished: bool = False  # the stream ended as it should
     error: str = ''
 
@@ -157,6 +158,7 @@ def take_event(answer, data):
                 answer.times.append(now)
             answer.text += piece
     answer.usage = event.get('usage') or answer.usage
+    answer.timings = event.get('timings') or answer.timings
 
 
 class Client:

@@ -8,6 +8,7 @@ SERVER = 'llama-server'
 BENCH = 'llama-bench'
 BATCHED = 'llama-batched-bench'
 UNCACHED, UNBOUNDED = 'llama-server, no host cache', 'unbounded cache'
+A_SLOT_EACH = 'llama-server, a slot for each user'
 MIB = 1024.0
 
 
@@ -97,7 +98,7 @@ SCHEDULING = (
            'As with one chat.', 'chats'),
     Figure('spec_copy', 'Speculation, answers that copy', '× without', False, (Target(None, 1.8, False),), BOTH,
            'Decode tokens/s of 12 prompts (repeat a text, JSON with one change, edit code) with guessing / without. llama-server: '
-           'ngram-simple.',
+           'best of its kinds that need no second model.',
            'speculation'),
     Figure('spec_chat', 'Speculation, ordinary chat', '× without', False, (Target(None, 1.0, False),), BOTH,
            'As with answers that copy, 12 questions.', 'speculation'),
@@ -134,9 +135,35 @@ SCHEDULING = (
     Figure('trace', 'Prompt tokens computed on the Mooncake conversation trace', 'tokens', True,
            (Target(UNBOUNDED, 1.1, True), Target(UNCACHED, 0.5, True), Target(SERVER, 1.0, True)), (HEARTH, SERVER, UNCACHED, UNBOUNDED),
            'Sum of usage.prompt_tokens less cached_tokens. One of 60 conversations, lengths / 32, at most 1,900 tokens, 8 requests at a '
-           'time in the order of the trace; 16,384 cells of KV. The unbounded cache is counted from the trace\'s block hashes.', 'replay'),
+           'time in the order of the trace; 16,384 cells of KV; Hearth has 2 GiB of host memory besides, llama-server by default 8 GiB. The '
+           'unbounded cache is counted from the trace\'s block hashes. It computes 57 % of these tokens itself (63 % of the whole trace at 1 / 16): what is new in each '
+           'request. So half of what llama-server computes is out of reach by arithmetic wherever llama-server reuses anything much.',
+           'replay'),
     Figure('trace_time', 'Time for that trace', 's', True, (), (HEARTH, SERVER, UNCACHED), 'From the first request to the last end.',
            'replay', False),
+)
+KINDS = {'hybrid': 'LFM2-shaped (hybrid) model', 'window': 'Gemma-3-shaped (sliding windows) model'}
+SITUATIONS = {
+    'chats': ('6 users in turn, 8 turns',
+              'Sum over all requests of prompt tokens that were not cached; 48 requests with the whole chat so far. Both servers have 4 '
+              'sequences (llama-server\'s default number of slots) and 16,384 cells of KV; a slot for each user, without host cache, is '
+              'measured beside. The unbounded cache is counted over the tokens of the same chats.'),
+    'shared': ('6 users at once, a 2,000-token system prompt', 'As with chats; 6 requests at once.'),
+}
+SCHEDULING += tuple(
+    Figure(f'{kind}_{situation}', f'Prompt tokens computed, {model}, {title}', 'tokens', True,
+           (Target(UNBOUNDED, 1.05, True), Target(UNCACHED, 0.3, True), Target(SERVER, 1.0, True)),
+           (HEARTH, SERVER, UNCACHED, A_SLOT_EACH, UNBOUNDED), how, kind)
+    for kind, model in KINDS.items() for situation, (title, how) in SITUATIONS.items())
+SCHEDULING += (
+    Figure('sim_order', 'Pairs of policies that the simulator orders as measured', 'of 6', False, (Target(None, 1, False),), (HEARTH,),
+           'Four policies played to a real server and simulated with costs learnt from it. A pair counts when each of its figures that '
+           'differs by more than the spread of the rounds differs the same way in the simulation.', 'policies', False),
+    Figure('sim_agree', 'Clear differences between policies that the simulator has the right way round', '%', False, (), (HEARTH,),
+           'Of all pairs and figures whose measured difference exceeds the spread of the rounds.', 'policies', False),
+    Figure('tree', 'Tree look-up of a 32k-token prompt in a tree of 1 M tokens, p99', 'µs', True, (Target(None, 200, True),), (HEARTH,),
+           '`hearth bench tree`: prompts that are in the tree to their end, each looked up with the processor\'s caches full of other '
+           'things.', 'tree', False),
 )
 FIGURES = MACHINE + SCHEDULING
 BY_NAME = {f.name: f for f in FIGURES}

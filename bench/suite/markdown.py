@@ -1,5 +1,5 @@
 """The run as Markdown: what goes to docs/benchmarks/."""
-from . import figures
+from . import figures, stats
 from .figures import HEARTH, SERVER
 from .stats import number
 
@@ -75,6 +75,36 @@ def variants_text(results):
     return '\n'.join(lines)
 
 
+def policies_rows(results):
+    """Header and rows: per figure and policy what was measured, with its spread, and what was simulated; and which came out wrong."""
+    compared = results['info'].get('policies')
+    if not compared:
+        return [], []
+    policies = list(compared['measured'])
+    rows = []
+    for name in next(iter(compared['measured'].values())):
+        wrong = [f'{a} / {b}' for a, b, figure, agrees in compared['differences'] if figure == name and not agrees]
+        clear = sum(figure == name for _, _, figure, _ in compared['differences'])
+        rows.append([name, *(f'{spread_text(stats.spread(compared["measured"][p][name]))}; {number(compared["simulated"][p][name])}'
+                             for p in policies), f'{clear - len(wrong)} of {clear}' + (f', not {", ".join(wrong)}' if wrong else '')])
+    return ['measured; simulated', *policies, 'clear differences ordered alike'], rows
+
+
+def policies_table(results):
+    header, rows = policies_rows(results)
+    if not rows:
+        return ''
+    costs = '; '.join(f'{name} {number(value)}' for name, value in results['info']['policies']['costs'].items())
+    lines = ['| ' + ' | '.join(row) + ' |' for row in (header, ['---'] * len(header), *rows)]
+    return '\n'.join([*lines, f'\nCosts that the scheduler learnt, and the simulation used: {costs}.'])
+
+
+def seconds_text(results):
+    said = '; '.join(f'{name} {seconds:.0f} s' for name, seconds in results.get('seconds', {}).items())
+    left_out = ', '.join(results.get('left_out', []))
+    return said + (f'\n\nLeft out for lack of time: {left_out}.' if left_out else '')
+
+
 def render(results):
     e, options = results['environment'], results['options']
     quick = ' (quick: flags of the peers not searched)' if options['quick'] else ''
@@ -88,6 +118,10 @@ def render(results):
              '## The machine\'s own limits', machine_table(results)]
     if results.get('shares'):
         parts += ['## As shares of the possible', share_table(results)]
+    if policies := policies_table(results):
+        parts += ['## Policies, measured and simulated', policies]
+    if seconds := seconds_text(results):
+        parts += ['## Where the time went', seconds]
     parts += ['## How each figure is taken', '\n'.join(
         f'- {figures.BY_NAME[n].title}. {figures.BY_NAME[n].how}' for n in results['judged'])]
     parts += ['## Commands', '\n'.join(f'- {what}: `{command}`' for what, command in results['info'].get('commands', {}).items())]

@@ -29,9 +29,10 @@ class Suite:
         self.small = Load(options.small_model, SMALL_SEQUENCES, SMALL_CONTEXT)
         self.wanted = figures.select(options.figures)
         self.results = {'samples': {}, 'tuning': {}, 'variants': {}, 'distributions': {}, 'memory': {}, 'errors': [], 'info': {},
-                        'plots': {}, 'unavailable': {}}
+                        'plots': {}, 'unavailable': {}, 'seconds': {}, 'left_out': []}
         self.started = time.monotonic()
         self.counter = 0
+        self.taken = {}  # see Visit.once()
         self.known_flags = None
 
     # --- bookkeeping
@@ -58,6 +59,15 @@ class Suite:
             self.results['errors'].append(f'{what}: {error}')
             self.save()
             return None
+
+    def has_time(self, seconds, share, what):
+        """Whether `seconds` more leave this share of the run's time unspent; what is left out is in the results."""
+        limit = self.options.minutes * 60
+        if time.monotonic() - self.started + seconds <= share * limit:
+            return True
+        self.note(f'no time for {what}: the run is to end within {self.options.minutes} minutes')
+        self.results['left_out'].append(what)
+        return False
 
     # --- servers
 

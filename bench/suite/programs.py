@@ -164,6 +164,30 @@ def bench_machine(program, raw):
     return json.loads(pathlib.Path(raw).read_text())
 
 
+def knows(program, *command):
+    """Whether this hearth has the command."""
+    try:
+        process.run([program, *command, '--help'], 30)
+        return True
+    except process.MeasureError:
+        return False
+
+
+def knows_flag(program, flag, *command):
+    return flag in re.findall(r'--[a-z][a-z-]*', process.run([program, *command, '--help'], 30))
+
+
+def bench_tree(program, raw):
+    process.run([program, 'bench', 'tree', '--output', raw], 120)
+    return json.loads(pathlib.Path(raw).read_text())
+
+
+def sim(program, arguments, raw):
+    """`hearth sim` with JSON for an answer, which is kept."""
+    out = process.run([program, 'sim', *arguments], 300, raw)
+    return json.loads(out)
+
+
 def stripped_bytes(program, scratch):
     """Size of the binary without symbols."""
     copy = pathlib.Path(scratch) / 'stripped'

@@ -120,6 +120,15 @@ def greedy(results):
     return out
 
 
+def policies(results):
+    header, rows = markdown.policies_rows(results)
+    if not rows:
+        return ''
+    costs = '; '.join(f'{name} {number(value)}' for name, value in results['info']['policies']['costs'].items())
+    return (f'<h2>Policies, measured and simulated</h2>{table(header, rows)}'
+            f'<p class="faint">Costs that the scheduler learnt, and the simulation used: {text(costs)}.</p>')
+
+
 def tuning(results):
     out = []
     for subject, by_variant in results.get('tuning', {}).items():
@@ -153,11 +162,13 @@ Both servers ran in turn on this machine, one at a time, from the same model fil
 <h2>Greedy answers</h2>{greedy(results)}
 <h2>Figures</h2>{charts}
 <h2>The scheduler at work</h2>{scenes}
+{policies(results)}
 <h2>Memory</h2>{memory_chart(results)}
 <h2>Distributions</h2>{curves(results)}
 <h2>The machine's own limits</h2>{markdown_table(markdown.machine_table(results))}
 <h3>As shares of the possible</h3>{markdown_table(markdown.share_table(results))}
 <h2>Flags</h2>{tuning(results)}<ul>{commands}</ul>
+<h2>Where the time went</h2><p>{text(markdown.seconds_text(results))}</p>
 <h2>Environment</h2>{facts}'''
     title = re.sub(r'[^0-9-]', '', e['date'][:10])
     return ('<!doctype html><html lang="en"><head><meta charset="utf-8">'

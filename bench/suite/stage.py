@@ -1,9 +1,12 @@
 """Runs the scenes: the peer's flags tried first, then every scene in turn with both servers; who is first changes from round to round."""
+import time
+
 from . import figures, scenes
 from .figures import SERVER
-from .scenes import NotAvailable, Visit
+from .scenes import SEED_TUNING, NotAvailable, Visit
 
-SEED_TUNING = 7
+# Shares of the run's time at which no more flags are tried, and no more rounds begun.
+TUNING_SHARE, ROUNDS_SHARE = 0.45, 0.95
 
 
 class Stage:
@@ -14,6 +17,7 @@ class Stage:
         wanted = {figures.BY_NAME[name].scene for name in suite.wanted}
         self.scenes = [scene for scene in scenes.SCENES if scene.name in wanted]
         self.chosen = {}  # scene -> variant of llama-server
+        self.rounds_s = {}  # scene -> seconds of its rounds
 
     def tune(self):
         """Tries llama-server's flags for each scene once. Samples and plots of this pass do not count."""
@@ -22,14 +26,17 @@ class Stage:
             self.chosen[scene.name] = names[0]
             if self.suite.options.quick or len(names) == 1:
                 continue
+            if not self.suite.has_time(0, TUNING_SHARE, f'trying {SERVER}\'s flags for {scene.name}'):
+                continue
             results, table = self.suite.results, {}
-            kept = results['plots'], results['unavailable']
+            kept, start = (results['plots'], results['unavailable']), time.monotonic()
             results['plots'], results['unavailable'] = {}, {}
             for variant in names:
                 self.suite.note(f'trying {SERVER}, {variant}, for {scene.name}')
                 values = self.visit(scene, SERVER, variant, SEED_TUNING)
                 table[variant] = {name: value for name, value in values.items() if name in self.suite.wanted}
             results['plots'], results['unavailable'] = kept
+            self.spent(scene, start)
             results['tuning'][f'{SERVER}, {scene.name}'] = table
             first = next(f.name for f in figures.SCHEDULING if f.scene == scene.name and f.name in self.suite.wanted)
             self.chosen[scene.name] = figures.choose_variants(table).get(first, names[0])
@@ -42,19 +49,36 @@ class Stage:
             if repetition >= scene.rounds:
                 continue
             # Only the two servers change places: what others count may need what they gave.
-            first, second, *others = scene.subjects
-            order = [first, second] if repetition % 2 == 0 else [second, first]
-            for subject in [*order, *others]:
+            if repetition and not self.suite.has_time(self.expected(scene, repetition), ROUNDS_SHARE, f'round {repetition + 1} of {scene.name}'):
+                continue
+            pair, others = scene.subjects[:2], scene.subjects[2:]
+            start = time.monotonic()
+            for subject in [*(pair if repetition % 2 == 0 else pair[::-1]), *others]:
                 self.suite.note(f'round {repetition + 1}: {scene.name}: {subject}')
                 for name, value in self.visit(scene, subject, self.chosen[scene.name], 1000 * (repetition + 1)).items():
                     if name in self.suite.wanted:
                         self.suite.add(name, subject, value)
+            self.spent(scene, start)
+            self.rounds_s[scene.name] = self.rounds_s.get(scene.name, 0) + time.monotonic() - start
             self.suite.save()
+
+    def expected(self, scene, rounds):
+        """Seconds of a round, by those before it."""
+        return self.rounds_s.get(scene.name, 0) / rounds
 
     def finish(self):
         for scene in self.scenes:
             if scene.finish:
-                scene.finish(self.suite)
+                start = time.monotonic()
+                self.suite.attempt(f'what all rounds of {scene.name} give together', lambda s=scene: s.finish(self.suite))
+                self.spent(scene, start)
+        for name, seconds in self.suite.results['seconds'].items():
+            self.suite.note(f'{name} took {seconds:.0f} s')
+
+    def spent(self, scene, start):
+        """Books the time since `start`, flags that were tried included."""
+        seconds = self.suite.results['seconds']
+        seconds[scene.name] = seconds.get(scene.name, 0) + time.monotonic() - start
 
     def visit(self, scene, subject, variant, seed):
         """{figure: value}; empty when it failed or the subject cannot do it, which the results then say."""

@@ -56,7 +56,11 @@ def results():
                                 'anonymous_kib': 290000}]],
                    'llama-server': [[{'pid': 3, 'name': 'llama-server', 'rss_kib': 978000, 'pss_kib': 977000, 'private_kib': 976000,
                                       'anonymous_kib': 870000}]]},
-        'info': {'commands': {'hearth, m.gguf, default': 'hearth serve --model m.gguf'}},
+        'seconds': {'shared': 61.0, 'stall': 12.5}, 'left_out': ['round 3 of shared'],
+        'info': {'policies': {
+            'costs': {'base_ms': 3.1, 'per_decode_ms': 1.2}, 'simulated': {'hearth': {'TTFT': 41.0}, 'plain': {'TTFT': 80.0}},
+            'measured': {'hearth': {'TTFT': [40.0, 42.0]}, 'plain': {'TTFT': [90.0, 99.0]}},
+            'differences': [['hearth', 'plain', 'TTFT', True]]}, 'commands': {'hearth, m.gguf, default': 'hearth serve --model m.gguf'}},
         'environment': {'date': '2026-11-21T12:00:00Z', 'cpu': 'Some <CPU> & more', 'cores': 2, 'memory': '24105 MB', 'kernel': '6.1',
                         'distribution': 'Debian', 'compiler': 'clang 19', 'commit': 'abc', 'load_average': 0.1, 'busy_share': 0.02,
                         'seconds': 1234.0},

@@ -8,7 +8,7 @@ from unittest import mock
 from suite import figures, measure, plots, programs, scenes, stage
 from suite.client import Answer
 from suite.process import MeasureError
-from suite.scenes import burst, busy, overload, replay, speculation, stall
+from suite.scenes import burst, busy, kinds, overload, policies, replay, speculation, stall
 
 
 def answered(sent, *times):
@@ -82,6 +82,42 @@ class Judging(unittest.TestCase):
         rows = [replay.trace.Row(0, 60, 1, (0, 1, 2, 3)), replay.trace.Row(0, 60, 1, (0, 1, 2, 3))]
         self.assertAlmostEqual(replay.unbounded(visit, rows)['trace'], 60 * 132 / 120)
 
+    def test_the_unbounded_cache_of_chats_is_counted_over_their_tokens(self):
+        asked = ['abc?', 'abc?XYmore', 'abd', 'abd']
+        # Behind the first: all new. 'abc?X' is known, for the last token of an answer is not computed. 'ab' is. The last token always is.
+        self.assertEqual(kinds.computed_by_unbounded(asked, ['XY', '1', '2', '3']), [4, 5, 1, 1])
+
+    def test_servers_that_count_differently_are_told(self):
+        messages = [{'role': 'user', 'content': 'Hi.'}]
+        size = len('suser\nHi.e\nsassistant\n')
+        answer = Answer(text='x', usage={'prompt_tokens': size, 'prompt_tokens_details': {'cached_tokens': 3}})
+        count = kinds.Count()
+        count.add(messages, answer)
+        self.assertEqual(count.computed, [size - 3])
+        answer.timings = {'prompt_n': size}
+        with self.assertRaisesRegex(MeasureError, 'as computed'):
+            count.add(messages, answer)
+        answer.usage = {'prompt_tokens': size + 1}
+        with self.assertRaisesRegex(MeasureError, f'in a prompt of {size}'):
+            count.add(messages, answer)
+
+    def test_policies_are_compared_where_they_clearly_differ(self):
+        def figures_of(ttft, gap):
+            return dict(zip(policies.FIGURES, (ttft, ttft, gap, 1000, 50.0)))
+        rounds = [dict(zip(policies.POLICIES, map(figures_of, ttfts, gaps))) for ttfts, gaps in
+                  (((100, 300, 101, 200), (60, 60, 400, 60)), ((110, 310, 109, 205), (61, 60, 380, 62)))]
+        right = dict(zip(policies.POLICIES, map(figures_of, (1, 3, 2, 2), (5, 5, 9, 5))))
+        found = policies.compare(rounds, right)
+        pairs = {(a, b) for a, b, *_ in found}
+        self.assertEqual(len(pairs), 6)
+        self.assertNotIn(('hearth', 'long-steps', 'interactive TTFT p50, ms'), {tuple(f[:3]) for f in found})  # the rounds overlap
+        wrong = [f for f in found if not f[3]]
+        self.assertEqual({f[:2] for f in wrong}, {('long-steps', 'plain')})  # simulated alike, measured apart
+
+    def test_equal_seeds_are_equal_tokens(self):
+        self.assertEqual(policies.tokens_of([[1, 5], [2, 3]])[:5], policies.tokens_of([[1, 5]]))
+        self.assertNotEqual(policies.tokens_of([[1, 5]]), policies.tokens_of([[2, 5]]))
+
     def test_foreign_work_ends_also_when_measuring_fails(self):
         with self.assertRaises(ZeroDivisionError):
             with busy.foreign_work(2) as spinning:
@@ -98,6 +134,7 @@ class Running(unittest.TestCase):
         self.addCleanup(folder.cleanup)
         path = pathlib.Path(folder.name)
         options = types.SimpleNamespace(model=path / 'm.gguf', small_model=path / 's.gguf', figures=wanted, quick=quick, threads=2,
+                                        minutes=45,
                                         long=False, data=path)
         suite = measure.Suite(options, '/x/hearth', '/x/hearth', pathlib.Path('/p'), path / 'out')
         suite.note = lambda text: None
@@ -131,6 +168,29 @@ class Running(unittest.TestCase):
         self.assertEqual(suite.results['variants'], {'llama-server': {'beside': 'small batch'}})
         self.assertEqual(suite.results['plots']['beside'], {'hearth': [{'flags': []}], 'llama-server': [{'flags': ['-b', '256']}]})
         self.assertEqual(suite.results['samples']['beside'], {'hearth': [9.0], 'llama-server': [3.0]})
+
+    def test_rounds_that_would_take_too_long_are_left_out_and_named(self):
+        seen = []
+        suite, one = self.stage(lambda visit: seen.append(visit.subject) or {'beside': 5.0}, quick=False, rounds=3,
+                                peer_variants={'default': [], 'other': ['-b', '256']})
+        suite.started -= 45 * 60  # as if all the time was spent
+        one.tune()
+        for repetition in range(3):
+            one.round(repetition)
+        self.assertEqual(seen, ['hearth', 'llama-server'])  # once at least, with default flags
+        self.assertEqual(suite.results['left_out'], ["trying llama-server's flags for beside", 'round 2 of beside', 'round 3 of beside'])
+        self.assertEqual(suite.results['variants'], {'llama-server': {'beside': 'default'}})
+
+    def test_what_all_flags_have_in_common_is_taken_once(self):
+        taken = []
+        def visit(v):
+            v.once('off', lambda: taken.append(v.seed))
+            return {'beside': 1.0}
+        suite, one = self.stage(visit, quick=False, rounds=1, peer_variants={'default': [], 'other': ['-b', '256']})
+        one.tune()
+        one.round(0)
+        self.assertEqual(taken, [7, 1000, 1000])  # trying, then each server
+        self.assertIn('beside', suite.results['seconds'])
 
     def test_what_is_not_available_is_no_error_and_what_fails_is(self):
         def visit(v):

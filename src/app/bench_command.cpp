@@ -7,6 +7,7 @@
 #include "app/environment.h"
 #include "bench/machine.h"
 #include "bench/serve.h"
+#include "bench/tree.h"
 
 namespace hearth::app {
 namespace {
@@ -41,6 +42,12 @@ int bench_serve(BenchServeFlags const& flags) {
 
 int bench_machine(BenchMachineFlags const& flags) {
     auto const result = bench::run_machine({});
+    return result ? deliver(result.value(), flags.json, flags.output) : report(result.error());
+}
+
+int bench_tree(BenchTreeFlags const& flags) {
+    auto const result =
+        bench::run_tree({.tokens = flags.tokens, .prompt = flags.prompt, .lookups = flags.lookups, .seed = flags.seed});
     return result ? deliver(result.value(), flags.json, flags.output) : report(result.error());
 }
 

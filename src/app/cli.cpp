@@ -7,6 +7,7 @@
 #include "app/completion.h"
 #include "app/environment.h"
 #include "bench/serve.h"
+#include "bench/tree.h"
 #include "sim/policy.h"
 #include "sim/workload.h"
 #include "traffic/trace.h"
@@ -243,9 +244,35 @@ void add_check(CLI::App& app, CheckFlags& flags, Action& action) {
     command.callback([&] { action = [&] { return check(flags); }; });
 }
 
-void add_bench(CLI::App& app, BenchServeFlags& serve_flags, BenchMachineFlags& machine_flags, Action& action) {
-    auto& command = *app.add_subcommand("bench", "Measure a server or this machine");
+void add_bench_tree(CLI::App& bench, BenchTreeFlags& flags, Action& action) {
+    auto& command = *bench.add_subcommand("tree", "Measure look-ups in the scheduler's prefix tree");
+    command.add_option("--tokens", flags.tokens, "Tokens in the tree")
+        ->check(CLI::Range(bench::kTreeTokensMin, bench::kTreeTokensMax))
+        ->capture_default_str();
+    command
+        .add_option("--prompt", flags.prompt, "Tokens of the prompts that are looked up, at most a quarter of those")
+        ->check(CLI::Range(bench::kTreePromptMin, bench::kTreeTokensMax / 4))
+        ->capture_default_str();
+    command.add_option("--lookups", flags.lookups, "Look-ups of each kind")
+        ->check(CLI::Range(1U, bench::kTreeLookupsMax))
+        ->capture_default_str();
+    command.add_option("--seed", flags.seed, "Names the texts")->capture_default_str();
+    command.add_flag("--json", flags.json, "Print JSON instead of a table");
+    command.add_option("--output", flags.output, "Also write the JSON to FILE");
+    command.callback([&] { action = [&] { return bench_tree(flags); }; });
+}
+
+struct BenchFlags {
+    BenchServeFlags serve;
+    BenchMachineFlags machine;
+    BenchTreeFlags tree;
+};
+
+void add_bench(CLI::App& app, BenchFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("bench", "Measure a server, this machine or the prefix tree");
     command.require_subcommand(1);
+    auto& [serve_flags, machine_flags, tree_flags] = flags;
+    add_bench_tree(command, tree_flags, action);
     auto& serve =
         *command.add_subcommand("serve", "Drive any server of OpenAI's dialect and print latencies and throughput");
     serve.footer("Example:\n  hearth bench serve --url http://127.0.0.1:8080 --concurrency 16 --requests 64");
@@ -298,6 +325,20 @@ void add_sim_model(CLI::App& command, SimFlags& flags) {
         ->capture_default_str()
         ->group("Model");
     command
+        .add_option("--cache-memory", flags.cache_memory,
+                    "Host memory for prefixes that leave the KV cache, e.g. 2GiB; 0 for none")
+        ->capture_default_str()
+        ->group("Model");
+    command.add_option("--cell-bytes", flags.cell_bytes, "What a token of that takes")
+        ->check(CLI::Range(1U, 1U << 30))
+        ->capture_default_str()
+        ->group("Model");
+    command
+        .add_option("--cost-from", flags.cost_from,
+                    "FILE with what GET /api/v1/engine of a busy server said: costs as its scheduler learnt them; "
+                    "--cost changes single ones")
+        ->group("Model");
+    command
         .add_option("--cost", flags.costs,
                     "NAME=NUMBER (repeatable): step-ms, row-ms, prompt-token-ms, attended-us, save-us-per-cell, "
                     "restore-us-per-cell, copy-us-per-cell, noise (0..1); default: SmolLM2-135M on two cores")
@@ -335,6 +376,8 @@ void add_sim(CLI::App& app, SimFlags& flags, Action& action) {
         ->check(CLI::Range(1e-6, 1e3))
         ->capture_default_str();
     command.add_option("--seed", flags.seed, "Names the run; equal seeds give equal results")->capture_default_str();
+    command.add_option("--export", flags.export_file,
+                       "Write the requests to FILE as JSON instead of simulating them, to be played to a real server");
     add_sim_model(command, flags);
     command.add_option("--good-ttft-ms", flags.good_ttft_ms, "First token within this time for a request to be good")
         ->check(CLI::Range(0.0, 1e9))
@@ -457,15 +500,14 @@ int run_command_line(std::vector<std::string> arguments) {
     ServeFlags serve_flags;
     RunFlags run_flags;
     CheckFlags check_flags;
-    BenchServeFlags bench_serve_flags;
-    BenchMachineFlags bench_machine_flags;
+    BenchFlags bench_flags;
     SimFlags sim_flags;
     std::string shell;
     bool json = false;
     add_serve(app, serve_flags, action);
     add_run(app, run_flags, action);
     add_check(app, check_flags, action);
-    add_bench(app, bench_serve_flags, bench_machine_flags, action);
+    add_bench(app, bench_flags, action);
     add_sim(app, sim_flags, action);
     add_version(app, json, action);
     add_completion(app, shell, action);

@@ -94,6 +94,16 @@ struct BenchMachineFlags {
 };
 int bench_machine(BenchMachineFlags const& flags);
 
+struct BenchTreeFlags {
+    std::uint32_t tokens = 1'000'000;
+    std::uint32_t prompt = 32'768;
+    std::uint32_t lookups = 400;
+    std::uint64_t seed = 1;
+    bool json = false;
+    std::string output;
+};
+int bench_tree(BenchTreeFlags const& flags);
+
 struct SimFlags {
     std::string trace;         // empty: `shape`
     std::string trace_format;  // empty: by the file's ending
@@ -110,7 +120,11 @@ struct SimFlags {
     std::uint32_t kept_sequences = 64;
     std::uint32_t batch = 512;
     std::uint32_t queue = 256;
+    std::string cost_from;           // a file
     std::vector<std::string> costs;  // NAME=NUMBER
+    std::string cache_memory = "0";
+    std::uint32_t cell_bytes = 23'040;  // of SmolLM2-135M with F16 KV
+    std::string export_file;            // instead of simulating
     double good_ttft_ms = 5000;
     double good_gap_ms = 500;
     std::uint32_t peer_slots = 4;

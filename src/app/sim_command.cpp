@@ -1,5 +1,6 @@
 #include <array>
 #include <charconv>
+#include <fstream>
 #include <thread>
 
 #include <fmt/format.h>
@@ -9,6 +10,7 @@
 #include "app/environment.h"
 #include "sim/baselines.h"
 #include "sim/check.h"
+#include "sim/costs.h"
 #include "sim/policy.h"
 #include "sim/report.h"
 #include "traffic/trace.h"
@@ -80,6 +82,12 @@ Result<sim::Setup> setup_of(SimFlags const& flags) {
     setup.model.sequences_max = flags.sequences;
     setup.model.sequences_kept = flags.kept_sequences;
     setup.model.batch_max = flags.batch;
+    HEARTH_TRY(auto const memory, parse_size(flags.cache_memory, "--cache-memory"));
+    // As many tokens as the bytes would hold of real ones.
+    setup.engine.tiers.memory_bytes = memory / flags.cell_bytes * sim::kSavedBytesPerCell;
+    if (!flags.cost_from.empty()) {
+        HEARTH_TRY(setup.model.costs, sim::read_costs(flags.cost_from, setup.model.costs));
+    }
     for (auto const& cost : flags.costs) HEARTH_CHECK(set_cost(setup.model.costs, cost));
     return setup;
 }
@@ -93,6 +101,13 @@ void add_baselines(sim::Report& result, sim::Workload const& workload, SimFlags 
     result.baselines.push_back(
         {fmt::format("llama-server, {} slots, {} tokens in RAM", flags.peer_slots, flags.peer_ram_cells),
          sim::llama_server(workload, server)});
+}
+
+int export_to(std::string const& path, sim::Workload const& workload) {
+    std::ofstream file(path);
+    file << sim::to_json(workload) << '\n';
+    file.flush();
+    return file ? int{kExitOk} : report(Error(Code::io, fmt::format("cannot write {}", path)));
 }
 
 int check(SimFlags const& flags) {
@@ -117,6 +132,7 @@ int sim(SimFlags const& flags) {
     if (flags.check) return check(flags);
     auto const workload = workload_of(flags);
     if (!workload) return report(workload.error());
+    if (!flags.export_file.empty()) return export_to(flags.export_file, *workload);
     auto const setup = setup_of(flags);
     if (!setup) return report(setup.error());
     std::vector<std::string> names = flags.policies;

@@ -25,6 +25,9 @@ void fifo(Setup& setup, Workload const&) {
     setup.engine.reserve_output = false;
 }
 
+// The longest target that `hearth serve` takes.
+void long_steps(Setup& setup, Workload const&) { setup.engine.step_ms_target = 10'000; }
+
 void plain(Setup& setup, Workload const&) { setup.plain = true; }
 
 // Room for everything the workload could ever put into the cache.
@@ -45,6 +48,7 @@ void unbounded(Setup& setup, Workload const& workload) {
 constexpr std::array kPolicies{
     Policy{"hearth", "the engine as it serves", as_it_is},
     Policy{"no-cache", "every prompt is computed from its start (--no-prefix-cache)", no_cache},
+    Policy{"long-steps", "as hearth, but steps are not kept short for running streams (--step-target-ms 10000)", long_steps},
     Policy{"plain", "as hearth, with one tenant and one class for all", plain},
     Policy{"fifo", "in order of arrival, prompts fill batches of 2,048 tokens beside running streams, nothing is shared", fifo},
     Policy{"unbounded", "as hearth, with a cache that never has to evict", unbounded},

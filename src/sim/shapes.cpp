@@ -76,6 +76,31 @@ Workload busy(ShapeOptions const& options) {
     return workload;
 }
 
+// Four clients with long prompts and two users with short questions, all in closed loops, all of one tenant; each
+// group has a system prompt of its own. What tells policies apart: prefixes, classes and long prompts beside streams.
+Workload mixed(ShapeOptions const& options) {
+    constexpr std::uint32_t kClients = 4;
+    constexpr std::uint32_t kUsers = 2;
+    Random random(options.seed);
+    Workload workload{"mixed", {}, 0};
+    std::vector<std::uint32_t> last(kClients + kUsers, kNoJob);
+    while (workload.jobs.size() < options.requests) {
+        for (std::uint32_t i = 0; i < last.size(); ++i) {
+            bool const user = i >= kClients;
+            Job job;
+            job.after = last[i];
+            job.at_ms = user ? 200 + 300 * random.unit() : 0;
+            job.priority = user ? Priority::interactive : Priority::normal;
+            job.output_tokens = user ? 12 : 40;
+            job.prompt.push_back({options.seed * 1000 + (user ? 1 : 0), user ? 150U : 300U});
+            job.prompt.push_back({random.next(), user ? between(random, 20, 40) : between(random, 150, 400)});
+            last[i] = static_cast<std::uint32_t>(workload.jobs.size());
+            workload.jobs.push_back(std::move(job));
+        }
+    }
+    return workload;
+}
+
 // Three streams that speak on and on; prompts of 2,000 and 8,000 tokens arrive.
 Workload stall(ShapeOptions const& options) {
     constexpr double kPeriodMs = 60'000;
@@ -143,6 +168,7 @@ struct Shape {
 constexpr std::array kShapes{
     Shape{{"chat", "chats of five turns over four system prompts, three tenants, two classes"}, chat},
     Shape{{"busy", "one interactive user beside eight clients with 600-token prompts in closed loop"}, busy},
+    Shape{{"mixed", "two interactive users beside four clients with long prompts, all in closed loops, two system prompts"}, mixed},
     Shape{{"stall", "three streams while prompts of 2,000 and 8,000 tokens arrive"}, stall},
     Shape{{"shared", "random users of three 2,000-token system prompts"}, shared},
     Shape{{"burst", "500 requests at once, every two minutes"}, burst},

@@ -29,7 +29,8 @@ using llama::Token;
 // What a step takes: step + rows * row + prompt tokens * prompt_token, and what
 // attention adds per position that is looked at, times noise. A row is an entry
 // that wants logits. The defaults are round numbers for SmolLM2-135M Q4_1 on
-// two quiet cores, estimated from single figures and not fitted to a series.
+// two quiet cores, estimated from single figures and not fitted to a series:
+// costs.h reads those a machine taught its scheduler.
 struct Costs {
     double step_ms = 3.0;
     double row_ms = 1.3;
@@ -70,6 +71,10 @@ struct Work {
     std::uint64_t prompt_tokens = 0;  // entries that are no rows
     double busy_ms = 0;
 };
+
+// Bytes that what is saved of a position takes here. A store that is to hold as
+// many positions as one of real states gets its bytes scaled by it.
+inline constexpr std::uint64_t kSavedBytesPerCell = sizeof(std::uint64_t);
 
 class SimBackend final : public llama::Backend {
 public:

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include <nlohmann/json.hpp>
+
 #include "traffic/random.h"
 
 namespace hearth::sim {
@@ -63,6 +65,23 @@ Workload trace_workload(std::vector<traffic::TraceRow> const& rows, TraceShape c
         workload.jobs.push_back(std::move(job));
     }
     return workload;
+}
+
+std::string to_json(Workload const& workload) {
+    using Json = nlohmann::ordered_json;
+    Json jobs = Json::array();
+    for (auto const& job : workload.jobs) {
+        Json prompt = Json::array();
+        for (auto const& segment : job.prompt) prompt.push_back({segment.seed, segment.tokens});
+        jobs.push_back({{"at_ms", job.at_ms},
+                        {"after", job.after == kNoJob ? Json(nullptr) : Json(job.after)},
+                        {"continues", job.continues},
+                        {"prompt", std::move(prompt)},
+                        {"output_tokens", job.output_tokens},
+                        {"priority", domain::to_string(job.priority)},
+                        {"tenant", job.tenant}});
+    }
+    return Json{{"name", workload.name}, {"jobs", std::move(jobs)}}.dump();
 }
 
 }  // namespace hearth::sim

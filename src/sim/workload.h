@@ -73,6 +73,11 @@ struct TraceShape {
 // Rows with block hashes share tokens block by block, as recorded.
 [[nodiscard]] Workload trace_workload(std::vector<traffic::TraceRow> const& rows, TraceShape const& shape);
 
+// The requests as JSON, for a client that plays them to a real server: {"name", "jobs": [{"at_ms", "after" (or null),
+// "continues", "prompt": [[seed, tokens], ...], "output_tokens", "priority", "tenant"}]}. What else a job has
+// (choices, cancels, slow readers) is left out.
+[[nodiscard]] std::string to_json(Workload const& workload);
+
 // Made-up traffic, by name.
 struct ShapeInfo {
     std::string_view name;

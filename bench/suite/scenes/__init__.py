@@ -1,8 +1,9 @@
 """The scenes, in the order of a run: see base.py for what one is."""
-from . import beside, burst, busy, chats, overload, replay, resume, shared, speculation, stall
-from .base import NotAvailable, Scene, Visit
+from . import beside, burst, busy, chats, kinds, overload, policies, replay, resume, shared, speculation, stall, tree
+from .base import SEED_TUNING, NotAvailable, Scene, Visit
 
-SCENES = tuple(module.SCENE for module in (shared, beside, stall, resume, chats, speculation, busy, burst, overload, replay))
+SCENES = (*(module.SCENE for module in (shared, beside, stall, resume, chats, speculation, busy, burst, overload, replay)), *kinds.SCENES,
+          policies.SCENE, tree.SCENE)
 BY_NAME = {scene.name: scene for scene in SCENES}
 
-__all__ = ['BY_NAME', 'NotAvailable', 'SCENES', 'Scene', 'Visit']
+__all__ = ['BY_NAME', 'NotAvailable', 'SCENES', 'SEED_TUNING', 'Scene', 'Visit']

@@ -9,6 +9,7 @@ from ..figures import HEARTH, SERVER
 from ..process import MeasureError
 from ..programs import Load
 
+SEED_TUNING = 7  # of visits that try flags
 PROBE_WORDS = 200  # of the prompts that tell how long words are in tokens
 
 
@@ -41,6 +42,18 @@ class Visit:
         return self.subject == HEARTH
 
     @property
+    def tuning(self):
+        """The visit only tries flags of the peer: less of the same is enough."""
+        return self.seed == SEED_TUNING
+
+    def once(self, name, action):
+        """What `action` gives, taken once for all visits of this scene with this subject and seed, whatever its flags."""
+        key = self.scene.name, self.subject, self.seed, name
+        if key not in self.suite.taken:
+            self.suite.taken[key] = action()
+        return self.suite.taken[key]
+
+    @property
     def long(self):
         return self.suite.options.long
 
@@ -63,9 +76,13 @@ class Visit:
         allow_many_connections()
         return asyncio.run(coroutine)
 
+    async def client_only(self, server, timeout_s=120):
+        """A client of the server, which has seen nothing yet."""
+        return await Client(server.url, timeout_s).ready()
+
     async def client(self, server, timeout_s=120):
         """A client of the server; the first one of a run also asks how long words are."""
-        client = await Client(server.url, timeout_s).ready()
+        client = await self.client_only(server, timeout_s)
         info = self.suite.results['info']
         if 'tokens_per_word' not in info:
             counts = []

@@ -19,7 +19,7 @@ def rows_of(visit):
     if not path.is_file():
         raise NotAvailable(f'{path.name} is not there; see --data')
     rows = trace.thin(trace.read(path), ONE_OF_LONG if visit.long else ONE_OF)
-    if visit.suite.options.quick:
+    if visit.suite.options.quick or visit.tuning:
         rows = rows[:len(rows) // 4]
     return trace.scale(rows, DIVISOR, PROMPT_MAX, OUTPUT_MAX)
 
@@ -67,4 +67,5 @@ def unbounded(visit, rows):
     return {'trace': sum(computed) * factor}
 
 
-SCENE = Scene('replay', sequences=AT_ONCE, context=2048, visit=visit_subject, rounds=1, subjects=(HEARTH, SERVER, UNCACHED, UNBOUNDED))
+SCENE = Scene('replay', sequences=AT_ONCE, context=2048, visit=visit_subject, rounds=1, subjects=(HEARTH, SERVER, UNCACHED, UNBOUNDED),
+              peer_variants={'default': [], 'kv unified': ['-kvu'], 'kv unified, cache reuse': ['-kvu', '--cache-reuse', '64']})

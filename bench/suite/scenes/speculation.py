@@ -4,9 +4,15 @@ from ..figures import HEARTH, SERVER
 from .base import NotAvailable, Scene
 
 SETS = {'spec_copy': prompts.copy_set, 'spec_chat': prompts.chat_set}
-# llama-server guesses only when told to; the kind that needs no second model, as it comes and with a shorter look-up.
+TUNING_EVERY = 3  # of the prompts, when flags are tried
+# llama-server guesses only when told to; the kinds that need no second model, as they come and with a shorter look-up.
 PEER_GUESSING = {
     'ngram-simple': ['--spec-type', 'ngram-simple'],
+    'ngram-map-k': ['--spec-type', 'ngram-map-k'],
+    'ngram-map-k4v': ['--spec-type', 'ngram-map-k4v'],
+    'ngram-mod (--spec-default)': ['--spec-default'],
+    'ngram-cache': ['--spec-type', 'ngram-cache'],
+    'ngram-map-k 3, 8': ['--spec-type', 'ngram-map-k', '--spec-ngram-map-k-size-n', '3', '--spec-ngram-map-k-size-m', '8'],
     'ngram-simple 3, 8': ['--spec-type', 'ngram-simple', '--spec-ngram-simple-size-n', '3', '--spec-ngram-simple-size-m', '8'],
 }
 
@@ -40,13 +46,16 @@ def visit_servers(visit):
     if visit.is_hearth and not visit.has_flag('--no-speculation'):
         raise NotAvailable('this hearth serve has no --no-speculation')
     sets = prompt_sets(visit.suite.options.data)
+    if visit.tuning:
+        sets = {name: prompts_of_set[::TUNING_EVERY] for name, prompts_of_set in sets.items()}
     ways = {'on': [], 'off': ['--no-speculation']} if visit.is_hearth else {'on': visit.flags, 'off': []}
     order = ('on', 'off') if visit.seed // 1000 % 2 else ('off', 'on')
-    found = {}
-    for way in order:
+
+    def answered(way):
         visit.flags = ways[way]
         with visit.server() as server:
-            found[way] = visit.run(answers(visit, server, sets))
+            return visit.run(answers(visit, server, sets))
+    found = {way: visit.once('off', lambda: answered('off')) if way == 'off' else answered('on') for way in order}
     pairs = [(a[2], b[2]) for name in sets for a, b in zip(found['on'][name], found['off'][name])]
     visit.draw({way: {name: [[tokens, seconds] for tokens, seconds, _ in rows] for name, rows in by_set.items()}
                 for way, by_set in found.items()})
