@@ -142,16 +142,16 @@ SCHEDULING = (
     Figure('trace_time', 'Time for that trace', 's', True, (), (HEARTH, SERVER, UNCACHED), 'From the first request to the last end.',
            'replay', False),
 )
-KINDS = {'hybrid': 'LFM2-shaped (hybrid) model', 'window': 'Gemma-3-shaped (sliding windows) model'}
+KINDS = {'hybrid': 'LFM2-shaped model (hybrid)', 'window': 'Gemma-3-shaped model (SWA)'}
 SITUATIONS = {
-    'chats': ('6 users in turn, 8 turns',
-              'Sum over all requests of prompt tokens that were not cached; 48 requests with the whole chat so far. Both servers have 4 '
+    'chats': ('6 users in turn',
+              'Sum over all requests of prompt tokens that were not cached; 48 requests (8 turns) with the whole chat so far. Both servers have 4 '
               'sequences (llama-server\'s default number of slots) and 16,384 cells of KV; a slot for each user, without host cache, is '
               'measured beside. The unbounded cache is counted over the tokens of the same chats.'),
-    'shared': ('6 users at once, a 2,000-token system prompt', 'As with chats; 6 requests at once.'),
+    'shared': ('6 users of one system prompt', 'As with chats; 6 requests at once, a system prompt of 2,000 tokens.'),
 }
 SCHEDULING += tuple(
-    Figure(f'{kind}_{situation}', f'Prompt tokens computed, {model}, {title}', 'tokens', True,
+    Figure(f'{kind}_{situation}', f'{model}, {title}: prompt tokens computed', 'tokens', True,
            (Target(UNBOUNDED, 1.05, True), Target(UNCACHED, 0.3, True), Target(SERVER, 1.0, True)),
            (HEARTH, SERVER, UNCACHED, A_SLOT_EACH, UNBOUNDED), how, kind)
     for kind, model in KINDS.items() for situation, (title, how) in SITUATIONS.items())

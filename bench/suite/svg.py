@@ -55,6 +55,11 @@ class Canvas:
         self.parts.append(f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{color}" font-size="{size}" '
                           f'font-weight="{weight}"{turn}{HALO}>{html.escape(str(text))}</text>')
 
+    def heading(self, title):
+        """As large as fits: a character is some 0.64 of its size wide."""
+        size = min(16.0, (self.width - 32) / (0.64 * max(1, len(title))))
+        self.text(16, 26, title, size=f'{size:.4g}', weight='600')
+
     def path(self, points, color, width=2.0):
         places = ' '.join(f'{x:.1f},{y:.1f}' for x, y in points)
         self.parts.append(f'<polyline points="{places}" fill="none" stroke="{color}" stroke-width="{width}" stroke-linejoin="round"/>')
@@ -73,12 +78,17 @@ def _x_axis(canvas, ticks, to_x, top, bottom, label):
     canvas.text((to_x(ticks[0]) + to_x(ticks[-1])) / 2, bottom + 38, label, 'middle', FAINT, 12)
 
 
+def label_width(rows):
+    """Room for the names at the left, which come first in each row."""
+    return max(190, 20 + round(7.2 * max((len(row[0]) for row in rows), default=0)))
+
+
 def bars(title, axis, rows, mark=None, width=720):
     """rows: [(label, median, low, high, color, text at the end)]; mark: (value, label) of a dashed line, e.g. a target."""
-    left, right, top, pitch = 190, 130, 56, 40
+    left, right, top, pitch = label_width(rows), 130, 56, 40
     bottom = top + pitch * len(rows)
     canvas = Canvas(width, bottom + 50, title)
-    canvas.text(16, 26, title, size=16, weight='600')
+    canvas.heading(title)
     ticks = nice_ticks(0, max([r[3] for r in rows] + ([mark[0]] if mark else [])))
 
     def to_x(value):
@@ -104,10 +114,10 @@ def bars(title, axis, rows, mark=None, width=720):
 
 def stacked(title, axis, names, rows, width=720):
     """rows: [(label, [one value per name])]."""
-    left, right, top, pitch = 190, 90, 78, 40
+    left, right, top, pitch = label_width(rows), 90, 78, 40
     bottom = top + pitch * len(rows)
     canvas = Canvas(width, bottom + 50, title)
-    canvas.text(16, 26, title, size=16, weight='600')
+    canvas.heading(title)
     x = 16.0
     for i, name in enumerate(names):
         canvas.rect(x, 42, 12, 12, PARTS[i % len(PARTS)])
@@ -134,7 +144,7 @@ def cumulative(title, axis, curves, width=720, height=360):
     """curves: {name: (values ascending, color)}, drawn as the share of values up to x, on a logarithmic x axis."""
     left, right, top, bottom = 70, 30, 66, height - 56
     canvas = Canvas(width, height, title)
-    canvas.text(16, 26, title, size=16, weight='600')
+    canvas.heading(title)
     everything = [v for values, _ in curves.values() for v in values if v > 0]
     if not everything:
         raise ValueError('nothing to plot')
@@ -177,6 +187,15 @@ def _plane_axis(values, logarithmic):
     return ticks, lambda value: (value - ticks[0]) / (ticks[-1] - ticks[0])
 
 
+def _tight_axis(values):
+    """As _plane_axis, but from the smallest value to the largest, with those ticks that lie between."""
+    low, high = min(values), max(values)
+    inside = [tick for tick in nice_ticks(low, high) if low <= tick <= high]
+    if len(inside) < 2:
+        return _plane_axis(values, False)
+    return inside, lambda value: (value - low) / (high - low)
+
+
 def plane(title, x_axis, y_axis, series, log_y=False, mark=None, width=720, height=380):
     """series: {name: (points, color, style)}, style 'line', 'marked' (a line with its points) or 'dots'; points: [(x, y)].
 
@@ -186,8 +205,8 @@ def plane(title, x_axis, y_axis, series, log_y=False, mark=None, width=720, heig
     if not points:
         raise ValueError('nothing to plot')
     canvas = Canvas(width, height, title)
-    canvas.text(16, 26, title, size=16, weight='600')
-    x_ticks, x_share = _plane_axis([x for x, _ in points], False)
+    canvas.heading(title)
+    x_ticks, x_share = _tight_axis([x for x, _ in points])
     y_ticks, y_share = _plane_axis([y for _, y in points] + ([mark[0]] if mark else []) + ([] if log_y else [0]), log_y)
 
     def place(point):
@@ -200,12 +219,13 @@ def plane(title, x_axis, y_axis, series, log_y=False, mark=None, width=720, heig
         canvas.text(left - 8, y + 4, tick_text(tick), 'end', FAINT, 12)
     canvas.text(22, (top + bottom) / 2, y_axis, 'middle', FAINT, 12, rotate=-90)
     x = 16.0
+    limit = place((x_ticks[0], mark[0]))[1] if mark else 0  # dots beyond it are few and matter
     for name, (places, color, style) in series.items():
         if style != 'dots':
             canvas.path([place(p) for p in places], color)
         if style != 'line':
             for x_at, y_at in map(place, places):
-                canvas.circle(x_at, y_at, 3.5 if style == 'marked' else 2, color)
+                canvas.circle(x_at, y_at, 3.5 if style == 'marked' or y_at < limit else 2, color)
         canvas.rect(x, 42, 12, 12, color)
         canvas.text(x + 18, 53, name, size=12)
         x += 40 + 7 * len(name)
