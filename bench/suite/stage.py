@@ -49,7 +49,8 @@ class Stage:
             if repetition >= scene.rounds:
                 continue
             # Only the two servers change places: what others count may need what they gave.
-            if repetition and not self.suite.has_time(self.expected(scene, repetition), ROUNDS_SHARE, f'round {repetition + 1} of {scene.name}'):
+            what = f'round {repetition + 1} of {scene.name}'
+            if repetition and not self.suite.has_time(self.expected(scene, repetition), ROUNDS_SHARE, what):
                 continue
             pair, others = scene.subjects[:2], scene.subjects[2:]
             start = time.monotonic()

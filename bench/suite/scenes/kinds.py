@@ -37,7 +37,8 @@ class Count:
         # llama-server also says how many it computed.
         told = answer.timings.get('prompt_n', computed)
         if told != computed:
-            raise MeasureError(f'the server counts {answer.cached_tokens} of {answer.prompt_tokens} tokens as cached and {told} as computed')
+            raise MeasureError(f'the server counts {answer.cached_tokens} of {answer.prompt_tokens} tokens as cached '
+                               f'and {told} as computed')
         self.prompts.append(prompt)
         self.answers.append(answer.text)
         self.computed.append(computed)
