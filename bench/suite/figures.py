@@ -135,9 +135,10 @@ SCHEDULING = (
     Figure('trace', 'Prompt tokens computed on the Mooncake conversation trace', 'tokens', True,
            (Target(UNBOUNDED, 1.1, True), Target(UNCACHED, 0.5, True), Target(SERVER, 1.0, True)), (HEARTH, SERVER, UNCACHED, UNBOUNDED),
            'Sum of usage.prompt_tokens less cached_tokens. One of 60 conversations, lengths / 32, at most 1,900 tokens, 8 requests at a '
-           'time in the order of the trace; 16,384 cells of KV; Hearth has 2 GiB of host memory besides, llama-server by default 8. The '
-           'unbounded cache is counted from the trace\'s block hashes. It computes 57 % of these tokens itself, what is new in each request '
-           '(63 % of the whole trace at 1 / 16), and nobody computes more than all: half of llama-server\'s is out of reach by arithmetic.',
+           'time in the order of the trace; 16,384 cells of KV; host memory: Hearth 2 GiB, llama-server by default 8 GiB. The '
+           'unbounded cache is counted from the trace\'s block hashes. It computes 57 % of these tokens itself, what is new in each '
+           'request (63 % of the whole trace at 1 / 16), and nobody computes more than all: half of llama-server\'s is out of reach '
+           'by arithmetic.',
            'replay'),
     Figure('trace_time', 'Time for that trace', 's', True, (), (HEARTH, SERVER, UNCACHED), 'From the first request to the last end.',
            'replay', False),
@@ -145,9 +146,9 @@ SCHEDULING = (
 KINDS = {'hybrid': 'LFM2-shaped model (hybrid)', 'window': 'Gemma-3-shaped model (SWA)'}
 SITUATIONS = {
     'chats': ('6 users in turn',
-              'Sum over all requests of prompt tokens that were not cached; 48 requests (8 turns) with the whole chat so far. Both servers have '
-              '4 sequences (llama-server\'s default number of slots) and 16,384 cells of KV; a slot for each user, without host cache, is '
-              'measured beside. The unbounded cache is counted over the tokens of the same chats.'),
+              'Sum over all requests of prompt tokens that were not cached; 48 requests (8 turns) with the whole chat so far. Both '
+              'servers have 4 sequences (llama-server\'s default number of slots) and 16,384 cells of KV; a slot for each user, '
+              'without host cache, is measured beside. The unbounded cache is counted over the tokens of the same chats.'),
     'shared': ('6 users of one system prompt', 'As with chats; 6 requests at once, a system prompt of 2,000 tokens.'),
 }
 SCHEDULING += tuple(

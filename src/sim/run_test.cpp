@@ -62,6 +62,42 @@ TEST(Simulation, AnUnboundedCacheComputesWhatArithmeticSays) {
     EXPECT_NEAR(computed / needed, 1, 0.01);
 }
 
+TEST(Simulation, WhatLeavesTheCacheComesBackFromHostMemory) {
+    auto const workload = shape("chat", 300);
+    Setup setup;
+    setup.model.kv_cells = 6144;
+    setup.model.context_request = 4096;
+    auto const without = with_policy(workload, "hearth", setup);
+    setup.engine.tiers.memory_bytes = 100'000 * kSavedBytesPerCell;
+    auto const with = with_policy(workload, "hearth", setup);
+    auto const again = with_policy(workload, "hearth", setup);
+    EXPECT_LT(1.2 * static_cast<double>(with.computed_tokens), static_cast<double>(without.computed_tokens));
+    EXPECT_EQ(with.failed, 0U);
+    EXPECT_EQ(with.computed_tokens, again.computed_tokens);
+    EXPECT_EQ(with.simulated_s, again.simulated_s);
+}
+
+// What the bench plays to a real server; docs/benchmarks has what was measured.
+TEST(Simulation, PoliciesDifferOnMixedTraffic) {
+    auto const workload = shape("mixed", 30);
+    auto const ttft = [](PolicyResult const& result) { return result.groups[1].ttft_ms.median; };
+    auto const hearth = with_policy(workload, "hearth");
+    ASSERT_EQ(hearth.groups[1].name, "interactive");
+    auto const no_cache = with_policy(workload, "no-cache");
+    EXPECT_LT(2 * hearth.computed_tokens, 3 * no_cache.computed_tokens / 2);
+    EXPECT_LT(ttft(hearth), ttft(no_cache));
+    EXPECT_LT(hearth.groups[0].gap_ms.p99, with_policy(workload, "long-steps").groups[0].gap_ms.p99);
+    EXPECT_LE(ttft(hearth), ttft(with_policy(workload, "plain")));
+}
+
+TEST(Simulation, TheRequestsAreWrittenForARealServer) {
+    auto const json = to_json(shape("mixed", 12));
+    EXPECT_NE(json.find(R"("priority":"interactive")"), std::string::npos);
+    EXPECT_NE(json.find(R"("after":null)"), std::string::npos);
+    EXPECT_NE(json.find(R"("after":0)"), std::string::npos);
+    EXPECT_NE(json.find(R"([1000,300])"), std::string::npos) << "the system prompt of the clients";
+}
+
 TEST(Simulation, ASlowReaderAndACancelTakeTheirTime) {
     Workload workload;
     Job reader;
