@@ -64,7 +64,7 @@ TEST(Simulation, AnUnboundedCacheComputesWhatArithmeticSays) {
 
 TEST(Simulation, WhatLeavesTheCacheComesBackFromHostMemory) {
     auto const workload = shape("chat", 300);
-    Setup setup;
+    sim::Setup setup;
     setup.model.kv_cells = 6144;
     setup.model.context_request = 4096;
     auto const without = with_policy(workload, "hearth", setup);
