@@ -135,7 +135,8 @@ SCHEDULING = (
     Figure('trace', 'Prompt tokens computed on the Mooncake conversation trace', 'tokens', True,
            (Target(UNBOUNDED, 1.1, True), Target(UNCACHED, 0.5, True), Target(SERVER, 1.0, True)), (HEARTH, SERVER, UNCACHED, UNBOUNDED),
            'Sum of usage.prompt_tokens less cached_tokens. One of 60 conversations, lengths / 32, at most 1,900 tokens, 8 requests at a '
-           'time in the order of the trace; 16,384 cells of KV; host memory: Hearth 2 GiB, llama-server by default 8 GiB. The '
+           'time in the order of the trace; 16,384 cells of KV; host memory: Hearth 2 GiB, llama-server by default 8 GiB, '
+           'either of which holds this much of the trace (docs/scheduler.md has all of it, simulated). The '
            'unbounded cache is counted from the trace\'s block hashes. It computes 57 % of these tokens itself, what is new in each '
            'request (63 % of the whole trace at 1 / 16), and nobody computes more than all: half of llama-server\'s is out of reach '
            'by arithmetic.',
