@@ -97,7 +97,7 @@ int bench_machine(BenchMachineFlags const& flags);
 struct BenchTreeFlags {
     std::uint32_t tokens = 1'000'000;
     std::uint32_t prompt = 32'768;
-    std::uint32_t lookups = 400;
+    std::uint32_t lookups = 200;
     std::uint64_t seed = 1;
     bool json = false;
     std::string output;

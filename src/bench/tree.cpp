@@ -25,7 +25,6 @@ constexpr PrefixTree::Space kSpace = 1;
 constexpr std::uint32_t kVocabulary = 49'152;
 constexpr std::uint32_t kSystemPrompts = 8;
 constexpr std::uint32_t kChunk = 512;              // tokens that are computed in one step
-constexpr std::size_t kOtherBytes = 64U << 20;     // what fills the processor's caches between look-ups
 constexpr std::size_t kCheckpointBytes = 8;        // how large they are plays no part
 
 class Grower {
@@ -102,6 +101,7 @@ private:
 // Stands for a step of a model: reads so much that nothing of the tree stays near.
 class OtherWork {
 public:
+    explicit OtherWork(std::uint32_t mib) : memory_((std::size_t{mib} << 20) / sizeof(std::uint64_t) + 1) {}
     void run() {
         std::uint64_t sum = 0;
         for (auto& word : memory_) sum += ++word;
@@ -110,18 +110,19 @@ public:
     [[nodiscard]] std::uint64_t sum() const { return sum_; }
 
 private:
-    std::vector<std::uint64_t> memory_ = std::vector<std::uint64_t>(kOtherBytes / sizeof(std::uint64_t));
+    std::vector<std::uint64_t> memory_;
     std::uint64_t sum_ = 0;
 };
 
 using Find = PrefixTree::Match (PrefixTree::*)(PrefixTree::Space, std::span<Token const>) const;
 
-TreeLookups measure(std::string name, Find find, Grower& grower, std::span<Text const> prompts, std::uint32_t lookups) {
+TreeLookups measure(std::string name, Find find, Grower& grower, std::span<Text const> prompts,
+                    TreeOptions const& options) {
     SteadyClock const clock;
-    OtherWork other;
+    OtherWork other(options.other_mib);
     std::vector<double> us;
     double found = 0;
-    for (std::uint32_t i = 0; i < lookups; ++i) {
+    for (std::uint32_t i = 0; i < options.lookups; ++i) {
         auto const& prompt = prompts[grower.random().below(prompts.size())];
         other.run();
         Instant const begin = clock.now();
@@ -130,7 +131,7 @@ TreeLookups measure(std::string name, Find find, Grower& grower, std::span<Text 
         found += match.tokens;
     }
     HEARTH_ASSERT(other.sum() > 0, "the other work was done");
-    return {std::move(name), found / lookups, traffic::summarise(std::move(us))};
+    return {std::move(name), found / options.lookups, traffic::summarise(std::move(us))};
 }
 
 nlohmann::ordered_json json_of(TreeLookups const& kind) {
@@ -148,6 +149,7 @@ Status check(TreeOptions const& options) {
     };
     HEARTH_CHECK(within("tokens", options.tokens, kTreeTokensMin, kTreeTokensMax));
     HEARTH_CHECK(within("prompt", options.prompt, kTreePromptMin, options.tokens / 4));
+    HEARTH_CHECK(within("other_mib", options.other_mib, 0, kTreeOtherMibMax));
     return within("lookups", options.lookups, 1, kTreeLookupsMax);
 }
 
@@ -181,7 +183,7 @@ Result<TreeReport> run_tree(TreeOptions const& options) {
         for (auto const& [kind, prompts] : {std::pair<char const*, std::vector<Text> const*>{"whole prompt", &whole},
                                             {"a part of it", &parted},
                                             {"the system prompt", &strange}})
-            report.kinds.push_back(measure(fmt::format("{}{}", kind, name), find, grower, *prompts, options.lookups));
+            report.kinds.push_back(measure(fmt::format("{}{}", kind, name), find, grower, *prompts, options));
     }
     return report;
 }

@@ -25,12 +25,14 @@ inline constexpr std::uint32_t kTreeTokensMin = 1U << 12;
 inline constexpr std::uint32_t kTreeTokensMax = 1U << 25;
 inline constexpr std::uint32_t kTreePromptMin = 256;
 inline constexpr std::uint32_t kTreeLookupsMax = 1U << 20;
+inline constexpr std::uint32_t kTreeOtherMibMax = 1024;
 
 struct TreeOptions {
     std::uint32_t tokens = 1'000'000;
     std::uint32_t prompt = 32'768;  // at most a quarter of `tokens`
-    std::uint32_t lookups = 400;    // of each kind
+    std::uint32_t lookups = 200;    // of each kind
     std::uint64_t seed = 1;
+    std::uint32_t other_mib = 64;  // what is read between look-ups; at most kTreeOtherMibMax
 };
 
 [[nodiscard]] Status check(TreeOptions const& options);

@@ -6,7 +6,7 @@
 namespace hearth::bench {
 namespace {
 
-constexpr TreeOptions kSmall{.tokens = 40'000, .prompt = 4096, .lookups = 5, .seed = 3};
+constexpr TreeOptions kSmall{.tokens = 40'000, .prompt = 4096, .lookups = 5, .seed = 3, .other_mib = 1};
 
 TEST(TreeBench, WholePromptsAreFoundToTheirEndAndStrangersNot) {
     auto const report = run_tree(kSmall);
@@ -38,6 +38,7 @@ TEST(TreeBench, RefusesWhatHasNoRoom) {
     EXPECT_NE(run_tree({.tokens = 4096, .prompt = 1025}).error().message.find("1025"), std::string::npos);
     EXPECT_EQ(run_tree({.tokens = 10}).error().param, "tokens");
     EXPECT_EQ(run_tree({.lookups = 0}).error().param, "lookups");
+    EXPECT_EQ(run_tree({.other_mib = 1025}).error().param, "other_mib");
 }
 
 TEST(TreeBench, TheReportIsJson) {
