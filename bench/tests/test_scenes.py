@@ -43,6 +43,10 @@ class Judging(unittest.TestCase):
         streams = [answered(0, 1.0, 2.0, 4.0, 4.5, 6.0), answered(0, 1.5, 5.5, 5.6)]
         self.assertEqual(stall.gaps_around(streams, 2.5, 4.2), [(4.0, 2000.0), (4.5, 500.0), (5.5, 4000.0)])
 
+    def test_tokens_guessed_ahead_are_one_arrival(self):
+        streams = [answered(0, 1.0, 2.0, 2.0004, 2.0008, 3.0)]
+        self.assertEqual(stall.gaps_around(streams, 0.5, 4.0), [(2.0, 1000.0), (3.0, 1000.0)])
+
     def test_fates_are_counted(self):
         hung, broken = Answer(error='timeout'), Answer(status=500)
         counted = burst.count_fates([answered(0, 1), refused(0, 1), hung, broken, hung])

@@ -11,14 +11,24 @@ STREAMS, STREAM_PROMPT, STREAM_OUTPUT = 3, 30, 4000
 LONG = {'gap': 2000, 'gap_8000': 7900}  # tokens of the prompt, by figure; the model's context is 8,192
 BASE_TOKENS = 30  # of each stream before the prompt arrives
 REPLY = 4
+TOGETHER_S = 0.001
+
+
+def arrivals(times):
+    """When something arrived: tokens that were guessed ahead come together, and the gaps within them are none."""
+    kept = times[:1]
+    for at in times[1:]:
+        if at - kept[-1] >= TOGETHER_S:
+            kept.append(at)
+    return kept
 
 
 def gaps_around(answers, arrived, through):
     """[(end of the gap, its length in ms)] of every gap that reaches into [arrived, through], in the order of their ends."""
     found = []
     for answer in answers:
-        found += [(after, (after - before) * 1000) for before, after in zip(answer.times, answer.times[1:])
-                  if after > arrived and before < through]
+        times = arrivals(answer.times)
+        found += [(after, (after - before) * 1000) for before, after in zip(times, times[1:]) if after > arrived and before < through]
     return sorted(found)
 
 
