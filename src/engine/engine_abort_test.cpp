@@ -107,7 +107,8 @@ void storm(Engine& engine, Watch& watch, unsigned thread) {
         if (engine.submit(id, random_request(random))) mine.push_back(id);
         else watch.forget(id);
         if (random() % 4 == 0) engine.grant(mine.empty() ? id : mine[random() % mine.size()], 200);
-        for (auto pause = random() % 64; pause > 0; --pause) std::this_thread::yield();
+        if (random() % 8 == 0) std::this_thread::yield();
+        for (std::atomic<unsigned> pause = random() % 2000; pause > 0;) --pause;
         while (mine.size() > random() % kOpenEach) {
             auto const at = mine.begin() + static_cast<std::ptrdiff_t>(random() % mine.size());
             engine.cancel(*at);

@@ -40,7 +40,12 @@ struct Seen {
     bool operator==(Seen const&) const = default;
 };
 
-void settle(Driver& driver) {
+// Until the request has ended and what it left is saved.
+void settle(Driver& driver, RequestId id) {
+    for (int i = 0; i < 1000 && !driver.of(id).done; ++i) {
+        driver.run();
+        driver.core.settle_tiers();
+    }
     driver.run();
     driver.core.settle_tiers();
 }
@@ -57,13 +62,13 @@ Seen probe(Place place, bool needs_checkpoints, std::uint64_t text, domain::Gene
     Driver driver(scripted(needs_checkpoints), options);
     driver.submit(1, ask(1, "victim"));
     if (place == Place::being_computed) driver.step();
-    else settle(driver);
+    else settle(driver, 1);
     if (place == Place::memory || place == Place::disk) driver.core.forget();
     driver.core.settle_tiers();
     std::size_t const before = driver.backend.batches.size();
     std::get<domain::TokenPrompt>(request.prompt) = std::get<domain::TokenPrompt>(ask(text, "").prompt);
     driver.submit(2, std::move(request));
-    settle(driver);
+    settle(driver, 2);
     Seen seen{};
     for (std::size_t i = before; i < driver.backend.batches.size(); ++i)
         seen.batches.push_back(driver.backend.batches[i].size());
