@@ -7,6 +7,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -77,6 +78,26 @@ struct TenantReport {
     bool operator==(TenantReport const&) const = default;
 };
 
+// Tokens guessed ahead, by who guessed them.
+struct GuessReport {
+    std::uint64_t drafted = 0;
+    std::uint64_t accepted = 0;
+    bool operator==(GuessReport const&) const = default;
+};
+
+// A second model that guesses for the first.
+struct DraftReport {
+    std::string name;                  // its architecture and quantization
+    std::uint32_t sequences = 0;       // it guesses for
+    std::uint64_t tokens = 0;          // in its cache, those kept for later too
+    std::uint32_t kv_cells = 0;
+    std::uint64_t memory_bytes = 0;    // estimate: weights + KV + scratch
+    double belief = 0;                 // chance that a guess comes true, of late
+    double purse_ms = 0;               // time it may lose before it stops
+    std::uint64_t us_total = 0;        // it computed
+    bool operator==(DraftReport const&) const = default;
+};
+
 struct EngineReport {
     std::vector<SequenceReport> sequences;
     std::uint32_t sequences_left_out = 0;
@@ -97,6 +118,9 @@ struct EngineReport {
     std::uint32_t kv_cells = 0;
     std::uint32_t kv_reserved = 0;          // promised to prompts that are being computed
     std::uint32_t swapped = 0;              // sequences in host memory
+    GuessReport by_text;                    // guesses from what was said before
+    GuessReport by_model;                   // guesses of the draft model
+    std::optional<DraftReport> draft;       // if there is one
     std::vector<std::pair<std::string, double>> cost;  // of the scheduler's model of a step, if it has one
     bool operator==(EngineReport const&) const = default;
 };

@@ -41,6 +41,9 @@ struct EngineStats {
     std::uint64_t preemptions_total = 0;
     std::uint64_t drafted_total = 0;   // tokens guessed ahead
     std::uint64_t accepted_total = 0;  // of those, what came true
+    std::uint64_t model_drafted_total = 0;   // of those guessed, by a draft model
+    std::uint64_t model_accepted_total = 0;  // and of those, what came true
+    std::uint64_t draft_us_total = 0;        // time the draft model took
     std::uint64_t tier_memory_bytes = 0;          // prefixes in host memory
     std::uint64_t tier_disk_bytes = 0;            // and on disk
     std::uint64_t tier_memory_tokens_total = 0;  // prompt tokens that came back from there instead of being computed

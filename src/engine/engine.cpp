@@ -73,6 +73,7 @@ Status check_options(llama::Properties const& properties, Options const& options
                      "tenant_weights");
     }
     HEARTH_CHECK(positive(options.credit, "credit"));
+    HEARTH_CHECK(positive(options.draft_max, "draft_max"));
     HEARTH_CHECK(positive(properties.sequences_max, "sequences_max"));
     if (properties.batch_max < 2) {
         return Error(Code::invalid_argument,
@@ -87,15 +88,20 @@ Status check_options(llama::Properties const& properties, Options const& options
 
 class ThreadedEngine final : public Engine {
 public:
-    ThreadedEngine(std::unique_ptr<llama::Backend> backend, Options const& options, Clock const& clock, Sink sink)
+    ThreadedEngine(std::unique_ptr<llama::Backend> backend, Options const& options, Clock const& clock, Sink sink,
+                   std::unique_ptr<llama::Backend> draft)
         : backend_(std::move(backend)),
+          draft_(std::move(draft)),
           options_(options),
           clock_(clock),
           sink_(std::move(sink)),
           preparer_(*backend_, options.seed),
           core_(*backend_, options, clock, preparer_.end_tokens(), [this] { wake(); }),
           stats_(core_.stats()),
-          thread_([this] { run(); }) {}
+          thread_([this] {
+              if (draft_) core_.guess_with(*draft_);
+              run();
+          }) {}
 
     ~ThreadedEngine() override { close(); }
 
@@ -120,6 +126,7 @@ private:
     void deliver();
 
     std::unique_ptr<llama::Backend> const backend_;
+    std::unique_ptr<llama::Backend> const draft_;  // or null
     Options const options_;
     Clock const& clock_;
     Sink const sink_;
@@ -317,11 +324,12 @@ std::uint32_t prompt_chunk(domain::ModelInfo const& info) {
 }
 
 Result<std::unique_ptr<Engine>> Engine::create(std::unique_ptr<llama::Backend> backend, Options const& options,
-                                               Clock const& clock, Sink sink) {
+                                               Clock const& clock, Sink sink, std::unique_ptr<llama::Backend> draft) {
     HEARTH_ASSERT(backend && sink, "an engine has a backend and a sink");
     HEARTH_CHECK(check_options(backend->properties(), options));
+    if (draft) HEARTH_CHECK(DraftModel::check(*backend, *draft));
     return std::unique_ptr<Engine>(
-        std::make_unique<ThreadedEngine>(std::move(backend), options, clock, std::move(sink)));
+        std::make_unique<ThreadedEngine>(std::move(backend), options, clock, std::move(sink), std::move(draft)));
 }
 
 }  // namespace hearth::engine

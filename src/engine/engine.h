@@ -61,6 +61,7 @@ struct Options {
     bool prefix_cache = true;    // keep what was computed, and reuse it for prompts that begin alike
     std::uint64_t checkpoint_bytes_max = std::uint64_t{256} << 20;  // of models that need them to reuse prefixes
     bool speculation = true;     // guess tokens ahead where that is predicted to pay
+    std::uint32_t draft_max = 12;  // of those, by a draft model for one sequence in one step
     bool reserve_output = true;  // admit only whom there will be cells for, by what others emitted
     kvstore::Options tiers{};    // where prefixes go that leave the cache; state_key and on_ready are the engine's
     std::uint64_t seed = 0;  // of requests that name none; 0: from the system
@@ -83,10 +84,13 @@ class Engine {
 public:
     static constexpr std::size_t kReportsMax = 16;
 
-    // Fails with `invalid_argument` for options or a backend that leave no room to run.
+    // `draft` is a smaller model that guesses ahead for the other, or null. Fails with
+    // `invalid_argument` for options or a backend that leave no room to run, `unsupported`
+    // for a draft that cannot guess for the model (DraftModel::check).
     // REQUIRES: backend and sink are set; `clock` outlives the engine
     [[nodiscard]] static Result<std::unique_ptr<Engine>> create(std::unique_ptr<llama::Backend> backend,
-                                                                Options const& options, Clock const& clock, Sink sink);
+                                                                Options const& options, Clock const& clock, Sink sink,
+                                                                std::unique_ptr<llama::Backend> draft = nullptr);
     virtual ~Engine() = default;  // as close(), then joins
 
     // Hands over a validated request (domain::validate). Template, tokens and

@@ -9,14 +9,6 @@
 namespace hearth::engine {
 namespace {
 
-// What steps cost before any was measured: by the model's size and threads alone.
-sched::CostModel::Weights first_guess(domain::ModelInfo const& info) {
-    constexpr double kOperationsPerThread = 40e9;  // a second, of quantised kernels on a current core
-    double const operations = 2 * static_cast<double>(std::max<std::uint64_t>(info.parameters, 1 << 20));
-    double const token_ms = 1000 * operations / (kOperationsPerThread * std::max(info.threads, 1U));
-    return {.base = 2 * token_ms, .per_decode = 2 * token_ms, .per_prompt = token_ms, .per_attended = token_ms / 10};
-}
-
 // Copies of any range and cuts, or checkpoints and one more sequence id; and an id
 // beyond those that run: a request for all of these may stand on a prefix that has one.
 bool can_cache(llama::Properties const& properties) {
@@ -43,6 +35,11 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
     if (caches_ && Tiers::are_wanted(backend, options.tiers))
         tiers_ = std::make_unique<Tiers>(backend, options.tiers, end_tokens, std::move(on_ready));
     if (checkpoints_) spare_ = ledger_.take_id();
+}
+
+void EngineCore::guess_with(llama::Backend& draft) {
+    HEARTH_ASSERT(!drafting_ && active_.empty(), "the draft model is there before the first request");
+    drafting_ = std::make_unique<Drafting>(draft, backend_.properties(), clock_);
 }
 
 void EngineCore::add(PreparedRequest prepared) {
@@ -107,12 +104,14 @@ void EngineCore::run_batch() {
     now_ = clock_.now();
     ++steps_total_;
     if (decoded) {
-        note_step(to_ms(now_ - begin));
-        cost_.observe(shape_, to_ms(now_ - begin));
+        double const ms = to_ms(now_ - begin);
+        note_step(ms + (drafting_ ? drafting_->ms : 0));
+        cost_.observe(shape_, ms);
         for (auto const& item : items_) {
             share_.charge(item.request->spec.tenant, static_cast<double>(item.count));
             advance(item, item.begin + item.count - 1);
         }
+        if (drafting_) settle_drafts(ms);
         return;
     }
     bool const full = decoded.error().code == Code::overloaded;
@@ -203,6 +202,11 @@ domain::EngineStats EngineCore::stats() const {
     stats.preemptions_total = preemptions_total_;
     stats.drafted_total = drafted_total_;
     stats.accepted_total = accepted_total_;
+    if (drafting_) {
+        stats.model_drafted_total = drafting_->drafted_total;
+        stats.model_accepted_total = drafting_->accepted_total;
+        stats.draft_us_total = drafting_->us_total;
+    }
     stats.swapped = count_swapped();
     stats.prefix_nodes = static_cast<std::uint32_t>(ledger_.tree().nodes());
     stats.evictions_total = history_.evictions();

@@ -24,6 +24,7 @@
 //
 // Files: engine_core.cpp (step), engine_core_order.cpp (1), engine_core_plan.cpp (3),
 //        engine_core_memory.cpp (1, 2: cells), engine_core_tiers.cpp (prefixes from host memory and disk),
+//        engine_core_draft.cpp (3: guesses of a second model),
 //        engine_core_tokens.cpp (4: sampling, events, ends), engine_core_report.cpp.
 // Threads: one at a time.
 #pragma once
@@ -42,12 +43,14 @@
 
 #include "base/clock.h"
 #include "domain/model.h"
+#include "engine/draft_model.h"
 #include "engine/engine.h"
 #include "engine/engine_history.h"
 #include "engine/kv_ledger.h"
 #include "engine/request_state.h"
 #include "engine/tiers.h"
 #include "sched/cost_model.h"
+#include "sched/draft_policy.h"
 #include "sched/fair_share.h"
 
 namespace hearth::engine {
@@ -57,6 +60,10 @@ public:
     // REQUIRES: backend, clock and end_tokens outlive this
     EngineCore(llama::Backend& backend, Options const& options, Clock const& clock, std::span<Token const> end_tokens,
                std::function<void()> on_ready = {});
+
+    // From now on a second model guesses, too. REQUIRES: no request was added;
+    // DraftModel::check() passed; `draft` outlives this
+    void guess_with(llama::Backend& draft);
 
     // REQUIRES: the id is not inside
     void add(PreparedRequest prepared);
@@ -108,6 +115,7 @@ private:
         std::size_t count;
         bool is_prompt;
         std::uint32_t match = 0;  // of its draft: entries behind the first
+        bool by_model = false;  // they are the draft model's
     };
 
     struct Sequence {
@@ -117,10 +125,10 @@ private:
 
     // Who goes first: the lower one.
     struct Rank {
-        std::uint32_t level;    // its class, better the longer it has been inside
+        std::uint32_t level;  // its class, better the longer it has been inside
         std::uint32_t waiting;  // those that had begun come first
-        double account;         // what its tenant got already
-        Instant due;            // when it came, and the longer its prompt, the later
+        double account;  // what its tenant got already
+        Instant due;  // when it came, and the longer its prompt, the later
         RequestId id;
         auto operator<=>(Rank const&) const = default;
     };
@@ -135,6 +143,26 @@ private:
         std::uint32_t ids;
         std::uint32_t level;
         std::uint32_t output = 0;  // cells it will probably need later
+    };
+
+    // The second model, and what it does in the step being planned.
+    struct Drafting {
+        Drafting(llama::Backend& backend, llama::Properties const& target, Clock const& clock)
+            : model(backend, target.vocabulary, clock), policy(first_guess(target.info)) {}
+        DraftModel model;
+        sched::DraftPolicy policy;
+        double ms = 0;  // it took
+        double caught_up_ms = 0;  // of that, for texts it had not seen
+        double token_ms = 0;  // what a token of the step takes without it
+        std::uint32_t guesses = 0;
+        std::uint64_t attended = 0;  // positions their rows look back at
+        std::uint32_t extra = 0;  // of those, what came true
+        std::vector<DraftModel::Wish> wishes;
+        std::vector<sched::DraftWish> plans;  // one per wish
+        std::vector<Sequence> who;  // one per wish
+        std::uint64_t drafted_total = 0;
+        std::uint64_t accepted_total = 0;
+        std::uint64_t us_total = 0;
     };
 
     // --- engine_core.cpp ---
@@ -164,9 +192,21 @@ private:
     void plan();
     void plan_decodes();
     [[nodiscard]] sched::NgramDrafter::Draft draft(Request& request, Choice& choice, std::uint32_t rows);
+    [[nodiscard]] double row_ms(Choice const& choice) const;
+    [[nodiscard]] static std::uint32_t guesses_most(Request const& request, Choice const& choice, std::uint32_t rows);
     void plan_prompts();
     [[nodiscard]] std::uint32_t least_tokens(Request const& request, std::uint32_t begin) const;
     void push_prompt_chunk(Request& request, std::uint32_t tokens);
+
+    // --- engine_core_draft.cpp ---
+    [[nodiscard]] std::uint32_t guess_with_model(std::span<Sequence const> planned, std::uint32_t rows);
+    [[nodiscard]] sched::DraftCosts draft_costs(Choice const& choice, std::size_t sharing) const;
+    [[nodiscard]] bool wants_model(Choice const& choice) const;
+    [[nodiscard]] bool is_ready_to_draft(Sequence sequence, sched::DraftCosts const& costs, double& ms_left);
+    void begin_draft_step(std::size_t planned);
+    void take_model_guesses(sched::DraftCosts const& costs);
+    void settle_drafts(double ms);
+    void drop_draft(Choice& choice);
 
     // --- engine_core_memory.cpp ---
     [[nodiscard]] bool try_resume(Request& request);
@@ -235,6 +275,7 @@ private:
     // --- engine_core_report.cpp ---
     void note_step(double ms);
     [[nodiscard]] std::uint32_t count_swapped() const;
+    void report_drafts(domain::EngineReport& out) const;
     void report_sequences(domain::EngineReport& out) const;
     void report_tenants(domain::EngineReport& out) const;
 
@@ -262,6 +303,7 @@ private:
     std::size_t prompt_tokens_;
     sched::CostModel cost_;
     sched::FairShare share_;
+    std::unique_ptr<Drafting> drafting_;  // null: no second model
     double output_mean_ = kOutputFirstGuess;  // tokens of the choices that ended of late
     Instant now_;  // read when a step begins and after every decode
 
@@ -279,7 +321,7 @@ private:
     double drafts_end_ms_ = 0;  // drafts are taken as long as the step's decodes take no longer than this
     std::vector<Candidate> prompts_;
     sched::StepShape shape_;
-    std::vector<llama::BatchEntry> alone_;      // one request's part of a batch that failed
+    std::vector<llama::BatchEntry> alone_;  // one request's part of a batch that failed
     SamplerScratch scratch_;
     std::string piece_;
     std::string passed_;

@@ -217,6 +217,7 @@ void EngineCore::apply(sched::PrefixTree::Eviction const& evicted) {
 
 void EngineCore::forget() {
     while (evict()) {}
+    if (drafting_) drafting_->model.forget();
 }
 
 Choice const* EngineCore::pinned_at(sched::PrefixTree::NodeId node) const {
@@ -325,6 +326,7 @@ void EngineCore::swap_out(Sequence victim) {
 void EngineCore::detach(Request& request, Choice& choice) {
     if (request.phase == Request::Phase::prompt) ledger_.unreserve(request.prompt_size() - request.prompt_done);
     drop_guesses(choice);
+    drop_draft(choice);
     auto const sequence = std::exchange(choice.sequence, kNoSequence);
     choice.state = Choice::State::done;  // nobody's heir
     auto node = std::exchange(choice.node, sched::PrefixTree::kNone);
@@ -370,6 +372,7 @@ void EngineCore::check_integrity() const {
     tree.check_integrity();
     std::uint32_t reserved = 0;
     std::vector<bool> taken(backend_.properties().sequences_max, false);
+    std::uint32_t slots = 0;
     for (auto const& request : active_) {
         std::uint32_t open = 0;
         for (auto const& choice : request->choices) {
@@ -384,12 +387,15 @@ void EngineCore::check_integrity() const {
             }
             HEARTH_ASSERT(!live || tree.depth(choice.node) == choice.positions, "a live sequence ends at its node");
             open += choice.state != Choice::State::done ? 1 : 0;
+            HEARTH_ASSERT(live || choice.draft.slot == DraftModel::kNone, "what does not run is not guessed for");
+            slots += choice.draft.slot != DraftModel::kNone ? 1 : 0;
             if (live && request->phase == Request::Phase::prompt)
                 reserved += request->prompt_size() - request->prompt_done;
         }
         HEARTH_ASSERT(open == request->open, "a request knows its choices");
     }
     auto const ids = static_cast<std::uint32_t>(std::count(taken.begin(), taken.end(), true));
+    HEARTH_ASSERT(!drafting_ || slots == drafting_->model.held(), "a draft's slot has one owner");
     HEARTH_ASSERT(reserved == ledger_.reserved(), "prompts reserve what they lack");
     HEARTH_ASSERT(ids + (spare_ != kNoSequence ? 1 : 0) == ledger_.running_ids(), "the ledger counts the ids");
     HEARTH_ASSERT(by_id_.size() == active_.size() + waiting_.size(), "every request inside is found by its id");

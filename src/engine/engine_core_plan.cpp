@@ -98,8 +98,9 @@ void EngineCore::plan_decodes() {
     list_runnable();
     std::size_t const count = std::min(runnable_.size(), decodes_max());
     std::size_t const first = count < runnable_.size() ? next_decode_ % runnable_.size() : 0;
-    auto const planned = [&](std::size_t i) { return runnable_[(first + i) % runnable_.size()]; };
-    for (std::size_t i = 0; i < count; ++i) shape_.add_decode(planned(i).choice->positions);
+    std::rotate(runnable_.begin(), runnable_.begin() + static_cast<std::ptrdiff_t>(first), runnable_.end());
+    auto const planned = std::span<Sequence const>(runnable_).first(count);
+    for (auto const& [request, choice] : planned) shape_.add_decode(choice->positions);
     double const decodes_ms = cost_.predict_ms(shape_);
     expected_ = {static_cast<double>(count), decodes_ms};
     target_ms_ = std::clamp<double>(decodes_ms / kDecodesShare, options_.step_ms_target,
@@ -108,20 +109,38 @@ void EngineCore::plan_decodes() {
                                       : decodes_ms + kDraftsBesidePrompts * std::max(0.0, target_ms_ - decodes_ms);
     auto rows = static_cast<std::uint32_t>(decodes_max() - count);  // what drafts may take
     rows = std::min(rows, ledger_.free() - std::min(ledger_.free(), static_cast<std::uint32_t>(count)));
-    for (std::size_t i = 0; i < count; ++i) {
-        auto const [request, choice] = planned(i);
+    if (drafting_) rows -= guess_with_model(planned, rows);
+    for (auto const& [request, choice] : planned) {
         std::size_t const begin = batch_.size();
         auto position = static_cast<llama::Position>(choice->positions);
         batch_.push_back({choice->next, position, choice->sequence, true});
-        auto const guess = draft(*request, *choice, rows);
+        bool const by_model = !choice->draft.guesses.empty();
+        auto const guess =
+            by_model ? sched::NgramDrafter::Draft{choice->draft.guesses, 0} : draft(*request, *choice, rows);
         for (Token const token : guess.tokens) {
             batch_.push_back({token, ++position, choice->sequence, true});
+            std::uint64_t const attended = shape_.attended;
             shape_.add_guess(static_cast<std::uint32_t>(position));
+            if (by_model) drafting_->attended += shape_.attended - attended;
         }
-        rows -= static_cast<std::uint32_t>(guess.tokens.size());
-        items_.push_back({request, choice->index, begin, batch_.size() - begin, false, guess.match});
+        if (!by_model) rows -= static_cast<std::uint32_t>(guess.tokens.size());
+        items_.push_back({request, choice->index, begin, batch_.size() - begin, false, guess.match, by_model});
     }
     next_decode_ = first + count;
+}
+
+// Of `rows`, what a choice may be guessed ahead.
+std::uint32_t EngineCore::guesses_most(Request const& request, Choice const& choice, std::uint32_t rows) {
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>(
+        {kDraftMax, rows, request.credit - request.planned, request.spec.tokens_max - choice.tokens - 1U}));
+}
+
+// What a guess costs in the step that verifies it.
+double EngineCore::row_ms(Choice const& choice) const {
+    sched::StepShape row;
+    row.add_guess(choice.positions + 1);
+    auto const weights = cost_.weights();
+    return weights.per_decode + weights.per_attended * static_cast<double>(row.attended) / 1000;
 }
 
 // As many guessed tokens as are worth computing beside what the step computes
@@ -129,20 +148,15 @@ void EngineCore::plan_decodes() {
 // pays as long as that is a better rate than the step's without it.
 sched::NgramDrafter::Draft EngineCore::draft(Request& request, Choice& choice, std::uint32_t rows) {
     if (!choice.drafter) return {};
-    auto const most = static_cast<std::uint32_t>(std::min<std::uint64_t>(
-        {kDraftMax, rows, request.credit - request.planned, request.spec.tokens_max - choice.tokens - 1U}));
-    auto guess = choice.drafter->draft(most);
+    auto guess = choice.drafter->draft(guesses_most(request, choice, rows));
     double const chance = choice.acceptance.probability(guess.match);
-    auto const weights = cost_.weights();
+    double const row = row_ms(choice);
     double gain = chance;
     std::size_t count = 0;
     for (; count < guess.tokens.size(); ++count, gain *= chance) {
-        sched::StepShape row;
-        row.add_guess(choice.positions + 1);
-        double const row_ms = weights.per_decode + weights.per_attended * static_cast<double>(row.attended) / 1000;
-        if (expected_.ms + row_ms > drafts_end_ms_ || gain * expected_.ms <= row_ms * expected_.tokens) break;
+        if (expected_.ms + row > drafts_end_ms_ || gain * expected_.ms <= row * expected_.tokens) break;
         expected_.tokens += gain;
-        expected_.ms += row_ms;
+        expected_.ms += row;
     }
     guess.tokens = guess.tokens.first(count);
     request.planned += count;
@@ -159,7 +173,8 @@ void EngineCore::plan_prompts() {
         std::min<std::size_t>(decodes ? options_.mixed_tokens_max : prompt_tokens_, backend_.properties().batch_max));
     std::uint32_t grown = most;  // tokens of prompts
     if (decodes) grown = cost_.knows_prompts() ? kGrowthMax * std::max(kGroup, mixed_tokens_) : kUnknownTokens;
-    double const target = decodes ? target_ms_ : options_.step_ms_target * kAloneStretch;
+    double const spent = drafting_ ? drafting_->ms : 0;  // of this step's time, by guesses of a second model
+    double const target = std::max((decodes ? target_ms_ : options_.step_ms_target * kAloneStretch) - spent, 0.0);
     bool completes = false;
     for (auto const& candidate : prompts_) {
         Request& request = *candidate.request;

@@ -85,6 +85,7 @@ domain::EngineReport EngineCore::report() const {
     out.kv_cells = backend_.properties().kv_cells;
     out.kv_reserved = ledger_.reserved();
     out.swapped = count_swapped();
+    report_drafts(out);
     auto const weights = cost_.weights();
     out.cost = {{"base_ms", weights.base},
                 {"per_decode_ms", weights.per_decode},
@@ -92,6 +93,26 @@ domain::EngineReport EngineCore::report() const {
                 {"per_1000_attended_ms", weights.per_attended}};
     std::erase_if(out.cost, [](auto const& term) { return !std::isfinite(term.second); });
     return out;
+}
+
+void EngineCore::report_drafts(domain::EngineReport& out) const {
+    out.by_text = {drafted_total_, accepted_total_};
+    if (!drafting_) return;
+    auto const& drafting = *drafting_;
+    out.by_model = {drafting.drafted_total, drafting.accepted_total};
+    out.by_text.drafted -= out.by_model.drafted;
+    out.by_text.accepted -= out.by_model.accepted;
+    auto const& info = drafting.model.backend().properties().info;
+    auto const finite = [](double value) { return std::isfinite(value) ? value : 0; };
+    out.draft = domain::DraftReport{
+        .name = (info.architecture + " " + info.quantization).substr(0, domain::kReportNameBytesMax),
+        .sequences = drafting.model.held(),
+        .tokens = drafting.model.tokens(),
+        .kv_cells = info.kv_cells,
+        .memory_bytes = info.memory_bytes,
+        .belief = finite(drafting.policy.belief()),
+        .purse_ms = finite(drafting.policy.purse_ms()),
+        .us_total = drafting.us_total};
 }
 
 void EngineCore::report_sequences(domain::EngineReport& out) const {

@@ -82,7 +82,15 @@ void EngineCore::decode_advanced(BatchItem const& item, std::size_t logits_at) {
     request.accepted += right;
     drafted_total_ += guesses;
     accepted_total_ += right;
-    choice.acceptance.observe(item.match, guesses, right);
+    if (!item.by_model) {
+        choice.acceptance.observe(item.match, guesses, right);
+        return;
+    }
+    choice.draft.chance->observe(guesses, right);
+    drafting_->policy.observe(guesses, right);
+    drafting_->extra += right;
+    drafting_->drafted_total += guesses;
+    drafting_->accepted_total += right;
 }
 
 Status EngineCore::fork(Request& request) {

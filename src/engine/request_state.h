@@ -14,21 +14,34 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "engine/draft_model.h"
 #include "engine/prepare.h"
 #include "engine/sampler.h"
 #include "engine/stop_matcher.h"
 #include "kvstore/store.h"
+#include "sched/draft_policy.h"
 #include "sched/ngram_drafter.h"
 #include "sched/prefix_tree.h"
 
 namespace hearth::engine {
 
 inline constexpr llama::SequenceId kNoSequence = -1;
+
+// A live choice's part of a second model that guesses for it.
+struct ModelDraft {
+    DraftModel::Slot slot = DraftModel::kNone;
+    std::optional<sched::DraftChance> chance;  // once it was asked for
+    std::vector<Token> guesses;                // for the step being planned
+    std::uint32_t not_before = 0;              // tokens of the choice: until then it is not looked at
+    std::uint32_t idle = 0;                    // steps in which no guess paid
+    double debt_ms = 0;                        // catching up took, less what guesses gained since
+};
 
 struct Choice {
     enum class State : std::uint8_t { pending, live, swapped, done };
@@ -51,6 +64,7 @@ struct Choice {
     Instant noted_at{};            // since then
     std::unique_ptr<sched::NgramDrafter> drafter;  // from the first token on, if it may speculate
     sched::Acceptance acceptance;
+    ModelDraft draft;              // what a second model guesses
     std::vector<std::byte> blob;   // of a swapped one: its state,
     std::vector<Token> text;       // and the tokens of its positions
 };

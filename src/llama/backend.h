@@ -89,6 +89,10 @@ public:
     // An id outside the vocabulary appends nothing.
     virtual void append_piece(Token token, std::string& out) const = 0;
 
+    // Appends the token as the vocabulary spells it, control tokens too: for comparing
+    // vocabularies. An id outside the vocabulary appends nothing.
+    virtual void append_spelling(Token token, std::string& out) const = 0;
+
     // True for every token that ends a generation (EOS, EOT, <|im_end|>, ...).
     [[nodiscard]] virtual bool is_end_of_generation(Token token) const = 0;
 

@@ -49,6 +49,10 @@ Result<std::vector<Token>> LibllamaBackend::tokenize(std::string_view text, Toke
 
 void LibllamaBackend::append_piece(Token token, std::string& out) const { parts_.vocabulary->append_piece(token, out); }
 
+void LibllamaBackend::append_spelling(Token token, std::string& out) const {
+    parts_.vocabulary->append_spelling(token, out);
+}
+
 bool LibllamaBackend::is_end_of_generation(Token token) const { return parts_.vocabulary->is_end_of_generation(token); }
 
 Result<RenderedChat> LibllamaBackend::render_chat(domain::ChatPrompt const& prompt) const {

@@ -53,6 +53,7 @@ public:
     [[nodiscard]] Properties const& properties() const override { return parts_.properties; }
     [[nodiscard]] Result<std::vector<Token>> tokenize(std::string_view text, TokenizeOptions options) const override;
     void append_piece(Token token, std::string& out) const override;
+    void append_spelling(Token token, std::string& out) const override;
     [[nodiscard]] bool is_end_of_generation(Token token) const override;
     [[nodiscard]] Result<RenderedChat> render_chat(domain::ChatPrompt const& prompt) const override;
 

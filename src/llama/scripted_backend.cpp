@@ -84,6 +84,7 @@ public:
     [[nodiscard]] Properties const& properties() const override { return properties_; }
     [[nodiscard]] Result<std::vector<Token>> tokenize(std::string_view text, TokenizeOptions options) const override;
     void append_piece(Token token, std::string& out) const override;
+    void append_spelling(Token token, std::string& out) const override;
     [[nodiscard]] bool is_end_of_generation(Token token) const override { return token == end_token_; }
     [[nodiscard]] Result<RenderedChat> render_chat(domain::ChatPrompt const& prompt) const override;
 
@@ -206,6 +207,12 @@ void Scripted::append_piece(Token token, std::string& out) const {
     } else {
         out += pieces_[id - kByteTokens];
     }
+}
+
+void Scripted::append_spelling(Token token, std::string& out) const {
+    if (token == start_token_) out += kStart;
+    else if (token == end_token_) out += kEnd;
+    else append_piece(token, out);
 }
 
 Result<RenderedChat> Scripted::render_chat(domain::ChatPrompt const& prompt) const {

@@ -205,6 +205,10 @@ void Vocabulary::append_piece(Token token, std::string& out) const {
     out.resize(before + static_cast<std::size_t>(std::max(count, 0)));
 }
 
+void Vocabulary::append_spelling(Token token, std::string& out) const {
+    if (token >= 0 && token < static_cast<Token>(size_)) out += llama_vocab_get_text(vocab_, token);
+}
+
 bool Vocabulary::is_end_of_generation(Token token) const {
     return token >= 0 && token < static_cast<Token>(size_) && llama_vocab_is_eog(vocab_, token);
 }

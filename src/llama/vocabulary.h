@@ -56,6 +56,7 @@ public:
                                                              std::span<TextSpan const> plain) const;
 
     void append_piece(Token token, std::string& out) const;
+    void append_spelling(Token token, std::string& out) const;
     [[nodiscard]] bool is_end_of_generation(Token token) const;
 
     // The text of BOS and EOS as a template spells them; empty if the model has none.

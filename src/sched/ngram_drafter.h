@@ -43,6 +43,9 @@ public:
 
     [[nodiscard]] bool empty() const { return text_.empty(); }
 
+    // What was appended; valid until the next call of append().
+    [[nodiscard]] std::span<Token const> text() const { return std::span(text_).subspan(begin_); }
+
 private:
     static constexpr std::uint32_t kNowhere = ~0U;
     static constexpr std::uint32_t kTries = 8;      // places looked at

@@ -100,6 +100,7 @@ public:
     [[nodiscard]] Result<std::vector<Token>> tokenize(std::string_view text,
                                                       llama::TokenizeOptions options) const override;
     void append_piece(Token token, std::string& out) const override;
+    void append_spelling(Token token, std::string& out) const override { append_piece(token, out); }
     [[nodiscard]] bool is_end_of_generation(Token token) const override { return token == end_token(); }
     [[nodiscard]] Result<llama::RenderedChat> render_chat(domain::ChatPrompt const& prompt) const override;
     [[nodiscard]] Status decode(std::span<llama::BatchEntry const> batch) override;

@@ -34,6 +34,9 @@ public:
         return scripted_->tokenize(text, options);
     }
     void append_piece(llama::Token token, std::string& out) const override { scripted_->append_piece(token, out); }
+    void append_spelling(llama::Token token, std::string& out) const override {
+        scripted_->append_spelling(token, out);
+    }
     [[nodiscard]] bool is_end_of_generation(llama::Token token) const override {
         return scripted_->is_end_of_generation(token);
     }
