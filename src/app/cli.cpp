@@ -56,6 +56,16 @@ void add_engine_flags(CLI::App& command, EngineFlags& flags) {
         .add_flag("--no-speculation", flags.no_speculation, "Guess no tokens ahead (guesses never change an answer)")
         ->group("Engine");
     command
+        .add_option("--draft", flags.drafts,
+                    "A smaller model with the same vocabulary that guesses tokens ahead where that is faster (answers "
+                    "stay the same): GGUF file, NAME, or ID=FILE for one of several models")
+        ->type_name("FILE")
+        ->group("Engine");
+    command.add_option("--draft-max", flags.draft_max, "Most tokens it guesses for one answer in one step")
+        ->check(CLI::Range(1U, 64U))
+        ->capture_default_str()
+        ->group("Engine");
+    command
         .add_option("--step-target-ms", flags.step_target_ms,
                     "How long a step may take while answers are generated: shorter, and prompts of others disturb less")
         ->check(CLI::Range(1U, 10000U))

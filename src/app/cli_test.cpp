@@ -76,6 +76,13 @@ TEST(CommandLine, ATenantFlagThatMeansNothingIsNamed) {
     EXPECT_NE(result.err.find("'x tenant'"), std::string::npos) << result.err;
 }
 
+TEST(CommandLine, ADraftGuessesABoundedNumberOfTokens) {
+    auto const result = cli({"serve", "--model", "x", "--draft-max", "65"});
+    EXPECT_EQ(result.exit, kExitUsage);
+    EXPECT_NE(result.err.find("--draft-max"), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find("65"), std::string::npos) << result.err;
+}
+
 TEST(CommandLine, EveryBenchOptionIsOffered) {
     auto const result = cli({"bench", "serve", "--help"});
     EXPECT_EQ(result.exit, kExitOk);
@@ -85,7 +92,7 @@ TEST(CommandLine, EveryBenchOptionIsOffered) {
 TEST(CommandLine, CompletionScriptsKnowEveryCommand) {
     for (auto const* shell : {"bash", "zsh", "fish"}) {
         auto const script = cli({"completion", shell}).out;
-        for (auto const* word : {"serve", "run", "check", "bench", "sim", "version", "kv-cells"}) {
+        for (auto const* word : {"serve", "run", "check", "bench", "sim", "version", "kv-cells", "draft-max"}) {
             EXPECT_NE(script.find(word), std::string::npos) << shell << " lacks " << word;
         }
     }

@@ -25,6 +25,8 @@ struct EngineFlags {
     std::string cpu_variant;    // empty: the best this machine runs
     bool no_prefix_cache = false;
     bool no_speculation = false;
+    std::vector<std::string> drafts;  // FILE, NAME or, with several models, ID=FILE
+    std::uint32_t draft_max = 12;
     std::uint32_t step_target_ms = 60;
     bool deterministic = false;
     std::string cache_memory;    // SIZE; empty: by the machine

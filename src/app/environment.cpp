@@ -84,7 +84,52 @@ Status fill_cache(serving::ModelSpec& spec, EngineFlags const& engine) {
     return ok();
 }
 
+Status check_file(std::string const& path) {
+    auto const checked = models::check_model(path);
+    if (checked.valid) return ok();
+    auto const why = checked.problems.empty() ? std::string("unknown problem") : checked.problems.front();
+    return Error(Code::corrupt,
+                 fmt::format("{} is not a usable model file: {} (`hearth check {}` tells more)", path, why, path));
+}
+
+Status assign_draft(std::vector<serving::ModelSpec>& specs, std::string const& argument,
+                    std::vector<std::string> const& folders) {
+    auto const equals = argument.find('=');
+    bool const named = equals != std::string::npos && ::access(argument.c_str(), F_OK) != 0;
+    auto const id = named ? argument.substr(0, equals) : specs.front().id;
+    if (!named && specs.size() > 1) {
+        return Error(Code::invalid_argument,
+                     fmt::format("--draft '{}' does not say for which of the {} models: use --draft ID=FILE", argument,
+                                 specs.size()),
+                     "--draft");
+    }
+    auto const spec = std::ranges::find(specs, id, &serving::ModelSpec::id);
+    if (spec == specs.end())
+        return Error(Code::invalid_argument, fmt::format("--draft '{}': no model '{}' is served", argument, id),
+                     "--draft");
+    if (!spec->draft_path.empty()) {
+        return Error(Code::invalid_argument,
+                     fmt::format("--draft names '{}' and '{}' for the model '{}', it can have one", spec->draft_path,
+                                 argument, id),
+                     "--draft");
+    }
+    HEARTH_TRY(spec->draft_path, models::resolve_model(named ? argument.substr(equals + 1) : argument, folders));
+    return check_file(spec->draft_path);
+}
+
 }  // namespace
+
+Status assign_drafts(std::vector<serving::ModelSpec>& specs, std::vector<std::string> const& folders,
+                     EngineFlags const& engine) {
+    if (!engine.drafts.empty() && engine.no_speculation)
+        return Error(Code::invalid_argument,
+                     fmt::format("--draft '{}' guesses tokens ahead, --no-speculation says that none are guessed",
+                                 engine.drafts.front()),
+                     "--draft");
+    for (auto& spec : specs) spec.draft_max = engine.draft_max;
+    for (auto const& argument : engine.drafts) HEARTH_CHECK(assign_draft(specs, argument, folders));
+    return ok();
+}
 
 std::vector<std::string> models_folders(std::vector<std::string> const& given) {
     auto folders = given;
@@ -143,12 +188,7 @@ Result<serving::ModelSpec> model_spec(std::string const& argument, std::vector<s
     HEARTH_TRY(spec.path, models::resolve_model(file, folders));
     if (spec.id.empty()) spec.id = models::model_id(spec.path);
 
-    auto const checked = models::check_model(spec.path);
-    if (!checked.valid) {
-        auto const why = checked.problems.empty() ? std::string("unknown problem") : checked.problems.front();
-        return Error(Code::corrupt, fmt::format("{} is not a usable model file: {} (`hearth check {}` tells more)",
-                                                spec.path, why, spec.path));
-    }
+    HEARTH_CHECK(check_file(spec.path));
     spec.context_request = engine.context;
     spec.kv_cells = engine.kv_cells;
     spec.sequences_max = engine.max_seqs;

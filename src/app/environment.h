@@ -34,6 +34,12 @@ namespace hearth::app {
 [[nodiscard]] Result<serving::ModelSpec> model_spec(std::string const& argument,
                                                     std::vector<std::string> const& folders, EngineFlags const& engine);
 
+// Gives each spec the draft model that `engine` names for it: `FILE` or `NAME` where
+// there is one model, `ID=FILE` where there are several. Fails as model_spec(), and with
+// `invalid_argument` for one that is not asked for, or whose model is not served.
+[[nodiscard]] Status assign_drafts(std::vector<serving::ModelSpec>& specs, std::vector<std::string> const& folders,
+                                   EngineFlags const& engine);
+
 // "0", "4096", "512KiB", "1.5GiB"; `flag` is named in errors.
 [[nodiscard]] Result<std::uint64_t> parse_size(std::string const& text, std::string const& flag);
 

@@ -177,8 +177,11 @@ private:
 
 int run(RunFlags const& flags) {
     std::signal(SIGPIPE, SIG_IGN);  // a reader that leaves shows as a failed write
-    auto spec = model_spec(flags.model, models_folders(flags.models_dirs), flags.engine);
+    auto const folders = models_folders(flags.models_dirs);
+    auto spec = model_spec(flags.model, folders, flags.engine);
     if (!spec) return report(spec.error());
+    std::vector<serving::ModelSpec> specs{std::move(spec).value()};
+    if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());
     auto prompt = compose_prompt(flags);
     if (!prompt) return report(prompt.error());
     auto request = make_request(flags, std::move(prompt).value());
@@ -190,7 +193,7 @@ int run(RunFlags const& flags) {
     auto log = telemetry::Log::create(options);
     if (!log) return report(log.error());
     Answer answer(flags, std::move(log).value());
-    return answer.run(std::move(spec).value(), std::move(request));
+    return answer.run(std::move(specs.front()), std::move(request));
 }
 
 }  // namespace hearth::app

@@ -269,6 +269,7 @@ int serve(ServeFlags const& flags) {
         spec->tenant_weights = *weights;
         specs.push_back(std::move(spec).value());
     }
+    if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());
     Front front(flags, std::move(log).value());
     if (auto const started = front.start(std::move(specs)); !started) return report(started.error());
     return front.run();

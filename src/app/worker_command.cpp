@@ -10,6 +10,7 @@
 #include "app/cli.h"
 #include "app/commands.h"
 #include "app/environment.h"
+#include "engine/draft_model.h"
 #include "kvstore/folder.h"
 #include "kvstore/folders.h"
 #include "kvstore/options.h"
@@ -59,19 +60,25 @@ ColdTier open_cold_tier(serving::ModelSpec const& spec) {
     return tier;
 }
 
-// Everything the worker may read: the model's files and nothing else.
+// By their names alone: nothing of a file is read outside the sandbox.
+void add_files(std::string const& path, std::vector<std::string>& files) {
+    auto const split = models::parse_split_name(path);
+    if (!split) {
+        files.push_back(path);
+        return;
+    }
+    for (std::uint32_t number = 1; number <= split->count; ++number) {
+        auto const part = models::split_path(split->prefix, number, split->count);
+        if (::access(part.c_str(), R_OK) == 0) files.push_back(part);
+    }
+}
+
+// Everything the worker may read: the files of its models and nothing else.
 sandbox::Policy policy(serving::ModelSpec const& spec, std::vector<int> keep) {
     sandbox::Policy result;
     result.keep_fds = std::move(keep);
-    result.readable = {spec.path};
-    auto const split = models::parse_split_name(spec.path);
-    if (!split) return result;
-    // By their names alone: nothing of a file is read outside the sandbox.
-    result.readable.clear();
-    for (std::uint32_t number = 1; number <= split->count; ++number) {
-        auto const path = models::split_path(split->prefix, number, split->count);
-        if (::access(path.c_str(), R_OK) == 0) result.readable.push_back(path);
-    }
+    add_files(spec.path, result.readable);
+    if (!spec.draft_path.empty()) add_files(spec.draft_path, result.readable);
     return result;
 }
 
@@ -88,6 +95,31 @@ llama::LoadOptions load_options(serving::ModelSpec const& spec) {
     return options;
 }
 
+// Our own validator first, on the very file and inside the sandbox.
+Result<std::unique_ptr<llama::Backend>> load_checked(llama::LoadOptions load, worker::Progress const& progress) {
+    // What upstream says below an error is for developers: its warnings suppose one sequence per cache.
+    load.log = [progress](int level, std::string_view text) { progress.log(level <= 2 ? 0 : level, text); };
+    HEARTH_CHECK(models::read_gguf_model(load.path));
+    return llama::load_libllama(load);
+}
+
+// Beside the model: as many sequences at once, a few kept, as long as its own training lets them be.
+Result<std::unique_ptr<llama::Backend>> load_draft(serving::ModelSpec const& spec, llama::LoadOptions load,
+                                                   llama::Backend const& model, worker::Progress const& progress) {
+    constexpr std::uint32_t kKept = 16;
+    load.path = spec.draft_path;
+    load.context_request = 0;
+    load.context_default = model.properties().info.context_request;
+    load.sequences_kept = kKept;
+    load.deterministic = false;  // what it says is only ever a guess
+    auto draft = load_checked(std::move(load), progress);
+    auto const usable = draft ? engine::DraftModel::check(model, **draft) : Status(draft.error());
+    if (usable) return draft;
+    return Error(usable.error().code,
+                 fmt::format("{} cannot guess ahead for {}: {}", spec.draft_path, spec.path, usable.error().message),
+                 "--draft");
+}
+
 }  // namespace
 
 int worker(std::vector<std::string> const& arguments) {
@@ -98,7 +130,7 @@ int worker(std::vector<std::string> const& arguments) {
     }
     auto const& [spec, fd] = parsed.value();
     int const statm = worker::prepare_process();
-    auto load = load_options(spec);  // looks at the machine, so before the sandbox
+    auto const load = load_options(spec);  // looks at the machine, so before the sandbox
     auto cold = open_cold_tier(spec);
     auto confined = policy(spec, {fd, statm});
     if (cold.folder) {
@@ -122,14 +154,15 @@ int worker(std::vector<std::string> const& arguments) {
     options.on_abandoned = [] { ::_exit(kExitOk); };
     options.isolation = entered.value().description;
     auto const factory = [&](worker::Progress const& progress) {
-        load.progress = progress;
-        // What upstream says below an error is for developers: its warnings suppose one sequence per cache.
-        load.log = [progress](int level, std::string_view text) { progress.log(level <= 2 ? 0 : level, text); };
-        // Our own validator first, on the very file and inside the sandbox.
-        if (auto const valid = models::read_gguf_model(load.path); !valid)
-            return Result<std::unique_ptr<llama::Backend>>(valid.error());
-        return llama::load_libllama(load);
+        auto with_progress = load;
+        with_progress.progress = progress;
+        return load_checked(std::move(with_progress), progress);
     };
+    if (!spec.draft_path.empty()) {
+        options.load_draft = [&](llama::Backend const& model, worker::Progress const& progress) {
+            return load_draft(spec, load, model, progress);
+        };
+    }
     auto const status = worker::run(options, factory, clock);
     // The front is gone or has let go: there is nobody to be tidy for, and a
     // running decode would hold up an orderly teardown.

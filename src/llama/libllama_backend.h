@@ -26,6 +26,7 @@ enum class FlashAttention : std::uint8_t { automatic, on, off };
 struct LoadOptions {
     std::string path;                    // the GGUF file, already validated by models::; first split of several
     std::uint32_t context_request = 0;   // longest sequence; 0: min(trained context, 8192, kv_cells if given)
+    std::uint32_t context_default = 0;   // in place of the 8192, if not 0
     std::uint32_t kv_cells = 0;          // 0: max(context_request, 32768), less when memory is short
     std::uint32_t sequences_max = 16;    // that run; 1 .. 256
     std::uint32_t sequences_kept =

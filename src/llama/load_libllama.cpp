@@ -194,7 +194,8 @@ Result<CacheShape> cache_shape(LoadOptions const& options, llama_model const& mo
     CacheShape shape;
     shape.context_request = options.context_request;
     if (shape.context_request == 0) {
-        shape.context_request = std::min(trained, kContextDefault);
+        shape.context_request =
+            std::min(trained, options.context_default != 0 ? options.context_default : kContextDefault);
         if (options.kv_cells != 0) shape.context_request = std::min(shape.context_request, options.kv_cells);
     }
     if (shape.context_request > trained)

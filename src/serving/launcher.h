@@ -23,6 +23,8 @@ struct ModelSpec {
     std::uint32_t threads = 0;            // 0: the engine's default
     std::uint32_t prefix_cache = 1;       // 0: every prompt is computed from its start
     std::uint32_t speculation = 1;        // 0: no token is guessed ahead
+    std::string draft_path;               // GGUF file of a smaller model that guesses ahead; empty: none
+    std::uint32_t draft_max = 0;          // tokens it guesses in one step; 0: the engine's default
     std::uint32_t step_ms_target = 0;     // 0: the engine's default
     std::uint32_t deterministic = 0;      // 1: no answer depends on what else is computed
     std::uint64_t cache_memory_bytes = 0; // for prefixes that leave the KV cache

@@ -29,6 +29,8 @@ ModelSpec spec() {
     out.sequences_max = 4;
     out.threads = 2;
     out.speculation = 0;
+    out.draft_path = "/models/small.gguf";
+    out.draft_max = 5;
     out.step_ms_target = 30;
     out.cpu_variant = "haswell";
     out.cache_memory_bytes = 5ULL << 32;

@@ -55,6 +55,12 @@ ModelMetrics::ModelMetrics(telemetry::Registry& r, std::string model)
                              kModel, labels_)),
       drafted_(r.counter("hearth_drafted_tokens_total", "Tokens guessed ahead and verified", kModel, labels_)),
       accepted_(r.counter("hearth_accepted_tokens_total", "Guessed tokens that came true", kModel, labels_)),
+      model_drafted_(r.counter("hearth_draft_model_drafted_tokens_total",
+                               "Of the tokens guessed ahead, those the draft model guessed", kModel, labels_)),
+      model_accepted_(r.counter("hearth_draft_model_accepted_tokens_total",
+                                "Of the guessed tokens that came true, those the draft model guessed", kModel,
+                                labels_)),
+      draft_seconds_(r.counter("hearth_draft_model_seconds_total", "Time the draft model computed", kModel, labels_)),
       step_seconds_(r.counter("hearth_engine_step_seconds_total", "Time spent decoding batches", kModel, labels_)),
       evictions_(r.counter("hearth_prefix_evictions_total", "Kept prefixes forgotten to make room", kModel, labels_)),
       prefix_nodes_(r.gauge("hearth_prefix_nodes", "Nodes of the prefix tree", kModel, labels_)),
@@ -122,6 +128,9 @@ void ModelMetrics::report(domain::EngineStats const& stats) {
     preemptions_.add(growth(stats.preemptions_total, last_.preemptions_total));
     drafted_.add(growth(stats.drafted_total, last_.drafted_total));
     accepted_.add(growth(stats.accepted_total, last_.accepted_total));
+    model_drafted_.add(growth(stats.model_drafted_total, last_.model_drafted_total));
+    model_accepted_.add(growth(stats.model_accepted_total, last_.model_accepted_total));
+    draft_seconds_.add(growth(stats.draft_us_total, last_.draft_us_total) / 1e6);
     tier_memory_.set(static_cast<double>(stats.tier_memory_bytes));
     tier_disk_.set(static_cast<double>(stats.tier_disk_bytes));
     tier_memory_tokens_.add(growth(stats.tier_memory_tokens_total, last_.tier_memory_tokens_total));

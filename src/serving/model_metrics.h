@@ -63,6 +63,9 @@ private:
     telemetry::Counter& preemptions_;
     telemetry::Counter& drafted_;
     telemetry::Counter& accepted_;
+    telemetry::Counter& model_drafted_;
+    telemetry::Counter& model_accepted_;
+    telemetry::Counter& draft_seconds_;
     telemetry::Counter& step_seconds_;
     telemetry::Counter& evictions_;
     telemetry::Gauge& prefix_nodes_;

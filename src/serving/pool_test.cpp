@@ -353,7 +353,7 @@ TEST_F(PoolTest, GenerationsOutliveThePool) {
 TEST_F(PoolTest, CountsWhatHappened) {
     run([](PoolTest& t) -> net::Task<void> {
         auto worker = co_await t.ready_worker();
-        worker->stats = {3, 1, 70, 40, 100, 11, 0, 0, 2, 9, 7, 5, 6, 13, 14, 15, 16, 1 << 20, 1500};
+        worker->stats = {3, 1, 70, 40, 100, 11, 0, 0, 2, 9, 7, 8, 4, 2500000, 5, 6, 13, 14, 15, 16, 1 << 20, 1500};
         auto generation = t.submit();
         auto const id = generation->id();
         worker->event(id, Started{10, 4});
@@ -387,6 +387,9 @@ TEST_F(PoolTest, CountsWhatHappened) {
                                  "hearth_prefix_cache_errors_total{model=\"m\"} 16",
                                  "hearth_drafted_tokens_total{model=\"m\"} 9",
                                  "hearth_accepted_tokens_total{model=\"m\"} 7",
+                                 "hearth_draft_model_drafted_tokens_total{model=\"m\"} 8",
+                                 "hearth_draft_model_accepted_tokens_total{model=\"m\"} 4",
+                                 "hearth_draft_model_seconds_total{model=\"m\"} 2.5",
                                  "hearth_worker_cpu_seconds_total{model=\"m\"} 1.5",
                                  "hearth_preemptions_total{model=\"m\"} 2",
                                  "hearth_engine_steps_total{model=\"m\"} 11",

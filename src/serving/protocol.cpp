@@ -316,25 +316,15 @@ void fields(Io& io, T& frame) {
     io.number(frame.nonce);
     io.number(frame.heartbeat);
     auto& stats = frame.stats;
-    io.number(stats.running);
-    io.number(stats.waiting);
-    io.number(stats.kv_used);
-    io.number(stats.kv_cached);
-    io.number(stats.kv_cells);
-    io.number(stats.steps_total);
-    io.number(stats.prompt_tokens_total);
-    io.number(stats.generated_tokens_total);
-    io.number(stats.preemptions_total);
-    io.number(stats.drafted_total);
-    io.number(stats.accepted_total);
-    io.number(stats.tier_memory_bytes);
-    io.number(stats.tier_disk_bytes);
-    io.number(stats.tier_memory_tokens_total);
-    io.number(stats.tier_disk_tokens_total);
-    io.number(stats.tier_written_bytes_total);
-    io.number(stats.tier_errors_total);
-    io.number(stats.rss_bytes);
-    io.number(stats.cpu_ms_total);
+    for (auto* gauge : {&stats.running, &stats.waiting, &stats.kv_used, &stats.kv_cached, &stats.kv_cells})
+        io.number(*gauge);
+    for (auto* total :
+         {&stats.steps_total, &stats.prompt_tokens_total, &stats.generated_tokens_total, &stats.preemptions_total,
+          &stats.drafted_total, &stats.accepted_total, &stats.model_drafted_total, &stats.model_accepted_total,
+          &stats.draft_us_total, &stats.tier_memory_bytes, &stats.tier_disk_bytes, &stats.tier_memory_tokens_total,
+          &stats.tier_disk_tokens_total, &stats.tier_written_bytes_total, &stats.tier_errors_total, &stats.rss_bytes,
+          &stats.cpu_ms_total})
+        io.number(*total);
     io.number(stats.swapped);
     io.number(stats.prefix_nodes);
     io.number(stats.evictions_total);
@@ -396,6 +386,20 @@ void fields(Io& io, T& report) {
     io.number(report.kv_cells);
     io.number(report.kv_reserved);
     io.number(report.swapped);
+    for (auto* guesses : {&report.by_text, &report.by_model}) {
+        io.number(guesses->drafted);
+        io.number(guesses->accepted);
+    }
+    io.optional(report.draft, [](auto& inner, auto& draft) {
+        inner.text(draft.name, domain::kReportNameBytesMax, "name of a draft model");
+        inner.number(draft.sequences);
+        inner.number(draft.tokens);
+        inner.number(draft.kv_cells);
+        inner.number(draft.memory_bytes);
+        finite(inner, draft.belief, "belief in a draft model");
+        finite(inner, draft.purse_ms, "purse of a draft model");
+        inner.number(draft.us_total);
+    });
     io.list(report.cost, domain::kReportNumbersMax, kNumberBytes, "number of cost terms", [](auto& inner, auto& term) {
         inner.text(term.first, domain::kReportNameBytesMax, "name of a cost term");
         finite(inner, term.second, "cost term");

@@ -25,7 +25,9 @@ struct NumberArgument {
 
 constexpr std::string_view kFd = "--fd";
 constexpr std::string_view kTenantWeight = "--tenant-weight";  // NAME=N, repeated; the name may hold '='
-constexpr std::array kTexts{TextArgument{"--id", &ModelSpec::id}, TextArgument{"--model", &ModelSpec::path},
+constexpr std::array kTexts{TextArgument{"--id", &ModelSpec::id},
+                            TextArgument{"--model", &ModelSpec::path},
+                            TextArgument{"--draft", &ModelSpec::draft_path},
                             TextArgument{"--cpu-variant", &ModelSpec::cpu_variant},
                             TextArgument{"--cache-folder", &ModelSpec::cache_folder},
                             TextArgument{"--cache-key-file", &ModelSpec::cache_key_file}};
@@ -38,6 +40,7 @@ constexpr std::array kNumbers{NumberArgument{"--ctx", &ModelSpec::context_reques
                               NumberArgument{"--threads", &ModelSpec::threads},
                               NumberArgument{"--prefix-cache", &ModelSpec::prefix_cache},
                               NumberArgument{"--speculation", &ModelSpec::speculation},
+                              NumberArgument{"--draft-max", &ModelSpec::draft_max},
                               NumberArgument{"--step-target-ms", &ModelSpec::step_ms_target},
                               NumberArgument{"--deterministic", &ModelSpec::deterministic},
                               NumberArgument{"--max-requests", &ModelSpec::requests_max},

@@ -91,10 +91,17 @@ private:
         if (!backend) return load_failed(std::move(backend.error()));
         auto info = backend.value()->properties().info;
         info.isolation = options_.isolation;
+        std::unique_ptr<llama::Backend> draft;
+        if (options_.load_draft) {
+            auto loaded = options_.load_draft(**backend, progress());
+            if (!loaded) return load_failed(std::move(loaded.error()));
+            draft = *std::move(loaded);
+            info.memory_bytes += draft->properties().info.memory_bytes;
+        }
         auto options = options_.engine;
         options.tiers.log = [report = progress()](int level, std::string_view text) { report.log(level, text); };
-        auto engine =
-            engine::Engine::create(*std::move(backend), options, clock_, [this](auto events) { send_step(events); });
+        auto engine = engine::Engine::create(
+            *std::move(backend), options, clock_, [this](auto events) { send_step(events); }, std::move(draft));
         if (!engine) return load_failed(std::move(engine.error()));
         engine_ = *std::move(engine);
         engine_seen_.store(engine_.get(), std::memory_order_release);
@@ -276,6 +283,7 @@ engine::Options engine_options(engine::Options base, ModelSpec const& spec) {
     if (spec.credit_tokens != 0) base.credit = spec.credit_tokens;
     base.prefix_cache = base.prefix_cache && spec.prefix_cache != 0;
     base.speculation = base.speculation && spec.speculation != 0;
+    if (spec.draft_max != 0) base.draft_max = spec.draft_max;
     if (spec.step_ms_target != 0) base.step_ms_target = spec.step_ms_target;
     base.tenant_weights = spec.tenant_weights;
     base.tiers.memory_bytes = spec.cache_memory_bytes;

@@ -52,9 +52,14 @@ private:
 
 using BackendFactory = std::function<Result<std::unique_ptr<llama::Backend>>(Progress const&)>;
 
+// Loads the model that guesses ahead for `model`, which is loaded already.
+using DraftFactory =
+    std::function<Result<std::unique_ptr<llama::Backend>>(llama::Backend const& model, Progress const&)>;
+
 struct Options {
     int fd = -1;                // the connection; owned by run()
     engine::Options engine;
+    DraftFactory load_draft{};  // empty: no second model
     std::string isolation;      // copied into ModelInfo
     int statm_fd = -1;          // from prepare_process(); -1: resident memory is reported as 0
     Duration write_timeout = std::chrono::seconds(30);

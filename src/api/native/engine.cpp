@@ -58,6 +58,29 @@ void write_steps(JsonWriter& json, EngineReport const& report) {
     json.end_object();
 }
 
+void write_guesses(JsonWriter& json, std::string_view name, domain::GuessReport const& guesses) {
+    json.key(name).begin_object().key("drafted").number(guesses.drafted);
+    json.key("accepted").number(guesses.accepted).key("acceptance");
+    json.number(ratio(static_cast<double>(guesses.accepted), static_cast<double>(guesses.drafted))).end_object();
+}
+
+void write_speculation(JsonWriter& json, EngineReport const& report) {
+    json.key("speculation").begin_object();
+    write_guesses(json, "text", report.by_text);
+    write_guesses(json, "model", report.by_model);
+    json.key("draft_model");
+    if (!report.draft) {
+        json.null().end_object();
+        return;
+    }
+    auto const& draft = *report.draft;
+    json.begin_object().key("name").string(draft.name).key("sequences").number(draft.sequences);
+    json.key("tokens").number(draft.tokens).key("kv_cells").number(draft.kv_cells);
+    json.key("memory_bytes").number(draft.memory_bytes).key("belief").number(draft.belief);
+    json.key("purse_ms").number(draft.purse_ms).key("ms_total").number(static_cast<double>(draft.us_total) / 1000);
+    json.end_object().end_object();
+}
+
 void write_memory(JsonWriter& json, EngineReport const& report) {
     json.key("kv").begin_object().key("cells").number(report.kv_cells).key("used").number(report.tree_cells);
     json.key("idle").number(report.tree_idle_cells).key("reserved").number(report.kv_reserved);
@@ -108,6 +131,7 @@ void write_model(JsonWriter& json, Services const& services, serving::ModelStatu
     json.key("engine").begin_object();
     write_sequences(json, services, *view.report);
     write_steps(json, *view.report);
+    write_speculation(json, *view.report);
     write_memory(json, *view.report);
     write_tenants(json, *view.report);
     json.end_object().end_object();

@@ -176,9 +176,9 @@ private:
     }
 
     domain::EngineStats stats() {
-        return {number(),  number(),  number(),  number(),  number(),  random_(), random_(), random_(),
-                random_(), random_(), random_(), random_(), random_(), random_(), random_(), random_(),
-                random_(), random_(), random_(), number(),  number(),  random_(), random_()};
+        return {number(),  number(),  number(),  number(),  number(),  random_(), random_(), random_(), random_(),
+                random_(), random_(), random_(), random_(), random_(), random_(), random_(), random_(), random_(),
+                random_(), random_(), random_(), random_(), number(),  number(),  random_(), random_()};
     }
 
     domain::SequenceReport sequence() {
@@ -209,6 +209,12 @@ private:
         for (auto* value : {&r.steps_total, &r.step_us_total, &r.prompt_tokens_total, &r.reused_tokens_total,
                             &r.preemptions_total, &r.evictions_total, &r.tree_nodes, &r.tree_cells, &r.tree_idle_cells})
             *value = random_();
+        r.by_text = {random_(), random_()};
+        r.by_model = {random_(), random_()};
+        if (coin()) {
+            r.draft = domain::DraftReport{
+                std::to_string(number()), number(), random_(), number(), random_(), real(), real(), random_()};
+        }
         return r;
     }
 
