@@ -206,6 +206,7 @@ bool DraftModel::compute(sched::StepShape const& shape) {
         return false;
     }
     failures_ = 0;
+    measured_ = true;
     cost_.observe(shape, ms);
     for (auto const& entry : batch_) at(entry.sequence).tokens.push_back(entry.token);
     return true;

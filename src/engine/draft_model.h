@@ -74,6 +74,7 @@ public:
     [[nodiscard]] llama::Backend const& backend() const { return backend_; }
     [[nodiscard]] std::uint32_t held() const;    // slots
     [[nodiscard]] std::uint64_t tokens() const;  // in the cache, shared ones counted once per slot
+    [[nodiscard]] bool is_measured() const { return measured_; }
     [[nodiscard]] bool is_broken() const { return failures_ >= kFailuresMax; }
 
 private:
@@ -109,6 +110,7 @@ private:
     std::vector<Sequence> sequences_;
     std::uint64_t calls_ = 0;
     double spent_ms_ = 0;
+    bool measured_ = false;
     std::uint32_t failures_ = 0;  // in a row
     // Of the pass being planned; members to keep their memory.
     std::vector<llama::BatchEntry> batch_;

@@ -148,9 +148,12 @@ private:
     // The second model, and what it does in the step being planned.
     struct Drafting {
         Drafting(llama::Backend& backend, llama::Properties const& target, Clock const& clock)
-            : model(backend, target.vocabulary, clock), policy(first_guess(target.info)) {}
+            : model(backend, target.vocabulary, clock),
+              policy(first_guess(target.info)),
+              believed_ms(policy.plain_ms({.decodes = 1, .prompt_tokens = 0, .attended = 0})) {}
         DraftModel model;
         sched::DraftPolicy policy;
+        double believed_ms;           // what a step of the first model was to take, before it was measured
         double ms = 0;  // it took
         double caught_up_ms = 0;  // of that, for texts it had not seen
         double token_ms = 0;  // what a token of the step takes without it
@@ -201,6 +204,7 @@ private:
     // --- engine_core_draft.cpp ---
     [[nodiscard]] std::uint32_t guess_with_model(std::span<Sequence const> planned, std::uint32_t rows);
     [[nodiscard]] sched::DraftCosts draft_costs(Choice const& choice, std::size_t sharing) const;
+    [[nodiscard]] double draft_speed() const;
     [[nodiscard]] bool wants_model(Choice const& choice) const;
     [[nodiscard]] bool is_ready_to_draft(Sequence sequence, sched::DraftCosts const& costs, double& ms_left);
     void begin_draft_step(std::size_t planned);

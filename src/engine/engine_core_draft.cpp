@@ -82,10 +82,18 @@ std::uint32_t EngineCore::guess_with_model(std::span<Sequence const> planned, st
 // `sharing`: sequences among which a pass is divided.
 sched::DraftCosts EngineCore::draft_costs(Choice const& choice, std::size_t sharing) const {
     auto const weights = drafting_->model.cost().weights();
+    double const speed = draft_speed();
     return {.token_ms = drafting_->token_ms,
             .row_ms = row_ms(choice),
-            .pass_ms = weights.base / static_cast<double>(sharing),
-            .guess_ms = weights.per_decode + weights.per_attended * (choice.positions + 2.0) / 1000};
+            .pass_ms = speed * weights.base / static_cast<double>(sharing),
+            .guess_ms = speed * (weights.per_decode + weights.per_attended * (choice.positions + 2.0) / 1000)};
+}
+
+// Before the draft model was measured: as wrong as it was about the first one.
+double EngineCore::draft_speed() const {
+    auto const& drafting = *drafting_;
+    if (drafting.model.is_measured() || drafting.believed_ms <= 0) return 1;
+    return drafting.policy.plain_ms({.decodes = 1, .prompt_tokens = 0, .attended = 0}) / drafting.believed_ms;
 }
 
 // Not where its own text is the better guide, which costs nothing to ask.
@@ -115,7 +123,7 @@ bool EngineCore::is_ready_to_draft(Sequence sequence, sched::DraftCosts const& c
     double const still =
         std::min<double>(left, std::max(output_mean_ / 2, static_cast<double>(expected) - choice->tokens));
     double const earns = still * sched::DraftPolicy::saving_ms(costs, draft.chance->probability(), options_.draft_max);
-    if (earns < kMargin * drafting.model.cost().prompt_ms(behind, 0)) {
+    if (earns < kMargin * draft_speed() * drafting.model.cost().prompt_ms(behind, 0)) {
         draft.not_before = choice->tokens + kAskAgainTokens;
         return false;
     }

@@ -123,6 +123,8 @@ private:
         if (stats.kv_used + stats.running + stats.waiting != 0) broken("the engine holds something in the end");
         if (run_.backend().cells_used() + run_.backend().sequences_used() != 0)
             broken("the backend holds something in the end");
+        if (run_.draft() != nullptr && run_.draft()->cells_used() + run_.draft()->sequences_used() != 0)
+            broken("the draft model holds something in the end");
     }
 
     void check_text(std::uint32_t index) {
@@ -202,6 +204,8 @@ private:
             tally.cached_tokens += outcome.cached;
         }
         tally.preemptions = run_.core().stats().preemptions_total;
+        tally.model_drafted = run_.core().stats().model_drafted_total;
+        tally.model_accepted = run_.core().stats().model_accepted_total;
         tally.steps = run_.steps();
         tally.simulated_s = run_.now_ms() / 1000;
         return tally;
@@ -250,6 +254,8 @@ void CheckTally::operator+=(CheckTally const& more) {
     cancelled += more.cancelled;
     cached_tokens += more.cached_tokens;
     preemptions += more.preemptions;
+    model_drafted += more.model_drafted;
+    model_accepted += more.model_accepted;
     steps += more.steps;
     simulated_s += more.simulated_s;
 }

@@ -1,8 +1,8 @@
 // Random traffic by seed against an engine with hardly any room, every
 // invariant looked at after every step.
 //
-// A seed makes a model (cells, ids, batch, recurrent or not, failures), engine
-// options, and some forty requests: shared prefixes, chats, several choices,
+// A seed makes a model (cells, ids, batch, recurrent or not, failures), sometimes a
+// draft model that guesses for it and is short of room and fails, too, engine options, and some forty requests: shared prefixes, chats, several choices,
 // tenants, classes, cancels, slow readers. Checked at every step:
 //   - the engine's cells are the backend's; a sequence id has one owner; the
 //     tree's and the engine's books agree (EngineCore::check_integrity);
@@ -32,6 +32,8 @@ struct CheckTally {
     std::uint64_t cancelled = 0;
     std::uint64_t cached_tokens = 0;
     std::uint64_t preemptions = 0;
+    std::uint64_t model_drafted = 0;  // tokens a draft model guessed,
+    std::uint64_t model_accepted = 0;  // and those of them that came true
     std::uint64_t steps = 0;
     double simulated_s = 0;
     void operator+=(CheckTally const& more);

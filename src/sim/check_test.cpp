@@ -23,6 +23,8 @@ TEST(Check, TenThousandSeedsLoseNobodyLeakNothingAndStarveNobody) {
     EXPECT_GT(tally.done, tally.requests / 2);
     EXPECT_GT(tally.failed, options.count / 2) << "else the failures were not exercised";
     EXPECT_GT(tally.cancelled, options.count) << "else cancels were not";
+    EXPECT_GT(tally.model_accepted, options.count) << "else no draft model guessed";
+    EXPECT_GT(tally.model_drafted, tally.model_accepted) << "else all its guesses were right";
     EXPECT_GT(tally.preemptions, 3 * options.count) << "else swapping was not";
     EXPECT_GT(tally.cached_tokens, 50 * options.count) << "else the cache was not";
 }

@@ -1,6 +1,7 @@
 #include "sim/check_traffic.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "traffic/random.h"
@@ -32,6 +33,28 @@ SimModel random_model(Random& random) {
     if (random.below(3) == 0)
         model.faults = {.decode_one_in = 150, .save_one_in = 40, .restore_one_in = 40, .copy_one_in = 40};
     return model;
+}
+
+// Its own numbers, so that the rest of a seed is the same with and without.
+std::optional<SimModel> random_draft(std::uint64_t seed, SimModel const& model) {
+    Random random(seed ^ 0xD2AF7ULL);
+    if (model.recurrent || random.below(2) == 0) return std::nullopt;
+    SimModel draft = model;
+    draft.seed = random.next();
+    draft.kv_cells = between(random, 20, 400);
+    draft.context_request = random.below(4) == 0 ? between(random, 10, kContext) : kContext;
+    draft.sequences_max = random.below(2) == 0 ? model.sequences_max : between(random, 1, model.sequences_max);
+    draft.sequences_kept = between(random, 0, 4);
+    draft.batch_max = between(random, 2, 80);
+    draft.errs_one_in = random.below(3) == 0 ? 0 : between(random, 1, 6);
+    double const part = random.below(4) == 0 ? 1 : 0.05 + 0.2 * random.unit();  // of what the model takes
+    draft.parameters = static_cast<std::uint64_t>(part * static_cast<double>(model.parameters));
+    draft.costs.step_ms *= part;
+    draft.costs.row_ms *= part;
+    draft.costs.prompt_token_ms *= part;
+    draft.faults = {};
+    if (random.below(4) == 0) draft.faults.decode_one_in = between(random, 2, 40);
+    return draft;
 }
 
 engine::Options random_options(Random& random) {
@@ -82,6 +105,8 @@ CheckCase check_case(std::uint64_t seed) {
     CheckCase made;
     made.setup.model = random_model(random);
     made.setup.engine = random_options(random);
+    made.setup.draft = random_draft(seed, made.setup.model);
+    if (seed % 3 == 0) made.setup.engine.draft_max = 3;
     made.workload.name = "check";
     std::uint32_t const count = between(random, 30, 100);
     double const rate_per_s = 2 + 40 * random.unit();

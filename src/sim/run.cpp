@@ -23,12 +23,14 @@ Run::Run(Workload const& workload, Setup const& setup)
     : workload_(workload),
       setup_(setup),
       backend_(setup.model, clock_),
+      draft_(setup.draft ? std::make_unique<SimBackend>(*setup.draft, clock_) : nullptr),
       preparer_(backend_, setup.model.seed | 1U),
       core_(backend_, setup.engine, clock_, preparer_.end_tokens()),
       followers_(workload.jobs.size()),
       outcomes_(workload.jobs.size()),
       prompts_(workload.jobs.size()),
       unread_(workload.jobs.size(), 0) {
+    if (draft_) core_.guess_with(*draft_);
     for (std::uint32_t i = 0; i < workload.jobs.size(); ++i) {
         auto const& job = workload.jobs[i];
         if (job.after == kNoJob) {

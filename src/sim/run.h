@@ -10,6 +10,8 @@
 #include <array>
 #include <cstdint>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <queue>
 #include <vector>
 
@@ -23,6 +25,7 @@ namespace hearth::sim {
 struct Setup {
     engine::Options engine;
     SimModel model;
+    std::optional<SimModel> draft{};  // guesses ahead
     bool plain = false;  // one tenant and one class for all, as in a server that knows neither
 };
 
@@ -72,6 +75,7 @@ public:
     }
     [[nodiscard]] engine::EngineCore& core() { return core_; }
     [[nodiscard]] SimBackend const& backend() const { return backend_; }
+    [[nodiscard]] SimBackend const* draft() const { return draft_.get(); }
     [[nodiscard]] double now_ms() const { return to_ms(clock_.now() - Instant{}); }
     [[nodiscard]] std::uint64_t steps() const { return steps_; }
 
@@ -110,6 +114,7 @@ private:
     Setup setup_;
     ManualClock clock_;
     SimBackend backend_;
+    std::unique_ptr<SimBackend> draft_;
     engine::Preparer preparer_;
     engine::EngineCore core_;
     std::priority_queue<Timer, std::vector<Timer>, std::greater<>> timers_;

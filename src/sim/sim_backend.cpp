@@ -55,7 +55,7 @@ SimBackend::SimBackend(SimModel const& model, ManualClock& clock)
     info.kv_cells = model.kv_cells;
     info.sequences_max = model.sequences_max;
     info.threads = 1;
-    info.parameters = 135'000'000;
+    info.parameters = model.parameters;
     properties_.batch_max = model.batch_max;
     properties_.sequences_max = model.sequences_max + model.sequences_kept;
     properties_.kv_cells = model.kv_cells;
@@ -83,6 +83,7 @@ std::vector<Token> SimBackend::answer(std::span<Token const> prompt, std::uint32
 }
 
 Token SimBackend::winner(std::uint64_t state) const {
+    if (model_.errs_one_in != 0 && (state >> 16U) % model_.errs_one_in == 0) state = ~state;
     if (model_.end_one_in != 0 && (state >> 32U) % model_.end_one_in == 0) return end_token();
     return static_cast<Token>((state & 0xFFFFFFFFU) % (model_.vocabulary - 1));
 }

@@ -60,7 +60,10 @@ struct SimModel {
     std::uint32_t sequences_kept = 64;  // ids beyond those
     std::uint32_t batch_max = 2048;
     std::uint32_t vocabulary = 1024;
+    std::uint64_t parameters = 135'000'000;  // by which the engine guesses what a step takes before it measured one
     std::uint32_t end_one_in = 0;  // an answer ends by itself after about so many tokens; 0: never
+    std::uint32_t errs_one_in =
+        0; // as a draft of another model: it says something else than that about so often; 0: never
     bool recurrent = false;        // sequences are never cut, and copied at their tail or by a checkpoint
 };
 
