@@ -1,9 +1,10 @@
 // Random traffic by seed against an engine with hardly any room, every
 // invariant looked at after every step.
 //
-// A seed makes a model (cells, ids, batch, recurrent or not, failures), sometimes a
-// draft model that guesses for it and is short of room and fails, too, engine options, and some forty requests: shared prefixes, chats, several choices,
-// tenants, classes, cancels, slow readers. Checked at every step:
+// A seed makes a model (cells, ids, batch, recurrent or not, failures), sometimes a draft
+// model that guesses for it and is short of room and fails, too, engine options, and some
+// forty requests: shared prefixes, chats, several choices, tenants, classes, cancels, slow
+// readers. Checked at every step:
 //   - the engine's cells are the backend's; a sequence id has one owner; the
 //     tree's and the engine's books agree (EngineCore::check_integrity);
 //   - a batch is within its budget;
