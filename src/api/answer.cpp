@@ -69,6 +69,8 @@ private:
         totals_.usage.cached_tokens += done.usage.cached_tokens;
         totals_.usage.completion_tokens += done.usage.completion_tokens;
         totals_.usage.left_out_tokens += done.usage.left_out_tokens;
+        totals_.usage.context_shifts += done.usage.context_shifts;
+        totals_.usage.shifted_tokens += done.usage.shifted_tokens;
         if (generations_ == 1) totals_.timings = done.timings;
     }
 

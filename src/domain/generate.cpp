@@ -89,6 +89,14 @@ Status validate(GenerateRequest const& request) {
     HEARTH_CHECK(validate_deadline(request.deadlines.prefill_ms, "prefill_timeout_ms"));
     HEARTH_CHECK(validate_deadline(request.deadlines.decode_ms, "decode_timeout_ms"));
     if (request.keep_tokens) HEARTH_CHECK(in_range(*request.keep_tokens, 0, 1 << 24, "n_keep"));
+    if (request.discard_tokens) {
+        HEARTH_CHECK(in_range(*request.discard_tokens, 1, 1 << 24, "n_discard"));
+        if (request.overflow != Overflow::shift)
+            return Error(Code::invalid_argument,
+                         fmt::format("'n_discard' is {}, but only 'context_overflow': 'shift' discards tokens",
+                                     *request.discard_tokens),
+                         "n_discard");
+    }
     if (request.max_tokens) HEARTH_CHECK(in_range(*request.max_tokens, 1, 1 << 24, "max_tokens"));
     if (request.top_logprobs) HEARTH_CHECK(in_range(*request.top_logprobs, 0, kLogprobsMax, "top_logprobs"));
     HEARTH_CHECK(at_most(request.stop.size(), kStopStringsMax, "stop", "strings"));

@@ -114,16 +114,16 @@ inline constexpr std::uint32_t kPriorityCount = 3;
 // What happens when prompt and output do not fit the context.
 enum class Overflow : std::uint8_t {
     error = 0,            // a prompt that is too long is refused; an output ends with `length`
-    shift = 1,            // the oldest tokens behind the first message make room, again and again
+    shift = 1,  // as truncate_middle, and an output goes on: tokens behind the head make room, again and again
     truncate_middle = 2,  // a prompt that is too long loses tokens from its middle, once
 };
 
 // How long each part may take, in milliseconds; absent: as long as it takes.
 // A request that passes one ends with `deadline_exceeded`.
 struct Deadlines {
-    std::optional<std::uint32_t> queue_ms;    // arrival to admission
+    std::optional<std::uint32_t> queue_ms;  // arrival to admission
     std::optional<std::uint32_t> prefill_ms;  // admission to the first token
-    std::optional<std::uint32_t> decode_ms;   // first token to the end
+    std::optional<std::uint32_t> decode_ms;  // first token to the end
     bool operator==(Deadlines const&) const = default;
 };
 
@@ -131,20 +131,22 @@ struct GenerateRequest {
     std::string model;  // resolved id of a resident model
     Prompt prompt;
     SamplingParams sampling;
-    std::uint32_t choices = 1;                   // n
-    std::optional<std::uint32_t> max_tokens;     // absent: until the context is full
+    std::uint32_t choices = 1;  // n
+    std::optional<std::uint32_t> max_tokens;  // absent: until the context is full; of those that shift, one context
     std::vector<std::string> stop;
-    std::optional<std::uint32_t> top_logprobs;   // absent: no logprobs; 0: the chosen token's only
+    std::optional<std::uint32_t> top_logprobs;  // absent: no logprobs; 0: the chosen token's only
     bool return_prompt_progress = false;
     Priority priority = Priority::normal;
-    std::string tenant;        // whose request: computing is shared fairly among tenants, prefixes only within one
-    std::string cache_salt;    // parts a tenant further: prefixes are shared only among equal salts
+    std::string tenant;  // whose request: computing is shared fairly among tenants, prefixes only within one
+    std::string cache_salt;  // parts a tenant further: prefixes are shared only among equal salts
     Deadlines deadlines;
     bool cache_prompt = true;  // stand on what is computed already, and leave what is computed to others
     Overflow overflow = Overflow::error;
     std::optional<std::uint32_t>
         keep_tokens;  // of the prompt's head, when something is left out; absent: the engine's choice
-    bool speculate = true;     // guess tokens ahead where that pays; the output is the same
+    std::optional<std::uint32_t> discard_tokens;  // what a shift drops; absent: half of what is behind the head
+    bool speculate = true;  // guess tokens ahead where that pays; the output is the same
+    bool deterministic = false;  // what is said must not depend on what else is computed
     bool operator==(GenerateRequest const&) const = default;
 };
 
@@ -168,13 +170,13 @@ struct SampledLogprob {
 enum class FinishReason : std::uint8_t { stop = 0, length = 1, cancelled = 2, error = 3 };
 
 struct Timings {  // llama-server's meaning
-    std::uint32_t cache_n = 0;      // prompt tokens reused
-    std::uint32_t prompt_n = 0;     // prompt tokens computed
-    double prompt_ms = 0;           // admission to first sampled token
+    std::uint32_t cache_n = 0;  // prompt tokens reused
+    std::uint32_t prompt_n = 0;  // prompt tokens computed
+    double prompt_ms = 0;  // admission to first sampled token
     std::uint32_t predicted_n = 0;  // tokens sampled, all choices
-    double predicted_ms = 0;        // first sampled token to last
-    double queue_ms = 0;            // arrival to admission
-    std::uint32_t draft_n = 0;           // tokens guessed ahead and verified
+    double predicted_ms = 0;  // first sampled token to last
+    double queue_ms = 0;  // arrival to admission
+    std::uint32_t draft_n = 0;  // tokens guessed ahead and verified
     std::uint32_t draft_n_accepted = 0;  // of those, what came true
     bool operator==(Timings const&) const = default;
 };
@@ -183,7 +185,9 @@ struct Usage {
     std::uint32_t prompt_tokens = 0;
     std::uint32_t cached_tokens = 0;
     std::uint32_t completion_tokens = 0;  // all choices, the end-of-sequence token included as peers do
-    std::uint32_t left_out_tokens = 0;    // of the prompt, so that it fits the context: see Overflow
+    std::uint32_t left_out_tokens = 0;  // of the prompt, so that it fits the context: see Overflow
+    std::uint32_t context_shifts = 0;  // how often tokens made room for an output, all choices,
+    std::uint32_t shifted_tokens = 0;  // and how many
     bool operator==(Usage const&) const = default;
 };
 
@@ -200,9 +204,9 @@ struct PromptProgress {
 };
 struct Delta {
     std::uint32_t choice = 0;
-    std::uint32_t tokens = 0;               // tokens this delta accounts for; >= 0
-    std::string text;                       // valid UTF-8; may be empty while a stop string or code point is pending
-    std::vector<SampledLogprob> logprobs;   // one per token when asked for
+    std::uint32_t tokens = 0;  // tokens this delta accounts for; >= 0
+    std::string text;  // valid UTF-8; may be empty while a stop string or code point is pending
+    std::vector<SampledLogprob> logprobs;  // one per token when asked for
     bool operator==(Delta const&) const = default;
 };
 struct ChoiceDone {

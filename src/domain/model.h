@@ -4,8 +4,25 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 
 namespace hearth::domain {
+
+// Whether what a sequence gets depends on what else is computed.
+enum class Determinism : std::uint8_t {
+    no = 0,          // it does
+    on_request = 1,  // not that of a request that asks for it: it is computed alone, in steps of fixed shapes
+    always = 2,      // no sequence's does
+};
+
+[[nodiscard]] constexpr std::string_view to_string(Determinism determinism) noexcept {
+    switch (determinism) {
+        case Determinism::no: return "no";
+        case Determinism::on_request: return "on_request";
+        case Determinism::always: return "always";
+    }
+    return "unknown";
+}
 
 struct ModelInfo {
     std::string architecture;   // GGUF general.architecture
@@ -24,7 +41,7 @@ struct ModelInfo {
     std::uint32_t threads = 0;         // compute threads
     std::uint64_t memory_bytes = 0;    // estimate: weights + KV + scratch
     bool chat_template = false;        // the file carries one
-    bool deterministic = false;        // what a sequence gets does not depend on what else is computed with it
+    Determinism determinism = Determinism::no;
     bool operator==(ModelInfo const&) const = default;
 };
 
@@ -56,6 +73,8 @@ struct EngineStats {
     std::uint32_t prefix_nodes = 0;
     std::uint64_t evictions_total = 0;  // prefixes forgotten to make room
     std::uint64_t step_us_total = 0;  // time spent decoding batches
+    std::uint64_t shifts_total = 0;   // contexts that were full and made room for more of an output,
+    std::uint64_t shifted_tokens_total = 0;  // and the tokens dropped for it
     bool operator==(EngineStats const&) const = default;
 };
 

@@ -9,6 +9,11 @@
 namespace hearth::engine {
 namespace {
 
+// Rows of a step in which a prompt is computed alone: by the model's size and threads, like prompt_chunk().
+std::uint32_t pinned_chunk(llama::Properties const& properties) {
+    return std::min(std::clamp(prompt_chunk(properties.info) / 8, 16U, 64U), properties.batch_max);
+}
+
 // Copies of any range and cuts, or checkpoints and one more sequence id; and an id
 // beyond those that run: a request for all of these may stand on a prefix that has one.
 bool can_cache(llama::Properties const& properties) {
@@ -25,10 +30,12 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
       options_(options),
       clock_(clock),
       end_tokens_(end_tokens),
+      context_(std::min(backend.properties().info.context_request, backend.properties().kv_cells)),
       caches_(options.prefix_cache && can_cache(backend.properties())),
       checkpoints_(caches_ && backend.properties().needs_checkpoints),
       ledger_(backend.properties().kv_cells, backend.properties().sequences_max),
       prompt_tokens_(options.prompt_tokens != 0 ? options.prompt_tokens : prompt_chunk(backend.properties().info)),
+      pinned_chunk_(pinned_chunk(backend.properties())),
       cost_(first_guess(backend.properties().info)),
       share_(options.tenant_weights),
       now_(clock.now()) {
@@ -164,8 +171,13 @@ void EngineCore::decode_alone(Request& request) {
 void EngineCore::advance(BatchItem const& item, std::size_t logits_at) {
     auto& request = *item.request;
     if (request.phase == Request::Phase::ended) return;
-    if (item.is_prompt) {
+    auto& choice = request.choices[item.choice];
+    if (item.is_prompt && choice.refill.empty()) {
         prompt_advanced(request, item.count, logits_at);
+        return;
+    }
+    if (item.is_prompt) {
+        refill_advanced(choice, static_cast<std::uint32_t>(item.count));
         return;
     }
     decode_advanced(item, logits_at + 1 - item.count);
@@ -200,6 +212,8 @@ domain::EngineStats EngineCore::stats() const {
     stats.prompt_tokens_total = prompt_tokens_total_;
     stats.generated_tokens_total = generated_tokens_total_;
     stats.preemptions_total = preemptions_total_;
+    stats.shifts_total = shifts_total_;
+    stats.shifted_tokens_total = shifted_tokens_total_;
     stats.drafted_total = drafted_total_;
     stats.accepted_total = accepted_total_;
     if (drafting_) {

@@ -6,7 +6,9 @@
 //      what waits, in order of rank, as slots, ids and cells allow;
 //   2. makes room for one more cell per running sequence;
 //   3. builds the batch: one token of every running sequence with credit, then
-//      chunks of prompts in order of rank, as the step's target time allows;
+//      chunks of prompts in order of rank, as the step's target time allows; where
+//      mixing saves nothing, the two take turns; every second step is one sequence's
+//      alone while there are requests that want that;
 //   4. decodes, samples, and appends the events.
 //
 // Rank: class (which rises with the time inside), then what was preempted, then
@@ -24,7 +26,7 @@
 //
 // Files: engine_core.cpp (step), engine_core_order.cpp (1), engine_core_plan.cpp (3),
 //        engine_core_memory.cpp (1, 2: cells), engine_core_tiers.cpp (prefixes from host memory and disk),
-//        engine_core_draft.cpp (3: guesses of a second model),
+//        engine_core_draft.cpp (3: guesses of a second model), engine_core_shift.cpp,
 //        engine_core_tokens.cpp (4: sampling, events, ends), engine_core_report.cpp.
 // Threads: one at a time.
 #pragma once
@@ -135,6 +137,7 @@ private:
     struct Candidate {
         Rank rank;
         Request* request;
+        Choice* choice = nullptr;  // of one whose text is computed
     };
 
     // What somebody of this level wants to have free.
@@ -191,15 +194,19 @@ private:
     // --- engine_core_plan.cpp ---
     void list_runnable();
     void list_prompts();
+    void list_pinned();
+    void plan_pinned();
     [[nodiscard]] std::size_t decodes_max() const;
     void plan();
     void plan_decodes();
     [[nodiscard]] sched::NgramDrafter::Draft draft(Request& request, Choice& choice, std::uint32_t rows);
     [[nodiscard]] double row_ms(Choice const& choice) const;
-    [[nodiscard]] static std::uint32_t guesses_most(Request const& request, Choice const& choice, std::uint32_t rows);
-    void plan_prompts();
-    [[nodiscard]] std::uint32_t least_tokens(Request const& request, std::uint32_t begin) const;
-    void push_prompt_chunk(Request& request, std::uint32_t tokens);
+    [[nodiscard]] std::uint32_t guesses_most(Request const& request, Choice const& choice, std::uint32_t rows) const;
+    void plan_prompts(bool streams_wait);
+    [[nodiscard]] double decodes_ms() const;
+    [[nodiscard]] double target_ms(double decodes_ms) const;
+    [[nodiscard]] std::uint32_t least_tokens(Choice const& choice, std::uint32_t begin) const;
+    void push_prompt_chunk(Request& request, Choice const& choice, std::uint32_t tokens);
 
     // --- engine_core_draft.cpp ---
     [[nodiscard]] std::uint32_t guess_with_model(std::span<Sequence const> planned, std::uint32_t rows);
@@ -215,6 +222,9 @@ private:
     // --- engine_core_memory.cpp ---
     [[nodiscard]] bool try_resume(Request& request);
     [[nodiscard]] bool try_admit(Request& request);
+    [[nodiscard]] std::optional<sched::PrefixTree::NodeId> find_place(Request const& request,
+                                                                      std::span<Token const> text, Room wanted);
+    [[nodiscard]] Status take_place(Choice& choice, sched::PrefixTree::NodeId node);
     void admit(std::unique_ptr<Request> admitted, sched::PrefixTree::NodeId node);
     void restore(Request& request, Choice& choice);
     [[nodiscard]] sched::PrefixTree::Space space_of(PreparedRequest const& spec);
@@ -250,7 +260,7 @@ private:
     void note_progress();
 
     // --- engine_core_checkpoints.cpp ---
-    [[nodiscard]] sched::PrefixTree::Match find_prefix(Request const& request) const;
+    [[nodiscard]] sched::PrefixTree::Match find_prefix(Request const& request, std::span<Token const> text) const;
     void set_borders(Request& request, std::uint32_t parted);
     [[nodiscard]] static std::uint32_t chunk_within_borders(Request const& request, std::uint32_t chunk);
     void checkpoint_prompt(Request& request);
@@ -258,11 +268,17 @@ private:
     void cut_by_copy(sched::PrefixTree::Eviction const& evicted);
     void empty_sequence(llama::SequenceId sequence);
 
+    // --- engine_core_shift.cpp ---
+    void shift(Request& request, Choice& choice);
+    [[nodiscard]] bool try_refill(Request& request, Choice& choice);
+    void refill_advanced(Choice& choice, std::uint32_t tokens);
+
     // --- engine_core_tokens.cpp ---
     void prompt_advanced(Request& request, std::size_t tokens, std::size_t logits_at);
     void begin_generation(Request& request, std::size_t logits_at);
     [[nodiscard]] Status fork(Request& request);
     void decode_advanced(BatchItem const& item, std::size_t logits_at);
+    void count_guesses(BatchItem const& item, std::uint32_t guesses, std::uint32_t right);
     void begin_drafting(Request& request, Choice& choice);
     void drop_guesses(Choice& choice);
     [[nodiscard]] bool sample(Request& request, Choice& choice, std::span<float const> logits);
@@ -287,6 +303,7 @@ private:
     Options options_;
     Clock const& clock_;
     std::span<Token const> end_tokens_;
+    std::uint32_t context_;  // positions of one sequence
 
     std::deque<std::unique_ptr<Request>> waiting_;
     std::vector<std::unique_ptr<Request>> active_;  // by age
@@ -300,11 +317,15 @@ private:
     sched::PrefixTree::Space next_space_ = 0;
     std::unique_ptr<Tiers> tiers_;  // null: what leaves the cache is gone
     bool backend_full_ = false;  // it refused cells the ledger thought free: nothing enters until something ends
+    std::size_t next_pinned_ = 0;  // whose turn it is of those that are computed alone
+    bool pinned_last_ = false;     // the last step was one's alone
+    bool decoded_last_ = false;  // the last step that was planned has decodes
     std::size_t next_decode_ = 0;  // where the turn of those that did not fit in a batch begins
     KvLedger ledger_;
     sched::PrefixTree::NodeId lost_ = sched::PrefixTree::kNone;  // a pinned node whose cells could not be kept
     llama::SequenceId spare_ = kNoSequence;  // with checkpoints: an empty one, to copy what cannot be cut
     std::size_t prompt_tokens_;
+    std::uint32_t pinned_chunk_;
     sched::CostModel cost_;
     sched::FairShare share_;
     std::unique_ptr<Drafting> drafting_;  // null: no second model
@@ -324,6 +345,7 @@ private:
     double target_ms_ = 0;      // of the step being planned, beside sequences that decode
     double drafts_end_ms_ = 0;  // drafts are taken as long as the step's decodes take no longer than this
     std::vector<Candidate> prompts_;
+    std::vector<Sequence> pinned_;
     sched::StepShape shape_;
     std::vector<llama::BatchEntry> alone_;  // one request's part of a batch that failed
     SamplerScratch scratch_;
@@ -335,6 +357,8 @@ private:
     std::uint64_t prompt_tokens_total_ = 0;
     std::uint64_t generated_tokens_total_ = 0;
     std::uint64_t preemptions_total_ = 0;
+    std::uint64_t shifts_total_ = 0;
+    std::uint64_t shifted_tokens_total_ = 0;
     std::uint64_t drafted_total_ = 0;
     std::uint64_t accepted_total_ = 0;
     EngineHistory history_;

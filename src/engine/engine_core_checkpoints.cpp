@@ -16,10 +16,12 @@ constexpr std::uint32_t kChunkGap = 256;
 
 }  // namespace
 
-sched::PrefixTree::Match EngineCore::find_prefix(Request const& request) const {
+// Without a cache nothing is copied, though other choices of the request begin alike; and what is
+// computed in steps of fixed shapes begins at its start.
+sched::PrefixTree::Match EngineCore::find_prefix(Request const& request, std::span<Token const> text) const {
     auto const& tree = ledger_.tree();
-    return checkpoints_ ? tree.find_state(request.space, reusable(request))
-                        : tree.find(request.space, reusable(request));
+    if (!caches_ || request.spec.pinned) return {.space = request.space};
+    return checkpoints_ ? tree.find_state(request.space, text) : tree.find(request.space, text);
 }
 
 // Where others will probably part from this prompt: behind each message, and

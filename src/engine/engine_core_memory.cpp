@@ -26,8 +26,14 @@ bool EngineCore::try_resume(Request& request) {
     }
     for (auto& choice : request.choices) {
         if (choice.state != Choice::State::swapped) continue;
+        if (choice.positions == 0 && !choice.refill.empty()) {
+            if (!try_refill(request, choice)) return false;
+            if (request.phase == Request::Phase::ended) break;
+            continue;
+        }
         bool const prompt = request.phase == Request::Phase::prompt;
-        std::uint32_t const cells = prompt ? request.prompt_size() : choice.positions + 1;
+        auto const refill = static_cast<std::uint32_t>(choice.refill.size());
+        std::uint32_t const cells = prompt ? request.prompt_size() : std::max(choice.positions, refill) + 1;
         if (!make_room({cells, prompt ? request.spec.choices : 1, own})) return false;
         restore(request, choice);
         if (request.phase == Request::Phase::ended) break;
@@ -57,24 +63,46 @@ std::span<Token const> EngineCore::reusable(Request const& request) const {
 bool EngineCore::try_admit(Request& request) {
     auto& tree = ledger_.tree();
     auto const parted = checkpoints_ ? tree.find(request.space, reusable(request)).tokens : 0;
-    auto const node = tree.pin(find_prefix(request));
     std::uint32_t const output = request.spec.choices * expected_output(request.spec.tokens_max);
-    std::uint32_t const cells = request.prompt_size() - tree.depth(node);
-    bool const room = make_room({cells, request.spec.choices, level(request), output});
+    auto const node =
+        find_place(request, reusable(request), {request.prompt_size(), request.spec.choices, level(request), output});
+    if (!node) return false;
+    tree.hit(*node);
+    auto const at =
+        std::find_if(waiting_.begin(), waiting_.end(), [&](auto const& one) { return one.get() == &request; });
+    admit(std::move(*at), *node);
+    set_borders(request, parted);
+    return true;
+}
+
+// Pins what of `text` is in the cache, and makes room for the rest of what is wanted.
+std::optional<sched::PrefixTree::NodeId> EngineCore::find_place(Request const& request, std::span<Token const> text,
+                                                                Room wanted) {
+    auto& tree = ledger_.tree();
+    auto const node = tree.pin(find_prefix(request, text));
+    wanted.cells -= tree.depth(node);
+    bool const room = make_room(wanted);
     auto const lost = std::exchange(lost_, sched::PrefixTree::kNone);
     // Making room may have taken away the very sequence that ended there.
     bool const stands = !checkpoints_ || tree.depth(node) == 0 || tree.has_state(node);
-    if (!room || !stands || lost != sched::PrefixTree::kNone) {
-        tree.unpin(node);
-        if (lost != sched::PrefixTree::kNone) forget(lost);
-        return false;
-    }
-    tree.hit(node);
-    auto const at =
-        std::find_if(waiting_.begin(), waiting_.end(), [&](auto const& one) { return one.get() == &request; });
-    admit(std::move(*at), node);
-    set_borders(request, parted);
-    return true;
+    if (room && stands && lost == sched::PrefixTree::kNone) return node;
+    tree.unpin(node);
+    if (lost != sched::PrefixTree::kNone) forget(lost);
+    return std::nullopt;
+}
+
+// The choice goes on from what find_place() pinned.
+Status EngineCore::take_place(Choice& choice, sched::PrefixTree::NodeId node) {
+    auto& tree = ledger_.tree();
+    choice.state = Choice::State::live;
+    choice.node = node;
+    choice.positions = choice.noted = tree.depth(node);
+    choice.sequence = tree.take(node);
+    if (choice.sequence != kNoSequence) return ok();
+    choice.sequence = ledger_.take_id();
+    if (choice.positions == 0) return ok();
+    return backend_.copy_sequence(tree.donor(node), choice.sequence, static_cast<llama::Position>(choice.positions),
+                                  tree.checkpoint(node));
 }
 
 // Tokens a choice will probably emit: what choices did of late, and no more than it may.
@@ -91,28 +119,17 @@ void EngineCore::admit(std::unique_ptr<Request> admitted, sched::PrefixTree::Nod
     request.admitted = clock_.now();
     request.open = spec.choices;
     request.choices.reserve(spec.choices);
-    std::uint32_t const window = std::min(backend_.properties().info.context_request, backend_.properties().kv_cells);
     for (std::uint32_t i = 0; i < spec.choices; ++i) {
-        Sampler sampler(spec.sampling, {.window = window, .end_tokens = end_tokens_, .dry_breakers = spec.dry_breakers},
+        Sampler sampler(spec.sampling,
+                        {.window = context_, .end_tokens = end_tokens_, .dry_breakers = spec.dry_breakers},
                         spec.seed + i);
         for (Token const token : spec.prompt) sampler.accept(token);
         request.choices.emplace_back(i, std::move(sampler), spec.stops);
     }
     active_.push_back(std::move(admitted));
     auto& first = request.choices[0];
-    first.state = Choice::State::live;
-    first.node = node;
-    first.positions = first.noted = request.prompt_done = request.cached = ledger_.tree().depth(node);
-    first.sequence = ledger_.tree().take(node);
-    Status copied = ok();
-    if (first.sequence == kNoSequence) {
-        first.sequence = ledger_.take_id();
-        if (request.cached > 0) {
-            copied =
-                backend_.copy_sequence(ledger_.tree().donor(node), first.sequence,
-                                       static_cast<llama::Position>(request.cached), ledger_.tree().checkpoint(node));
-        }
-    }
+    Status const copied = take_place(first, node);
+    request.prompt_done = request.cached = first.positions;
     for (std::size_t i = 1; i < request.choices.size(); ++i) request.choices[i].sequence = ledger_.take_id();
     ledger_.reserve(request.prompt_size() - request.prompt_done);
     if (copied) take_fetched(request);
@@ -140,8 +157,8 @@ void EngineCore::restore(Request& request, Choice& choice) {
     // What did not come back whole others cannot stand on.
     choice.node = ledger_.tree().pin({.space = backend_.properties().restores_whole ? request.space : ++next_space_});
     if (!choice.text.empty()) extend(choice, std::exchange(choice.text, {}));
+    ledger_.reserve(request.missing(choice));
     if (!prompt) return;
-    ledger_.reserve(request.prompt_size() - request.prompt_done);
     for (auto& other : request.choices) {
         if (other.state == Choice::State::pending) other.sequence = ledger_.take_id();
     }
@@ -245,7 +262,8 @@ void EngineCore::extend(Choice& choice, std::span<Token const> tokens) {
 void EngineCore::make_room_for_decodes() {
     for (;;) {
         list_runnable();
-        if (std::min(runnable_.size(), decodes_max()) <= ledger_.free()) return;
+        list_pinned();
+        if (std::min(runnable_.size(), decodes_max()) + (pinned_.empty() ? 0 : 1) <= ledger_.free()) return;
         if (evict()) continue;
         auto const victim = pick_any_victim();
         HEARTH_ASSERT(victim.has_value(), "a sequence alone has room up to its limit");
@@ -324,7 +342,7 @@ void EngineCore::swap_out(Sequence victim) {
 
 // A live sequence is no longer the request's: the tree's, or nobody's.
 void EngineCore::detach(Request& request, Choice& choice) {
-    if (request.phase == Request::Phase::prompt) ledger_.unreserve(request.prompt_size() - request.prompt_done);
+    ledger_.unreserve(request.missing(choice));
     drop_guesses(choice);
     drop_draft(choice);
     auto const sequence = std::exchange(choice.sequence, kNoSequence);
@@ -357,6 +375,7 @@ void EngineCore::release(Request& request, Choice& choice) {
     if (choice.sequence != kNoSequence) ledger_.give_id(std::exchange(choice.sequence, kNoSequence));
     choice.blob = {};
     choice.text = {};
+    choice.refill = {};
     choice.state = Choice::State::done;
 }
 
@@ -389,8 +408,7 @@ void EngineCore::check_integrity() const {
             open += choice.state != Choice::State::done ? 1 : 0;
             HEARTH_ASSERT(live || choice.draft.slot == DraftModel::kNone, "what does not run is not guessed for");
             slots += choice.draft.slot != DraftModel::kNone ? 1 : 0;
-            if (live && request->phase == Request::Phase::prompt)
-                reserved += request->prompt_size() - request->prompt_done;
+            if (live) reserved += request->missing(choice);
         }
         HEARTH_ASSERT(open == request->open, "a request knows its choices");
     }

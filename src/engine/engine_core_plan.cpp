@@ -47,14 +47,14 @@ constexpr double kDraftsBesidePrompts = 0.25;
 void EngineCore::list_runnable() {
     runnable_.clear();
     for (auto const& request : active_) {
-        if (request->phase != Request::Phase::generating || request->parked) continue;
+        if (request->phase != Request::Phase::generating || request->parked || request->spec.pinned) continue;
         std::uint64_t credit = request->credit;
         request->planned = 0;
         auto const count = request->choices.size();
         // With less credit than choices they take turns.
         for (std::size_t i = 0; i < count && credit > 0; ++i) {
             auto& choice = request->choices[(i + steps_total_) % count];
-            if (choice.state != Choice::State::live) continue;
+            if (choice.state != Choice::State::live || !choice.refill.empty()) continue;
             runnable_.push_back({request.get(), &choice});
             --credit;
             ++request->planned;
@@ -62,40 +62,93 @@ void EngineCore::list_runnable() {
     }
 }
 
-// Prompts that could be computed, best rank first.
+// Prompts, and texts after a shift, that could be computed, best rank first.
 void EngineCore::list_prompts() {
     prompts_.clear();
     for (auto const& request : active_) {
-        bool const computes = request->phase == Request::Phase::prompt && !request->parked &&
-                              request->choices[0].state == Choice::State::live;
-        if (computes) prompts_.push_back({rank(*request), request.get()});
+        if (!request->computes_text() || request->spec.pinned) continue;
+        for (auto& choice : request->choices) {
+            if (choice.state == Choice::State::live && request->missing(choice) > 0)
+                prompts_.push_back({rank(*request), request.get(), &choice});
+        }
     }
     std::sort(prompts_.begin(), prompts_.end(), [](Candidate const& a, Candidate const& b) { return a.rank < b.rank; });
+}
+
+// Live sequences, with text to compute or a token to say, that are computed alone.
+void EngineCore::list_pinned() {
+    pinned_.clear();
+    for (auto const& request : active_) {
+        if (!request->spec.pinned || request->idle()) continue;
+        for (auto& choice : request->choices) {
+            if (choice.state == Choice::State::live) pinned_.push_back({request.get(), &choice});
+        }
+    }
 }
 
 // A backend with a small batch leaves half of it to prompts, lest they starve.
 // Sequences beyond the limit take turns: each step leaves out others.
 std::size_t EngineCore::decodes_max() const {
     std::size_t const batch_max = backend_.properties().batch_max;
-    bool const has_prompts = std::any_of(active_.begin(), active_.end(), [](auto const& request) {
-        return request->phase == Request::Phase::prompt && !request->parked &&
-               request->choices[0].state == Choice::State::live;
-    });
-    return has_prompts ? batch_max / 2 : batch_max;
+    bool const has_prompts =
+        std::any_of(active_.begin(), active_.end(), [](auto const& request) { return request->computes_text(); });
+    bool const share = has_prompts && !backend_.properties().mixing_saves_nothing;
+    return share ? batch_max / 2 : batch_max;
 }
 
 void EngineCore::plan() {
     batch_.clear();
     items_.clear();
     shape_ = {};
+    list_runnable();
     list_prompts();
-    plan_decodes();
-    if (!prompts_.empty()) plan_prompts();
-    if (shape_.decodes > 0 && shape_.prompt_tokens > 0) mixed_tokens_ = shape_.prompt_tokens;
+    list_pinned();
+    bool const others = !runnable_.empty() || !prompts_.empty();
+    pinned_last_ = !pinned_.empty() && (!others || !pinned_last_);
+    if (pinned_last_) {
+        plan_pinned();
+        return;
+    }
+    bool const streams_wait = !runnable_.empty();
+    bool const alternate = backend_.properties().mixing_saves_nothing && streams_wait && !prompts_.empty();
+    bool const prompts_turn = alternate && decoded_last_;
+    if (prompts_turn) {
+        // Streams wait for this step and for the one after it, in which they get their tokens.
+        target_ms_ = target_ms(decodes_ms()) - decodes_ms();
+    } else {
+        plan_decodes();
+    }
+    if (!prompts_.empty() && (!alternate || prompts_turn)) plan_prompts(streams_wait);
+    if (streams_wait && shape_.prompt_tokens > 0) mixed_tokens_ = shape_.prompt_tokens;
+    decoded_last_ = shape_.decodes > 0;
+}
+
+// One of them: a token, or its text up to the next of the borders that lie where they always lie.
+void EngineCore::plan_pinned() {
+    auto const [request, choice] = pinned_[next_pinned_++ % pinned_.size()];
+    if (auto const left = request->missing(*choice); left > 0) {
+        push_prompt_chunk(*request, *choice, std::min(left, pinned_chunk_ - choice->positions % pinned_chunk_));
+        return;
+    }
+    items_.push_back({request, choice->index, 0, 1, false});
+    batch_.push_back({choice->next, static_cast<llama::Position>(choice->positions), choice->sequence, true});
+    shape_.add_decode(choice->positions);
+}
+
+// What a step of all that run takes.
+double EngineCore::decodes_ms() const {
+    sched::StepShape shape;
+    for (auto const& sequence : runnable_) shape.add_decode(sequence.choice->positions);
+    return cost_.predict_ms(shape);
+}
+
+// Of a step, beside so much for one token of everybody.
+double EngineCore::target_ms(double decodes_ms) const {
+    return std::clamp<double>(decodes_ms / kDecodesShare, options_.step_ms_target,
+                              options_.step_ms_target * kCrowdedStretch);
 }
 
 void EngineCore::plan_decodes() {
-    list_runnable();
     std::size_t const count = std::min(runnable_.size(), decodes_max());
     std::size_t const first = count < runnable_.size() ? next_decode_ % runnable_.size() : 0;
     std::rotate(runnable_.begin(), runnable_.begin() + static_cast<std::ptrdiff_t>(first), runnable_.end());
@@ -103,8 +156,7 @@ void EngineCore::plan_decodes() {
     for (auto const& [request, choice] : planned) shape_.add_decode(choice->positions);
     double const decodes_ms = cost_.predict_ms(shape_);
     expected_ = {static_cast<double>(count), decodes_ms};
-    target_ms_ = std::clamp<double>(decodes_ms / kDecodesShare, options_.step_ms_target,
-                                    options_.step_ms_target * kCrowdedStretch);
+    target_ms_ = target_ms(decodes_ms);
     drafts_end_ms_ = prompts_.empty() ? std::numeric_limits<double>::infinity()
                                       : decodes_ms + kDraftsBesidePrompts * std::max(0.0, target_ms_ - decodes_ms);
     auto rows = static_cast<std::uint32_t>(decodes_max() - count);  // what drafts may take
@@ -130,9 +182,10 @@ void EngineCore::plan_decodes() {
 }
 
 // Of `rows`, what a choice may be guessed ahead.
-std::uint32_t EngineCore::guesses_most(Request const& request, Choice const& choice, std::uint32_t rows) {
-    return static_cast<std::uint32_t>(std::min<std::uint64_t>(
-        {kDraftMax, rows, request.credit - request.planned, request.spec.tokens_max - choice.tokens - 1U}));
+std::uint32_t EngineCore::guesses_most(Request const& request, Choice const& choice, std::uint32_t rows) const {
+    return static_cast<std::uint32_t>(
+        std::min<std::uint64_t>({kDraftMax, rows, request.credit - request.planned,
+                                 request.spec.tokens_max - choice.tokens - 1U, context_ - choice.positions - 1U}));
 }
 
 // What a guess costs in the step that verifies it.
@@ -166,28 +219,28 @@ sched::NgramDrafter::Draft EngineCore::draft(Request& request, Choice& choice, s
 // A step that completes a prompt is not filled up with parts of others: its first
 // token waits for the step. Alone, a request is cut by count, not by time, so that
 // it is computed the same way each time.
-void EngineCore::plan_prompts() {
-    bool const decodes = shape_.decodes > 0;
-    bool const alone = !decodes && prompts_.size() == 1 && waiting_.empty();
-    auto const most = static_cast<std::uint32_t>(
-        std::min<std::size_t>(decodes ? options_.mixed_tokens_max : prompt_tokens_, backend_.properties().batch_max));
+void EngineCore::plan_prompts(bool streams_wait) {
+    bool const alone = !streams_wait && prompts_.size() == 1 && waiting_.empty();
+    auto const most = static_cast<std::uint32_t>(std::min<std::size_t>(
+        streams_wait ? options_.mixed_tokens_max : prompt_tokens_, backend_.properties().batch_max));
     std::uint32_t grown = most;  // tokens of prompts
-    if (decodes) grown = cost_.knows_prompts() ? kGrowthMax * std::max(kGroup, mixed_tokens_) : kUnknownTokens;
+    if (streams_wait) grown = cost_.knows_prompts() ? kGrowthMax * std::max(kGroup, mixed_tokens_) : kUnknownTokens;
     double const spent = drafting_ ? drafting_->ms : 0;  // of this step's time, by guesses of a second model
-    double const target = std::max((decodes ? target_ms_ : options_.step_ms_target * kAloneStretch) - spent, 0.0);
+    double const target = std::max((streams_wait ? target_ms_ : options_.step_ms_target * kAloneStretch) - spent, 0.0);
     bool completes = false;
     for (auto const& candidate : prompts_) {
         Request& request = *candidate.request;
-        auto const left = request.prompt_size() - request.prompt_done;
+        Choice const& choice = *candidate.choice;
+        auto const left = request.missing(choice);
         auto const begin = static_cast<std::uint32_t>(batch_.size());
-        auto const least = least_tokens(request, begin);
+        auto const least = least_tokens(choice, begin);
         auto const room =
             std::max(std::min(most - std::min(most, begin), grown - std::min(grown, shape_.prompt_tokens)), least);
         auto chunk = std::min(left, room);
         if (!alone) {
-            auto fits = cost_.tokens_within(target, shape_, chunk, request.prompt_done);
+            auto fits = cost_.tokens_within(target, shape_, chunk, choice.positions);
             if (completes && fits < left)
-                fits = cost_.tokens_within(target * kFilledUp, shape_, chunk, request.prompt_done);
+                fits = cost_.tokens_within(target * kFilledUp, shape_, chunk, choice.positions);
             chunk = std::min(chunk, std::max(fits, least));
         }
         if (chunk < left) {
@@ -196,7 +249,7 @@ void EngineCore::plan_prompts() {
         }
         chunk = chunk_within_borders(request, chunk);
         if (chunk == 0) return;
-        push_prompt_chunk(request, chunk);
+        push_prompt_chunk(request, choice, chunk);
         if (chunk < left) return;
         completes = true;
     }
@@ -204,23 +257,25 @@ void EngineCore::plan_prompts() {
 
 // Of a prompt that is to be computed in this step, whatever it costs: a group where
 // that is not far above the target.
-std::uint32_t EngineCore::least_tokens(Request const& request, std::uint32_t begin) const {
+std::uint32_t EngineCore::least_tokens(Choice const& choice, std::uint32_t begin) const {
     if (shape_.prompt_tokens >= kGroup) return 0;
     auto const group = std::min(kGroup - shape_.prompt_tokens, backend_.properties().batch_max - begin);
     auto const most_ms = options_.step_ms_target * kCrowdedStretch;
-    auto const fits = cost_.tokens_within(most_ms, shape_, group, request.prompt_done);
+    auto const fits = cost_.tokens_within(most_ms, shape_, group, choice.positions);
     return std::min(group, std::max(fits, shape_.prompt_tokens == 0 ? kLeastTokens : 0));
 }
 
-void EngineCore::push_prompt_chunk(Request& request, std::uint32_t tokens) {
-    items_.push_back({&request, 0, batch_.size(), tokens, true});
-    auto const sequence = request.choices[0].sequence;
+// What follows a text after a shift was sampled before it.
+void EngineCore::push_prompt_chunk(Request& request, Choice const& choice, std::uint32_t tokens) {
+    items_.push_back({&request, choice.index, batch_.size(), tokens, true});
+    auto const& text = request.text_of(choice);
+    bool const is_prompt = request.phase == Request::Phase::prompt;
     for (std::size_t i = 0; i < tokens; ++i) {
-        std::size_t const at = request.prompt_done + i;
-        batch_.push_back({request.spec.prompt[at], static_cast<llama::Position>(at), sequence,
-                          at + 1 == request.spec.prompt.size()});
+        std::size_t const at = choice.positions + i;
+        batch_.push_back(
+            {text[at], static_cast<llama::Position>(at), choice.sequence, is_prompt && at + 1 == text.size()});
     }
-    shape_.add_prompt(tokens, request.prompt_done);
+    shape_.add_prompt(tokens, choice.positions);
 }
 
 }  // namespace hearth::engine

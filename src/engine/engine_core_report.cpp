@@ -19,7 +19,7 @@ SequenceState state_of(Request const& request, Choice const& choice) {
         case Choice::State::done: break;
     }
     if (request.parked) return SequenceState::parked;
-    if (request.phase == Request::Phase::prompt) return SequenceState::prompt;
+    if (request.phase == Request::Phase::prompt || !choice.refill.empty()) return SequenceState::prompt;
     return request.paused() ? SequenceState::paused : SequenceState::decoding;
 }
 

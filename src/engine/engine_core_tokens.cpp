@@ -76,7 +76,13 @@ void EngineCore::decode_advanced(BatchItem const& item, std::size_t logits_at) {
         if (goes_on && choice.drafter) choice.drafter->append(std::span(&choice.next, 1));
         if (last || !goes_on || batch_[item.begin + row + 1].token != choice.next) break;
     }
-    if (guesses == 0) return;
+    if (guesses > 0) count_guesses(item, guesses, right);
+    if (choice.state == Choice::State::live && choice.positions == context_) shift(request, choice);
+}
+
+void EngineCore::count_guesses(BatchItem const& item, std::uint32_t guesses, std::uint32_t right) {
+    auto& request = *item.request;
+    auto& choice = request.choices[item.choice];
     drop_guesses(choice);
     request.drafted += guesses;
     request.accepted += right;
@@ -198,6 +204,8 @@ void EngineCore::finish(Request& request) {
     usage.prompt_tokens = request.prompt_size();
     usage.cached_tokens = request.cached;
     usage.left_out_tokens = request.spec.left_out;
+    usage.context_shifts = request.shifts;
+    usage.shifted_tokens = request.shifted;
     for (auto const& choice : request.choices) usage.completion_tokens += choice.tokens;
     push_event(request, domain::Done{usage, timings(request)});
     request.phase = Request::Phase::ended;

@@ -51,6 +51,7 @@ Preparer::Preparer(llama::Backend const& backend, std::uint64_t seed)
     for (std::uint32_t id = 0; id < backend.properties().vocabulary; ++id) {
         if (backend.is_end_of_generation(static_cast<Token>(id))) end_tokens_.push_back(static_cast<Token>(id));
     }
+    if (auto opening = backend.tokenize("", {})) opening_ = std::move(opening).value();
 }
 
 Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::GenerateRequest request, Instant now) {
@@ -66,6 +67,7 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
     prepared.sampling = std::move(request.sampling);
     prepared.choices = request.choices;
     prepared.tokens_max = limit_ - static_cast<std::uint32_t>(prepared.prompt.size());
+    if (prepared.shift) prepared.tokens_max = request.max_tokens.value_or(limit_);
     if (request.max_tokens) prepared.tokens_max = std::min(prepared.tokens_max, *request.max_tokens);
     HEARTH_CHECK(check(prepared));
     prepared.seed = prepared.sampling.seed ? *prepared.sampling.seed : next_seed();
@@ -77,6 +79,7 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
     prepared.deadlines = request.deadlines;
     prepared.cache_prompt = request.cache_prompt;
     prepared.speculate = request.speculate;
+    if (request.deterministic) HEARTH_CHECK(pin(prepared));
     prepared.stops = std::make_shared<StopSet const>(std::move(stops));
     if (uses_dry(prepared.sampling)) {
         HEARTH_TRY(prepared.dry_breakers, breakers(prepared.sampling));
@@ -91,10 +94,7 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
 // quarter and a half of what fits.
 Status Preparer::fit(PreparedRequest& prepared, domain::GenerateRequest const& request) const {
     auto& prompt = prepared.prompt;
-    if (request.overflow == domain::Overflow::shift) {
-        return Error(Code::unsupported, "'context_overflow' is 'shift', which this engine cannot do yet",
-                     "context_overflow");
-    }
+    if (request.overflow == domain::Overflow::shift) return fit_by_shift(prepared, request);
     if (prompt.size() + 1 <= limit_) return ok();
     auto const size = static_cast<std::uint32_t>(prompt.size());
     if (request.overflow != domain::Overflow::truncate_middle) return domain::context_overflow({size, limit_});
@@ -116,6 +116,33 @@ Status Preparer::fit(PreparedRequest& prepared, domain::GenerateRequest const& r
     return ok();
 }
 
+// As llama-server: of a prompt that is too long whole blocks are dropped behind the
+// head, half as long as what fits there, so that it ends in the second half.
+Status Preparer::fit_by_shift(PreparedRequest& prepared, domain::GenerateRequest const& request) const {
+    auto& prompt = prepared.prompt;
+    auto const size = static_cast<std::uint32_t>(prompt.size());
+    auto const opens = static_cast<std::uint32_t>(
+        std::mismatch(opening_.begin(), opening_.end(), prompt.begin(), prompt.end()).second - prompt.begin());
+    auto const first = std::min<std::size_t>(first_message(request.prompt, prompt), limit_ / 2);
+    std::uint32_t const wanted = request.keep_tokens.value_or(static_cast<std::uint32_t>(first));
+    Shift shift{std::min(std::max(wanted, opens), size), request.discard_tokens.value_or(0)};
+    // One token has to be dropped at least, and one behind those to stay.
+    std::uint32_t const dropped = std::max(shift.discard, 1U);
+    if (std::uint64_t{shift.keep} + dropped >= limit_) {
+        return Error(Code::invalid_argument,
+                     fmt::format("'{}': {} tokens are to be kept and {} dropped at a time, but the context holds {}",
+                                 request.discard_tokens ? "n_discard" : "n_keep", shift.keep, dropped, limit_),
+                     request.discard_tokens ? "n_discard" : "n_keep");
+    }
+    prepared.shift = shift;
+    if (size < limit_) return ok();
+    std::uint32_t const block = std::max((limit_ - shift.keep) / 2, 1U);
+    prepared.left_out = (size - shift.keep - block) / block * block;
+    auto const begin = prompt.begin() + shift.keep;
+    prompt.erase(begin, begin + prepared.left_out);
+    return ok();
+}
+
 // Tokens of the prompt's head that are its first message; 0 if that cannot be told.
 std::size_t Preparer::first_message(domain::Prompt const& prompt, std::vector<Token> const& tokens) const {
     auto const* chat = std::get_if<domain::ChatPrompt>(&prompt);
@@ -133,6 +160,23 @@ Result<std::vector<Token>> Preparer::tokens_of(domain::Prompt const& prompt, std
     HEARTH_TRY(auto chat, backend_.render_chat(std::get<domain::ChatPrompt>(prompt)));
     for (auto& stop : chat.additional_stops) stops.push_back(std::move(stop));
     return std::move(chat.tokens);
+}
+
+// Other kernels compute the rows of other shapes of a batch: where that shows, the
+// request is computed in steps whose shapes depend on itself alone.
+Status Preparer::pin(PreparedRequest& prepared) const {
+    switch (backend_.properties().info.determinism) {
+        case domain::Determinism::always: return ok();
+        case domain::Determinism::on_request:
+            prepared.pinned = true;
+            prepared.cache_prompt = prepared.speculate = false;
+            return ok();
+        case domain::Determinism::no: break;
+    }
+    return Error(Code::unsupported,
+                 "'deterministic' is true, but what this model says depends on what else is computed; a server started "
+                 "with --deterministic, flash attention and a 16-bit KV cache may offer it",
+                 "deterministic");
 }
 
 Status Preparer::check(PreparedRequest const& prepared) const {

@@ -22,13 +22,21 @@
 
 namespace hearth::engine {
 
+// What a sequence does when its context is full: it keeps `keep` tokens, drops
+// `discard` behind them (0: half of what is there), and goes on with the rest.
+struct Shift {
+    std::uint32_t keep = 0;
+    std::uint32_t discard = 0;
+};
+
 struct PreparedRequest {
     domain::RequestId id = 0;
     std::vector<Token> prompt;        // 1 .. limit - 1 tokens
     domain::SamplingParams sampling;
     std::uint64_t seed = 0;           // of choice 0
     std::uint32_t choices = 1;
-    std::uint32_t tokens_max = 0;     // per choice; max_tokens or what the context leaves, whichever is less
+    std::uint32_t tokens_max = 0;     // per choice; max_tokens or what the context leaves, whichever is less;
+                                      // with a shift max_tokens, or one context
     std::optional<std::uint32_t> top_logprobs;
     bool return_prompt_progress = false;
     domain::Priority priority = domain::Priority::normal;
@@ -37,7 +45,9 @@ struct PreparedRequest {
     domain::Deadlines deadlines;
     bool cache_prompt = true;
     bool speculate = true;
-    std::uint32_t left_out = 0;       // tokens of the prompt that did not fit: Overflow::truncate_middle
+    bool pinned = false;              // computed alone, in steps of fixed shapes, and shared with nobody
+    std::uint32_t left_out = 0;       // tokens of the prompt that did not fit
+    std::optional<Shift> shift;       // absent: an output ends where the context does
     std::shared_ptr<StopSet const> stops;
     std::size_t named_stops = 0;      // those before this index are the request's, the rest the template's
     std::shared_ptr<DryBreakers const> dry_breakers;  // null when DRY is off
@@ -61,8 +71,10 @@ public:
 private:
     [[nodiscard]] Result<std::vector<Token>> tokens_of(domain::Prompt const& prompt,
                                                        std::vector<std::string>& stops) const;
+    [[nodiscard]] Status fit_by_shift(PreparedRequest& prepared, domain::GenerateRequest const& request) const;
     [[nodiscard]] Status fit(PreparedRequest& prepared, domain::GenerateRequest const& request) const;
     [[nodiscard]] std::size_t first_message(domain::Prompt const& prompt, std::vector<Token> const& tokens) const;
+    [[nodiscard]] Status pin(PreparedRequest& prepared) const;
     [[nodiscard]] Status check(PreparedRequest const& prepared) const;
     [[nodiscard]] Result<std::shared_ptr<DryBreakers const>> breakers(domain::SamplingParams const& params);
     std::vector<std::string> const& pieces();
@@ -71,6 +83,7 @@ private:
     llama::Backend const& backend_;
     std::uint32_t limit_;
     std::vector<Token> end_tokens_;
+    std::vector<Token> opening_;  // what the model's metadata puts before every text: BOS, or nothing
     std::atomic<std::uint64_t> seeds_;
 
     std::once_flag pieces_once_;

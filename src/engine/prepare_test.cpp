@@ -99,8 +99,84 @@ TEST_F(prepare, leaves_out_the_middle_of_what_is_too_long_if_asked_to) {
     prepared = preparer.prepare(1, request, {});
     ASSERT_TRUE(prepared) << "what fits stays whole";
     EXPECT_EQ(prepared->left_out, 0U);
+}
+
+// The context holds 100 tokens.
+TEST_F(prepare, drops_blocks_behind_the_head_for_a_request_that_shifts) {
+    auto request = with_tokens(0);
+    std::vector<Token> tokens;
+    for (Token i = 0; i < 205; ++i) tokens.push_back(i);
+    request.prompt = domain::TokenPrompt{tokens};
     request.overflow = domain::Overflow::shift;
-    EXPECT_EQ(error_of(request).code, Code::unsupported);
+    request.keep_tokens = 20;
+    auto prepared = preparer.prepare(1, request, {});
+    ASSERT_TRUE(prepared) << prepared.error().message;
+    // 80 behind the head, blocks of 40: of 185 tokens there 3 blocks go.
+    EXPECT_EQ(prepared->left_out, 120U);
+    EXPECT_EQ(prepared->prompt.size(), 85U);
+    EXPECT_EQ(prepared->prompt[19], 19);
+    EXPECT_EQ(prepared->prompt[20], 140);
+    EXPECT_EQ(prepared->prompt.back(), 204);
+    ASSERT_TRUE(prepared->shift);
+    EXPECT_EQ(prepared->shift->keep, 20U);
+    EXPECT_EQ(prepared->shift->discard, 0U);
+    EXPECT_EQ(prepared->tokens_max, 100U) << "without a limit of its own, a context's worth";
+    request.max_tokens = 5000;
+    request.discard_tokens = 79;
+    prepared = preparer.prepare(1, request, {});
+    ASSERT_TRUE(prepared) << prepared.error().message;
+    EXPECT_EQ(prepared->tokens_max, 5000U);
+    EXPECT_EQ(prepared->shift->discard, 79U);
+    for (std::size_t size = 1; size < 400; ++size) {
+        request.prompt = domain::TokenPrompt{std::vector<Token>(size, 1)};
+        prepared = preparer.prepare(1, request, {});
+        ASSERT_TRUE(prepared) << prepared.error().message;
+        EXPECT_EQ(prepared->prompt.size() + prepared->left_out, size);
+        EXPECT_LT(prepared->prompt.size(), 100U) << size;
+        EXPECT_EQ(prepared->left_out == 0, size < 100);
+        EXPECT_EQ(prepared->shift->keep, std::min<std::size_t>(20, size));
+    }
+}
+
+TEST(prepare_deterministic, is_as_the_model_can) {
+    for (auto const can : {domain::Determinism::no, domain::Determinism::on_request, domain::Determinism::always}) {
+        llama::ScriptedOptions options;
+        options.determinism = can;
+        auto const backend = llama::make_scripted(options);
+        Preparer preparer(*backend, 1);
+        domain::GenerateRequest request;
+        request.prompt = domain::TokenPrompt{{1, 2, 3}};
+        EXPECT_FALSE(preparer.prepare(1, request, {})->pinned);
+        request.deterministic = true;
+        auto const prepared = preparer.prepare(1, request, {});
+        ASSERT_EQ(prepared.has_value(), can != domain::Determinism::no);
+        if (!prepared) {
+            EXPECT_EQ(prepared.error().code, Code::unsupported);
+            EXPECT_EQ(prepared.error().param, "deterministic");
+            continue;
+        }
+        EXPECT_EQ(prepared->pinned, can == domain::Determinism::on_request);
+        EXPECT_EQ(prepared->cache_prompt, can == domain::Determinism::always);
+        EXPECT_EQ(prepared->speculate, can == domain::Determinism::always);
+    }
+}
+
+TEST_F(prepare, refuses_shifts_that_leave_nothing) {
+    auto request = with_tokens(99);
+    request.overflow = domain::Overflow::shift;
+    request.keep_tokens = 20;
+    request.discard_tokens = 80;
+    EXPECT_EQ(error_of(request).param, "n_discard");
+    EXPECT_EQ(error_of(request).message,
+              "'n_discard': 20 tokens are to be kept and 80 dropped at a time, but the context holds 100");
+    request.discard_tokens.reset();
+    request.keep_tokens = 99;
+    EXPECT_EQ(error_of(request).param, "n_keep");
+    request.keep_tokens = 98;
+    EXPECT_TRUE(preparer.prepare(1, request, {}));
+    request.prompt = domain::TokenPrompt{std::vector<Token>(30, 1)};
+    request.keep_tokens = 1000;
+    EXPECT_EQ(preparer.prepare(1, request, {})->shift->keep, 30U) << "the prompt at most";
 }
 
 TEST_F(prepare, keeps_the_first_message_of_a_chat) {

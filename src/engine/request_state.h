@@ -8,9 +8,14 @@
 // the others only hold their sequence ids. When the prompt is complete they are
 // copied from it and share its cells.
 //
+// When the context of a choice is full and the request lets it shift, the choice
+// leaves its cells and comes back like a swapped one, with what is left of its
+// text as a prompt of its own: its refill.
+//
 // A live choice pins the node of the prefix tree at which its sequence ends.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -67,6 +72,7 @@ struct Choice {
     ModelDraft draft;              // what a second model guesses
     std::vector<std::byte> blob;   // of a swapped one: its state,
     std::vector<Token> text;       // and the tokens of its positions
+    std::vector<Token> refill;     // after a shift: what has to be in the cache before it goes on; else empty
 };
 
 struct Request {
@@ -93,6 +99,8 @@ struct Request {
     std::uint32_t checkpointed = 0;   // position of the last one
     std::uint32_t drafted = 0;        // tokens guessed ahead, all choices
     std::uint32_t accepted = 0;       // of those, what came true
+    std::uint32_t shifts = 0;         // contexts that were full and made room, all choices
+    std::uint32_t shifted = 0;        // tokens dropped for it
     std::uint32_t open = 0;           // choices not done
     std::vector<Choice> choices;      // empty while waiting
     Instant admitted;
@@ -105,6 +113,22 @@ struct Request {
     [[nodiscard]] bool paused() const { return phase == Phase::generating && credit == 0; }
     // In no step: others may have its cells.
     [[nodiscard]] bool idle() const { return parked || paused(); }
+
+    // What is computed before the choice may speak, or speak on.
+    [[nodiscard]] std::vector<Token> const& text_of(Choice const& choice) const {
+        return phase == Phase::prompt ? spec.prompt : choice.refill;
+    }
+    // Of that, what is not in the cache. REQUIRES: the choice is live, or was just now
+    [[nodiscard]] std::uint32_t missing(Choice const& choice) const {
+        auto const size = static_cast<std::uint32_t>(text_of(choice).size());
+        return size - std::min(size, choice.positions);
+    }
+    // A live choice of it has text to compute, and nothing keeps it from that.
+    [[nodiscard]] bool computes_text() const {
+        return !idle() && std::any_of(choices.begin(), choices.end(), [this](Choice const& choice) {
+            return choice.state == Choice::State::live && missing(choice) > 0;
+        });
+    }
 };
 
 }  // namespace hearth::engine

@@ -53,6 +53,7 @@ struct Properties {
     bool can_truncate = true;         // remove() of a tail works (not so for recurrent state)
     bool needs_checkpoints = false;   // copy_sequence() of less than all takes a checkpoint() of where it ends
     bool restores_whole = true;       // what restore() brought back can be copied and cut like what was computed
+    bool mixing_saves_nothing = false;  // prompts and single tokens in one decode() take as long as in two
     bool saves_parts = false;         // save_part() and append_part() work
 };
 

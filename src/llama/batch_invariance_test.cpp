@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <bit>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/sanitized.h"
@@ -30,6 +31,7 @@ struct Case {
     std::size_t chunk;
     std::size_t others;  // sequences that are computed in the same batches
     Past past;
+    bool apart = false;  // the others are computed in batches of their own
 };
 
 std::string describe(Case const& c) {
@@ -113,10 +115,14 @@ private:
             std::size_t const count = std::min(c.chunk, end - begin);
             std::vector<BatchEntry> batch;
             others.join(batch, true);
+            if (c.apart) {
+                if (!batch.empty()) ASSERT_TRUE(backend_.decode(batch));
+                batch.clear();
+            }
             std::size_t const first = batch.size();
             for (std::size_t i = begin; i < begin + count; ++i)
                 batch.push_back({tokens_[i], static_cast<Position>(i), kSubject, i + 1 >= c.prompt});
-            others.join(batch, false);
+            if (!c.apart) others.join(batch, false);
             auto const status = backend_.decode(batch);
             ASSERT_TRUE(status) << status.error().message;
             for (std::size_t i = begin; i < begin + count; ++i) {
@@ -191,7 +197,7 @@ TEST_P(BatchInvariance, LogitsHaveTheSameBitsWhateverHappens) {
     TinyModel const model({.kind = GetParam()});
     auto const backend = load_or_die(options_for(model.path()));
     ASSERT_NE(backend, nullptr);
-    EXPECT_TRUE(backend->properties().info.deterministic);
+    EXPECT_EQ(backend->properties().info.determinism, domain::Determinism::always);
     if (kSanitized) expect_same_bits(*backend, {20, 130}, {7, 100});
     else expect_same_bits(*backend, {1, 20, 130, 400}, {1, 7, 16, 64, 100, 512});
 }
@@ -207,6 +213,34 @@ TEST_P(BatchInvariance, ThreadsDoNotMatter) {
         if (threads == 1) expected = bits;
         EXPECT_TRUE(bits == expected) << threads;
     }
+}
+
+// Kernels that depend on the shape of a batch still compute the same bits from the same shape: that is
+// all a request needs that is computed alone.
+class FixedShapes : public ::testing::TestWithParam<std::tuple<TinyKind, TinyWeights>> {};
+
+INSTANTIATE_TEST_SUITE_P(
+    Kinds, FixedShapes,
+    ::testing::Combine(::testing::Values(TinyKind::attention, TinyKind::window, TinyKind::hybrid, TinyKind::recurrent),
+                       ::testing::Values(TinyWeights::bf16, TinyWeights::q4_0, TinyWeights::iq4_nl)));
+
+TEST_P(FixedShapes, HaveTheSameBitsWhateverHappensBetweenThem) {
+    auto const [kind, weights] = GetParam();
+    TinyModel const model({.kind = kind, .weights = weights});
+    auto const backend = load_or_die(options_for(model.path(), 2));
+    ASSERT_NE(backend, nullptr);
+    EXPECT_EQ(backend->properties().info.determinism, domain::Determinism::on_request);
+    Player player(*backend);
+    Case const plain{.prompt = 384, .chunk = 64, .others = 0, .past = Past::computed, .apart = true};
+    auto const expected = player.play(plain);
+    ASSERT_EQ(expected.size(), (kSteps + 1) * backend->properties().vocabulary);
+    for (std::size_t const others : {0U, 3U, 15U})
+        for (Past const past : {Past::computed, Past::scattered, Past::restored}) {
+            Case c = plain;
+            c.others = others;
+            c.past = past;
+            EXPECT_TRUE(player.play(c) == expected) << describe(c);
+        }
 }
 
 TEST(BatchInvarianceOfModels, Stories) {

@@ -64,20 +64,23 @@ void ask_column_wise(llama_model& model) {
             tensor->extra = &mark;
 }
 
-bool is_invariant(llama_model const& model, llama_context const& context, std::string_view architecture) {
-    if (!context.get_cparams().flash_attn) return false;
+domain::Determinism determinism(llama_model const& model, llama_context const& context, std::string_view architecture) {
+    using domain::Determinism;
+    if (!context.get_cparams().flash_attn) return Determinism::no;
     constexpr std::array<std::string_view, 3> kTestedRecurrent = {"lfm2", "lfm2moe", "mamba"};
     bool const recurrent = llama_model_is_recurrent(&model) || llama_model_is_hybrid(&model);
-    if (recurrent && std::ranges::find(kTestedRecurrent, architecture) == kTestedRecurrent.end()) return false;
+    if (recurrent && std::ranges::find(kTestedRecurrent, architecture) == kTestedRecurrent.end())
+        return Determinism::no;
     auto const& weights = llama_internal_get_tensor_map(&model);
     bool const has_head =
         std::ranges::any_of(weights, [](auto const& named) { return named.first == "output.weight"; });
     Products const products;
-    return std::ranges::all_of(weights, [&](auto const& named) {
+    bool const ours = std::ranges::all_of(weights, [&](auto const& named) {
         auto const& [name, tensor] = named;
         bool const looked_up = has_head && name == "token_embd.weight";  // row by row
         return ggml_n_dims(tensor) < 2 || looked_up || products.ours(*tensor);
     });
+    return ours ? Determinism::always : Determinism::on_request;
 }
 
 }  // namespace hearth::llama

@@ -5,6 +5,7 @@
 
 #include <string_view>
 
+#include "domain/model.h"
 #include "llama/upstream.h"
 
 namespace hearth::llama {
@@ -14,8 +15,10 @@ namespace hearth::llama {
 // REQUIRES: the weights lie in plain memory (use_extra_bufts = false)
 void ask_column_wise(llama_model& model);
 
-// True if all products with weights are ours, attention too, and recurrent layers
-// are of a kind that was tested (batch_invariance_test.cpp).
-[[nodiscard]] bool is_invariant(llama_model const& model, llama_context const& context, std::string_view architecture);
+// `always` if all products with weights are ours, attention too, and recurrent layers
+// are of a kind that was tested (batch_invariance_test.cpp). `on_request` if all but the products
+// are: upstream's kernels compute the same bits from a batch of the same shape.
+[[nodiscard]] domain::Determinism determinism(llama_model const& model, llama_context const& context,
+                                              std::string_view architecture);
 
 }  // namespace hearth::llama

@@ -37,7 +37,7 @@ struct LoadOptions {
     std::string cpu_variant;             // empty: the best this machine runs; see cpu_variants.h
     FlashAttention flash_attention = FlashAttention::automatic;
     bool deterministic = false;  // no product's bits depend on what else is computed, at the price of upstream's
-        // kernels for many columns; info.deterministic says what came of it
+        // kernels for many columns; info.determinism says what came of it
     std::function<void(float)> progress;  // 0..1, on the calling thread
     std::function<void(int level, std::string_view text)>
         log;  // upstream's log, a line per call; level 0 debug .. 3 error;

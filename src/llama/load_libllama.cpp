@@ -365,7 +365,7 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
         llama_attach_threadpool(parts.context.get(), parts.pool.get(), parts.pool.get());
         // A recurrent model may have no cells at all.
         bool const in_order = parts.cache_positions.attach(*parts.context) || llama_model_is_recurrent(model.get());
-        info.deterministic = in_order && is_invariant(*model, *parts.context, architecture);
+        if (in_order) info.determinism = determinism(*model, *parts.context, architecture);
         properties.batch_max = llama_n_batch(parts.context.get());
         properties.kv_cells = llama_n_ctx(parts.context.get());
     }
@@ -378,6 +378,7 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     properties.can_share_cells = parts.kind == MemoryKind::attention || parts.kind == MemoryKind::window;
     properties.can_truncate = properties.can_share_cells;
     properties.needs_checkpoints = parts.kind == MemoryKind::recurrent;
+    properties.mixing_saves_nothing = parts.kind == MemoryKind::recurrent;  // upstream cuts a batch by lengths
     properties.restores_whole = parts.kind != MemoryKind::window;
     parts.chat_template = load_template(*model, *parts.vocabulary);
     parts.embed_input_max = std::min(shape.context_request, kEmbedInputMax);

@@ -161,6 +161,7 @@ void Scripted::fill_properties() {
     info.sequences_max = options_.sequences_max;
     info.threads = 1;
     info.chat_template = options_.chat_template;
+    info.determinism = options_.determinism;
     properties_.batch_max = options_.batch_max;
     properties_.sequences_max = options_.sequences_max + options_.sequences_kept;
     properties_.kv_cells = options_.kv_cells;
@@ -168,6 +169,7 @@ void Scripted::fill_properties() {
     properties_.needs_checkpoints = options_.needs_checkpoints;
     properties_.can_share_cells = properties_.can_truncate = !options_.needs_checkpoints;
     properties_.saves_parts = true;
+    properties_.mixing_saves_nothing = options_.mixing_saves_nothing;
     state_key_ = fmt::format("scripted {}", vocabulary);
     for (auto const& piece : pieces_) state_key_ += fmt::format(" {}:{}", piece.size(), piece);
     info.memory_bytes = memory().weights + memory().kv + memory().scratch;

@@ -41,6 +41,8 @@ struct ScriptedOptions {
     std::uint32_t batch_max = 512;
     bool chat_template = true;
     bool needs_checkpoints = false;  // as a model with recurrent state: no cuts, copies of less than all by checkpoint
+    bool mixing_saves_nothing = false;
+    domain::Determinism determinism = domain::Determinism::always;
     // Called once per valid decode(), from 0; a returned error is decode()'s; may block or kill.
     std::function<Status(std::uint64_t decode_index)> before_decode{};
 };

@@ -63,6 +63,9 @@ ModelMetrics::ModelMetrics(telemetry::Registry& r, std::string model)
       draft_seconds_(r.counter("hearth_draft_model_seconds_total", "Time the draft model computed", kModel, labels_)),
       step_seconds_(r.counter("hearth_engine_step_seconds_total", "Time spent decoding batches", kModel, labels_)),
       evictions_(r.counter("hearth_prefix_evictions_total", "Kept prefixes forgotten to make room", kModel, labels_)),
+      shifts_(
+          r.counter("hearth_context_shifts_total", "Full contexts that made room for more output", kModel, labels_)),
+      shifted_(r.counter("hearth_context_shifted_tokens_total", "Tokens those dropped", kModel, labels_)),
       prefix_nodes_(r.gauge("hearth_prefix_nodes", "Nodes of the prefix tree", kModel, labels_)),
       swapped_(r.gauge("hearth_sequences_swapped", "Sequences whose cells are in host memory", kModel, labels_)),
       tier_memory_(r.gauge("hearth_prefix_cache_memory_bytes", "Host memory that holds prefixes", kModel, labels_)),
@@ -123,6 +126,8 @@ void ModelMetrics::report(domain::EngineStats const& stats) {
     swapped_.set(stats.swapped);
     prefix_nodes_.set(stats.prefix_nodes);
     evictions_.add(growth(stats.evictions_total, last_.evictions_total));
+    shifts_.add(growth(stats.shifts_total, last_.shifts_total));
+    shifted_.add(growth(stats.shifted_tokens_total, last_.shifted_tokens_total));
     step_seconds_.add(growth(stats.step_us_total, last_.step_us_total) / 1e6);
     steps_.add(growth(stats.steps_total, last_.steps_total));
     preemptions_.add(growth(stats.preemptions_total, last_.preemptions_total));

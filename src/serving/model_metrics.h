@@ -68,6 +68,8 @@ private:
     telemetry::Counter& draft_seconds_;
     telemetry::Counter& step_seconds_;
     telemetry::Counter& evictions_;
+    telemetry::Counter& shifts_;
+    telemetry::Counter& shifted_;
     telemetry::Gauge& prefix_nodes_;
     telemetry::Gauge& swapped_;
     telemetry::Gauge& tier_memory_;

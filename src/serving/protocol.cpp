@@ -166,7 +166,9 @@ void fields(Io& io, T& request) {
     io.flag(request.cache_prompt);
     io.enumeration(request.overflow, domain::Overflow::truncate_middle, "overflow");
     io.optional(request.keep_tokens, [](auto& inner, auto& tokens) { inner.number(tokens); });
+    io.optional(request.discard_tokens, [](auto& inner, auto& tokens) { inner.number(tokens); });
     io.flag(request.speculate);
+    io.flag(request.deterministic);
 }
 
 // --- events ---
@@ -221,6 +223,8 @@ void fields(Io& io, T& event) {
     io.number(event.usage.cached_tokens);
     io.number(event.usage.completion_tokens);
     io.number(event.usage.left_out_tokens);
+    io.number(event.usage.context_shifts);
+    io.number(event.usage.shifted_tokens);
     io.number(event.timings.cache_n);
     io.number(event.timings.prompt_n);
     finite(io, event.timings.prompt_ms, "prompt_ms");
@@ -295,7 +299,7 @@ void fields(Io& io, T& frame) {
     io.number(info.threads);
     io.number(info.memory_bytes);
     io.flag(info.chat_template);
-    io.flag(info.deterministic);
+    io.enumeration(info.determinism, domain::Determinism::always, "determinism");
 }
 
 template <typename Io, Is<LoadFailedFrame> T>
@@ -329,6 +333,8 @@ void fields(Io& io, T& frame) {
     io.number(stats.prefix_nodes);
     io.number(stats.evictions_total);
     io.number(stats.step_us_total);
+    io.number(stats.shifts_total);
+    io.number(stats.shifted_tokens_total);
 }
 
 template <typename Io, Is<AskReportFrame> T>

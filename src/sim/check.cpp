@@ -24,17 +24,23 @@ namespace {
 using domain::Transcript;
 
 // Tokens others may get while a request waits, beyond the work that was in
-// before it: newcomers of a better class, or of a tenant that had less so far.
+// before it: newcomers of a better class, or of a tenant that had less so far. And
+// all of one newcomer that was inside before it could be passed, however much that is.
 constexpr std::uint64_t kOvertakingTokens = 4000;
 
 // Entries by which a batch may pass its budget: each running sequence decodes,
 // and one group of a prompt goes on beside them.
 constexpr std::size_t kGroup = 16;
 
+// Entries of a batch of a sequence that is computed alone.
+constexpr std::size_t kPinnedMax = 64;
+
 class Checker {
 public:
     explicit Checker(CheckCase const& made)
         : case_(made), run_(made.workload, made.setup), watched_(made.workload.jobs.size()) {
+        for (auto const& job : made.workload.jobs)
+            if (job.shifts) heaviest_ = std::max(heaviest_, said_by(job));
         run_.on_event = [this](std::uint32_t job, domain::Event const& event) { on_event(job, event); };
     }
 
@@ -76,10 +82,17 @@ private:
     [[nodiscard]] std::uint64_t due() const {
         std::uint64_t work = 0;
         for (std::uint32_t const index : run_.inside()) {
-            auto const& job = run_.job(index);
-            work += run_.outcomes()[index].prompt + std::uint64_t{job.output_tokens} * job.choices;
+            work += run_.outcomes()[index].prompt + said_by(run_.job(index));
         }
-        return computed() + work + kOvertakingTokens;
+        return computed() + work + kOvertakingTokens + heaviest_;
+    }
+
+    // What its answer computes: with shifts the context again each time it is full.
+    [[nodiscard]] std::uint64_t said_by(Job const& job) const {
+        std::uint64_t const tokens = std::uint64_t{job.output_tokens} * job.choices;
+        if (!job.shifts) return tokens;
+        std::uint64_t const context = case_.setup.model.context_request;
+        return tokens + tokens * context / job.discard_tokens.value_or((kContextMin - job.keep_tokens) / 2);
     }
 
     void check_step() {
@@ -91,7 +104,7 @@ private:
         auto const batch = run_.backend().last_batch();
         auto const& options = case_.setup.engine;
         std::size_t const budget =
-            std::max<std::size_t>({options.prompt_tokens, options.mixed_tokens_max, batch.rows + kGroup});
+            std::max<std::size_t>({kPinnedMax, options.prompt_tokens, options.mixed_tokens_max, batch.rows + kGroup});
         if (batch.entries > std::min<std::size_t>(budget, case_.setup.model.batch_max))
             broken(fmt::format("a batch of {} entries, {} of them rows, passes its budget", batch.entries, batch.rows));
         for (std::uint32_t const index : run_.inside()) {
@@ -131,8 +144,7 @@ private:
         auto const& watched = watched_[index];
         auto const& request = watched.request;
         if (request.sampling.temperature == 0 && request.stop.empty()) {
-            auto const& prompt = std::get<domain::TokenPrompt>(request.prompt).tokens;
-            auto const answer = run_.backend().answer(prompt, tokens_max(request));
+            auto const answer = answer_to(request);
             for (auto const& said : watched.transcript.choices) check_greedy(index, said, answer);
             return;
         }
@@ -162,10 +174,32 @@ private:
             broken(fmt::format("request {} ended after {} tokens of {}", index, said.tokens, answer.size()));
     }
 
-    [[nodiscard]] std::uint32_t tokens_max(domain::GenerateRequest const& request) const {
-        auto const& model = case_.setup.model;
-        auto const prompt = static_cast<std::uint32_t>(std::get<domain::TokenPrompt>(request.prompt).tokens.size());
-        return std::min(std::min(model.context_request, model.kv_cells) - prompt, *request.max_tokens);
+    [[nodiscard]] std::vector<Token> answer_to(domain::GenerateRequest const& request) const {
+        auto text = std::get<domain::TokenPrompt>(request.prompt).tokens;
+        std::size_t const context = std::min(case_.setup.model.context_request, case_.setup.model.kv_cells);
+        if (request.overflow == domain::Overflow::shift) return shifted_answer(request, std::move(text), context);
+        auto const left = static_cast<std::uint32_t>(context - text.size());
+        return run_.backend().answer(text, std::min(left, *request.max_tokens));
+    }
+
+    // By the words of the contract: whenever the context is full, tokens behind the head are gone.
+    [[nodiscard]] std::vector<Token> shifted_answer(domain::GenerateRequest const& request, std::vector<Token> text,
+                                                    std::size_t context) const {
+        auto const keep = static_cast<std::ptrdiff_t>(std::min<std::size_t>(*request.keep_tokens, text.size()));
+        auto const drop = [&](std::ptrdiff_t tokens) { text.erase(text.begin() + keep, text.begin() + keep + tokens); };
+        auto const behind = [&] { return static_cast<std::ptrdiff_t>(text.size()) - keep; };
+        auto const block = std::max<std::ptrdiff_t>((static_cast<std::ptrdiff_t>(context) - keep) / 2, 1);
+        if (text.size() >= context) drop((behind() - block) / block * block);
+        std::vector<Token> said;
+        while (said.size() < *request.max_tokens) {
+            auto const next = run_.backend().answer(text, 1);
+            said.push_back(next.front());
+            if (run_.backend().is_end_of_generation(said.back())) break;
+            if (text.size() == context)
+                drop(request.discard_tokens ? static_cast<std::ptrdiff_t>(*request.discard_tokens) : behind() / 2);
+            text.push_back(said.back());
+        }
+        return said;
     }
 
     // What the same request says in an engine of its own, with room for all.
@@ -180,7 +214,7 @@ private:
         engine::Preparer preparer(backend, 1);
         request.return_prompt_progress = false;
         request.deadlines = {};
-        engine::Options const options{.credit = model.context_request * request.choices, .seed = 1};
+        engine::Options const options{.credit = *request.max_tokens * request.choices, .seed = 1};
         engine::EngineCore core(backend, options, clock, preparer.end_tokens());
         Transcript transcript;
         auto prepared = preparer.prepare(1, std::move(request), clock.now());
@@ -206,12 +240,16 @@ private:
         tally.preemptions = run_.core().stats().preemptions_total;
         tally.model_drafted = run_.core().stats().model_drafted_total;
         tally.model_accepted = run_.core().stats().model_accepted_total;
+        tally.shifts = run_.core().stats().shifts_total;
         tally.steps = run_.steps();
         tally.simulated_s = run_.now_ms() / 1000;
         return tally;
     }
 
+    static constexpr std::uint32_t kContextMin = 50;  // as check_traffic.cpp makes them
+
     CheckCase const& case_;
+    std::uint64_t heaviest_ = 0;  // the most that one request's shifts compute
     Run run_;
     std::vector<Watched> watched_;
     std::optional<Error> broken_;
@@ -256,6 +294,7 @@ void CheckTally::operator+=(CheckTally const& more) {
     preemptions += more.preemptions;
     model_drafted += more.model_drafted;
     model_accepted += more.model_accepted;
+    shifts += more.shifts;
     steps += more.steps;
     simulated_s += more.simulated_s;
 }

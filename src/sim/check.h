@@ -4,7 +4,7 @@
 // A seed makes a model (cells, ids, batch, recurrent or not, failures), sometimes a draft
 // model that guesses for it and is short of room and fails, too, engine options, and some
 // forty requests: shared prefixes, chats, several choices, tenants, classes, cancels, slow
-// readers. Checked at every step:
+// readers, contexts that shift. Checked at every step:
 //   - the engine's cells are the backend's; a sequence id has one owner; the
 //     tree's and the engine's books agree (EngineCore::check_integrity);
 //   - a batch is within its budget;
@@ -35,6 +35,7 @@ struct CheckTally {
     std::uint64_t preemptions = 0;
     std::uint64_t model_drafted = 0;  // tokens a draft model guessed,
     std::uint64_t model_accepted = 0;  // and those of them that came true
+    std::uint64_t shifts = 0;  // of full contexts
     std::uint64_t steps = 0;
     double simulated_s = 0;
     void operator+=(CheckTally const& more);

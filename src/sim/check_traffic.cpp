@@ -29,6 +29,7 @@ SimModel random_model(Random& random) {
     model.batch_max = between(random, 2, 80);
     model.end_one_in = random.below(2) == 0 ? 0 : 20;
     model.recurrent = random.below(4) == 0;
+    if (random.below(3) == 0) model.determinism = domain::Determinism::on_request;
     model.costs.noise = random.unit() / 2;
     if (random.below(3) == 0)
         model.faults = {.decode_one_in = 150, .save_one_in = 40, .restore_one_in = 40, .copy_one_in = 40};
@@ -90,6 +91,13 @@ Job random_job(Random& random, SimModel const& model, std::uint32_t index) {
     job.tenant = random.below(4) == 0 ? 1 : 0;
     job.priority = static_cast<domain::Priority>(random.below(domain::kPriorityCount));
     job.cache_prompt = random.below(8) != 0;
+    job.deterministic = random.below(5) == 0;
+    if (random.below(6) == 0) {
+        job.shifts = true;
+        job.output_tokens = between(random, 30, 150);
+        job.keep_tokens = between(random, 0, 24);
+        if (random.below(2) == 0) job.discard_tokens = between(random, 1, 24);
+    }
     if (random.below(20) == 0) job.deadlines.queue_ms = between(random, 1, 10'000);
     if (random.below(20) == 0) job.deadlines.prefill_ms = between(random, 1, 1000);
     if (random.below(20) == 0) job.deadlines.decode_ms = between(random, 1, 10'000);

@@ -114,6 +114,12 @@ domain::GenerateRequest Run::request_of(std::uint32_t index) const {
     request.choices = job.choices;
     request.max_tokens = job.output_tokens;
     request.cache_prompt = job.cache_prompt;
+    request.deterministic = job.deterministic;
+    if (job.shifts) {
+        request.overflow = domain::Overflow::shift;
+        request.keep_tokens = job.keep_tokens;
+        request.discard_tokens = job.discard_tokens;
+    }
     request.deadlines = job.deadlines;
     if (setup_.plain) return request;
     request.priority = job.priority;

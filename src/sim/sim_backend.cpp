@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 #include <numeric>
+#include <set>
 #include <string_view>
 
 #include <fmt/format.h>
@@ -55,6 +56,7 @@ SimBackend::SimBackend(SimModel const& model, ManualClock& clock)
     info.kv_cells = model.kv_cells;
     info.sequences_max = model.sequences_max;
     info.threads = 1;
+    info.determinism = model.determinism;
     info.parameters = model.parameters;
     properties_.batch_max = model.batch_max;
     properties_.sequences_max = model.sequences_max + model.sequences_kept;
@@ -62,6 +64,7 @@ SimBackend::SimBackend(SimModel const& model, ManualClock& clock)
     properties_.vocabulary = model.vocabulary;
     properties_.can_share_cells = properties_.can_truncate = !model.recurrent;
     properties_.saves_parts = true;
+    properties_.mixing_saves_nothing = model.recurrent;
     properties_.needs_checkpoints = model.recurrent;
 }
 
@@ -180,6 +183,16 @@ void SimBackend::spend(double ms) {
     clock_.advance(of_ms(ms));
 }
 
+// Recurrent layers take sequences that go on by as many tokens each in one pass over the weights.
+std::size_t SimBackend::passes(std::span<llama::BatchEntry const> batch) {
+    if (!model_.recurrent) return 1;
+    for (auto const& entry : batch) lengths_[static_cast<std::size_t>(entry.sequence)] = 0;
+    for (auto const& entry : batch) ++lengths_[static_cast<std::size_t>(entry.sequence)];
+    std::set<std::uint32_t> lengths;
+    for (auto const& entry : batch) lengths.insert(lengths_[static_cast<std::size_t>(entry.sequence)]);
+    return lengths.size();
+}
+
 Status SimBackend::decode(std::span<llama::BatchEntry const> batch) {
     auto const wanted = std::count_if(batch.begin(), batch.end(), [](auto const& entry) { return entry.wants_logits; });
     last_batch_ = {batch.size(), static_cast<std::size_t>(wanted)};
@@ -208,7 +221,7 @@ Status SimBackend::decode(std::span<llama::BatchEntry const> batch) {
     work_.rows += rows;
     work_.prompt_tokens += batch.size() - rows;
     auto const& costs = model_.costs;
-    double const ms = costs.step_ms + costs.row_ms * static_cast<double>(rows) +
+    double const ms = costs.step_ms * static_cast<double>(passes(batch)) + costs.row_ms * static_cast<double>(rows) +
                       costs.prompt_token_ms * static_cast<double>(batch.size() - rows) +
                       costs.attended_us / 1000 * static_cast<double>(attended);
     spend(costs.noise > 0 ? ms * (1 + costs.noise * (2 * random_.unit() - 1)) : ms);

@@ -64,7 +64,9 @@ struct SimModel {
     std::uint32_t end_one_in = 0;  // an answer ends by itself after about so many tokens; 0: never
     std::uint32_t errs_one_in =
         0; // as a draft of another model: it says something else than that about so often; 0: never
-    bool recurrent = false;        // sequences are never cut, and copied at their tail or by a checkpoint
+    domain::Determinism determinism = domain::Determinism::always;
+    bool recurrent = false;        // sequences are never cut, and copied at their tail or by a checkpoint; each
+                                   // step costs step_ms per length of what its sequences go on by
 };
 
 // What was computed; sums since the start.
@@ -139,6 +141,7 @@ private:
     [[nodiscard]] Cells& cells(SequenceId sequence) { return sequences_[static_cast<std::size_t>(sequence)]; }
     [[nodiscard]] std::uint32_t take_cell();
     void write_row(std::size_t row, Token winner);
+    [[nodiscard]] std::size_t passes(std::span<llama::BatchEntry const> batch);
     void spend(double ms);
 
     SimModel model_;

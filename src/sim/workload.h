@@ -48,6 +48,10 @@ struct Job {
     domain::Priority priority = domain::Priority::normal;
     domain::Deadlines deadlines;
     bool cache_prompt = true;
+    bool deterministic = false;
+    bool shifts = false;  // context_overflow, with what it keeps and drops
+    std::uint32_t keep_tokens = 0;
+    std::optional<std::uint32_t> discard_tokens;
     std::optional<double> cancel_after_ms;  // after the arrival
     double reads_tokens_per_s = 0;          // 0: at once, whatever comes
 };

@@ -39,6 +39,7 @@ void set(Settings& settings, Step const& step) {
         {"context", [&](auto v) { settings.model.context_request = static_cast<std::uint32_t>(v); }},
         {"kv_cells", [&](auto v) { settings.model.kv_cells = static_cast<std::uint32_t>(v); }},
         {"sequences", [&](auto v) { settings.model.sequences_max = static_cast<std::uint32_t>(v); }},
+        {"determinism", [&](auto v) { settings.model.determinism = static_cast<domain::Determinism>(v); }},
         {"batch", [&](auto v) { settings.model.batch_max = static_cast<std::uint32_t>(v); }},
         {"requests_max", [&](auto v) { settings.pool.requests_max = static_cast<std::uint32_t>(v); }},
         {"replays_max",

@@ -28,6 +28,10 @@ void write_usage(JsonWriter& json, domain::Usage const& usage) {
     json.key("reasoning_tokens").number(0).key("audio_tokens").number(0);
     json.key("accepted_prediction_tokens").number(0).key("rejected_prediction_tokens").number(0).end_object();
     if (usage.left_out_tokens > 0) json.key("left_out_tokens").number(usage.left_out_tokens);
+    if (usage.context_shifts > 0) {
+        json.key("context_shifts").number(usage.context_shifts);
+        json.key("shifted_tokens").number(usage.shifted_tokens);
+    }
     json.end_object();
 }
 
@@ -43,8 +47,8 @@ std::string_view tier_of(domain::Priority priority) {
 
 double per(double amount, double count) { return count > 0 ? amount / count : 0; }
 
-// llama-server's names and meanings; queue_ms is ours, and so are the last two,
-// there only when something of the prompt was left out.
+// llama-server's names and meanings; queue_ms is ours, and so are those behind `truncated`, there only when
+// something was left out of the prompt or dropped by a shift.
 void write_timings(JsonWriter& json, domain::Timings const& t, domain::Usage const& usage) {
     json.begin_object();
     json.key("cache_n").number(t.cache_n);
@@ -61,7 +65,10 @@ void write_timings(JsonWriter& json, domain::Timings const& t, domain::Usage con
         json.key("draft_n").number(t.draft_n);
         json.key("draft_n_accepted").number(t.draft_n_accepted);
     }
-    if (usage.left_out_tokens > 0) json.key("truncated").boolean(true).key("left_out_n").number(usage.left_out_tokens);
+    if (usage.left_out_tokens > 0 || usage.context_shifts > 0) json.key("truncated").boolean(true);
+    if (usage.left_out_tokens > 0) json.key("left_out_n").number(usage.left_out_tokens);
+    if (usage.context_shifts > 0)
+        json.key("shift_n").number(usage.context_shifts).key("shifted_n").number(usage.shifted_tokens);
     json.end_object();
 }
 

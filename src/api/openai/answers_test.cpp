@@ -287,6 +287,8 @@ TEST(OpenAiStream, SaysWhatWasLeftOutOfThePrompt) {
     auto const stream = make_stream_answer(identity(), asked);
     auto cut = totals();
     cut.usage.left_out_tokens = 9;
+    cut.usage.context_shifts = 2;
+    cut.usage.shifted_tokens = 31;
     std::string out;
     stream->begin(out);
     stream->choice_done(out, 0, domain::FinishReason::stop);
@@ -294,6 +296,10 @@ TEST(OpenAiStream, SaysWhatWasLeftOutOfThePrompt) {
     auto const last = events(out).back();
     EXPECT_EQ(last["usage"]["left_out_tokens"], 9);
     EXPECT_EQ(last["timings"]["truncated"], true);
+    EXPECT_EQ(last["usage"]["context_shifts"], 2);
+    EXPECT_EQ(last["usage"]["shifted_tokens"], 31);
+    EXPECT_EQ(last["timings"]["shift_n"], 2);
+    EXPECT_EQ(last["timings"]["shifted_n"], 31);
     EXPECT_EQ(last["timings"]["left_out_n"], 9);
 }
 

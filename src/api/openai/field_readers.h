@@ -59,6 +59,7 @@ Verdict read_deadline(Field const& field, JsonView value, Draft& draft) {
 [[nodiscard]] Verdict read_service_tier(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict read_priority(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict read_context_overflow(Field const& field, JsonView value, Draft& draft);
+[[nodiscard]] Verdict read_discard_tokens(Field const& field, JsonView value, Draft& draft);  // 0: the engine's choice
 [[nodiscard]] Verdict read_keep_tokens(Field const& field, JsonView value, Draft& draft);  // -1: the engine's choice
 [[nodiscard]] Verdict read_cache_salt(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict read_model(Field const& field, JsonView value, Draft& draft);

@@ -94,12 +94,16 @@ constexpr Field kFields[] = {
     {"cache_prompt",         both,     honoured, "boolean", "default true; false: computed from its start, and nothing of it is kept for others",
      read_request<&domain::GenerateRequest::cache_prompt>},
     {"cache_salt",           both,     honoured, "string",  "1 to 256 bytes; prefixes are shared only among requests of equal salt", read_cache_salt},
-    {"context_overflow",     both,     honoured, "string",  "a prompt that is too long: error (default), a 400; truncate_middle, its head and its tail are kept; "
-                                                    "shift is refused so far", read_context_overflow},
-    {"n_keep",               both,     honoured, "integer", "0 to 16777216 tokens of the head that truncate_middle keeps; -1, the default: its first message, "
-                                                    "between a quarter and a half of what fits", read_keep_tokens},
+    {"context_overflow",     both,     honoured, "string",  "what does not fit: error (default), a long prompt is a 400 and an output ends; truncate_middle, head and tail "
+                                                    "of the prompt are kept; shift, of the output's context too, as often as it is full", read_context_overflow},
+    {"n_keep",               both,     honoured, "integer", "0 to 16777216 tokens of the head that truncate_middle and shift keep; -1, the default: its first message, "
+                                                    "between a quarter and a half of what fits, with shift at most a half", read_keep_tokens},
+    {"n_discard",            both,     honoured, "integer", "1 to 16777216 tokens that each shift drops; 0, the default: half of those behind the head",
+     read_discard_tokens},
     {"speculate",            both,     honoured, "boolean", "default true; false: no token is guessed ahead; the answer is the same",
      read_request<&domain::GenerateRequest::speculate>},
+    {"deterministic",        both,     honoured, "boolean", "default false; true: what is said does not depend on what else is computed; refused where the model's kernels cannot",
+     read_request<&domain::GenerateRequest::deterministic>},
 
     // makes no difference here
     {"user",                 both,     ignored,  "string",  "", ignore<JsonKind::string>},
@@ -113,7 +117,6 @@ constexpr Field kFields[] = {
     {"request_id",           both,     ignored,  "string",  "send the header x-request-id", ignore<JsonKind::string>},
     {"keep_alive",           both,     ignored,  "string or number", "models stay loaded", ignore_any},
     {"ttl",                  both,     ignored,  "number",  "models stay loaded", ignore_any},
-    {"n_discard",            both,     ignored,  "integer", "the context is never shifted", ignore<JsonKind::integer>},
     {"backend_sampling",     both,     ignored,  "boolean", "", ignore<JsonKind::boolean>},
     {"dynatemp_exponent",    both,     ignored,  "number",  "dynatemp_range is refused", ignore_any},
     {"adaptive_decay",       both,     ignored,  "number",  "adaptive_target is refused", ignore_any},

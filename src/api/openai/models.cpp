@@ -36,6 +36,7 @@ void write_meta(JsonWriter& json, domain::ModelInfo const& info) {
     json.key("n_params").number(info.parameters);
     json.key("n_vocab").number(info.vocabulary);
     json.key("n_embd").number(info.embedding);
+    json.key("deterministic").string(to_string(info.determinism));
     json.key("size").number(info.file_bytes);
     json.end_object();
 }

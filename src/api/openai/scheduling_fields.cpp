@@ -25,6 +25,7 @@ constexpr std::array kTiers{Word<Priority>{"auto", Priority::normal}, Word<Prior
                             Word<Priority>{"priority", Priority::interactive}, Word<Priority>{"flex", Priority::batch}};
 
 constexpr std::array kOverflows{Word<domain::Overflow>{"error", domain::Overflow::error},
+                                Word<domain::Overflow>{"shift", domain::Overflow::shift},
                                 Word<domain::Overflow>{"truncate_middle", domain::Overflow::truncate_middle}};
 constexpr std::int64_t kTokensMax = 1 << 24;  // as domain::validate
 
@@ -72,12 +73,6 @@ Verdict read_priority(Field const& field, JsonView value, Draft& draft) {
 
 Verdict read_context_overflow(Field const& field, JsonView value, Draft& draft) {
     if (value.kind() != JsonKind::string) return wrong_type(field.name, "a string", value);
-    if (value.as_string() == "shift") {
-        return make_problem(
-            Kind::unsupported_value,
-            fmt::format("'{}' supports {} only on this server, got 'shift'.", field.name, list(kOverflows)),
-            field.name);
-    }
     return read_word(field.name, value, kOverflows, draft.request.overflow);
 }
 
@@ -86,6 +81,14 @@ Verdict read_keep_tokens(Field const& field, JsonView value, Draft& draft) {
     if (auto problem = read_integer(field.name, value, -1, kTokensMax, tokens)) return problem;
     draft.request.keep_tokens.reset();
     if (tokens >= 0) draft.request.keep_tokens = static_cast<std::uint32_t>(tokens);
+    return std::nullopt;
+}
+
+Verdict read_discard_tokens(Field const& field, JsonView value, Draft& draft) {
+    std::int64_t tokens = 0;
+    if (auto problem = read_integer(field.name, value, 0, kTokensMax, tokens)) return problem;
+    draft.request.discard_tokens.reset();
+    if (tokens > 0) draft.request.discard_tokens = static_cast<std::uint32_t>(tokens);
     return std::nullopt;
 }
 

@@ -23,7 +23,8 @@ constexpr std::uint32_t kVocabulary = 320;  // 3 special, 256 bytes, some words,
 
 class Writer {
 public:
-    Writer(std::string architecture, std::uint32_t seed) : architecture_(std::move(architecture)), random_(seed) {
+    Writer(std::string architecture, std::uint32_t seed, TinyWeights weights)
+        : architecture_(std::move(architecture)), random_(seed), type_(type_of(weights)) {
         ggml_init_params params{};
         params.mem_size = 32U << 20;
         context_ = ggml_init(params);
@@ -54,7 +55,7 @@ public:
             data[i] = fill == Fill::noise  ? noise(random_)
                       : fill == Fill::ones ? 1.0F
                                            : -std::abs(noise(random_)) - 0.1F;
-        gguf_add_tensor(gguf_, t);
+        gguf_add_tensor(gguf_, is_matrix(*t, fill) ? quantized(*t) : t);
     }
     void layer_tensor(std::uint32_t layer, char const* name, std::vector<std::int64_t> const& shape,
                       Fill fill = Fill::noise) {
@@ -62,11 +63,31 @@ public:
     }
 
 private:
+    [[nodiscard]] static ggml_type type_of(TinyWeights weights) {
+        switch (weights) {
+            case TinyWeights::f32: return GGML_TYPE_F32;
+            case TinyWeights::bf16: return GGML_TYPE_BF16;
+            case TinyWeights::q4_0: return GGML_TYPE_Q4_0;
+            case TinyWeights::iq4_nl: return GGML_TYPE_IQ4_NL;
+        }
+        return GGML_TYPE_F32;
+    }
+    [[nodiscard]] bool is_matrix(ggml_tensor const& t, Fill fill) const {
+        return type_ != GGML_TYPE_F32 && ggml_n_dims(&t) == 2 && fill == Fill::noise &&
+               t.ne[0] % ggml_blck_size(type_) == 0 && t.ne[0] >= 32;
+    }
+    [[nodiscard]] ggml_tensor* quantized(ggml_tensor const& t) {
+        ggml_tensor* const out = ggml_new_tensor_2d(context_, type_, t.ne[0], t.ne[1]);
+        ggml_set_name(out, t.name);
+        ggml_quantize_chunk(type_, static_cast<float const*>(t.data), out->data, 0, t.ne[1], t.ne[0], nullptr);
+        return out;
+    }
     [[nodiscard]] std::string full(char const* key) const {
         return key[0] == '.' ? architecture_ + key : std::string(key);
     }
     std::string architecture_;
     std::mt19937 random_;
+    ggml_type type_;
     ggml_context* context_ = nullptr;
     gguf_context* gguf_ = nullptr;
 };
@@ -234,7 +255,7 @@ TinyModel::TinyModel(TinyOptions const& options) {
     path_ = std::filesystem::temp_directory_path() /
             fmt::format("hearth-tiny-{}-{}.gguf", static_cast<int>(getpid()), count.fetch_add(1));
     std::string const architecture = architecture_of(options.kind);
-    Writer out(architecture, options.seed);
+    Writer out(architecture, options.seed, options.weights);
     gguf_set_val_str(out.file(), "general.architecture",
                      options.architecture.empty() ? architecture.c_str() : options.architecture.c_str());
     gguf_set_val_str(out.file(), "general.name", "tiny");

@@ -20,6 +20,9 @@ inline constexpr std::uint32_t kTinyWindow = 16;
 inline constexpr std::uint32_t kTinyContext = 512;
 inline constexpr std::uint32_t kTinyEmbedding = 64;
 
+// Of the matrices whose rows are blocks of it; the rest is F32.
+enum class TinyWeights : std::uint8_t { f32, bf16, q4_0, iq4_nl };
+
 struct TinyOptions {
     TinyKind kind = TinyKind::attention;
     std::string chat_template = {};  // empty: none
@@ -28,6 +31,7 @@ struct TinyOptions {
     bool bytes_in_word_piece = false;  // makes upstream abort while it loads an embedding model
     std::uint32_t context = kTinyContext;
     std::uint32_t seed = 1;
+    TinyWeights weights = TinyWeights::f32;
 };
 
 // A file that is deleted with this object.

@@ -137,7 +137,9 @@ private:
         r.cache_prompt = coin();
         r.overflow = static_cast<domain::Overflow>(below(3));
         if (coin()) r.keep_tokens = number();
+        if (coin()) r.discard_tokens = number();
         r.speculate = coin();
+        r.deterministic = coin();
         return r;
     }
 
@@ -171,14 +173,15 @@ private:
                             &i.sequences_max, &i.threads})
             *value = number();
         i.chat_template = coin();
-        i.deterministic = coin();
+        i.determinism = static_cast<domain::Determinism>(below(3));
         return i;
     }
 
     domain::EngineStats stats() {
-        return {number(),  number(),  number(),  number(),  number(),  random_(), random_(), random_(), random_(),
-                random_(), random_(), random_(), random_(), random_(), random_(), random_(), random_(), random_(),
-                random_(), random_(), random_(), random_(), number(),  number(),  random_(), random_()};
+        return {number(),  number(),  number(),  number(),  number(),  random_(), random_(),
+                random_(), random_(), random_(), random_(), random_(), random_(), random_(),
+                random_(), random_(), random_(), random_(), random_(), random_(), random_(),
+                random_(), number(),  number(),  random_(), random_(), random_(), random_()};
     }
 
     domain::SequenceReport sequence() {
