@@ -139,6 +139,12 @@ void add_scheduling_flags(CLI::App& command, ServeFlags& flags) {
         .add_option("--tenant-weight", flags.tenant_weights,
                     "NAME=N: the tenant gets N times the share of one that is not named (repeatable)")
         ->group("Tenants");
+    command
+        .add_option("--public-prefix", flags.public_prefixes,
+                    "File with a system message that is no secret: what is computed of it is shared among all "
+                    "tenants (repeatable)")
+        ->type_name("FILE")
+        ->group("Tenants");
     command.add_flag("--no-slots", flags.no_slots, "Do not answer GET /slots")->group("Network");
 }
 

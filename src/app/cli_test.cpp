@@ -2,6 +2,9 @@
 // tested on the real binary in tests/integration.
 #include "app/cli.h"
 
+#include <fstream>
+#include <utility>
+
 #include <gtest/gtest.h>
 
 namespace hearth::app {
@@ -63,6 +66,21 @@ TEST(CommandLine, AMissingModelHasItsOwnExitCode) {
     auto const result = cli({"serve", "--model", "there-is-no-such-model"});
     EXPECT_EQ(result.exit, kExitModelMissing);
     EXPECT_NE(result.err.find("there-is-no-such-model"), std::string::npos);
+}
+
+TEST(CommandLine, AFileThatIsNoPublicPrefixIsNamed) {
+    for (auto const& [text, why] :
+         {std::pair{std::string(), "is empty"}, std::pair{std::string(65537, 'x'), "holds more"},
+          std::pair{std::string("\xff"), "does not"}, std::pair{std::string(1, '\0'), "does not"}}) {
+        auto const path = testing::TempDir() + "hearth_public_prefix";
+        std::ofstream(path, std::ios::binary) << text << '\n';
+        auto const result = cli({"serve", "--model", "x", "--public-prefix", path});
+        EXPECT_NE(result.exit, kExitOk);
+        EXPECT_NE(result.err.find("--public-prefix"), std::string::npos) << result.err;
+        EXPECT_NE(result.err.find(why), std::string::npos) << result.err;
+    }
+    auto const missing = cli({"serve", "--model", "x", "--public-prefix", "/nonexistent"});
+    EXPECT_NE(missing.err.find("'/nonexistent': No such file"), std::string::npos) << missing.err;
 }
 
 TEST(CommandLine, ATenantFlagThatMeansNothingIsNamed) {

@@ -49,6 +49,7 @@ struct ServeFlags {
     double queue_timeout_s = 0, prefill_timeout_s = 0, decode_timeout_s = 0;  // 0: none
     std::string tenant_header;                                                // empty: one tenant
     std::vector<std::string> tenant_weights;                                  // NAME=N
+    std::vector<std::string> public_prefixes;                                 // files
     bool no_slots = false;
     std::uint32_t connections = 1024;
     std::uint32_t body_mib = 32;

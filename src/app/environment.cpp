@@ -20,6 +20,8 @@
 #include <fmt/format.h>
 
 #include "app/cli.h"
+#include "base/utf8.h"
+#include "engine/engine.h"
 #include "models/report.h"
 
 namespace hearth::app {
@@ -252,6 +254,41 @@ Result<kvstore::SealKey> read_cache_key(std::string const& path) {
                 path, 2 * key.size(), text.size()),
             flag);
     return key;
+}
+
+Result<std::vector<std::string>> read_public_prefixes(std::vector<std::string> const& paths) {
+    std::string const flag = "--public-prefix";
+    constexpr std::size_t kBytesMax = engine::kPublicPrefixBytesMax;
+    if (paths.size() > engine::kPublicPrefixesMax) {
+        return Error(
+            Code::invalid_argument,
+            fmt::format("{} is given {} times, the limit is {}", flag, paths.size(), engine::kPublicPrefixesMax), flag);
+    }
+    std::vector<std::string> texts;
+    for (auto const& path : paths) {
+        std::ifstream file(path, std::ios::binary);
+        std::string text(kBytesMax + 3, '\0');  // of a longer one enough is read to see that
+        file.read(text.data(), static_cast<std::streamsize>(text.size()));
+        if (!file.is_open() || file.bad()) {
+            return Error(Code::invalid_argument,
+                         fmt::format("cannot read {} '{}': {}", flag, path, std::strerror(errno)), flag);
+        }
+        text.resize(static_cast<std::size_t>(file.gcount()));
+        if (text.ends_with('\n')) text.pop_back();
+        if (text.ends_with('\r')) text.pop_back();
+        bool const is_text = is_valid_utf8(text) && text.find('\0') == std::string::npos;
+        if (text.empty() || text.size() > kBytesMax || !is_text) {
+            return Error(
+                Code::invalid_argument,
+                fmt::format("{} '{}' must hold UTF-8 text of 1 to {} bytes without NUL, it {}", flag, path, kBytesMax,
+                            text.empty()              ? "is empty"
+                            : text.size() > kBytesMax ? "holds more"
+                                                      : "does not"),
+                flag);
+        }
+        texts.push_back(std::move(text));
+    }
+    return texts;
 }
 
 telemetry::LogOptions log_options(LogFlags const& flags) {

@@ -46,6 +46,10 @@ namespace hearth::app {
 // 32 bytes, written as 64 hexadecimal digits. Fails also when others than the user may read the file.
 [[nodiscard]] Result<kvstore::SealKey> read_cache_key(std::string const& path);
 
+// The texts of these files, each without its last line break. Few enough, and
+// short enough, to be arguments of a worker.
+[[nodiscard]] Result<std::vector<std::string>> read_public_prefixes(std::vector<std::string> const& paths);
+
 [[nodiscard]] telemetry::LogOptions log_options(LogFlags const& flags);
 
 // Prints "hearth: MESSAGE" to stderr and returns the exit code that fits.

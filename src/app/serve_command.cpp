@@ -258,6 +258,8 @@ int serve(ServeFlags const& flags) {
     if (auto const checked = check_flags(flags); !checked) return report(checked.error());
     auto const weights = tenant_weights(flags.tenant_weights);
     if (!weights) return report(weights.error());
+    auto const public_prefixes = read_public_prefixes(flags.public_prefixes);
+    if (!public_prefixes) return report(public_prefixes.error());
     auto log = telemetry::Log::create(log_options(flags.log));
     if (!log) return report(log.error());
 
@@ -267,6 +269,7 @@ int serve(ServeFlags const& flags) {
         auto spec = model_spec(argument, folders, flags.engine);
         if (!spec) return report(spec.error());
         spec->tenant_weights = *weights;
+        spec->public_prefixes = *public_prefixes;
         specs.push_back(std::move(spec).value());
     }
     if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());

@@ -20,6 +20,7 @@ namespace hearth::domain {
 inline constexpr std::uint32_t kReportSequencesMax = 1024;
 inline constexpr std::uint32_t kReportStepsMax = 64;
 inline constexpr std::uint32_t kReportTenantsMax = 256;
+inline constexpr std::uint32_t kReportPublicMax = 16;
 inline constexpr std::uint32_t kReportNumbersMax = 32;
 inline constexpr std::uint32_t kReportNameBytesMax = 64;
 
@@ -75,6 +76,9 @@ struct TenantReport {
     std::uint32_t running = 0;             // requests
     std::uint32_t waiting = 0;
     std::uint64_t computed_tokens = 0;     // prompt and answer, since the engine started
+    std::uint64_t cells = 0;               // of the cache, that are its own
+    std::uint64_t idle_cells = 0;          // of those, of no running request
+    double cache_share = 0;                // part of all idle cells that it keeps, whoever wants room
     bool operator==(TenantReport const&) const = default;
 };
 
@@ -114,6 +118,8 @@ struct EngineReport {
     std::uint64_t tree_nodes = 0;
     std::uint64_t tree_cells = 0;
     std::uint64_t tree_idle_cells = 0;      // of those, of no running request
+    std::uint64_t public_cells = 0;         // of the tree's: prefixes that all tenants share
+    std::vector<std::uint32_t> public_prefixes;  // tokens of each, as configured; 0: the chat template has none
     std::uint32_t tree_sequences = 0;       // kept for prefixes alone
     std::uint32_t kv_cells = 0;
     std::uint32_t kv_reserved = 0;          // promised to prompts that are being computed

@@ -18,6 +18,7 @@
 #include <fmt/format.h>
 
 #include "base/assert.h"
+#include "base/utf8.h"
 #include "engine/engine_core.h"
 #include "engine/prepare.h"
 
@@ -57,6 +58,21 @@ void merge(Signal& into, Signal const& more) {
     into.cancelled = into.cancelled || more.cancelled;
 }
 
+Status check_public_prefixes(std::vector<std::string> const& texts) {
+    auto const refused = [](std::string why) {
+        return Error(Code::invalid_argument, std::move(why), "public_prefixes");
+    };
+    if (texts.size() > kPublicPrefixesMax)
+        return refused(fmt::format("there are {} public prefixes, the limit is {}", texts.size(), kPublicPrefixesMax));
+    for (auto const& text : texts) {
+        if (text.empty() || text.size() > kPublicPrefixBytesMax || !is_valid_utf8(text)) {
+            return refused(fmt::format("a public prefix must be UTF-8 of 1 to {} bytes, got {} bytes",
+                                       kPublicPrefixBytesMax, text.size()));
+        }
+    }
+    return ok();
+}
+
 Status check_options(llama::Properties const& properties, Options const& options) {
     auto const positive = [](std::uint32_t value, char const* name) -> Status {
         if (value > 0) return ok();
@@ -72,6 +88,7 @@ Status check_options(llama::Properties const& properties, Options const& options
                      fmt::format("the weight of tenant '{}' must be above 0, got {}", tenant, weight),
                      "tenant_weights");
     }
+    HEARTH_CHECK(check_public_prefixes(options.public_prefixes));
     HEARTH_CHECK(positive(options.credit, "credit"));
     HEARTH_CHECK(positive(options.draft_max, "draft_max"));
     HEARTH_CHECK(positive(properties.sequences_max, "sequences_max"));
@@ -95,7 +112,7 @@ public:
           options_(options),
           clock_(clock),
           sink_(std::move(sink)),
-          preparer_(*backend_, options.seed),
+          preparer_(*backend_, options.seed, options.public_prefixes),
           core_(*backend_, options, clock, preparer_.end_tokens(), [this] { wake(); }),
           stats_(core_.stats()),
           thread_([this] {
@@ -273,7 +290,11 @@ void ThreadedEngine::run() {
             core_.check_integrity();
         }
         deliver();
-        for (auto const& answer : reports) answer(core_.report());
+        for (auto const& answer : reports) {
+            auto report = core_.report();
+            report.public_prefixes = preparer_.public_prefixes().tokens();
+            answer(std::move(report));
+        }
         if (closing) return;
     }
 }

@@ -57,6 +57,7 @@ struct Options {
     std::uint32_t step_ms_target = 60;       // of one step while sequences decode
     std::uint32_t ageing_ms = 30000;         // a request that is inside so long rises by one class
     std::vector<std::pair<std::string, double>> tenant_weights{};  // of those that do not weigh 1
+    std::vector<std::string> public_prefixes{};  // system messages whose prefixes all tenants share
     std::uint32_t credit = 256;  // tokens a request may emit before the first grant(); at least its choices
     bool prefix_cache = true;    // keep what was computed, and reuse it for prompts that begin alike
     std::uint64_t checkpoint_bytes_max = std::uint64_t{256} << 20;  // of models that need them to reuse prefixes
@@ -71,6 +72,10 @@ struct Options {
 // compute threads alone: no clock decides what a greedy answer says. A power of
 // two from 32 to 512.
 [[nodiscard]] std::uint32_t prompt_chunk(domain::ModelInfo const& info);
+
+// Texts above the limits, empty ones and what is no UTF-8 are refused by Engine::create().
+inline constexpr std::size_t kPublicPrefixesMax = domain::kReportPublicMax;
+inline constexpr std::size_t kPublicPrefixBytesMax = 64U << 10;
 
 struct StepEvent {
     RequestId request = 0;

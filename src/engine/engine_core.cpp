@@ -42,6 +42,7 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
     if (caches_ && Tiers::are_wanted(backend, options.tiers))
         tiers_ = std::make_unique<Tiers>(backend, options.tiers, end_tokens, std::move(on_ready));
     if (checkpoints_) spare_ = ledger_.take_id();
+    for (auto const& [tenant, weight] : options.tenant_weights) ledger_.tree().set_weight(owner_of(tenant), weight);
 }
 
 void EngineCore::guess_with(llama::Backend& draft) {
@@ -54,7 +55,7 @@ void EngineCore::add(PreparedRequest prepared) {
     request->credit = std::max(options_.credit, request->spec.choices);
     bool const fresh = by_id_.emplace(request->spec.id, request.get()).second;
     HEARTH_ASSERT(fresh, "a request id is inside once");
-    request->space = space_of(request->spec);
+    request->key = key_of(request->spec);
     auto const size_ms = cost_.prompt_ms(request->prompt_size(), 0);
     request->due = request->spec.arrived + std::chrono::microseconds(std::llround(size_ms * 1000));
     share_.enter(request->spec.tenant);

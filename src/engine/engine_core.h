@@ -223,11 +223,13 @@ private:
     [[nodiscard]] bool try_resume(Request& request);
     [[nodiscard]] bool try_admit(Request& request);
     [[nodiscard]] std::optional<sched::PrefixTree::NodeId> find_place(Request const& request,
+                                                                      sched::PrefixTree::Key const& key,
                                                                       std::span<Token const> text, Room wanted);
     [[nodiscard]] Status take_place(Choice& choice, sched::PrefixTree::NodeId node);
     void admit(std::unique_ptr<Request> admitted, sched::PrefixTree::NodeId node);
     void restore(Request& request, Choice& choice);
-    [[nodiscard]] sched::PrefixTree::Space space_of(PreparedRequest const& spec);
+    [[nodiscard]] sched::PrefixTree::Key key_of(PreparedRequest const& spec);
+    [[nodiscard]] sched::PrefixTree::Owner owner_of(std::string const& tenant);
     [[nodiscard]] std::span<Token const> reusable(Request const& request) const;
     [[nodiscard]] std::uint32_t expected_output(std::uint32_t tokens_max) const;
     [[nodiscard]] std::uint64_t expected_growth() const;
@@ -260,7 +262,8 @@ private:
     void note_progress();
 
     // --- engine_core_checkpoints.cpp ---
-    [[nodiscard]] sched::PrefixTree::Match find_prefix(Request const& request, std::span<Token const> text) const;
+    [[nodiscard]] sched::PrefixTree::Match find_prefix(Request const& request, sched::PrefixTree::Key const& key,
+                                                       std::span<Token const> text) const;
     void set_borders(Request& request, std::uint32_t parted);
     [[nodiscard]] static std::uint32_t chunk_within_borders(Request const& request, std::uint32_t chunk);
     void checkpoint_prompt(Request& request);
@@ -315,6 +318,8 @@ private:
     // Who shares prefixes: tenant and salt. Numbers are never used twice.
     std::map<std::pair<std::string, std::string>, sched::PrefixTree::Space> spaces_;
     sched::PrefixTree::Space next_space_ = 0;
+    std::map<std::string, sched::PrefixTree::Owner> owners_;  // by tenant; with all its salts one share
+    sched::PrefixTree::Owner next_owner_ = sched::PrefixTree::kEverybody;
     std::unique_ptr<Tiers> tiers_;  // null: what leaves the cache is gone
     bool backend_full_ = false;  // it refused cells the ledger thought free: nothing enters until something ends
     std::size_t next_pinned_ = 0;  // whose turn it is of those that are computed alone

@@ -18,10 +18,11 @@ constexpr std::uint32_t kChunkGap = 256;
 
 // Without a cache nothing is copied, though other choices of the request begin alike; and what is
 // computed in steps of fixed shapes begins at its start.
-sched::PrefixTree::Match EngineCore::find_prefix(Request const& request, std::span<Token const> text) const {
+sched::PrefixTree::Match EngineCore::find_prefix(Request const& request, sched::PrefixTree::Key const& key,
+                                                 std::span<Token const> text) const {
     auto const& tree = ledger_.tree();
-    if (!caches_ || request.spec.pinned) return {.space = request.space};
-    return checkpoints_ ? tree.find_state(request.space, text) : tree.find(request.space, text);
+    if (!caches_ || request.spec.pinned) return {.key = key};
+    return checkpoints_ ? tree.find_state(key, text) : tree.find(key, text);
 }
 
 // Where others will probably part from this prompt: behind each message, and

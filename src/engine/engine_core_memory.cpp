@@ -41,9 +41,11 @@ bool EngineCore::try_resume(Request& request) {
     return true;
 }
 
-// A request that shares with nobody has a space of its own.
-sched::PrefixTree::Space EngineCore::space_of(PreparedRequest const& spec) {
-    if (!shares(spec)) return ++next_space_;
+// A request that shares with nobody has a space of its own. One with a salt shares
+// with nobody beyond it: not even what is public.
+sched::PrefixTree::Key EngineCore::key_of(PreparedRequest const& spec) {
+    auto const owner = owner_of(spec.tenant);
+    if (!shares(spec)) return {++next_space_, owner};
     if (spaces_.size() >= kSpacesMax)
         std::erase_if(spaces_, [this](auto const& entry) { return !ledger_.tree().knows(entry.second); });
     auto const [found, fresh] = spaces_.try_emplace({spec.tenant, spec.cache_salt}, 0);
@@ -51,6 +53,17 @@ sched::PrefixTree::Space EngineCore::space_of(PreparedRequest const& spec) {
         found->second = ++next_space_;
         if (tiers_) tiers_->know(found->second, kvstore::space_of(spec.tenant, spec.cache_salt), ledger_.tree());
     }
+    return {found->second, owner, spec.cache_salt.empty() ? spec.public_tokens : 0};
+}
+
+sched::PrefixTree::Owner EngineCore::owner_of(std::string const& tenant) {
+    if (owners_.size() >= kSpacesMax + options_.tenant_weights.size()) {
+        std::erase_if(owners_, [this](auto const& entry) {
+            return entry.second > options_.tenant_weights.size() && !ledger_.tree().knows_owner(entry.second);
+        });
+    }
+    auto const [found, fresh] = owners_.try_emplace(tenant, 0);
+    if (fresh) found->second = ++next_owner_;
     return found->second;
 }
 
@@ -62,10 +75,10 @@ std::span<Token const> EngineCore::reusable(Request const& request) const {
 // Takes it if there is room for what of its prompt is not in the cache.
 bool EngineCore::try_admit(Request& request) {
     auto& tree = ledger_.tree();
-    auto const parted = checkpoints_ ? tree.find(request.space, reusable(request)).tokens : 0;
+    auto const parted = checkpoints_ ? tree.find(request.key, reusable(request)).tokens : 0;
     std::uint32_t const output = request.spec.choices * expected_output(request.spec.tokens_max);
-    auto const node =
-        find_place(request, reusable(request), {request.prompt_size(), request.spec.choices, level(request), output});
+    auto const node = find_place(request, request.key, reusable(request),
+                                 {request.prompt_size(), request.spec.choices, level(request), output});
     if (!node) return false;
     tree.hit(*node);
     auto const at =
@@ -76,10 +89,11 @@ bool EngineCore::try_admit(Request& request) {
 }
 
 // Pins what of `text` is in the cache, and makes room for the rest of what is wanted.
-std::optional<sched::PrefixTree::NodeId> EngineCore::find_place(Request const& request, std::span<Token const> text,
-                                                                Room wanted) {
+std::optional<sched::PrefixTree::NodeId> EngineCore::find_place(Request const& request,
+                                                                sched::PrefixTree::Key const& key,
+                                                                std::span<Token const> text, Room wanted) {
     auto& tree = ledger_.tree();
-    auto const node = tree.pin(find_prefix(request, text));
+    auto const node = tree.pin(find_prefix(request, key, text));
     wanted.cells -= tree.depth(node);
     bool const room = make_room(wanted);
     auto const lost = std::exchange(lost_, sched::PrefixTree::kNone);
@@ -128,6 +142,7 @@ void EngineCore::admit(std::unique_ptr<Request> admitted, sched::PrefixTree::Nod
     }
     active_.push_back(std::move(admitted));
     auto& first = request.choices[0];
+    first.key = request.key;
     Status const copied = take_place(first, node);
     request.prompt_done = request.cached = first.positions;
     for (std::size_t i = 1; i < request.choices.size(); ++i) request.choices[i].sequence = ledger_.take_id();
@@ -155,7 +170,9 @@ void EngineCore::restore(Request& request, Choice& choice) {
     choice.state = Choice::State::live;
     choice.blob = {};
     // What did not come back whole others cannot stand on.
-    choice.node = ledger_.tree().pin({.space = backend_.properties().restores_whole ? request.space : ++next_space_});
+    choice.key = request.key;
+    if (!backend_.properties().restores_whole) choice.key = {++next_space_, request.key.owner};
+    choice.node = ledger_.tree().pin({.key = choice.key});
     if (!choice.text.empty()) extend(choice, std::exchange(choice.text, {}));
     ledger_.reserve(request.missing(choice));
     if (!prompt) return;
@@ -253,7 +270,7 @@ void EngineCore::free_sequence(llama::SequenceId sequence) {
 
 // `tokens` are in the cache now, behind what the choice had.
 void EngineCore::extend(Choice& choice, std::span<Token const> tokens) {
-    auto const appended = ledger_.tree().append(choice.node, tokens, choice.sequence);
+    auto const appended = ledger_.tree().append(choice.node, tokens, choice.sequence, choice.key);
     choice.node = appended.node;
     if (appended.freed != sched::kNoHolder) free_sequence(appended.freed);
 }
@@ -353,7 +370,7 @@ void EngineCore::detach(Request& request, Choice& choice) {
     } else if (!shares(request.spec)) {
         forget(node);
     } else if (tiers_) {
-        tiers_->note_end(ledger_.tree(), node);
+        tiers_->note_end(ledger_.tree(), node, choice.key);
     }
 }
 

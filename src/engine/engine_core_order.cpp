@@ -85,10 +85,13 @@ bool EngineCore::is_promised(Request const& request) {
     auto const promises = [&](std::unique_ptr<Request> const& other) {
         bool const computes =
             other->phase == Request::Phase::prompt && !other->parked && other->choices[0].state == Choice::State::live;
-        if (!computes || other->space != request.space) return false;
+        if (!computes) return false;
         auto const& text = other->spec.prompt;
         std::size_t const done = other->prompt_done;
-        std::size_t const end = std::min(prompt.size(), text.size());
+        std::size_t end = std::min(prompt.size(), text.size());
+        // Of another's prompt only what is public of both will be found.
+        if (other->key.space != request.key.space)
+            end = std::min<std::size_t>({end, other->key.shared, request.key.shared});
         if (end < done + kPromiseMin) return false;
         return std::equal(prompt.begin(), prompt.begin() + static_cast<std::ptrdiff_t>(done + kPromiseMin),
                           text.begin());

@@ -81,6 +81,7 @@ domain::EngineReport EngineCore::report() const {
     out.tree_nodes = tree.nodes();
     out.tree_cells = tree.cells();
     out.tree_idle_cells = tree.reclaimable();
+    out.public_cells = tree.holding(sched::PrefixTree::kEverybody).cells;
     out.tree_sequences = tree.kept();
     out.kv_cells = backend_.properties().kv_cells;
     out.kv_reserved = ledger_.reserved();
@@ -130,6 +131,14 @@ void EngineCore::report_tenants(domain::EngineReport& out) const {
     for (auto const& [name, tokens] : history_.tenants()) tenants[name].computed_tokens = tokens;
     for (auto const& request : active_) ++tenants[request->spec.tenant].running;
     for (auto const& request : waiting_) ++tenants[request->spec.tenant].waiting;
+    for (auto const& [name, owner] : owners_) {
+        auto const holding = ledger_.tree().holding(owner);
+        if (holding.cells == 0 && !tenants.contains(name)) continue;
+        auto& tenant = tenants[name];
+        tenant.cells = holding.cells;
+        tenant.idle_cells = holding.unused;
+        tenant.cache_share = holding.share;
+    }
     for (auto& [name, tenant] : tenants) {
         tenant.tenant = name;
         out.tenants.push_back(std::move(tenant));

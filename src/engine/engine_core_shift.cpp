@@ -25,6 +25,8 @@ void EngineCore::shift(Request& request, Choice& choice) {
     auto const begin = text.begin() + keep;
     text.erase(begin, begin + discard);
     choice.refill = std::move(text);
+    choice.key = request.key;
+    choice.key.shared = std::min(choice.key.shared, keep);  // what follows is not what was public
     choice.positions = choice.noted = 0;
     choice.state = Choice::State::swapped;
     ++request.shifts;
@@ -36,7 +38,7 @@ void EngineCore::shift(Request& request, Choice& choice) {
 // False when there is no room yet.
 bool EngineCore::try_refill(Request& request, Choice& choice) {
     auto const size = static_cast<std::uint32_t>(choice.refill.size());
-    auto const node = find_place(request, choice.refill, {size + 1, 1, level(request)});
+    auto const node = find_place(request, choice.key, choice.refill, {size + 1, 1, level(request)});
     if (!node) return false;
     Status const copied = take_place(choice, *node);
     ledger_.reserve(request.missing(choice));

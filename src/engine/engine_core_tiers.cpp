@@ -37,7 +37,7 @@ bool EngineCore::must_fetch(Request& request) {
     }
     if (request.wants_fetch && fetches() >= kFetchesMax) return true;
     auto const text = reusable(request);
-    auto const cached = find_prefix(request, reusable(request)).tokens;
+    auto const cached = find_prefix(request, request.key, text).tokens;
     auto const space = kvstore::space_of(request.spec.tenant, request.spec.cache_salt);
     auto const end = tiers_->find(space, text, cached);
     request.wants_fetch = end > 0;
@@ -142,7 +142,7 @@ void EngineCore::note_progress() {
                 if (!taken) continue;
                 state = *std::move(taken);
             }
-            tiers_->note_progress(ledger_.tree(), choice.node, std::move(state));
+            tiers_->note_progress(ledger_.tree(), choice.node, choice.key, std::move(state));
         }
     }
 }

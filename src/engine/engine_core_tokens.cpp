@@ -51,7 +51,7 @@ void EngineCore::begin_drafting(Request& request, Choice& choice) {
     bool const possible = options_.speculation && backend_.properties().can_truncate;
     if (!possible || !request.spec.speculate) return;
     choice.drafter = std::make_unique<sched::NgramDrafter>();
-    choice.drafter->hint(ledger_.tree().continuation(request.space, request.spec.prompt, kHintTokens));
+    choice.drafter->hint(ledger_.tree().continuation(request.key, request.spec.prompt, kHintTokens));
     choice.drafter->append(request.spec.prompt);
     choice.drafter->append(std::span(&choice.next, 1));
 }
@@ -108,6 +108,7 @@ Status EngineCore::fork(Request& request) {
             backend_.copy_sequence(first.sequence, choice.sequence, static_cast<llama::Position>(first.positions)));
         choice.state = Choice::State::live;
         choice.node = ledger_.tree().pin({.node = first.node, .tokens = first.positions});
+        choice.key = first.key;
         choice.positions = choice.noted = first.positions;
     }
     return ok();

@@ -44,9 +44,10 @@ char const* prompt_field(domain::Prompt const& prompt) {
 
 }  // namespace
 
-Preparer::Preparer(llama::Backend const& backend, std::uint64_t seed)
+Preparer::Preparer(llama::Backend const& backend, std::uint64_t seed, std::span<std::string const> public_prefixes)
     : backend_(backend),
       limit_(std::min(backend.properties().info.context_request, backend.properties().kv_cells)),
+      public_(backend, public_prefixes),
       seeds_(seed != 0 ? seed : system_seed()) {
     for (std::uint32_t id = 0; id < backend.properties().vocabulary; ++id) {
         if (backend.is_end_of_generation(static_cast<Token>(id))) end_tokens_.push_back(static_cast<Token>(id));
@@ -63,6 +64,7 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
     if (prepared.prompt.empty())
         return Error(Code::invalid_argument, fmt::format("'{}' holds no tokens", field), field);
     HEARTH_CHECK(fit(prepared, request));
+    prepared.public_tokens = public_.match(prepared.prompt);
     prepared.id = id;
     prepared.sampling = std::move(request.sampling);
     prepared.choices = request.choices;

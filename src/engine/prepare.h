@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,7 @@
 #include "base/result.h"
 #include "domain/generate.h"
 #include "engine/dry.h"
+#include "engine/public_prefixes.h"
 #include "engine/stop_matcher.h"
 #include "llama/backend.h"
 
@@ -44,6 +46,7 @@ struct PreparedRequest {
     std::string cache_salt;
     domain::Deadlines deadlines;
     bool cache_prompt = true;
+    std::uint32_t public_tokens = 0;  // leading tokens of the prompt that are a public prefix
     bool speculate = true;
     bool pinned = false;              // computed alone, in steps of fixed shapes, and shared with nobody
     std::uint32_t left_out = 0;       // tokens of the prompt that did not fit
@@ -57,13 +60,15 @@ struct PreparedRequest {
 class Preparer {
 public:
     // `seed` 0: from the system. REQUIRES: backend outlives this
-    Preparer(llama::Backend const& backend, std::uint64_t seed);
+    Preparer(llama::Backend const& backend, std::uint64_t seed, std::span<std::string const> public_prefixes = {});
 
     // Errors as Engine::submit().
     [[nodiscard]] Result<PreparedRequest> prepare(domain::RequestId id, domain::GenerateRequest request, Instant now);
 
     // Longest prompt plus output of one sequence.
     [[nodiscard]] std::uint32_t limit() const { return limit_; }
+
+    [[nodiscard]] PublicPrefixes const& public_prefixes() const { return public_; }
 
     // Every token that ends a generation.
     [[nodiscard]] std::vector<Token> const& end_tokens() const { return end_tokens_; }
@@ -84,6 +89,7 @@ private:
     std::uint32_t limit_;
     std::vector<Token> end_tokens_;
     std::vector<Token> opening_;  // what the model's metadata puts before every text: BOS, or nothing
+    PublicPrefixes public_;
     std::atomic<std::uint64_t> seeds_;
 
     std::once_flag pieces_once_;

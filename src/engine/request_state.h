@@ -62,6 +62,7 @@ struct Choice {
     Utf8Carry carry;
     Token next = 0;                // sampled, not in the cache yet
     sched::PrefixTree::NodeId node = sched::PrefixTree::kNone;  // of a live one
+    sched::PrefixTree::Key key;    // of what it computes: the request's, but for one that came back in part
     std::uint32_t positions = 0;   // in the cache or in the blob
     std::uint32_t ahead = 0;       // guesses in the cache behind those; none between steps
     std::uint32_t tokens = 0;      // sampled
@@ -88,7 +89,7 @@ struct Request {
     bool parked = false;              // preempted: it keeps its cells and takes part in no step
     domain::Priority lent = domain::Priority::batch;  // the best class that waits for what it computes
     Instant due;                      // arrival and what its prompt costs: the earlier, the sooner it is served
-    sched::PrefixTree::Space space = 0;  // whose prefixes it may stand on
+    sched::PrefixTree::Key key;       // whose prefixes it may stand on
     std::shared_ptr<kvstore::Fetch> fetch;  // of a waiting one: what the tiers have of its prompt
     Instant fetch_began;
     bool wants_fetch = false;               // they have something, but others fetch already

@@ -53,14 +53,13 @@ void Tiers::know(Tree::Space space, kvstore::Space const& stored, Tree const& tr
     spaces_.emplace(space, stored);
 }
 
-void Tiers::note(Tree const& tree, Tree::NodeId node, std::vector<std::byte> state) {
-    auto const space = tree.space_of(node);
-    auto const known = spaces_.find(space);
+void Tiers::note(Tree const& tree, Tree::NodeId node, Tree::Key const& key, std::vector<std::byte> state) {
+    auto const known = spaces_.find(key.space);
     if (known == spaces_.end() || !store_->writes()) return;
-    End end{space, known->second, tree.text(node), std::move(state)};
+    End end{key, known->second, tree.text(node), std::move(state)};
     // What was noted of the same text before is in this.
     std::erase_if(ends_, [&end](End const& before) {
-        return before.space == end.space && before.text.size() <= end.text.size() &&
+        return before.key.space == end.key.space && before.text.size() <= end.text.size() &&
                std::equal(before.text.begin(), before.text.end(), end.text.begin());
     });
     if (ends_.size() >= kEndsMax) ends_.pop_front();
@@ -74,7 +73,7 @@ std::uint32_t Tiers::progress_tokens() const {
 void Tiers::save_some(Tree const& tree, Pace pace) {
     if (!has_work()) return;
     auto const& end = ends_.front();
-    auto const match = tree.find(end.space, end.text);  // some of it may have been evicted since
+    auto const match = tree.find(end.key, end.text);  // some of it may have been evicted since
     bool const whole = match.tokens == end.text.size();
     Source const source{end.stored, std::span(end.text).first(match.tokens), tree, match.node,
                         whole ? std::span<std::byte const>(end.state) : std::span<std::byte const>()};

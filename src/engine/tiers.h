@@ -56,10 +56,10 @@ public:
     // --- out ---
 
     // A request that ended at `node` left it to the tree.
-    void note_end(Tree const& tree, Tree::NodeId node) { note(tree, node, {}); }
+    void note_end(Tree const& tree, Tree::NodeId node, Tree::Key const& key) { note(tree, node, key, {}); }
     // A request that goes on is at the end of `node`, where its state is `state`, if the model has one.
-    void note_progress(Tree const& tree, Tree::NodeId node, std::vector<std::byte> state) {
-        note(tree, node, std::move(state));
+    void note_progress(Tree const& tree, Tree::NodeId node, Tree::Key const& key, std::vector<std::byte> state) {
+        note(tree, node, key, std::move(state));
     }
     // A request is worth a note after so many tokens more.
     [[nodiscard]] std::uint32_t progress_tokens() const;
@@ -87,7 +87,7 @@ public:
 
 private:
     struct End {
-        Tree::Space space;
+        Tree::Key key;
         kvstore::Space stored;
         std::vector<domain::Token> text;
         std::vector<std::byte> state;  // at the end, if nobody else keeps it
@@ -102,7 +102,7 @@ private:
         std::span<std::byte const> state;  // as End's
     };
 
-    void note(Tree const& tree, Tree::NodeId node, std::vector<std::byte> state);
+    void note(Tree const& tree, Tree::NodeId node, Tree::Key const& key, std::vector<std::byte> state);
     // Saves a state, or up to `tokens_max` tokens behind what is stored. False: nothing is left to save.
     bool save_next(Source const& source, std::uint32_t tokens_max, kvstore::Keep keep);
     bool save_state(Source const& source, kvstore::Keep keep);

@@ -1,8 +1,14 @@
 // PrefixTree: which prefixes of which texts are computed and in the cache.
 //
-// A radix tree over tokens, one root per space (what may share: a tenant, an
-// adapter). A node is a run of tokens whose cells the tree counts as its own.
-// Paths split anywhere, so the longest common prefix is always found.
+// A radix tree over tokens. A node is a run of tokens whose cells the tree counts
+// as its own. Paths split anywhere, so the longest common prefix is always found.
+//
+// Who may share: a space is a number for all that must be equal beside the tokens,
+// today the tenant and its salt. What changes the states of equal tokens belongs
+// in there too: an adapter, when there are any. Media will be tokens of their own,
+// made from the hash of what they stand for. The first Key::shared tokens of a
+// text may be public: their nodes are of the space kPublic, whoever computed them,
+// and what each space has behind them hangs below, seen by that space alone.
 //
 // Whose cells they are: a cache knows sequences, and cells live while a sequence
 // has them. A holder is the id of a sequence that has all cells from the root to
@@ -24,12 +30,17 @@
 // cannot be cut is replaced by a copy that ends at a checkpoint: exchange().
 //
 // What goes first when room is wanted: of the leaves nobody pins the one that was
-// unused longest. A node is used when a request begins or ends on it or below.
-// Cost and frequency were tried and lost: docs/scheduler.md has the figures.
+// unused longest, if its owner has more than its share of all that is unused: by
+// weight among the owners that have something. Else the owner that has most for its
+// weight gives its oldest leaf. So who owns little keeps it, and who is alone may
+// have all. A leaf is protected until kTurns times as many tokens as the tree holds
+// were computed since it was used. A node is used when a request begins or ends on
+// it or below. Cost and frequency were tried and lost: docs/scheduler.md.
 //
 // Threads: one. Limits: none of its own; the caller evicts to make room.
 #pragma once
 
+#include <compare>
 #include <cstddef>
 #include <cstdint>
 #include <map>
@@ -48,12 +59,26 @@ inline constexpr Holder kNoHolder = -1;
 class PrefixTree {
 public:
     using Space = std::uint64_t;
+    using Owner = std::uint32_t;  // whose share cells count against: a tenant, with all its spaces
     using NodeId = std::uint32_t;
     static constexpr NodeId kNone = ~NodeId{0};
+    static constexpr Space kPublic = ~Space{0};
+    static constexpr Owner kEverybody = 0;   // of what is public; others are above
+    static constexpr std::uint64_t kTurns = 16;
+
+    // What a text may stand on, and whose the rest of it will be. `shared` follows
+    // from the text alone: equal texts have equal ones, or see less of each other.
+    struct Key {
+        Key(Space own = 0, Owner whose = 1, std::uint32_t public_tokens = 0)  // NOLINT: a space alone is a key
+            : space(own), owner(whose), shared(public_tokens) {}
+        Space space;           // not kPublic
+        Owner owner;
+        std::uint32_t shared;  // leading tokens that are public
+    };
 
     struct Match {
-        Space space = 0;
-        NodeId node = kNone;       // kNone: the space is empty
+        Key key = {};
+        NodeId node = kNone;       // kNone: there is nothing
         std::uint32_t tokens = 0;  // from the root; may end inside the node
     };
 
@@ -64,14 +89,18 @@ public:
         NodeId parent = 0;        // where the holder ends then, if it keeps any
     };
 
-    // The longest prefix of `text` in `space`. Valid until the next change.
-    [[nodiscard]] Match find(Space space, std::span<Token const> text) const;
+    // An owner that is not named weighs 1. REQUIRES: weight > 0
+    void set_weight(Owner owner, double weight);
+
+    // The longest prefix of `text` that `key` may stand on. Valid until the next change.
+    [[nodiscard]] Match find(Key const& key, std::span<Token const> text) const;
 
     // The longest prefix that ends where a holder does or where there is a checkpoint.
-    [[nodiscard]] Match find_state(Space space, std::span<Token const> text) const;
+    [[nodiscard]] Match find_state(Key const& key, std::span<Token const> text) const;
 
     // Something of the space is in the tree.
-    [[nodiscard]] bool knows(Space space) const { return roots_.contains(space); }
+    [[nodiscard]] bool knows(Space space) const { return spaces_.contains(space); }
+    [[nodiscard]] bool knows_owner(Owner owner) const { return owners_.contains(owner); }
 
     // Keeps the match and all above from eviction until unpin() or leave().
     // Returns the node that ends where the match ends.
@@ -92,8 +121,8 @@ public:
         Holder freed = kNoHolder;  // a sequence the tree kept and no longer needs
     };
     // `holder`, which pins `node`, computed `more` tokens behind it: the pin moves
-    // to their end. REQUIRES: the caller pins `node`; `more` is not empty
-    [[nodiscard]] Appended append(NodeId node, std::span<Token const> more, Holder holder);
+    // to their end. REQUIRES: the caller pins `node`, found by `key`; `more` is not empty
+    [[nodiscard]] Appended append(NodeId node, std::span<Token const> more, Holder holder, Key const& key = {});
 
     // The request that pinned `node` ends. True: the tree keeps its sequence.
     // False: the caller frees it.
@@ -132,13 +161,14 @@ public:
 
     // What others said behind `text`, if all of it is in the tree and more: up to
     // `most` tokens of the path hit most.
-    [[nodiscard]] std::vector<Token> continuation(Space space, std::span<Token const> text, std::uint32_t most) const;
+    [[nodiscard]] std::vector<Token> continuation(Key const& key, std::span<Token const> text,
+                                                  std::uint32_t most) const;
     // The leaf evict() would drop; kNone if there is none.
-    [[nodiscard]] NodeId victim() const { return leaves_.empty() ? kNone : leaves_.begin()->second; }
+    [[nodiscard]] NodeId victim() const;
 
-    [[nodiscard]] Space space_of(NodeId node) const;
+    [[nodiscard]] Space space_of(NodeId node) const { return nodes_[node].space; }
 
-    // Drops the leaf unused longest, if there is one nobody pins.
+    // Drops victim(), if there is one.
     [[nodiscard]] std::optional<Eviction> evict();
 
     // Drops this node, if it is a leaf nobody pins.
@@ -148,15 +178,28 @@ public:
     [[nodiscard]] std::uint64_t cells() const { return cells_; }              // of all nodes
     [[nodiscard]] std::uint64_t reclaimable() const { return reclaimable_; }  // of those evict() could reach
     [[nodiscard]] std::uint32_t kept() const { return kept_; }                // sequences the tree keeps
+
+    struct Holding {
+        std::uint64_t cells = 0;   // of its nodes
+        std::uint64_t unused = 0;  // of those, no request's
+        double share = 0;          // of all that is unused it may keep this part, while others want the rest
+    };
+    [[nodiscard]] Holding holding(Owner owner) const;
     [[nodiscard]] std::uint64_t nodes() const { return nodes_.size() - free_.size(); }
 
     // Dies if an invariant is broken; walks the whole tree.
     void check_integrity() const;
 
 private:
+    struct Child {
+        Space space = 0;
+        Token first = 0;
+        NodeId id = 0;
+        auto operator<=>(Child const&) const = default;
+    };
     struct Node {
         std::vector<Token> tokens;
-        std::vector<std::pair<Token, NodeId>> children;  // by first token
+        std::vector<Child> children;  // in order
         NodeId parent = kNone;
         std::uint32_t end = 0;     // tokens from the root to its end
         std::uint32_t pins = 0;    // on it
@@ -166,17 +209,52 @@ private:
         bool kept = false;  // the holder is the tree's own, no request's
         std::vector<std::byte> checkpoint;
         std::uint64_t used = 0;  // when it was last; its key in leaves_
-        Space space = 0;    // of a root
+        Space space = 0;
+        Owner owner = kEverybody;
         [[nodiscard]] std::uint32_t begin() const { return end - static_cast<std::uint32_t>(tokens.size()); }
     };
 
+    // What the tree has of a space; it goes with the last node.
+    struct SpaceNodes {
+        NodeId root = kNone;      // none as long as all hangs below what is public
+        std::uint32_t nodes = 0;  // the root included
+    };
+    using Leaves = std::set<std::pair<std::uint64_t, NodeId>>;
+    struct Account {
+        std::uint64_t weight = kWeightOne;
+        std::uint32_t nodes = 0;
+        std::uint64_t cells = 0;
+        std::uint64_t unused = 0;
+        Leaves leaves;
+        [[nodiscard]] double rank() const { return static_cast<double>(unused) / static_cast<double>(weight); }
+    };
+    static constexpr std::uint64_t kWeightOne = 1000;  // whole numbers: sums do not drift
+
+    // What of `text`, which begins at `done`, one walks in one space, and which that is.
+    struct Reach {
+        Space space;
+        std::span<Token const> text;
+    };
+    [[nodiscard]] static Reach reach(Key const& key, std::uint32_t done, std::span<Token const> text);
+    [[nodiscard]] NodeId root_of(Key const& key) const;
+    [[nodiscard]] Appended append_part(NodeId node, std::span<Token const> more, Holder holder, Space space,
+                                       Owner owner);
     [[nodiscard]] Eviction drop(NodeId id);
-    [[nodiscard]] NodeId root(Space space);
-    [[nodiscard]] NodeId make_node();
+    [[nodiscard]] NodeId root(Key const& key);
+    [[nodiscard]] NodeId make_node(Space space, Owner owner);
+    void free_node(NodeId id);
+    void count(Owner owner, std::int64_t cells, std::int64_t unused);
+    [[nodiscard]] bool has_more_than_its_share(Account const& account) const {
+        return account.unused * weights_used_ >= account.weight * reclaimable_;
+    }
+    void check_victim() const;
+    void check_accounts() const;
+    [[nodiscard]] NodeId most_hit(std::vector<Child> const& children, Space space) const;
     void drop_empty_root(NodeId id);
     void link(NodeId parent, NodeId node);
     [[nodiscard]] NodeId split(NodeId node, std::uint32_t end);
-    [[nodiscard]] NodeId add_leaf(NodeId parent, std::span<Token const> tokens, Holder holder);
+    [[nodiscard]] NodeId add_leaf(NodeId parent, std::span<Token const> tokens, Holder holder, Space space,
+                                  Owner owner);
     void add_active(NodeId node, bool more);
     void list(NodeId id);
     void unlist(NodeId id);
@@ -186,8 +264,12 @@ private:
 
     std::vector<Node> nodes_;
     std::vector<NodeId> free_;
-    std::map<Space, NodeId> roots_;
-    std::set<std::pair<std::uint64_t, NodeId>> leaves_;  // evictable ones, unused longest first
+    std::map<Space, SpaceNodes> spaces_;
+    std::map<Owner, Account> owners_;            // of those that have nodes
+    std::map<Owner, std::uint64_t> weights_;     // of those that were named
+    Leaves leaves_;                              // evictable ones, unused longest first
+    std::set<std::pair<double, Owner>> ranked_;  // owners with such leaves, by unused cells for their weight
+    std::uint64_t weights_used_ = 0;             // of owners with unused cells
     std::uint64_t now_ = 0;                              // tokens appended so far
     std::uint64_t cells_ = 0;
     std::uint64_t reclaimable_ = 0;

@@ -21,10 +21,10 @@ Text iota(std::size_t count, Token first = 0) {
 }
 
 // A request that computes what is missing of `text` at once, and ends.
-void store(PrefixTree& tree, Text const& text, Holder holder, PrefixTree::Space space = 0) {
-    auto const match = tree.find(space, text);
+void store(PrefixTree& tree, Text const& text, Holder holder, PrefixTree::Key const& key = {}) {
+    auto const match = tree.find(key, text);
     auto node = tree.pin(match);
-    if (match.tokens < text.size()) node = tree.append(node, std::span(text).subspan(match.tokens), holder).node;
+    if (match.tokens < text.size()) node = tree.append(node, std::span(text).subspan(match.tokens), holder, key).node;
     ASSERT_TRUE(tree.leave(node, holder));
     tree.check_integrity();
 }
@@ -232,7 +232,7 @@ private:
         bool operator<(Cell const& other) const { return id < other.id; }
     };
     struct Sequence {
-        PrefixTree::Space space;
+        PrefixTree::Key key;
         std::vector<Cell> cells;
         void cut(std::size_t size) { cells.erase(cells.begin() + static_cast<std::ptrdiff_t>(size), cells.end()); }
         [[nodiscard]] Text text() const {
@@ -244,7 +244,22 @@ private:
     struct Request {
         Text text;
         PrefixTree::NodeId node;
+        PrefixTree::Key key;
     };
+    using Place = std::pair<PrefixTree::Space, Text>;  // a prefix, and who may stand on it
+
+    // Two spaces of owner 1, one of owner 2; for these two begins of text are public.
+    static PrefixTree::Key key_of(PrefixTree::Space space, Text const& text) {
+        auto const begins = [&text](Text const& with) {
+            return text.size() >= with.size() && std::equal(with.begin(), with.end(), text.begin());
+        };
+        bool const sees = space != 1;
+        std::uint32_t const shared = sees && begins({1, 2, 0}) ? 3 : sees && begins({1}) ? 1 : 0;
+        return {space, space == 2 ? 2U : 1U, shared};
+    }
+    static Place place(PrefixTree::Key const& key, Text const& prefix) {
+        return {prefix.size() <= key.shared ? PrefixTree::kPublic : key.space, prefix};
+    }
 
     Text random_text() {
         Text text(1 + random_() % 12);
@@ -253,23 +268,22 @@ private:
     }
 
     void arrive() {
-        auto const space = random_() % 2;
         auto const text = random_text();
-        auto const match = tree_.find(space, text);
+        auto const key = key_of(random_() % 3, text);
+        auto const match = tree_.find(key, text);
         auto const node = tree_.pin(match);
         if (random_() % 2 == 0) tree_.hit(node);
         Holder id = random_() % 2 == 0 ? tree_.take(node) : kNoHolder;
         if (id == kNoHolder) {
             id = next_++;
-            sequences_[id].space = space;
             if (match.tokens > 0) {
                 sequences_[id] = sequences_.at(tree_.donor(node));
                 sequences_[id].cut(match.tokens);
             }
         }
-        ASSERT_EQ(sequences_.at(id).space, space);
+        sequences_[id].key = key;
         ASSERT_EQ(sequences_.at(id).text(), Text(text.begin(), text.begin() + match.tokens));
-        requests_[id] = {text, node};
+        requests_[id] = {text, node, key};
     }
 
     auto pick() { return std::next(requests_.begin(), static_cast<std::ptrdiff_t>(random_() % requests_.size())); }
@@ -282,7 +296,7 @@ private:
         auto const more =
             std::span(request.text).subspan(cells.size(), 1 + random_() % (request.text.size() - cells.size()));
         for (Token const token : more) cells.push_back({next_cell_++, token});
-        auto const appended = tree_.append(request.node, more, id);
+        auto const appended = tree_.append(request.node, more, id, request.key);
         request.node = appended.node;
         if (appended.freed != kNoHolder) ASSERT_EQ(sequences_.erase(appended.freed), 1U);
     }
@@ -314,21 +328,24 @@ private:
     void check() {
         tree_.check_integrity();
         std::set<Cell> cells;
-        std::set<std::pair<PrefixTree::Space, Text>> prefixes;
+        std::set<Place> prefixes;
         for (auto const& [id, sequence] : sequences_) {
             cells.insert(sequence.cells.begin(), sequence.cells.end());
-            for (auto text = sequence.text(); !text.empty(); text.pop_back()) prefixes.emplace(sequence.space, text);
+            for (auto text = sequence.text(); !text.empty(); text.pop_back())
+                prefixes.insert(place(sequence.key, text));
         }
         ASSERT_EQ(tree_.cells(), cells.size());
         for (auto const& [id, request] : requests_) ASSERT_EQ(tree_.text(request.node), sequences_.at(id).text());
         auto const text = random_text();
-        for (PrefixTree::Space space = 0; space < 2; ++space) {
+        for (PrefixTree::Space space = 0; space < 3; ++space) {
+            auto const key = key_of(space, text);
             std::size_t longest = 0;
-            for (std::size_t n = 1; n <= text.size(); ++n) {
-                if (prefixes.contains({space, Text(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(n))}))
-                    longest = n;
+            while (longest < text.size()) {
+                Text const longer(text.begin(), text.begin() + static_cast<std::ptrdiff_t>(longest + 1));
+                if (!prefixes.contains(place(key, longer))) break;
+                ++longest;
             }
-            ASSERT_EQ(tree_.find(space, text).tokens, longest);
+            ASSERT_EQ(tree_.find(key, text).tokens, longest);
         }
     }
 
@@ -344,6 +361,155 @@ TEST(PrefixTree, CountsTheCellsThatSequencesHave) {
     for (std::uint32_t seed = 1; seed <= 300 && !::testing::Test::HasFailure(); ++seed) {
         SCOPED_TRACE(seed);
         Naive(seed).run(200);
+    }
+}
+
+// A private text that another space has as well, behind the same public one.
+TEST(PrefixTreePublic, IsSharedAndWhatIsBehindItIsNot) {
+    PrefixTree tree;
+    auto const text = iota(50);
+    store(tree, text, 1, {7, 1, 30});
+    EXPECT_EQ(tree.cells(), 50U);
+    EXPECT_EQ(tree.find({7, 1, 30}, text).tokens, 50U);
+    EXPECT_EQ(tree.find({8, 2, 30}, text).tokens, 30U);
+    EXPECT_EQ(tree.find({8, 2, 10}, text).tokens, 10U) << "only what its key calls public";
+    EXPECT_EQ(tree.find({8, 2, 0}, text).tokens, 0U);
+    EXPECT_TRUE(tree.continuation({8, 2, 30}, std::span(text).first(30), 10).empty());
+    EXPECT_EQ(tree.continuation({7, 1, 30}, std::span(text).first(30), 10), iota(10, 30));
+    store(tree, text, 2, {8, 2, 30});
+    EXPECT_EQ(tree.cells(), 70U) << "the public part once";
+    EXPECT_EQ(tree.holding(PrefixTree::kEverybody).cells, 30U);
+    EXPECT_EQ(tree.holding(1).cells, 20U);
+    EXPECT_EQ(tree.holding(2).cells, 20U);
+    EXPECT_TRUE(tree.knows(7) && tree.knows(8) && !tree.knows(9));
+    while (tree.evict()) tree.check_integrity();
+    EXPECT_FALSE(tree.knows(7) || tree.knows(PrefixTree::kPublic));
+}
+
+TEST(PrefixTreePublic, BeginningsOfOneAnotherKeepApartWhatIsBehind) {
+    PrefixTree tree;
+    auto other = iota(60);
+    for (std::size_t i = 35; i < 60; ++i) other[i] = -1;
+    store(tree, iota(60), 1, {7, 1, 40});
+    store(tree, other, 2, {7, 1, 20});
+    EXPECT_EQ(tree.cells(), 60U + 40U) << "behind its own public part it sees nothing that is public of others";
+    EXPECT_EQ(tree.find({7, 1, 40}, iota(60)).tokens, 60U);
+    EXPECT_EQ(tree.find({7, 1, 20}, other).tokens, 60U);
+    EXPECT_EQ(tree.find({8, 2, 40}, iota(60)).tokens, 40U);
+    tree.check_integrity();
+}
+
+TEST(PrefixTreePublic, IsFoundWhileItIsComputedAndGrownIntoByItsOwner) {
+    PrefixTree tree;
+    auto const text = iota(50);
+    PrefixTree::Key const a{7, 1, 30}, b{8, 2, 30};
+    auto node = tree.append(tree.pin(tree.find(a, text)), std::span(text).first(10), 1, a).node;
+    EXPECT_EQ(tree.find(b, text).tokens, 10U);
+    node = tree.append(node, std::span(text).subspan(10, 25), 1, a).node;
+    EXPECT_EQ(tree.depth(node), 35U);
+    EXPECT_EQ(tree.space_of(node), 7U);
+    EXPECT_EQ(tree.find(b, text).tokens, 30U);
+    EXPECT_EQ(tree.donor(tree.find(b, text).node), 1);
+    ASSERT_TRUE(tree.leave(node, 1));
+    tree.check_integrity();
+}
+
+TEST(PrefixTreePublic, OnlyPlacesWithAStateAreFoundOnBothSidesOfTheBorder) {
+    PrefixTree tree;
+    auto const text = iota(50);
+    PrefixTree::Key const a{7, 1, 30}, b{8, 2, 30};
+    auto node = tree.append(tree.pin(tree.find(a, text)), std::span(text).first(30), 1, a).node;
+    tree.set_checkpoint(node, std::vector<std::byte>(5));
+    node = tree.append(node, std::span(text).subspan(30), 1, a).node;
+    EXPECT_EQ(tree.find_state(a, text).tokens, 50U);
+    EXPECT_EQ(tree.find_state(b, text).tokens, 30U);
+    EXPECT_EQ(tree.find_state({8, 2, 20}, text).tokens, 0U) << "its border is elsewhere";
+    ASSERT_TRUE(tree.leave(node, 1));
+    tree.check_integrity();
+}
+
+TEST(PrefixTreeShares, WhoFloodsDoesNotPushOutWhoOwnsLittle) {
+    PrefixTree tree;
+    store(tree, iota(100), 1, {1, 1});
+    Holder next = 2;
+    for (int i = 0; i < 12; ++i) {
+        for (int j = 0; j < 4; ++j, ++next) store(tree, iota(100, 1000 * next), next, {2, 2});
+        while (tree.cells() > 400) ASSERT_TRUE(tree.evict());
+    }
+    EXPECT_EQ(tree.find({1, 1}, iota(100)).tokens, 100U);
+    EXPECT_EQ(tree.holding(1).unused, 100U);
+    EXPECT_EQ(tree.holding(1).share, 0.5);
+    EXPECT_EQ(tree.holding(2).unused, 300U);
+}
+
+TEST(PrefixTreeShares, WhoIsAloneMayHaveAll) {
+    PrefixTree tree;
+    for (int i = 1; i <= 10; ++i) store(tree, iota(100, 1000 * i), i, {2, 2});
+    EXPECT_EQ(tree.holding(2).share, 1.0);
+    EXPECT_EQ(tree.evict()->holder, 1) << "the oldest goes";
+}
+
+TEST(PrefixTreeShares, WhatNobodyAskedForInManyTurnsIsNotKept) {
+    PrefixTree tree;
+    store(tree, iota(100), 1, {1, 1});
+    Holder next = 2;
+    int rounds = 0;
+    for (; tree.find({1, 1}, iota(100)).tokens > 0 && rounds < 1000; ++rounds, ++next) {
+        store(tree, iota(100, 1000 * next), next, {2, 2});
+        while (tree.cells() > 400) ASSERT_TRUE(tree.evict());
+    }
+    EXPECT_NEAR(rounds, 5 * static_cast<int>(PrefixTree::kTurns), 1) << "it holds 500 when one has to go";
+}
+
+// Texts that share nothing, so that who has what is a plain list.
+TEST(PrefixTreeShares, TheLeafThatGoesIsWhatAPlainListSays) {
+    struct Entry {
+        PrefixTree::Owner owner;
+        std::uint64_t size, used;
+        Holder holder;
+    };
+    for (std::uint32_t seed = 1; seed <= 100; ++seed) {
+        std::mt19937 random(seed);
+        PrefixTree tree;
+        std::vector<double> const weights{1, 1, 2.5, 0.3};
+        for (PrefixTree::Owner owner = 2; owner < 4; ++owner) tree.set_weight(owner, weights[owner]);
+        std::vector<Entry> list;
+        std::uint64_t now = 0;
+        std::uint64_t cells = 0;
+        Holder next = 1;
+        auto const evict = [&] {
+            std::map<PrefixTree::Owner, double> unused;
+            for (auto const& entry : list) unused[entry.owner] += static_cast<double>(entry.size);
+            double all_weights = 0;
+            for (auto const& [owner, size] : unused) all_weights += weights[owner];
+            auto const older = [](Entry const& a, Entry const& b) { return a.used < b.used; };
+            auto at = std::ranges::min_element(list, older);
+            bool const aged = now - at->used >= PrefixTree::kTurns * cells;
+            bool const over = unused[at->owner] * all_weights + 1e-9 >= weights[at->owner] * static_cast<double>(cells);
+            if (!aged && !over) {
+                auto const rank = [&](Entry const& entry) { return unused[entry.owner] / weights[entry.owner]; };
+                at = std::ranges::max_element(list, [&](Entry const& a, Entry const& b) {
+                    return std::pair(rank(a), a.owner) < std::pair(rank(b), b.owner) ||
+                           (a.owner == b.owner && older(b, a));
+                });
+            }
+            auto const evicted = tree.evict();
+            ASSERT_TRUE(evicted);
+            ASSERT_EQ(evicted->holder, at->holder) << "seed " << seed;
+            cells -= at->size;
+            list.erase(at);
+        };
+        for (int i = 0; i < 300 && !::testing::Test::HasFailure(); ++i) {
+            PrefixTree::Owner const owner = random() % 4 == 0 ? 1 + random() % 3 : 2;
+            auto const size = 1 + random() % 40;
+            store(tree, iota(size, 1000 * next), next, {owner * 10 + random() % 2, owner});
+            now += size;
+            cells += size;
+            list.push_back({owner, size, now, next++});
+            while (cells > 300) evict();
+        }
+        while (!list.empty() && !::testing::Test::HasFailure()) evict();
+        EXPECT_EQ(tree.nodes(), 0U);
     }
 }
 

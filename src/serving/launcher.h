@@ -34,6 +34,7 @@ struct ModelSpec {
     std::string cache_key_file;           // files are sealed with the key in there; empty: they are not
     std::string cpu_variant;              // empty: best
     std::vector<std::pair<std::string, double>> tenant_weights;  // shares of tenants; 1 for one that is not named
+    std::vector<std::string> public_prefixes;  // system messages whose prefixes all tenants share
     std::uint32_t requests_max = 0;       // set by the pool: what the engine must be able to hold
     std::uint32_t credit_tokens = 0;      // set by the pool: tokens a request may emit before the first grant
     bool operator==(ModelSpec const&) const = default;

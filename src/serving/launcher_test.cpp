@@ -41,6 +41,7 @@ ModelSpec spec() {
     out.requests_max = 300;
     out.credit_tokens = 128;
     out.tenant_weights = {{"acme", 2.5}, {"a=b", 1}};
+    out.public_prefixes = {"You are\nkind.", "--fd"};
     return out;
 }
 
@@ -105,7 +106,8 @@ TEST_F(ProcessLauncher, PassesArgumentsEnvironmentAndAConnectionAndNothingElse) 
               "--cache-key-file /key --ctx 4096 --kv-cells 8192 "
               "--max-seqs 4 --threads 2 --prefix-cache 1 --speculation 0 --step-target-ms 30 --deterministic 0 "
               "--max-requests 300 --credit 128 --cache-memory 21474836480 --cache-disk 25769803776 "
-              "--cache-disk-total 30064771072 --tenant-weight acme=2.5 --tenant-weight a=b=1\n"
+              "--cache-disk-total 30064771072 --tenant-weight acme=2.5 --tenant-weight a=b=1 "
+              "--public-prefix You are\nkind. --public-prefix --fd\n"
               "HEARTH_TEST_WORKER=report ONLY=this\n"
               "fds 0 1 2 3\n"
               "mask empty, own group\n");

@@ -43,7 +43,7 @@ constexpr std::size_t kTokenLogprobBytes = 8 + kStringBytes;
 constexpr std::size_t kSampledBytes = kTokenLogprobBytes + 4;
 constexpr std::size_t kSequenceBytes = 8 + 4 + 4 + 1 + 1 + kStringBytes + std::size_t{5} * 4 + 1;
 constexpr std::size_t kStepBytes = 8 + std::size_t{3} * 4;
-constexpr std::size_t kTenantBytes = kStringBytes + std::size_t{2} * 4 + 8;
+constexpr std::size_t kTenantBytes = kStringBytes + std::size_t{2} * 4 + std::size_t{4} * 8;
 constexpr std::size_t kNumberBytes = kStringBytes + 8;
 constexpr std::size_t kEntryBytes = 8 + 1 + 6;  // a ChoiceDone
 
@@ -377,6 +377,9 @@ void fields(Io& io, T& report) {
                 inner.number(tenant.running);
                 inner.number(tenant.waiting);
                 inner.number(tenant.computed_tokens);
+                inner.number(tenant.cells);
+                inner.number(tenant.idle_cells);
+                finite(inner, tenant.cache_share, "share of the cache");
             });
     io.number(report.tenants_left_out);
     io.number(report.steps_total);
@@ -388,6 +391,9 @@ void fields(Io& io, T& report) {
     io.number(report.tree_nodes);
     io.number(report.tree_cells);
     io.number(report.tree_idle_cells);
+    io.number(report.public_cells);
+    io.list(report.public_prefixes, domain::kReportPublicMax, 4, "number of public prefixes",
+            [](auto& inner, auto& tokens) { inner.number(tokens); });
     io.number(report.tree_sequences);
     io.number(report.kv_cells);
     io.number(report.kv_reserved);

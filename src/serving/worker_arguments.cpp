@@ -25,6 +25,7 @@ struct NumberArgument {
 
 constexpr std::string_view kFd = "--fd";
 constexpr std::string_view kTenantWeight = "--tenant-weight";  // NAME=N, repeated; the name may hold '='
+constexpr std::string_view kPublicPrefix = "--public-prefix";  // the text itself, repeated
 constexpr std::array kTexts{TextArgument{"--id", &ModelSpec::id},
                             TextArgument{"--model", &ModelSpec::path},
                             TextArgument{"--draft", &ModelSpec::draft_path},
@@ -81,6 +82,10 @@ Status set(ModelSpec& spec, int& fd, std::string const& name, std::string const&
         return ok();
     }
     if (name == kTenantWeight) return add_weight(spec, value);
+    if (name == kPublicPrefix) {
+        spec.public_prefixes.push_back(value);
+        return ok();
+    }
     for (auto const& text : kTexts) {
         if (name != text.name) continue;
         spec.*text.field = value;
@@ -111,6 +116,7 @@ std::vector<std::string> worker_arguments(ModelSpec const& spec, int fd) {
     for (auto const& number : kNumbers) add(number.name, std::to_string(spec.*number.field));
     for (auto const& size : kSizes) add(size.name, std::to_string(spec.*size.field));
     for (auto const& [tenant, weight] : spec.tenant_weights) add(kTenantWeight, fmt::format("{}={}", tenant, weight));
+    for (auto const& text : spec.public_prefixes) add(kPublicPrefix, text);
     return out;
 }
 

@@ -79,7 +79,11 @@ Job random_job(Random& random, SimModel const& model, std::uint32_t index) {
         job.after = static_cast<std::uint32_t>(random.below(index));
         job.continues = true;
     } else if (random.below(3) != 0) {
-        job.prompt.push_back({1 + random.below(3), between(random, 8, 30)});
+        Segment const shared{1 + random.below(3), between(random, 8, 30)};
+        job.prompt.push_back(shared);
+        // Two of one beginning, and none of another, are public.
+        if (shared.seed == 1) job.public_tokens = shared.tokens >= 20 ? 20 : 8;
+        if (shared.seed == 2 && shared.tokens >= 12) job.public_tokens = 12;
     }
     job.prompt.push_back({random.below(3) == 0 ? 10 + random.below(5) : random.next(), between(random, 1, 25)});
     job.output_tokens = between(random, 1, 30);
@@ -88,7 +92,8 @@ Job random_job(Random& random, SimModel const& model, std::uint32_t index) {
     if (random.below(8) == 0) job.stop = {"1", "\xE2\x82\xAC", "a0b"};
     if (random.below(8) == 0) job.top_logprobs = 1;
     job.progress = random.below(4) == 0;
-    job.tenant = random.below(4) == 0 ? 1 : 0;
+    job.tenant = random.below(4) == 0 ? between(random, 1, 3) : 0;
+    if (random.below(10) == 0) job.salt = between(random, 1, 2);
     job.priority = static_cast<domain::Priority>(random.below(domain::kPriorityCount));
     job.cache_prompt = random.below(8) != 0;
     job.deterministic = random.below(5) == 0;
@@ -125,6 +130,7 @@ CheckCase check_case(std::uint64_t seed) {
             auto const& before = made.workload.jobs[job.after];
             // Only of greedy text is it known what there is to continue.
             job.continues = before.temperature == 0 && before.stop.empty();
+            if (job.continues) job.public_tokens = before.public_tokens;
             job.at_ms = 1000 * random.exponential(2);
         } else {
             at_ms += random.below(8) == 0 ? 0 : 1000 * random.exponential(rate_per_s);

@@ -36,7 +36,11 @@ void add(Samples& samples, Outcome const& outcome, double now_ms, Objectives con
                               : outcome.ended_ms >= 0 ? outcome.ended_ms
                                                       : now_ms;
     group.wait_ms_max = std::max(group.wait_ms_max, left_queue - outcome.arrived_ms);
-    if (outcome.started_ms >= 0) samples.queue_ms.push_back(outcome.started_ms - outcome.arrived_ms);
+    if (outcome.started_ms >= 0) {
+        samples.queue_ms.push_back(outcome.started_ms - outcome.arrived_ms);
+        group.prompt_tokens += outcome.prompt;
+        group.cached_tokens += outcome.cached;
+    }
     if (outcome.first_ms >= 0) samples.ttft_ms.push_back(outcome.first_ms - outcome.arrived_ms);
 }
 
@@ -110,7 +114,6 @@ constexpr RowOfTable kRows[] = {
     {"cancelled, failed, refused", [](auto const& r, auto const&) { return fmt::format("{}, {}, {}", r.cancelled, r.failed, r.refused); }},
     {"prompt tokens computed", [](auto const& r, auto const&) { return fmt::format("{}", r.computed_tokens); }},
     {"  times an unbounded cache's", [](auto const& r, auto const& report) { return fmt::format("{:.3f}", times_needed(r.computed_tokens, report)); }},
-    {"hit rate", [](auto const& r, auto const&) { return fmt::format("{:.1f} %", 100 * hit_rate(r.cached_tokens, r.prompt_tokens)); }},
     {"output tokens/s", [](auto const& r, auto const&) { return fmt::format("{:.1f}", per_s(r.said_tokens, r)); }},
     {"goodput, output tokens/s", [](auto const& r, auto const&) { return fmt::format("{:.1f}", per_s(r.good_tokens, r)); }},
     {"good requests", [](auto const& r, auto const&) { return fmt::format("{:.1f} %", 100 * hit_rate(r.groups[0].good, r.groups[0].requests)); }},
@@ -151,6 +154,9 @@ Json json_of(Group const& group) {
             {"requests", group.requests},
             {"done", group.done},
             {"good", group.good},
+            {"prompt_tokens", group.prompt_tokens},
+            {"cached_tokens", group.cached_tokens},
+            {"hit_rate", hit_rate(group.cached_tokens, group.prompt_tokens)},
             {"wait_ms_max", group.wait_ms_max},
             {"ttft_ms", json_of(group.ttft_ms)},
             {"queue_ms", json_of(group.queue_ms)},
@@ -230,6 +236,9 @@ std::string to_text(Report const& report) {
                 out += fmt::format("{:>{}}", row.cell(policy, report), kColumnWidth);
             out += '\n';
         }
+        out += group_rows(report, "hit rate", [](Group const& g) {
+            return fmt::format("{:.1f} %", 100 * hit_rate(g.cached_tokens, g.prompt_tokens));
+        });
         out += group_rows(report, "TTFT ms, p50 / p95 / p99", [](Group const& g) { return p50_95_99(g.ttft_ms); });
         out += group_rows(report, "queue ms, p50 / p95 / p99", [](Group const& g) { return p50_95_99(g.queue_ms); });
         out +=

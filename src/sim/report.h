@@ -22,6 +22,8 @@ struct Group {
     std::uint64_t requests = 0;
     std::uint64_t done = 0;
     std::uint64_t good = 0;       // done within the objectives
+    std::uint64_t prompt_tokens = 0;  // of those that were admitted
+    std::uint64_t cached_tokens = 0;  // of those, found in the cache
     double wait_ms_max = 0;       // arrival to admission, or to the end of those never admitted
     traffic::Summary ttft_ms;     // arrival to the first token
     traffic::Summary queue_ms;    // arrival to admission

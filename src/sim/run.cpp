@@ -124,6 +124,7 @@ domain::GenerateRequest Run::request_of(std::uint32_t index) const {
     if (setup_.plain) return request;
     request.priority = job.priority;
     request.tenant = "tenant-" + std::to_string(job.tenant);
+    if (job.salt != 0) request.cache_salt = std::to_string(job.salt);
     return request;
 }
 
@@ -144,6 +145,7 @@ void Run::arrive(std::uint32_t index) {
         end(index, End::refused);
         return;
     }
+    prepared->public_tokens = setup_.plain ? 0 : job.public_tokens;  // there is no text to find them by
     inside_.push_back(index);
     core_.add(std::move(prepared).value());
     if (job.reads_tokens_per_s == 0) core_.grant(id_of(index), std::uint64_t{job.output_tokens} * job.choices);

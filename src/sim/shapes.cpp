@@ -140,6 +140,41 @@ Workload shared(ShapeOptions const& options) {
     return workload;
 }
 
+// A tenant with few chats beside one that sends a new 1,000-token prompt every second.
+Workload flood(ShapeOptions const& options) {
+    constexpr std::uint32_t kTurns = 6;
+    Random random(options.seed);
+    double const rate_per_s = options.rate_per_s > 0 ? options.rate_per_s : 1;
+    Workload workload{"flood", {}, 0};
+    double at_ms = 0;
+    while (workload.jobs.size() < options.requests) {
+        for (std::uint32_t turn = 0; turn < kTurns && workload.jobs.size() < options.requests; ++turn) {
+            Job job;
+            job.output_tokens = 32;
+            job.prompt.push_back({random.next(), turn == 0 ? 600U : 40U});
+            if (turn == 0) {
+                job.at_ms = at_ms;
+            } else {
+                job.at_ms = 20'000 + 1000 * random.exponential(0.1);
+                job.after = static_cast<std::uint32_t>(workload.jobs.size() - 1);
+                job.continues = true;
+            }
+            workload.jobs.push_back(std::move(job));
+        }
+        double const chat_ends_ms = at_ms + 180'000;
+        while (at_ms < chat_ends_ms && workload.jobs.size() < options.requests) {
+            at_ms += 1000 * random.exponential(rate_per_s);
+            Job job;
+            job.at_ms = at_ms;
+            job.tenant = 1;
+            job.output_tokens = 16;
+            job.prompt.push_back({random.next(), 1000});
+            workload.jobs.push_back(std::move(job));
+        }
+    }
+    return workload;
+}
+
 // Everybody at once, again and again; a tenth is interactive.
 Workload burst(ShapeOptions const& options) {
     constexpr std::uint32_t kAtOnce = 500;
@@ -171,6 +206,7 @@ constexpr std::array kShapes{
     Shape{{"mixed", "two interactive users beside four clients with long prompts, all in closed loops, two system prompts"}, mixed},
     Shape{{"stall", "three streams while prompts of 2,000 and 8,000 tokens arrive"}, stall},
     Shape{{"shared", "random users of three 2,000-token system prompts"}, shared},
+    Shape{{"flood", "a tenant with one chat at a time beside one with a new 1,000-token prompt every second"}, flood},
     Shape{{"burst", "500 requests at once, every two minutes"}, burst},
 };
 // clang-format on

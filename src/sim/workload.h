@@ -45,6 +45,8 @@ struct Job {
     std::optional<std::uint32_t> top_logprobs;
     bool progress = false;  // return_prompt_progress
     std::uint32_t tenant = 0;
+    std::uint32_t salt = 0;           // its cache_salt; 0: none
+    std::uint32_t public_tokens = 0;  // leading tokens of the prompt that all tenants share
     domain::Priority priority = domain::Priority::normal;
     domain::Deadlines deadlines;
     bool cache_prompt = true;

@@ -286,6 +286,7 @@ engine::Options engine_options(engine::Options base, ModelSpec const& spec) {
     if (spec.draft_max != 0) base.draft_max = spec.draft_max;
     if (spec.step_ms_target != 0) base.step_ms_target = spec.step_ms_target;
     base.tenant_weights = spec.tenant_weights;
+    base.public_prefixes = spec.public_prefixes;
     base.tiers.memory_bytes = spec.cache_memory_bytes;
     base.tiers.disk_bytes = spec.cache_disk_bytes;
     return base;

@@ -33,6 +33,10 @@ void set(Settings& settings, Step const& step) {
         settings.api.tenant_header = value;
         return;
     }
+    if (name == "public_prefix") {
+        settings.public_prefixes.push_back(value);
+        return;
+    }
     std::map<std::string, std::function<void(std::uint64_t)>> const setters{
         {"repeat", [&](auto v) { settings.model.repeat = v != 0; }},
         {"chat_template", [&](auto v) { settings.model.chat_template = v != 0; }},
@@ -196,6 +200,7 @@ void World::start() {
         serving::ModelSpec spec;
         spec.id = settings_.model_names.front();
         spec.prefix_cache = settings_.prefix_cache ? 1 : 0;
+        spec.public_prefixes = settings_.public_prefixes;
         spec.aliases.assign(settings_.model_names.begin() + 1, settings_.model_names.end());
         if (auto const added = pool_->add(spec); !added) throw std::runtime_error(added.error().message);
     }

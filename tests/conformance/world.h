@@ -62,6 +62,7 @@ struct Settings {
     bool hold_load = false;
     bool no_model = false;
     bool prefix_cache = false;  // cases that do not speak of it stay independent of one another
+    std::vector<std::string> public_prefixes;   // system messages that tenants share
     std::chrono::milliseconds patience{10000};  // the longest a step waits for what it wants; then the case fails
 
     // Throws std::runtime_error for what it does not know.

@@ -92,7 +92,9 @@ void write_memory(JsonWriter& json, EngineReport const& report) {
     json.key("reused_tokens").number(report.reused_tokens_total).key("hit_rate");
     json.number(
         ratio(static_cast<double>(report.reused_tokens_total), static_cast<double>(report.prompt_tokens_total)));
-    json.end_object();
+    json.key("public_cells").number(report.public_cells).key("public_prefixes").begin_array();
+    for (auto const tokens : report.public_prefixes) json.begin_object().key("tokens").number(tokens).end_object();
+    json.end_array().end_object();
 }
 
 void write_tenants(JsonWriter& json, EngineReport const& report) {
@@ -103,7 +105,9 @@ void write_tenants(JsonWriter& json, EngineReport const& report) {
         json.begin_object().key("tenant").string(tenant.tenant);
         json.key("running").number(tenant.running).key("waiting").number(tenant.waiting);
         json.key("computed_tokens").number(tenant.computed_tokens);
-        json.key("share").number(ratio(static_cast<double>(tenant.computed_tokens), all)).end_object();
+        json.key("share").number(ratio(static_cast<double>(tenant.computed_tokens), all));
+        json.key("cells").number(tenant.cells).key("idle_cells").number(tenant.idle_cells);
+        json.key("cache_share").number(tenant.cache_share).end_object();
     }
     json.end_array().key("tenants_left_out").number(report.tenants_left_out);
 }

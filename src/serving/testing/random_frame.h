@@ -203,14 +203,17 @@ private:
         domain::EngineReport r;
         for (auto left = below(4); left > 0; --left) r.sequences.push_back(sequence());
         for (auto left = below(4); left > 0; --left) r.steps.push_back({real(), number(), number(), number()});
-        for (auto left = below(4); left > 0; --left) r.tenants.push_back({bytes(), number(), number(), random_()});
+        for (auto left = below(4); left > 0; --left)
+            r.tenants.push_back({bytes(), number(), number(), random_(), random_(), random_(), real()});
+        for (auto left = below(4); left > 0; --left) r.public_prefixes.push_back(number());
         for (auto left = below(4); left > 0; --left) r.cost.emplace_back(std::to_string(number()), real());
         for (auto& count : r.waiting) count = number();
         for (auto* value :
              {&r.sequences_left_out, &r.tenants_left_out, &r.tree_sequences, &r.kv_cells, &r.kv_reserved, &r.swapped})
             *value = number();
-        for (auto* value : {&r.steps_total, &r.step_us_total, &r.prompt_tokens_total, &r.reused_tokens_total,
-                            &r.preemptions_total, &r.evictions_total, &r.tree_nodes, &r.tree_cells, &r.tree_idle_cells})
+        for (auto* value :
+             {&r.steps_total, &r.step_us_total, &r.prompt_tokens_total, &r.reused_tokens_total, &r.preemptions_total,
+              &r.evictions_total, &r.tree_nodes, &r.tree_cells, &r.tree_idle_cells, &r.public_cells})
             *value = random_();
         r.by_text = {random_(), random_()};
         r.by_model = {random_(), random_()};

@@ -1,0 +1,106 @@
+#include "engine/public_prefixes.h"
+
+#include <gtest/gtest.h>
+
+#include "engine/testing/driver.h"
+#include "llama/scripted_backend.h"
+
+namespace hearth::engine {
+namespace {
+
+using Texts = std::vector<std::string>;
+
+std::vector<Token> chat(llama::Backend const& backend, std::string system, std::string user) {
+    auto const rendered = backend.render_chat({{{"system", std::move(system)}, {"user", std::move(user)}}, true});
+    EXPECT_TRUE(rendered);
+    return rendered ? rendered->tokens : std::vector<Token>{};
+}
+
+TEST(PublicPrefixes, AConversationBeginsWithOneUpToWhatTheUserSays) {
+    auto const backend = llama::make_scripted({});
+    Texts const texts{"Be kind."};
+    PublicPrefixes const prefixes(*backend, texts);
+    auto const prompt = chat(*backend, "Be kind.", "why?");
+    auto const other = chat(*backend, "Be kind.", "\n\nand how?");
+    auto const common = static_cast<std::uint32_t>(std::ranges::mismatch(prompt, other).in1 - prompt.begin());
+    EXPECT_EQ(prefixes.match(prompt), common);
+    EXPECT_EQ(prefixes.match(other), common);
+    EXPECT_EQ(prefixes.tokens(), std::vector<std::uint32_t>{common});
+    EXPECT_EQ(prefixes.match(std::span(prompt).first(common - 1)), 0U) << "not all of it";
+    EXPECT_EQ(prefixes.match(chat(*backend, "Be kind. Or not.", "why?")), 0U) << "another system message";
+    EXPECT_EQ(prefixes.match(chat(*backend, "", "Be kind.")), 0U) << "said by the user";
+}
+
+TEST(PublicPrefixes, OfSeveralTheLongestCounts) {
+    auto const backend = llama::make_scripted({});
+    Texts const texts{"abc", "abcdef"};
+    PublicPrefixes const prefixes(*backend, texts);
+    auto const tokens_of = [&](std::string const& text) { return *backend->tokenize(text, {}); };
+    EXPECT_EQ(prefixes.match(tokens_of("abcdefgh")), tokens_of("abcdef").size());
+    EXPECT_EQ(prefixes.match(tokens_of("abcdxx")), tokens_of("abc").size());
+    EXPECT_EQ(prefixes.match(tokens_of("xabcdef")), 0U);
+}
+
+TEST(PublicPrefixes, WithoutATemplateTheTextAloneCounts) {
+    llama::ScriptedOptions options;
+    options.chat_template = false;
+    auto const backend = llama::make_scripted(options);
+    Texts const texts{"abc"};
+    PublicPrefixes const prefixes(*backend, texts);
+    EXPECT_EQ(prefixes.tokens(), std::vector<std::uint32_t>{0});
+    EXPECT_EQ(prefixes.match(*backend->tokenize("abcd", {})), 3U);
+}
+
+// --- as tenants see it ---
+
+struct Tenants : testing::Driver {
+    Tenants() : Driver(one_word(), options()), public_preparer(backend, 1, texts) {}
+
+    static llama::ScriptedOptions one_word() {
+        llama::ScriptedOptions out;
+        out.pieces = {"a"};
+        return out;
+    }
+    static Options options() { return {.prompt_tokens = kPromptTokens, .reserve_output = false}; }
+
+    // Tokens of its prompt that were cached.
+    std::uint32_t ask(std::string const& tenant, std::string text, std::string salt = {}) {
+        domain::GenerateRequest request;
+        request.prompt = domain::TextPrompt{std::move(text)};
+        request.sampling.temperature = 0;
+        request.max_tokens = 2;
+        request.tenant = tenant;
+        request.cache_salt = std::move(salt);
+        auto prepared = public_preparer.prepare(++id, std::move(request), clock.now());
+        EXPECT_TRUE(prepared);
+        core.add(std::move(prepared).value());
+        run();
+        return of(id).started ? of(id).started->cached_tokens : 0;
+    }
+
+    Texts texts{std::string(40, 'p')};
+    Preparer public_preparer;
+    RequestId id = 0;
+};
+
+TEST(PublicPrefixesOfTenants, AreSharedAndNothingBehindThem) {
+    Tenants tenants;
+    auto const text = std::string(40, 'p') + "what the first one said";
+    EXPECT_EQ(tenants.ask("a", text), 0U);
+    EXPECT_EQ(tenants.ask("b", text), 40U) << "the public part, though the other's is the same to the end";
+    EXPECT_EQ(tenants.ask("b", text), text.size() - 1);
+    EXPECT_EQ(tenants.ask("a", text), text.size() - 1);
+    EXPECT_EQ(tenants.ask("a", text, "salt"), 0U) << "a salt shares with nobody";
+    EXPECT_EQ(tenants.ask("c", std::string(39, 'p') + "x"), 0U) << "not the whole of it";
+    auto const report = tenants.core.report();
+    EXPECT_EQ(report.public_cells, 40U);
+    ASSERT_EQ(report.tenants.size(), 3U);
+    for (auto const& tenant : report.tenants) {
+        EXPECT_GT(tenant.cells, 0U) << tenant.tenant;
+        EXPECT_EQ(tenant.idle_cells, tenant.cells) << tenant.tenant;
+        EXPECT_DOUBLE_EQ(tenant.cache_share, 0.25) << "three, and what is public";
+    }
+}
+
+}  // namespace
+}  // namespace hearth::engine
