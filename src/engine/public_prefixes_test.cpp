@@ -63,8 +63,7 @@ struct Tenants : testing::Driver {
     }
     static Options options() { return {.prompt_tokens = kPromptTokens, .reserve_output = false}; }
 
-    // Tokens of its prompt that were cached.
-    std::uint32_t ask(std::string const& tenant, std::string text, std::string salt = {}) {
+    void send(std::string const& tenant, std::string text, std::string salt = {}) {
         domain::GenerateRequest request;
         request.prompt = domain::TextPrompt{std::move(text)};
         request.sampling.temperature = 0;
@@ -74,11 +73,19 @@ struct Tenants : testing::Driver {
         auto prepared = public_preparer.prepare(++id, std::move(request), clock.now());
         EXPECT_TRUE(prepared);
         core.add(std::move(prepared).value());
-        run();
-        return of(id).started ? of(id).started->cached_tokens : 0;
+    }
+    [[nodiscard]] std::uint32_t cached(RequestId of_id) {
+        return of(of_id).started ? of(of_id).started->cached_tokens : 0;
     }
 
-    Texts texts{std::string(40, 'p')};
+    // Tokens of its prompt that were cached.
+    std::uint32_t ask(std::string const& tenant, std::string text, std::string salt = {}) {
+        send(tenant, std::move(text), std::move(salt));
+        run();
+        return cached(id);
+    }
+
+    Texts texts{std::string(40, 'p'), std::string(600, 'q')};
     Preparer public_preparer;
     RequestId id = 0;
 };
@@ -100,6 +107,18 @@ TEST(PublicPrefixesOfTenants, AreSharedAndNothingBehindThem) {
         EXPECT_EQ(tenant.idle_cells, tenant.cells) << tenant.tenant;
         EXPECT_DOUBLE_EQ(tenant.cache_share, 0.25) << "three, and what is public";
     }
+}
+
+TEST(PublicPrefixesOfTenants, AreWaitedForWhileAnotherTenantComputesThem) {
+    Tenants tenants;
+    auto const text = std::string(600, 'q') + "and the same beyond";
+    tenants.send("a", text);
+    tenants.send("b", text);
+    tenants.run();
+    EXPECT_EQ(tenants.cached(1), 0U);
+    EXPECT_GE(tenants.cached(2), 512U) << "all but a rest too small to wait for";
+    EXPECT_LE(tenants.cached(2), 600U) << "and nothing of what is not public";
+    tenants.expect_empty();
 }
 
 }  // namespace
