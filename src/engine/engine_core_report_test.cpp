@@ -73,8 +73,8 @@ TEST(EngineReport, ShowsWhatRunsAndWhatWaits) {
     ASSERT_EQ(report.tenants.size(), 2U);
     auto const& busy = report.tenants[0].tenant == "u" ? report.tenants[0] : report.tenants[1];
     auto const& other = report.tenants[0].tenant == "u" ? report.tenants[1] : report.tenants[0];
-    EXPECT_EQ(busy, (domain::TenantReport{"u", 1, 0, second.prompt_done}));
-    EXPECT_EQ(other, (domain::TenantReport{"t", 1, 1, 12}));
+    EXPECT_EQ(busy, (domain::TenantReport{"u", 1, 0, second.prompt_done, second.prompt_done, 0, 1}));
+    EXPECT_EQ(other, (domain::TenantReport{"t", 1, 1, 12, 12, 0, 1}));
 }
 
 TEST(EngineReport, CountsWhatWasReused) {
