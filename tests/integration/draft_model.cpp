@@ -24,9 +24,12 @@ using llama::SequenceId;
 class Priced final : public llama::Backend {
 public:
     Priced(std::unique_ptr<llama::Backend> backend, ManualClock& clock, int step_us)
-        : backend_(std::move(backend)), clock_(clock), step_us_(step_us) {}
+        : backend_(std::move(backend)), clock_(clock), step_us_(step_us), properties_(backend_->properties()) {
+        // By its size the engine guesses what a step takes, before it measured one.
+        properties_.info.parameters = 1000 * static_cast<std::uint64_t>(step_us);
+    }
 
-    [[nodiscard]] llama::Properties const& properties() const override { return backend_->properties(); }
+    [[nodiscard]] llama::Properties const& properties() const override { return properties_; }
     [[nodiscard]] Result<std::vector<llama::Token>> tokenize(std::string_view text,
                                                              llama::TokenizeOptions options) const override {
         return backend_->tokenize(text, options);
@@ -75,6 +78,7 @@ private:
     std::unique_ptr<llama::Backend> backend_;
     ManualClock& clock_;
     int step_us_;
+    llama::Properties properties_;
 };
 
 std::string stories() {
@@ -111,8 +115,8 @@ struct Said {
 // Three requests at once, one of them sampled, with a draft model or without.
 Said say(std::string const& path, bool drafts, std::uint32_t tokens) {
     ManualClock clock;
-    Priced backend(load(path), clock, 20'000);
-    Priced draft(load(path), clock, 1000);
+    Priced backend(load(path), clock, 40'000);
+    Priced draft(load(path), clock, 2000);
     engine::Options options;
     options.credit = 100'000;
     options.speculation = drafts;
