@@ -161,7 +161,7 @@ private:
         double caught_up_ms = 0;  // of that, for texts it had not seen
         double token_ms = 0;  // what a token of the step takes without it
         std::uint32_t guesses = 0;
-        std::uint64_t attended = 0;  // positions their rows look back at
+        sched::StepShape plain_less{};  // their rows
         std::uint32_t extra = 0;  // of those, what came true
         std::vector<DraftModel::Wish> wishes;
         std::vector<sched::DraftWish> plans;  // one per wish

@@ -43,8 +43,8 @@ std::uint32_t EngineCore::guess_with_model(std::span<Sequence const> planned, st
     auto& drafting = *drafting_;
     begin_draft_step(planned.size());
     if (planned.empty() || rows == 0 || drafting.model.is_broken() || !drafting.policy.may_draft()) return 0;
-    double ms_left = prompts_.empty() ? std::max(options_.step_ms_target - expected_.ms, expected_.ms / 2)
-                                      : std::max(drafts_end_ms_ - expected_.ms, 0.0);
+    double ms_left = std::max(options_.step_ms_target - expected_.ms, expected_.ms / 2);
+    ms_left = std::min(ms_left, std::max(0.0, drafts_end_ms_ - expected_.ms));
     auto const costs = draft_costs(*planned[0].choice, planned.size());
     for (auto const& sequence : planned) {
         auto& draft = sequence.choice->draft;
