@@ -256,13 +256,12 @@ void DraftModel::plan_pass(std::span<Wish> wishes, std::uint32_t pass) {
     batch_.clear();
     parts_.clear();
     auto const& properties = backend_.properties();
-    std::size_t const most = properties.decodes_max == 0 ? wishes.size() : properties.decodes_max;
     for (std::size_t i = 0; i < wishes.size(); ++i) {
         auto& wish = wishes[i];
         if (!going_[i] || pass >= wish.depth) continue;
         std::size_t const begin = pass == 0 ? cut(wish.slot, wish.text) : wish.text.size() + pass - 1;
         std::size_t const end = wish.text.size() + pass;
-        if (parts_.size() >= most || batch_.size() + (end - begin) > properties.batch_max) {
+        if (batch_.size() + (end - begin) > properties.batch_max) {
             going_[i] = false;
             continue;
         }
