@@ -151,12 +151,9 @@ private:
     // The second model, and what it does in the step being planned.
     struct Drafting {
         Drafting(llama::Backend& backend, llama::Properties const& target, Clock const& clock)
-            : model(backend, target.vocabulary, clock),
-              policy(first_guess(target.info)),
-              believed_ms(policy.plain_ms({.decodes = 1, .prompt_tokens = 0, .attended = 0})) {}
+            : model(backend, target.vocabulary, clock), policy(first_guess(target.info)) {}
         DraftModel model;
         sched::DraftPolicy policy;
-        double believed_ms;           // what a step of the first model was to take, before it was measured
         double ms = 0;  // it took
         double caught_up_ms = 0;  // of that, for texts it had not seen
         double token_ms = 0;  // what a token of the step takes without it

@@ -21,6 +21,9 @@ constexpr std::uint32_t kAskAgainTokens = 16;
 // Steps without a guess that pays, until a sequence is hoped for again.
 constexpr std::uint32_t kIdleStepsMax = 256;
 
+// So many times as fast as the other model a draft model is hoped to be.
+constexpr double kHopedFaster = 8;
+
 // Catching up is expected to be earned back so many times.
 constexpr double kMargin = 1.25;
 
@@ -89,11 +92,11 @@ sched::DraftCosts EngineCore::draft_costs(Choice const& choice, std::size_t shar
             .guess_ms = speed * (weights.per_decode + weights.per_attended * (choice.positions + 2.0) / 1000)};
 }
 
-// Before the draft model was measured: as wrong as it was about the first one.
+// Before the draft model was measured it is hoped to be fast: finding out costs a few passes.
 double EngineCore::draft_speed() const {
-    auto const& drafting = *drafting_;
-    if (drafting.model.is_measured() || drafting.believed_ms <= 0) return 1;
-    return drafting.policy.plain_ms({.decodes = 1, .prompt_tokens = 0, .attended = 0}) / drafting.believed_ms;
+    if (drafting_->model.is_measured()) return 1;
+    auto const believed = drafting_->model.cost().weights();
+    return std::min(1.0, drafting_->token_ms / (kHopedFaster * (believed.base + believed.per_decode)));
 }
 
 // Not where its own text is the better guide, which costs nothing to ask.
