@@ -86,8 +86,9 @@ std::uint32_t EngineCore::guess_with_model(std::span<Sequence const> planned, st
 sched::DraftCosts EngineCore::draft_costs(Choice const& choice, std::size_t sharing) const {
     auto const weights = drafting_->model.cost().weights();
     double const speed = draft_speed();
+    bool const hopes = drafting_->drafted_total == 0;  // steps without guesses do not tell what a row costs
     return {.token_ms = drafting_->token_ms,
-            .row_ms = row_ms(choice),
+            .row_ms = hopes ? std::min(row_ms(choice), drafting_->token_ms / kHopedFaster) : row_ms(choice),
             .pass_ms = speed * weights.base / static_cast<double>(sharing),
             .guess_ms = speed * (weights.per_decode + weights.per_attended * (choice.positions + 2.0) / 1000)};
 }
