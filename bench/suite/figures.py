@@ -85,7 +85,7 @@ SCHEDULING = (
     Figure('gap_8000', 'Worst gap of 3 streams while an 8,000-token prompt arrives', 'ms', True, (Target(None, 120, True),), BOTH,
            'As with 2,000 tokens.', 'stall'),
     Figure('stall_itl', 'Evenness of the streams while the 8,000-token prompt is read', '× p50', True, (Target(None, 1.5, True),), BOTH,
-           'p99 / p50 of the gaps between tokens from the arrival of the prompt until its first token; tokens within 1 ms, as those guessed '
+           'p99 / p50 of the gaps between tokens from the arrival of the prompt to its first token; tokens within 1 ms, as those guessed '
            'ahead, count as one.', 'stall'),
     Figure('resume', 'Resuming an 8,000-token chat after a restart', '× faster', False, (Target(None, 20, False),), BOTH,
            'TTFT of the next turn on a server that never saw the chat / on one restarted with SIGTERM. llama-server: its slot, saved and '

@@ -114,7 +114,7 @@ private:
     std::uint64_t sum_ = 0;
 };
 
-using Find = PrefixTree::Match (PrefixTree::*)(PrefixTree::Space, std::span<Token const>) const;
+using Find = PrefixTree::Match (PrefixTree::*)(PrefixTree::Key const&, std::span<Token const>) const;
 
 TreeLookups measure(std::string name, Find find, Grower& grower, std::span<Text const> prompts,
                     TreeOptions const& options) {

@@ -33,7 +33,7 @@ void EngineCore::begin_draft_step(std::size_t planned) {
     auto& drafting = *drafting_;
     drafting.ms = drafting.caught_up_ms = 0;
     drafting.guesses = drafting.extra = 0;
-    drafting.attended = 0;
+    drafting.plain_less = {};
     drafting.token_ms = planned == 0 ? 0 : drafting.policy.plain_ms(shape_) / static_cast<double>(planned);
     drafting.wishes.clear();
     drafting.plans.clear();
@@ -177,8 +177,8 @@ void EngineCore::settle_drafts(double ms) {
         return;
     }
     sched::StepShape plain = shape_;
-    plain.decodes -= drafting.guesses;
-    plain.attended -= drafting.attended;
+    plain.decodes -= drafting.plain_less.decodes;
+    plain.attended -= drafting.plain_less.attended;
     double const took = ms + drafting.ms - drafting.caught_up_ms;
     double gain = drafting.policy.drafted(plain, took, drafting.extra, drafting.token_ms);
     for (auto const& item : items_) {

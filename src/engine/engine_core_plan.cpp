@@ -171,9 +171,8 @@ void EngineCore::plan_decodes() {
             by_model ? sched::NgramDrafter::Draft{choice->draft.guesses, 0} : draft(*request, *choice, rows);
         for (Token const token : guess.tokens) {
             batch_.push_back({token, ++position, choice->sequence, true});
-            std::uint64_t const attended = shape_.attended;
             shape_.add_guess(static_cast<std::uint32_t>(position));
-            if (by_model) drafting_->attended += shape_.attended - attended;
+            if (by_model) drafting_->plain_less.add_guess(static_cast<std::uint32_t>(position));
         }
         if (!by_model) rows -= static_cast<std::uint32_t>(guess.tokens.size());
         items_.push_back({request, choice->index, begin, batch_.size() - begin, false, guess.match, by_model});

@@ -158,4 +158,8 @@ private:
     char const* problem_ = nullptr;
 };
 
+// Which function lists a struct's fields, whether they are written or read.
+template <typename T, typename U>
+concept Is = std::is_same_v<std::remove_const_t<T>, U>;
+
 }  // namespace hearth::serving
