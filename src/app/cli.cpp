@@ -60,6 +60,7 @@ void add_engine_flags(CLI::App& command, EngineFlags& flags) {
                     "A smaller model with the same vocabulary that guesses tokens ahead where that is faster (answers "
                     "stay the same): GGUF file, NAME, or ID=FILE for one of several models")
         ->type_name("FILE")
+        ->allow_extra_args(false)
         ->group("Engine");
     command.add_option("--draft-max", flags.draft_max, "Most tokens it guesses for one answer in one step")
         ->check(CLI::Range(1U, 64U))
@@ -108,8 +109,11 @@ void add_cache_flags(CLI::App& command, EngineFlags& flags) {
 }
 
 void add_models_dir(CLI::App& command, std::vector<std::string>& folders) {
-    command.add_option("--models-dir", folders,
-                       "Folder in which a model NAME is looked up (repeatable; also $HEARTH_MODELS_DIR)");
+    // What follows a flag's value is a positional, though the flag may be repeated.
+    command
+        .add_option("--models-dir", folders,
+                    "Folder in which a model NAME is looked up (repeatable; also $HEARTH_MODELS_DIR)")
+        ->allow_extra_args(false);
 }
 
 void add_scheduling_flags(CLI::App& command, ServeFlags& flags) {
@@ -241,7 +245,7 @@ void add_run(CLI::App& app, RunFlags& flags, Action& action) {
         ->capture_default_str()
         ->group("Sampling");
     command.add_option("--seed", flags.seed, "Same seed, same answer; negative draws one")->group("Sampling");
-    command.add_option("--stop", flags.stop, "End the answer before this text (repeatable)");
+    command.add_option("--stop", flags.stop, "End the answer before this text (repeatable)")->allow_extra_args(false);
     command.add_flag("--raw", flags.raw, "Continue the prompt as it stands, without the chat template")
         ->excludes(system);
     command.add_flag("--json", flags.json, "Print one JSON object with the answer and its usage");

@@ -238,7 +238,7 @@ protected:
         for (auto& backend : backends_) {
             backend = load();
             ASSERT_NE(backend, nullptr);
-            EXPECT_TRUE(backend->properties().info.deterministic);
+            EXPECT_EQ(backend->properties().info.determinism, domain::Determinism::always);
             ASSERT_EQ(backend->properties().kv_cells, kCells);
         }
         EXPECT_EQ(backends_[0]->state_key(), backends_[1]->state_key());

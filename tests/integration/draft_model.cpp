@@ -67,6 +67,9 @@ public:
     [[nodiscard]] Status append_part(SequenceId sequence, std::span<std::byte const> blob, Position end) override {
         return backend_->append_part(sequence, blob, end);
     }
+    [[nodiscard]] Status resume(SequenceId sequence, std::span<std::byte const> checkpoint) override {
+        return backend_->resume(sequence, checkpoint);
+    }
     [[nodiscard]] std::string const& state_key() const override { return backend_->state_key(); }
     [[nodiscard]] Result<std::vector<std::vector<float>>> embed(
         std::span<std::vector<llama::Token> const> inputs) override {
