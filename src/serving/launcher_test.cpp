@@ -101,16 +101,18 @@ protected:
 TEST_F(ProcessLauncher, PassesArgumentsEnvironmentAndAConnectionAndNothingElse) {
     int const leaked = ::dup(0);
     auto worker = start("report");
-    EXPECT_EQ(read_all(worker->fd()),
-              "worker --fd 3 --id m --model /models/a b.gguf --draft /models/small.gguf --cpu-variant haswell --cache-folder /cache/a b "
-              "--cache-key-file /key --ctx 4096 --kv-cells 8192 "
-              "--max-seqs 4 --threads 2 --prefix-cache 1 --speculation 0 --draft-max 5 --step-target-ms 30 --deterministic 0 "
-              "--max-requests 300 --credit 128 --cache-memory 21474836480 --cache-disk 25769803776 "
-              "--cache-disk-total 30064771072 --tenant-weight acme=2.5 --tenant-weight a=b=1 "
-              "--public-prefix You are\nkind. --public-prefix --fd\n"
-              "HEARTH_TEST_WORKER=report ONLY=this\n"
-              "fds 0 1 2 3\n"
-              "mask empty, own group\n");
+    EXPECT_EQ(
+        read_all(worker->fd()),
+        "worker --fd 3 --id m --model /models/a b.gguf --draft /models/small.gguf --cpu-variant haswell --cache-folder "
+        "/cache/a b "
+        "--cache-key-file /key --ctx 4096 --kv-cells 8192 "
+        "--max-seqs 4 --threads 2 --prefix-cache 1 --speculation 0 --draft-max 5 --step-target-ms 30 --deterministic 0 "
+        "--max-requests 300 --credit 128 --cache-memory 21474836480 --cache-disk 25769803776 "
+        "--cache-disk-total 30064771072 --tenant-weight acme=2.5 --tenant-weight a=b=1 "
+        "--public-prefix You are\nkind. --public-prefix --fd\n"
+        "HEARTH_TEST_WORKER=report ONLY=this\n"
+        "fds 0 1 2 3\n"
+        "mask empty, own group\n");
     ::close(leaked);
     wait_for_end(worker->pid());
     EXPECT_EQ(worker->exit_reason(), "exit status 7");
