@@ -177,6 +177,7 @@ Result<TreeReport> run_tree(TreeOptions const& options) {
         grower.extend(text, options.prompt - static_cast<std::uint32_t>(text.size()));
     }
     std::vector<Text> strange;
+    strange.reserve(whole.size());
     for (std::size_t i = 0; i < whole.size(); ++i) strange.push_back(grower.stranger(options.prompt));
     for (auto const& [name, find] : {std::pair<char const*, Find>{"", &PrefixTree::find},
                                      std::pair<char const*, Find>{", to a checkpoint", &PrefixTree::find_state}}) {

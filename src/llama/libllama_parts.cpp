@@ -118,7 +118,7 @@ Status LibllamaBackend::append_part(SequenceId sequence, std::span<std::byte con
     if (header.positions > ledger_.free())
         return Error(Code::overloaded, fmt::format("the saved part needs {} cells; {} of {} are free", header.positions,
                                                    ledger_.free(), ledger_.cells()));
-    auto const taken = take_images(sequence, blob.subspan(kStateHeaderBytes), header, index_of(end));
+    auto taken = take_images(sequence, blob.subspan(kStateHeaderBytes), header, index_of(end));
     stateless_[index_of(sequence)] = parts_.properties.needs_checkpoints;
     if (taken) return ok();
     auto const undone = remove(sequence, parts_.properties.needs_checkpoints ? 0 : static_cast<Position>(length));

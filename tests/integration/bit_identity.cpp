@@ -390,7 +390,8 @@ TEST_P(BitIdentity, TheBitsOfAnAnswerAreThoseItHasAloneAndCold) {
     }
     // A few end before the others have computed so much of their prompts that there is room to make.
     EXPECT_GE(10 * tally_.swapped, 9 * tally_.to_swap);
-    if (backends_[0]->properties().can_truncate) EXPECT_GT(tally_.accepted, 0U);
+    // A small sample may have no text that repeats itself.
+    if (backends_[0]->properties().can_truncate && !kSanitized) EXPECT_GT(tally_.accepted, 0U);
     cases_played += tally_.cases;
     fmt::print(
         "{}: {} cases; {} swapped, {} parked; {} prompt tokens from the cache, {} of host memory, {} of disk; "

@@ -395,7 +395,7 @@ public:
     }
 
     // Whether threads would wait for the one that has the largest tile.
-    [[nodiscard]] bool uneven(int threads) const { return threads > 1 && 2 * threads * largest_ > work_; }
+    [[nodiscard]] bool uneven(int threads) const { return threads > 1 && std::int64_t{2} * threads * largest_ > work_; }
     [[nodiscard]] int count() const { return count_; }
     [[nodiscard]] int blocks() const { return blocks_; }  // of the longest run
 
