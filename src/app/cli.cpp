@@ -193,7 +193,8 @@ void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
     add_cache_flags(command, flags.engine);
     command
         .add_option("--queue", flags.queue,
-                    "Requests inside one model, running and waiting; above it the answer is 429")
+                    "Requests inside one model, running and waiting; above it the answer is 429. An eighth is left to "
+                    "interactive ones")
         ->check(CLI::Range(1U, 65536U))
         ->capture_default_str()
         ->group("Limits");

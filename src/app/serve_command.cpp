@@ -95,6 +95,7 @@ public:
             });
         serving::PoolOptions options;
         options.requests_max = flags.queue;
+        options.request_timeout = seconds(flags.request_timeout_s);
         pool_ = serving::Pool::create(loop_, options, *launcher_, clock_, *log_, metrics_);
     }
 

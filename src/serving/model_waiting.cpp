@@ -12,6 +12,7 @@ namespace hearth::serving {
 namespace {
 
 constexpr RequestId kNewcomer = ~RequestId{0};  // behind all that are inside
+constexpr double kWaitShare = 0.75;  // of the time limit of a request, of which the rest is for computing
 constexpr Duration kStanding = std::chrono::seconds(2);  // longer than a step takes
 
 }  // namespace
@@ -69,8 +70,16 @@ Waiting Model::waiting(Flight const& flight) const {
 }
 
 Status Model::check_wait(domain::GenerateRequest const& request) const {
-    if (!request.deadlines.queue_ms) return ok();
+    auto const timeout = std::chrono::duration<double>(env_.options.request_timeout).count() * kWaitShare;
+    if (!request.deadlines.queue_ms && timeout <= 0) return ok();
     auto const wait = predicted_s(ahead_of(request.priority, kNewcomer));
+    if (wait && timeout > 0 && *wait > timeout) {
+        return Error(
+            Code::overloaded,
+            fmt::format("this request is predicted to wait {:.3g} s, too long for the {:.3g} s that one may take",
+                        *wait, timeout / kWaitShare));
+    }
+    if (!request.deadlines.queue_ms) return ok();
     double const limit = *request.deadlines.queue_ms / 1000.0;
     if (!wait || *wait <= limit) return ok();
     return Error(

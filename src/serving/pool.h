@@ -74,7 +74,8 @@ struct ModelStatus {
 };
 
 struct PoolOptions {
-    std::uint32_t requests_max = 256;                    // per model, running and waiting
+    std::uint32_t requests_max = 256;  // per model, running and waiting; an eighth of them is left to interactive ones
+    Duration request_timeout{};        // what a request may take in all; zero: any time
     std::uint64_t request_bytes_max = 256U << 20;        // per model, of the requests kept for a replay
     std::uint32_t replays_max = 2;                       // of a request that may have killed its worker
     std::uint32_t replays_waiting_max = 10;              // of one that only waited in it

@@ -110,6 +110,26 @@ TEST_F(PoolTest, RefusesAtOnceWhatIsBeyondItsLimits) {
     }(*this));
 }
 
+TEST_F(PoolTest, LeavesAnEighthOfItsPlacesToInteractiveRequests) {
+    options.requests_max = 8;
+    run([](PoolTest& t) -> net::Task<void> {
+        auto worker = co_await t.ready_worker();
+        std::vector<std::unique_ptr<Generation>> inside;
+        for (int i = 0; i < 7; ++i) inside.push_back(t.submit());
+        auto const refused = t.pool().submit(t.request());
+        EXPECT_FALSE(refused);
+        EXPECT_EQ(refused.error().message,
+                  "model 'm' holds 7 requests, which is the limit of those that are not interactive");
+        auto urgent = t.request();
+        urgent.priority = domain::Priority::interactive;
+        auto const taken = t.pool().submit(urgent);
+        EXPECT_TRUE(taken);
+        auto const beyond = t.pool().submit(urgent);
+        EXPECT_FALSE(beyond);
+        EXPECT_EQ(beyond.error().message, "model 'm' holds 8 requests, which is the limit");
+    }(*this));
+}
+
 TEST_F(PoolTest, BoundsTheBytesOfRequestsItKeeps) {
     options.request_bytes_max = 10'000;
     run([](PoolTest& t) -> net::Task<void> {
