@@ -170,7 +170,7 @@ void EngineCore::restore(Request& request, Choice& choice) {
     choice.state = Choice::State::live;
     choice.blob = {};
     // What did not come back whole others cannot stand on.
-    choice.key = request.key;
+    // Its key stays: after a shift less of its text is public than of the request's.
     if (!backend_.properties().restores_whole) choice.key = {++next_space_, request.key.owner};
     choice.node = ledger_.tree().pin({.key = choice.key});
     if (!choice.text.empty()) extend(choice, std::exchange(choice.text, {}));

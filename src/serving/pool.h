@@ -1,8 +1,9 @@
 // Pool: the models this front serves, each behind one supervised worker.
 //
 // submit() admits a request or refuses it at once: `overloaded` when
-// requests_max are inside the model already, or when it is predicted to wait
-// longer than its queue deadline (then `param` is queue_timeout_ms); `not_found`,
+// requests_max are inside the model already (seven eighths of them, if it is not
+// interactive), or when it is predicted to wait for three quarters of request_timeout
+// or longer than its queue deadline (then `param` is queue_timeout_ms); `not_found`,
 // `unavailable` while draining. An admitted request yields a Generation; the caller pulls its
 // events. Requests wait here while a model loads or its worker restarts.
 //
