@@ -93,13 +93,20 @@ TEST_F(Overload, WhileTheModelStandsStillTheQueueFillsAndTheRestIsRefused) {
     World world(settings());
     world.hold();
     std::vector<std::unique_ptr<test::HttpClient>> inside;
-    auto const request =
-        test::HttpClient::format("POST", "/v1/completions", R"({"prompt": "x", "temperature": 0})", {});
-    for (int i = 0; i < 64; ++i) {
-        inside.push_back(std::make_unique<test::HttpClient>(world.port()));
-        inside.back()->send(request);
-    }
+    auto const enter = [&](int count, std::string const& body) {
+        auto const request = test::HttpClient::format("POST", "/v1/completions", body, {});
+        for (int i = 0; i < count; ++i) {
+            inside.push_back(std::make_unique<test::HttpClient>(world.port()));
+            inside.back()->send(request);
+        }
+    };
+    // An eighth of the queue is left to interactive requests.
+    enter(56, R"({"prompt": "x", "temperature": 0})");
+    world.await("inside", 56);
+    EXPECT_EQ(storm(world, 8, R"({"prompt": "x", "temperature": 0})").refused, 8);
+    enter(8, R"({"prompt": "x", "temperature": 0, "priority": "interactive"})");
     world.await("inside", 64);
+    EXPECT_EQ(storm(world, 8, R"({"prompt": "x", "temperature": 0, "priority": "interactive"})").refused, 8);
     auto const counts = storm(world, 436, R"({"prompt": "x", "temperature": 0})");
     EXPECT_EQ(counts.refused, 436);
     world.release();
