@@ -119,10 +119,11 @@ int check(SimFlags const& flags) {
     out += fmt::format(
         "{} seeds, {} failures, {:.1f} s: {} requests in {} steps and {:.0f} simulated s; {} done, {} failed, {} "
         "cancelled, "
-        "{} preemptions, {} prompt tokens from the cache, {} of {} guesses of a draft model right\n",
+        "{} preemptions, {} steps interrupted, {} prompt tokens from the cache, {} of {} guesses of a draft model "
+        "right\n",
         flags.seeds, result.failures.size(), result.wall_s, tally.requests, tally.steps, tally.simulated_s, tally.done,
-        tally.failed, tally.cancelled, tally.preemptions, tally.cached_tokens, tally.model_accepted,
-        tally.model_drafted);
+        tally.failed, tally.cancelled, tally.preemptions, tally.interruptions, tally.cached_tokens,
+        tally.model_accepted, tally.model_drafted);
     int const written = write_out(out);
     return result.failures.empty() ? written : int{kExitError};
 }

@@ -73,6 +73,7 @@ struct EngineStats {
     std::uint32_t prefix_nodes = 0;
     std::uint64_t evictions_total = 0;  // prefixes forgotten to make room
     std::uint64_t step_us_total = 0;  // time spent decoding batches
+    std::uint64_t interruptions_total = 0;  // steps given up for a request of a better class
     std::uint64_t shifts_total = 0;   // contexts that were full and made room for more of an output,
     std::uint64_t shifted_tokens_total = 0;  // and the tokens dropped for it
     bool operator==(EngineStats const&) const = default;

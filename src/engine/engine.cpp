@@ -192,6 +192,7 @@ void ThreadedEngine::leave(RequestId id) {
 }
 
 Status ThreadedEngine::post(PreparedRequest prepared) {
+    auto const priority = prepared.priority;
     {
         std::scoped_lock const lock(mutex_);
         auto const inside = inside_.find(prepared.id);
@@ -205,6 +206,7 @@ Status ThreadedEngine::post(PreparedRequest prepared) {
         mailbox_.requests.push_back(std::move(prepared));
     }
     arrived_.notify_one();
+    core_.hurry(priority);  // after the mailbox has it: the step that ends takes it
     return ok();
 }
 

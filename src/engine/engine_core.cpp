@@ -41,6 +41,7 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
       now_(clock.now()) {
     if (caches_ && Tiers::are_wanted(backend, options.tiers))
         tiers_ = std::make_unique<Tiers>(backend, options.tiers, end_tokens, std::move(on_ready));
+    backend_.heed(stop_);
     if (checkpoints_) spare_ = ledger_.take_id();
     for (auto const& [tenant, weight] : options.tenant_weights) ledger_.tree().set_weight(owner_of(tenant), weight);
 }
@@ -108,8 +109,7 @@ void EngineCore::step() {
 
 void EngineCore::run_batch() {
     Instant const begin = clock_.now();
-    Status const decoded = backend_.decode(batch_);
-    now_ = clock_.now();
+    Status const decoded = decode_batch();
     ++steps_total_;
     if (decoded) {
         double const ms = to_ms(now_ - begin);
@@ -122,6 +122,10 @@ void EngineCore::run_batch() {
         if (drafting_) settle_drafts(ms);
         return;
     }
+    if (decoded.error().code == Code::cancelled) {
+        ++interruptions_total_;
+        return;
+    }
     bool const full = decoded.error().code == Code::overloaded;
     if (full && evict()) return;
     auto const victim = full ? pick_any_victim() : std::nullopt;
@@ -131,6 +135,31 @@ void EngineCore::run_batch() {
     } else {
         run_one_by_one(decoded.error());
     }
+}
+
+// hurry() may stop it.
+Status EngineCore::decode_batch() {
+    std::uint32_t best = domain::kPriorityCount;
+    for (auto const& item : items_) best = std::min(best, level(*item.request));
+    {
+        std::scoped_lock const lock(running_mutex_);
+        stop_.store(false, std::memory_order_relaxed);
+        running_.begin(clock_.now(), cost_.predict_ms(shape_), best);
+    }
+    auto decoded = backend_.decode(batch_);
+    now_ = clock_.now();
+    std::scoped_lock const lock(running_mutex_);
+    running_.end(now_, !decoded && decoded.error().code == Code::cancelled);
+    stop_.store(false, std::memory_order_relaxed);
+    return decoded;
+}
+
+bool EngineCore::hurry(domain::Priority priority) {
+    if (!backend_.properties().can_interrupt) return false;
+    std::scoped_lock const lock(running_mutex_);
+    bool const worth = running_.is_worth(clock_.now(), static_cast<std::uint32_t>(priority));
+    if (worth) stop_.store(true, std::memory_order_relaxed);
+    return worth;
 }
 
 // Nothing of the failed batch is in the cache. What made it fail is one
@@ -213,6 +242,7 @@ domain::EngineStats EngineCore::stats() const {
     stats.prompt_tokens_total = prompt_tokens_total_;
     stats.generated_tokens_total = generated_tokens_total_;
     stats.preemptions_total = preemptions_total_;
+    stats.interruptions_total = interruptions_total_;
     stats.shifts_total = shifts_total_;
     stats.shifted_tokens_total = shifted_tokens_total_;
     stats.drafted_total = drafted_total_;

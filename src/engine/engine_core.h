@@ -9,7 +9,8 @@
 //      chunks of prompts in order of rank, as the step's target time allows; where
 //      mixing saves nothing, the two take turns; every second step is one sequence's
 //      alone while there are requests that want that;
-//   4. decodes, samples, and appends the events.
+//   4. decodes, samples, and appends the events. A decode that hurry() stopped is as
+//      if it had not begun; what came is in the next step, without those of a worse class.
 //
 // Rank: class (which rises with the time inside), then what was preempted, then
 // the tenant that got least, then who came first, long prompts standing as if
@@ -28,14 +29,16 @@
 //        engine_core_memory.cpp (1, 2: cells), engine_core_tiers.cpp (prefixes from host memory and disk),
 //        engine_core_draft.cpp (3: guesses of a second model), engine_core_shift.cpp,
 //        engine_core_tokens.cpp (4: sampling, events, ends), engine_core_report.cpp.
-// Threads: one at a time.
+// Threads: one at a time; hurry() from any.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <span>
 #include <string>
@@ -54,6 +57,7 @@
 #include "sched/cost_model.h"
 #include "sched/draft_policy.h"
 #include "sched/fair_share.h"
+#include "sched/interruption.h"
 
 namespace hearth::engine {
 
@@ -69,6 +73,10 @@ public:
 
     // REQUIRES: the id is not inside
     void add(PreparedRequest prepared);
+
+    // A request of this class is about to be added; the step that runs on another
+    // thread ends early if that is worth it. Any thread. Returns whether it does.
+    bool hurry(domain::Priority priority);
 
     // Ends the request at once. Unknown ids are ignored, here and in grant().
     void cancel(RequestId id);
@@ -171,6 +179,7 @@ private:
     // --- engine_core.cpp ---
     [[nodiscard]] Request* find(RequestId id) const;
     void run_batch();
+    [[nodiscard]] Status decode_batch();
     void run_one_by_one(Error const& error);
     void decode_alone(Request& request);
     void advance(BatchItem const& item, std::size_t logits_at);
@@ -193,6 +202,7 @@ private:
     void list_prompts();
     void list_pinned();
     void plan_pinned();
+    [[nodiscard]] bool let_best_pass();
     [[nodiscard]] std::size_t decodes_max() const;
     void plan();
     void plan_decodes();
@@ -331,6 +341,10 @@ private:
     sched::CostModel cost_;
     sched::FairShare share_;
     std::unique_ptr<Drafting> drafting_;  // null: no second model
+    std::mutex running_mutex_;
+    sched::Interruption running_;    // under running_mutex_; written by the engine's thread
+    std::atomic<bool> stop_{false};  // the backend heeds it
+    bool passed_last_ = false;  // streams waited for the last step, so that prompts of a better class went first
     double output_mean_ = kOutputFirstGuess;  // tokens of the choices that ended of late
     Instant now_;  // read when a step begins and after every decode
 
@@ -359,6 +373,7 @@ private:
     std::uint64_t prompt_tokens_total_ = 0;
     std::uint64_t generated_tokens_total_ = 0;
     std::uint64_t preemptions_total_ = 0;
+    std::uint64_t interruptions_total_ = 0;
     std::uint64_t shifts_total_ = 0;
     std::uint64_t shifted_tokens_total_ = 0;
     std::uint64_t drafted_total_ = 0;

@@ -33,6 +33,13 @@ constexpr std::uint32_t kGrowthMax = 2;
 // When nobody decodes, but others wait, a step may take so many times its target.
 constexpr double kAloneStretch = 2;
 
+// Streams wait for a step of prompts of a better class, if that one and their own
+// together take no longer than so many times the target.
+constexpr double kPassingStretch = 2;
+
+// And if they would make it so many times as long.
+constexpr double kPassingWorth = 1.2;
+
 // A step in which a prompt is completed is filled up to this part of its target.
 constexpr double kFilledUp = 0.5;
 
@@ -109,6 +116,7 @@ void EngineCore::plan() {
         plan_pinned();
         return;
     }
+    passed_last_ = !passed_last_ && let_best_pass();
     bool const streams_wait = !runnable_.empty();
     bool const alternate = backend_.properties().mixing_saves_nothing && streams_wait && !prompts_.empty();
     bool const prompts_turn = alternate && decoded_last_;
@@ -133,6 +141,33 @@ void EngineCore::plan_pinned() {
     items_.push_back({request, choice->index, 0, 1, false});
     batch_.push_back({choice->next, static_cast<llama::Position>(choice->positions), choice->sequence, true});
     shape_.add_decode(choice->positions);
+}
+
+// Prompts of a better class than some that run, short enough to be completed in a
+// step without those, go first: beside many streams a first token would take much
+// longer. Drops those who wait from this step; false if there are none.
+bool EngineCore::let_best_pass() {
+    if (prompts_.empty()) return false;
+    auto const best = prompts_[0].rank.level;
+    auto const worse = [&](Sequence const& sequence) { return level(*sequence.request) > best; };
+    if (std::none_of(runnable_.begin(), runnable_.end(), worse)) return false;
+    double const waiting_ms = decodes_ms();
+    sched::StepShape shape, mixed;
+    for (auto const& sequence : runnable_) {
+        mixed.add_decode(sequence.choice->positions);
+        if (!worse(sequence)) shape.add_decode(sequence.choice->positions);
+    }
+    for (auto const& [rank, request, choice] : prompts_) {
+        if (rank.level != best) continue;
+        shape.add_prompt(request->missing(*choice), choice->positions);
+        mixed.add_prompt(request->missing(*choice), choice->positions);
+    }
+    double const passing_ms = cost_.predict_ms(shape);
+    if (cost_.predict_ms(mixed) < kPassingWorth * passing_ms) return false;
+    if (waiting_ms + passing_ms > options_.step_ms_target * kPassingStretch) return false;
+    std::erase_if(runnable_, worse);
+    std::erase_if(prompts_, [&](Candidate const& candidate) { return candidate.rank.level > best; });
+    return true;
 }
 
 // What a step of all that run takes.

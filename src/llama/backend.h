@@ -17,6 +17,7 @@
 //            and returns an error before upstream code could abort.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -53,6 +54,7 @@ struct Properties {
     bool can_truncate = true;         // remove() of a tail works (not so for recurrent state)
     bool needs_checkpoints = false;   // copy_sequence() of less than all takes a checkpoint() of where it ends
     bool restores_whole = true;       // what restore() brought back can be copied and cut like what was computed
+    bool can_interrupt = false;  // decode() heeds what heed() was given
     bool mixing_saves_nothing = false;  // prompts and single tokens in one decode() take as long as in two
     bool saves_parts = false;         // save_part() and append_part() work
 };
@@ -109,8 +111,14 @@ public:
     // positions consecutive and following its last one. On error no entry of
     // the batch is in the cache (a partly computed batch is removed again).
     // Fails with `overloaded` when no cells are left, `invalid_argument` for a
-    // batch that breaks the rules, `internal` when computing fails.
+    // batch that breaks the rules, `cancelled` when told to stop, `internal` when
+    // computing fails.
     [[nodiscard]] virtual Status decode(std::span<BatchEntry const> batch) = 0;
+
+    // From now on decode() looks at `stop` while it computes, where can_interrupt, and
+    // when it is set, ends soon with `cancelled`, as after any error. Whoever set it
+    // clears it. REQUIRES: `stop` outlives this
+    virtual void heed(std::atomic<bool> const& stop) { (void)stop; }
 
     // Logits of the entry at `index` of the last batch; length vocabulary.
     // REQUIRES: that entry had wants_logits

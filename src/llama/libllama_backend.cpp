@@ -225,10 +225,21 @@ Status LibllamaBackend::decode(std::span<BatchEntry const> batch) {
         return ok();
     }
     undo_batch();
+    if (status == 2) return Error(Code::cancelled, fmt::format("decoding {} tokens was stopped", batch.size()));
     if (status == 1)
         return Error(Code::overloaded, fmt::format("the cache has no place for a batch of {}", batch.size()));
     return Error(Code::internal, fmt::format("decoding {} tokens failed ({}): {}", batch.size(), status,
                                              reason.empty() ? capture.text() : reason));
+}
+
+// Upstream asks after every operation. States of recurrent layers would be left
+// half advanced (issue 26695 of llama.cpp), so these are never stopped.
+void LibllamaBackend::heed(std::atomic<bool> const& stop) {
+    if (!parts_.properties.can_interrupt) return;
+    auto const is_set = [](void* flag) {
+        return static_cast<std::atomic<bool>*>(flag)->load(std::memory_order_relaxed);
+    };
+    llama_set_abort_callback(parts_.context.get(), is_set, const_cast<std::atomic<bool>*>(&stop));
 }
 
 std::span<float const> LibllamaBackend::logits(std::size_t index) const {

@@ -58,6 +58,7 @@ public:
     [[nodiscard]] Result<RenderedChat> render_chat(domain::ChatPrompt const& prompt) const override;
 
     [[nodiscard]] Status decode(std::span<BatchEntry const> batch) override;
+    void heed(std::atomic<bool> const& stop) override;
     [[nodiscard]] std::span<float const> logits(std::size_t index) const override;
     [[nodiscard]] Status copy_sequence(SequenceId from, SequenceId to, Position end,
                                        std::span<std::byte const> checkpoint) override;

@@ -379,6 +379,7 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     properties.can_truncate = properties.can_share_cells;
     properties.needs_checkpoints = parts.kind == MemoryKind::recurrent;
     properties.mixing_saves_nothing = parts.kind == MemoryKind::recurrent;  // upstream cuts a batch by lengths
+    properties.can_interrupt = properties.can_truncate;
     properties.restores_whole = parts.kind != MemoryKind::window;
     parts.chat_template = load_template(*model, *parts.vocabulary);
     parts.embed_input_max = std::min(shape.context_request, kEmbedInputMax);

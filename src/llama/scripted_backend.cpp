@@ -89,6 +89,7 @@ public:
     [[nodiscard]] Result<RenderedChat> render_chat(domain::ChatPrompt const& prompt) const override;
 
     [[nodiscard]] Status decode(std::span<BatchEntry const> batch) override;
+    void heed(std::atomic<bool> const& stop) override { stop_ = &stop; }
     [[nodiscard]] std::span<float const> logits(std::size_t index) const override;
     [[nodiscard]] Status copy_sequence(SequenceId from, SequenceId to, Position end,
                                        std::span<std::byte const> checkpoint) override;
@@ -136,6 +137,7 @@ private:
     std::vector<std::vector<Slot>> sequences_;
     std::vector<bool> stateless_;              // per sequence: slots came back, the state not yet
     std::uint64_t decodes_ = 0;
+    std::atomic<bool> const* stop_ = nullptr;
     std::vector<float> logits_;                // rows of the last batch, one after another
     std::vector<std::int64_t> row_of_entry_;   // -1: the entry wanted none
 };
@@ -169,6 +171,7 @@ void Scripted::fill_properties() {
     properties_.needs_checkpoints = options_.needs_checkpoints;
     properties_.can_share_cells = properties_.can_truncate = !options_.needs_checkpoints;
     properties_.saves_parts = true;
+    properties_.can_interrupt = options_.can_interrupt;
     properties_.mixing_saves_nothing = options_.mixing_saves_nothing;
     state_key_ = fmt::format("scripted {}", vocabulary);
     for (auto const& piece : pieces_) state_key_ += fmt::format(" {}:{}", piece.size(), piece);
@@ -293,6 +296,8 @@ Status Scripted::decode(std::span<BatchEntry const> batch) {
     HEARTH_CHECK(check_batch(batch));
     std::uint64_t const index = decodes_++;
     if (options_.before_decode) HEARTH_CHECK(options_.before_decode(index));
+    if (options_.can_interrupt && stop_ != nullptr && stop_->load())
+        return Error(Code::cancelled, fmt::format("decoding {} tokens was stopped", batch.size()));
     if (batch.size() > cells_.free()) {
         return Error(Code::overloaded, fmt::format("the batch needs {} cells, {} of {} are free", batch.size(),
                                                    cells_.free(), options_.kv_cells));

@@ -42,8 +42,10 @@ struct ScriptedOptions {
     bool chat_template = true;
     bool needs_checkpoints = false;  // as a model with recurrent state: no cuts, copies of less than all by checkpoint
     bool mixing_saves_nothing = false;
+    bool can_interrupt = false;
     domain::Determinism determinism = domain::Determinism::always;
-    // Called once per valid decode(), from 0; a returned error is decode()'s; may block or kill.
+    // Called once per valid decode(), from 0; a returned error is decode()'s; may block or kill,
+    // or set what heed() was given.
     std::function<Status(std::uint64_t decode_index)> before_decode{};
 };
 

@@ -63,6 +63,8 @@ ModelMetrics::ModelMetrics(telemetry::Registry& r, std::string model)
       draft_seconds_(r.counter("hearth_draft_model_seconds_total", "Time the draft model computed", kModel, labels_)),
       step_seconds_(r.counter("hearth_engine_step_seconds_total", "Time spent decoding batches", kModel, labels_)),
       evictions_(r.counter("hearth_prefix_evictions_total", "Kept prefixes forgotten to make room", kModel, labels_)),
+      interruptions_(r.counter("hearth_engine_steps_interrupted_total",
+                               "Steps given up for a request of a better class", kModel, labels_)),
       shifts_(
           r.counter("hearth_context_shifts_total", "Full contexts that made room for more output", kModel, labels_)),
       shifted_(r.counter("hearth_context_shifted_tokens_total", "Tokens those dropped", kModel, labels_)),
@@ -126,6 +128,7 @@ void ModelMetrics::report(domain::EngineStats const& stats) {
     swapped_.set(stats.swapped);
     prefix_nodes_.set(stats.prefix_nodes);
     evictions_.add(growth(stats.evictions_total, last_.evictions_total));
+    interruptions_.add(growth(stats.interruptions_total, last_.interruptions_total));
     shifts_.add(growth(stats.shifts_total, last_.shifts_total));
     shifted_.add(growth(stats.shifted_tokens_total, last_.shifted_tokens_total));
     step_seconds_.add(growth(stats.step_us_total, last_.step_us_total) / 1e6);

@@ -68,6 +68,7 @@ private:
     telemetry::Counter& draft_seconds_;
     telemetry::Counter& step_seconds_;
     telemetry::Counter& evictions_;
+    telemetry::Counter& interruptions_;
     telemetry::Counter& shifts_;
     telemetry::Counter& shifted_;
     telemetry::Gauge& prefix_nodes_;

@@ -314,6 +314,7 @@ void fields(Io& io, T& frame) {
     io.number(stats.prefix_nodes);
     io.number(stats.evictions_total);
     io.number(stats.step_us_total);
+    io.number(stats.interruptions_total);
     io.number(stats.shifts_total);
     io.number(stats.shifted_tokens_total);
 }

@@ -241,6 +241,7 @@ private:
         tally.model_drafted = run_.core().stats().model_drafted_total;
         tally.model_accepted = run_.core().stats().model_accepted_total;
         tally.shifts = run_.core().stats().shifts_total;
+        tally.interruptions = run_.core().stats().interruptions_total;
         tally.steps = run_.steps();
         tally.simulated_s = run_.now_ms() / 1000;
         return tally;
@@ -295,6 +296,7 @@ void CheckTally::operator+=(CheckTally const& more) {
     model_drafted += more.model_drafted;
     model_accepted += more.model_accepted;
     shifts += more.shifts;
+    interruptions += more.interruptions;
     steps += more.steps;
     simulated_s += more.simulated_s;
 }

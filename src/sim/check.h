@@ -36,6 +36,7 @@ struct CheckTally {
     std::uint64_t model_drafted = 0;  // tokens a draft model guessed,
     std::uint64_t model_accepted = 0;  // and those of them that came true
     std::uint64_t shifts = 0;  // of full contexts
+    std::uint64_t interruptions = 0;  // of steps
     std::uint64_t steps = 0;
     double simulated_s = 0;
     void operator+=(CheckTally const& more);

@@ -26,6 +26,7 @@ TEST(Check, TenThousandSeedsLoseNobodyLeakNothingAndStarveNobody) {
     EXPECT_GT(tally.model_accepted, options.count) << "else no draft model guessed";
     EXPECT_GT(tally.model_drafted, tally.model_accepted) << "else all its guesses were right";
     EXPECT_GT(tally.preemptions, 3 * options.count) << "else swapping was not";
+    EXPECT_GT(tally.interruptions, options.count / 4) << "nor giving steps up";
     EXPECT_GT(tally.cached_tokens, 50 * options.count) << "else the cache was not";
 }
 

@@ -30,6 +30,7 @@ Run::Run(Workload const& workload, Setup const& setup)
       outcomes_(workload.jobs.size()),
       prompts_(workload.jobs.size()),
       unread_(workload.jobs.size(), 0) {
+    backend_.meanwhile = [this](Instant end) { hurry_until(end); };
     if (draft_) core_.guess_with(*draft_);
     for (std::uint32_t i = 0; i < workload.jobs.size(); ++i) {
         auto const& job = workload.jobs[i];
@@ -88,6 +89,21 @@ void Run::deliver_due() {
         }
         collect();
     }
+}
+
+// Who comes while a step is computed may be a reason to give it up.
+void Run::hurry_until(Instant end) {
+    std::vector<Timer> seen;
+    bool stopped = false;
+    while (!stopped && !timers_.empty() && timers_.top().at_ms <= to_ms(end - Instant{})) {
+        Timer const timer = timers_.top();
+        timers_.pop();
+        seen.push_back(timer);
+        if (timer.kind != Timer::Kind::arrive || setup_.plain || inside_.size() >= setup_.engine.requests_max) continue;
+        if (timer.at_ms > now_ms()) clock_.advance(of_ms(timer.at_ms - now_ms()) + Duration{1});  // as in jump()
+        stopped = core_.hurry(workload_.jobs[timer.job].priority);
+    }
+    for (auto const& timer : seen) timers_.push(timer);
 }
 
 void Run::make_prompt(std::uint32_t index) {

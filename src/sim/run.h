@@ -101,6 +101,7 @@ private:
 
     void at(double ms, Timer::Kind kind, std::uint32_t job);
     void deliver_due();
+    void hurry_until(Instant end);
     bool jump();
     void arrive(std::uint32_t index);
     void make_prompt(std::uint32_t index);

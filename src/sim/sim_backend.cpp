@@ -63,6 +63,7 @@ SimBackend::SimBackend(SimModel const& model, ManualClock& clock)
     properties_.kv_cells = model.kv_cells;
     properties_.vocabulary = model.vocabulary;
     properties_.can_share_cells = properties_.can_truncate = !model.recurrent;
+    properties_.can_interrupt = !model.recurrent;
     properties_.saves_parts = true;
     properties_.mixing_saves_nothing = model.recurrent;
     properties_.needs_checkpoints = model.recurrent;
@@ -203,8 +204,8 @@ Status SimBackend::decode(std::span<llama::BatchEntry const> batch) {
     }
     HEARTH_CHECK(maybe_fail(model_.faults.decode_one_in));
     row_of_entry_.assign(batch.size(), kNoRow);
+    if (!compute_for(step_ms(batch))) return Error(Code::cancelled, "the step was stopped");
     std::size_t rows = 0;
-    std::uint64_t attended = 0;
     for (std::size_t i = 0; i < batch.size(); ++i) {
         auto const& entry = batch[i];
         auto& sequence = cells(entry.sequence);
@@ -212,7 +213,6 @@ Status SimBackend::decode(std::span<llama::BatchEntry const> batch) {
         std::uint32_t const cell = take_cell();
         states_[cell] = state;
         sequence.push_back(cell);
-        attended += sequence.size();
         if (!entry.wants_logits) continue;
         row_of_entry_[i] = static_cast<std::uint32_t>(rows);
         write_row(rows++, winner(state));
@@ -220,12 +220,32 @@ Status SimBackend::decode(std::span<llama::BatchEntry const> batch) {
     ++work_.decodes;
     work_.rows += rows;
     work_.prompt_tokens += batch.size() - rows;
+    return ok();
+}
+
+double SimBackend::step_ms(std::span<llama::BatchEntry const> batch) {
+    std::size_t rows = 0;
+    std::uint64_t attended = 0;
+    for (auto const& entry : batch) {
+        rows += entry.wants_logits ? 1 : 0;
+        attended += static_cast<std::uint64_t>(entry.position) + 1;
+    }
     auto const& costs = model_.costs;
     double const ms = costs.step_ms * static_cast<double>(passes(batch)) + costs.row_ms * static_cast<double>(rows) +
                       costs.prompt_token_ms * static_cast<double>(batch.size() - rows) +
                       costs.attended_us / 1000 * static_cast<double>(attended);
-    spend(costs.noise > 0 ? ms * (1 + costs.noise * (2 * random_.unit() - 1)) : ms);
-    return ok();
+    return costs.noise > 0 ? ms * (1 + costs.noise * (2 * random_.unit() - 1)) : ms;
+}
+
+// False if it was stopped before its end.
+bool SimBackend::compute_for(double ms) {
+    Instant const begin = clock_.now();
+    Instant const end = begin + of_ms(ms);
+    if (meanwhile) meanwhile(end);
+    bool const stopped = stop_ != nullptr && stop_->load(std::memory_order_relaxed);
+    if (!stopped && end > clock_.now()) clock_.advance(end - clock_.now());
+    work_.busy_ms += stopped ? to_ms(clock_.now() - begin) : ms;
+    return !stopped;
 }
 
 std::span<float const> SimBackend::logits(std::size_t index) const {

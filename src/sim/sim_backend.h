@@ -12,7 +12,9 @@
 // Threads: as Backend.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
+#include <functional>
 #include <span>
 #include <vector>
 
@@ -100,6 +102,10 @@ public:
     // What a greedy request says to `prompt`: up to `tokens_max` tokens, the end token among them.
     [[nodiscard]] std::vector<Token> answer(std::span<Token const> prompt, std::uint32_t tokens_max) const;
 
+    // Called with the end of a step that is about to take time; what it does until then, moving the
+    // clock, happens while the step is computed.
+    std::function<void(Instant end)> meanwhile;
+
     // --- Backend ---
     [[nodiscard]] llama::Properties const& properties() const override { return properties_; }
     [[nodiscard]] Result<std::vector<Token>> tokenize(std::string_view text,
@@ -108,6 +114,7 @@ public:
     void append_spelling(Token token, std::string& out) const override { append_piece(token, out); }
     [[nodiscard]] bool is_end_of_generation(Token token) const override { return token == end_token(); }
     [[nodiscard]] Result<llama::RenderedChat> render_chat(domain::ChatPrompt const& prompt) const override;
+    void heed(std::atomic<bool> const& stop) override { stop_ = &stop; }
     [[nodiscard]] Status decode(std::span<llama::BatchEntry const> batch) override;
     [[nodiscard]] std::span<float const> logits(std::size_t index) const override;
     [[nodiscard]] Status copy_sequence(SequenceId from, SequenceId to, Position end,
@@ -142,10 +149,13 @@ private:
     [[nodiscard]] std::uint32_t take_cell();
     void write_row(std::size_t row, Token winner);
     [[nodiscard]] std::size_t passes(std::span<llama::BatchEntry const> batch);
+    [[nodiscard]] double step_ms(std::span<llama::BatchEntry const> batch);
+    [[nodiscard]] bool compute_for(double ms);
     void spend(double ms);
 
     SimModel model_;
     ManualClock& clock_;
+    std::atomic<bool> const* stop_ = nullptr;
     llama::Properties properties_;
     std::string state_key_;  // empty: what is saved here means nothing elsewhere
     traffic::Random random_;

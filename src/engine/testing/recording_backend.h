@@ -2,6 +2,7 @@
 // lets a test bend single answers.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -51,6 +52,7 @@ public:
         batches.emplace_back(batch.begin(), batch.end());
         return ok();
     }
+    void heed(std::atomic<bool> const& stop) override { scripted_->heed(stop); }
     [[nodiscard]] std::span<float const> logits(std::size_t index) const override {
         auto const logits = scripted_->logits(index);
         if (!on_logits) return logits;

@@ -1,0 +1,68 @@
+#include "sched/interruption.h"
+
+#include <gtest/gtest.h>
+
+namespace hearth::sched {
+namespace {
+
+constexpr std::uint32_t kInteractive = 0;
+constexpr std::uint32_t kNormal = 1;
+
+Instant at(int ms) { return Instant{} + std::chrono::milliseconds(ms); }
+
+TEST(interruption, gives_a_step_up_for_a_better_class_only) {
+    Interruption interruption;
+    EXPECT_FALSE(interruption.is_worth(at(0), kInteractive)) << "nothing runs";
+    interruption.begin(at(0), 60, kNormal);
+    EXPECT_TRUE(interruption.is_worth(at(10), kInteractive));
+    EXPECT_FALSE(interruption.is_worth(at(10), kNormal));
+    interruption.end(at(60), false);
+    EXPECT_FALSE(interruption.is_worth(at(61), kInteractive));
+    interruption.begin(at(61), 60, kInteractive);
+    EXPECT_FALSE(interruption.is_worth(at(62), kInteractive));
+}
+
+TEST(interruption, waits_for_what_ends_soon_anyway) {
+    Interruption interruption;
+    interruption.begin(at(0), 60, kNormal);
+    EXPECT_TRUE(interruption.is_worth(at(50), kInteractive));
+    EXPECT_FALSE(interruption.is_worth(at(52), kInteractive));
+    EXPECT_FALSE(interruption.is_worth(at(200), kInteractive)) << "the prediction was wrong: it ends any moment";
+    interruption.end(at(210), false);
+    interruption.begin(at(210), 5, kNormal);
+    EXPECT_TRUE(interruption.is_worth(at(211), kInteractive));
+    EXPECT_FALSE(interruption.is_worth(at(212), kInteractive));
+}
+
+TEST(interruption, loses_no_more_than_a_part_of_the_time) {
+    Interruption interruption;
+    double lost = 0, all = 0;
+    int now = 0;
+    // Somebody comes half-way through each step.
+    for (int step = 0; step < 10'000; ++step) {
+        interruption.begin(at(now), 60, kNormal);
+        bool const gives_up = interruption.is_worth(at(now + 30), kInteractive);
+        now += gives_up ? 30 : 60;
+        interruption.end(at(now), gives_up);
+        lost += gives_up ? 30 : 0;
+    }
+    all = now;
+    EXPECT_LE(lost, Interruption::kShare * all + Interruption::kPurseMaxMs);
+    EXPECT_GE(lost, 0.8 * Interruption::kShare * all) << "and uses it";
+}
+
+TEST(interruption, time_between_steps_counts) {
+    Interruption interruption;
+    for (int now = 0; now < 1000; now += 30) {
+        interruption.begin(at(now), 60, kNormal);
+        interruption.end(at(now + 29), interruption.is_worth(at(now + 29), kInteractive));
+    }
+    interruption.begin(at(2000), 600, kNormal);
+    EXPECT_FALSE(interruption.is_worth(at(2400), kInteractive));
+    interruption.end(at(2600), false);
+    interruption.begin(at(9000), 600, kNormal);
+    EXPECT_TRUE(interruption.is_worth(at(9400), kInteractive));
+}
+
+}  // namespace
+}  // namespace hearth::sched
