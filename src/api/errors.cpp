@@ -87,7 +87,7 @@ constexpr std::array kCatalogue{
         "The Expect header asks for something other than 100-continue."},
     CatalogueEntry{Kind::overloaded, 429, "rate_limit_error", "overloaded", Retry::later,
         "Wait for the time in Retry-After, then send the request again.",
-        "The queue of the model is full, or the wait is predicted to be most of what a request may take. The server says so at once instead of letting the request wait in vain."},
+        "The queue of the model is full, or the wait is predicted to be half of what a request may take. The server says so at once instead of letting the request wait in vain."},
     CatalogueEntry{Kind::header_too_large, 431, kInvalid, "header_too_large", Retry::useless,
         "Send fewer or shorter headers; the message quotes the limit.",
         "The request line and headers are larger than the server allows."},

@@ -1,10 +1,13 @@
 // CompletionRate: how soon a place in a queue gets free.
 //
-// What counts is how fast requests end while others wait for their places; the
-// last kRemembered such intervals are kept. Until there are kIntervalsMin, the
-// time one request was computed, divided by how many were computed beside it,
-// stands in: too small rather than too large, so that nobody is turned away on
-// a guess.
+// What counts is how fast requests end while others wait for their places: the
+// newest such intervals, as many as span two seconds and no fewer than a full
+// batch of requests, so that a fall is followed within about two seconds where
+// requests end that fast. Requests that were begun together end together: what
+// spans less than two seconds counts by how much of them it spans. The rest of
+// the estimate is the time one request was computed, divided by how many were
+// computed or ended meanwhile: too small rather than too large, so that nobody is
+// turned away on a guess.
 //
 // Threads: one.
 #pragma once
@@ -35,9 +38,10 @@ public:
             intervals_[known_ % kRemembered] = now - last_;
             ++known_;
         }
-        double const each = to_ms(computed) / 1000 / std::max(1U, beside);
-        share_s_ = count_ == 0 ? each : share_s_ + (each - share_s_) * kWeight;
+        ends_[count_ % kRemembered] = now;
         ++count_;
+        double const each = to_ms(computed) / 1000 / std::max(beside, ended_since(now - computed));
+        share_s_ = count_ == 1 ? each : share_s_ + (each - share_s_) * kWeight;
         last_ = now;
         refused_ = 0;
     }
@@ -47,13 +51,7 @@ public:
     // A queue that stands still gets longer estimates.
     [[nodiscard]] std::optional<double> seconds_each(Instant now, std::optional<Instant> queued_since) const {
         if (count_ == 0) return std::nullopt;
-        double each = share_s_;
-        if (known_ >= kIntervalsMin) {
-            std::size_t const held = std::min(known_, kRemembered);
-            Duration sum{};
-            for (std::size_t i = 0; i < held; ++i) sum += intervals_[i];
-            each = to_ms(sum) / 1000 / static_cast<double>(held);
-        }
+        double const each = expected_s();
         if (!queued_since) return each;
         return std::max(each, to_ms(now - std::max(last_, *queued_since)) / 1000);
     }
@@ -80,10 +78,32 @@ public:
     }
 
 private:
-    static constexpr std::size_t kRemembered = 32;
+    static constexpr std::size_t kRemembered = 64;
+    static constexpr std::size_t kBatch = 16;  // intervals: the ends of one batch tell little
     static constexpr std::size_t kIntervalsMin = 4;
+    static constexpr double kSpan = 2;      // seconds
     static constexpr double kWeight = 0.2;  // of the newest request in the average
+
+    // Of the last kRemembered ends.
+    [[nodiscard]] std::uint32_t ended_since(Instant begin) const {
+        auto const held = ends_.begin() + static_cast<std::ptrdiff_t>(std::min(count_, kRemembered));
+        return static_cast<std::uint32_t>(std::count_if(ends_.begin(), held, [&](Instant end) { return end > begin; }));
+    }
+
+    [[nodiscard]] double expected_s() const {
+        std::size_t const held = std::min(known_, kRemembered);
+        std::size_t count = 0;
+        double span = 0;
+        for (; count < held && (count < kBatch || span < kSpan); ++count)
+            span += to_ms(intervals_[(known_ - 1 - count) % kRemembered]) / 1000;
+        if (count == 0) return share_s_;
+        double const trust =
+            std::min({1.0, span / kSpan, static_cast<double>(count) / static_cast<double>(kIntervalsMin)});
+        return share_s_ + (span / static_cast<double>(count) - share_s_) * trust;
+    }
+
     std::array<Duration, kRemembered> intervals_{};
+    std::array<Instant, kRemembered> ends_{};
     std::size_t known_ = 0;
     std::size_t count_ = 0;
     Instant last_{};

@@ -42,6 +42,34 @@ TEST(CompletionRate, FollowsWhatEndsWhileOthersWait) {
     EXPECT_DOUBLE_EQ(*rate.seconds_each(at(60s), std::nullopt), 0.5);
 }
 
+TEST(CompletionRate, FollowsAFallWithinTwoSeconds) {
+    CompletionRate rate;
+    Instant const queued = at(0s);
+    Instant now = at(1s);
+    for (int i = 0; i < 200; ++i) rate.completed(now += 50ms, 800ms, 16, queued);
+    EXPECT_NEAR(*rate.seconds_each(now, queued), 0.05, 1e-9);
+    for (int i = 0; i < 20; ++i) rate.completed(now += 100ms, 1600ms, 16, queued);
+    EXPECT_NEAR(*rate.seconds_each(now, queued), 0.1, 1e-9);
+    for (int i = 0; i < 16; ++i) rate.completed(now += 1s, 16s, 16, queued);
+    EXPECT_NEAR(*rate.seconds_each(now, queued), 1, 1e-9);
+}
+
+// An overload begins: sixteen that were begun together end together, and many wait.
+TEST(CompletionRate, WhatEndsTogetherPromisesNothing) {
+    CompletionRate rate;
+    for (int i = 1; i <= 60; ++i) rate.completed(at(i * 50ms), 800ms, 16, std::nullopt);
+    EXPECT_NEAR(*rate.seconds_each(at(3s), std::nullopt), 0.05, 0.001);
+    Instant const queued = at(3010ms);
+    Instant now = at(3800ms);
+    for (std::uint32_t left = 16; left > 0; --left) rate.completed(now += 1ms, 800ms, left, queued);
+    EXPECT_GT(*rate.seconds_each(now, queued), 0.04);
+    EXPECT_LT(*rate.seconds_each(now, queued), 0.07);
+    // The last of them was not alone, though nobody is beside it any more.
+    CompletionRate first;
+    for (std::uint32_t left = 16; left > 0; --left) first.completed(now += 1ms, 800ms, left, std::nullopt);
+    EXPECT_NEAR(*first.seconds_each(now, std::nullopt), 0.05, 0.02);
+}
+
 TEST(CompletionRate, AQueueThatStandsStillGetsLongerEstimates) {
     CompletionRate rate;
     rate.completed(at(1s), 1s, 1, std::nullopt);

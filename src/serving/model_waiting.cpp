@@ -1,6 +1,13 @@
 // What clients and operators are told without disturbing the engine: its own
 // report, asked for once however many ask; and how long requests wait, told to
 // those that do, and reason to refuse those that would wait in vain.
+//
+// The order is told here by class, and by arrival within one. The engine knows
+// more: what waits rises by a class from time to time, and within a class tenants
+// go by what they had, short prompts before long ones (docs/scheduler.md, Rank).
+// So a tenant that had little begins earlier than it is told, the others later, and
+// an interactive request later than it is told behind what has waited for long. That,
+// and engines that get slower under load, is what half of the time limit is left for.
 #include <algorithm>
 #include <utility>
 
@@ -12,7 +19,7 @@ namespace hearth::serving {
 namespace {
 
 constexpr RequestId kNewcomer = ~RequestId{0};  // behind all that are inside
-constexpr double kWaitShare = 0.75;  // of the time limit of a request, of which the rest is for computing
+constexpr double kWaitShare = 0.5;  // of the time limit of a request; the rest is for computing, and for being wrong
 constexpr Duration kStanding = std::chrono::seconds(2);  // longer than a step takes
 
 }  // namespace
@@ -70,14 +77,14 @@ Waiting Model::waiting(Flight const& flight) const {
 }
 
 Status Model::check_wait(domain::GenerateRequest const& request) const {
-    auto const timeout = std::chrono::duration<double>(env_.options.request_timeout).count() * kWaitShare;
-    if (!request.deadlines.queue_ms && timeout <= 0) return ok();
+    double const most = std::chrono::duration<double>(env_.options.request_timeout).count() * kWaitShare;
+    if (!request.deadlines.queue_ms && most <= 0) return ok();
     auto const wait = predicted_s(ahead_of(request.priority, kNewcomer));
-    if (wait && timeout > 0 && *wait > timeout) {
+    if (wait && most > 0 && *wait > most) {
         return Error(
             Code::overloaded,
-            fmt::format("this request is predicted to wait {:.3g} s, too long for the {:.3g} s that one may take",
-                        *wait, timeout / kWaitShare));
+            fmt::format("this request is predicted to wait {:.3g} s, more than {:.3g} s, half of what one may take",
+                        *wait, most));
     }
     if (!request.deadlines.queue_ms) return ok();
     double const limit = *request.deadlines.queue_ms / 1000.0;

@@ -2,7 +2,7 @@
 //
 // submit() admits a request or refuses it at once: `overloaded` when
 // requests_max are inside the model already (seven eighths of them, if it is not
-// interactive), or when it is predicted to wait for three quarters of request_timeout
+// interactive), or when it is predicted to wait for half of request_timeout
 // or longer than its queue deadline (then `param` is queue_timeout_ms); `not_found`,
 // `unavailable` while draining. An admitted request yields a Generation; the caller pulls its
 // events. Requests wait here while a model loads or its worker restarts.
@@ -76,12 +76,12 @@ struct ModelStatus {
 
 struct PoolOptions {
     std::uint32_t requests_max = 256;  // per model, running and waiting; an eighth of them is left to interactive ones
-    Duration request_timeout{};        // what a request may take in all; zero: any time
-    std::uint64_t request_bytes_max = 256U << 20;        // per model, of the requests kept for a replay
-    std::uint32_t replays_max = 2;                       // of a request that may have killed its worker
-    std::uint32_t replays_waiting_max = 10;              // of one that only waited in it
+    Duration request_timeout{};  // what a request may take in all; zero: any time
+    std::uint64_t request_bytes_max = 256U << 20;  // per model, of the requests kept for a replay
+    std::uint32_t replays_max = 2;  // of a request that may have killed its worker
+    std::uint32_t replays_waiting_max = 10;  // of one that only waited in it
     std::uint32_t starts_failed_max = 3;
-    std::uint32_t credit_tokens = 256;                   // passed to the worker's engine
+    std::uint32_t credit_tokens = 256;  // passed to the worker's engine
     Duration ping_interval = std::chrono::milliseconds(250);
     Duration hang_timeout = std::chrono::milliseconds(800);  // without a pong; a long decode step does not block pongs
     Duration load_hang_timeout = std::chrono::seconds(30);  // the same while the model loads
