@@ -211,7 +211,9 @@ private:
     [[nodiscard]] std::uint32_t guesses_most(Request const& request, Choice const& choice, std::uint32_t rows) const;
     void plan_prompts(bool streams_wait);
     [[nodiscard]] double decodes_ms() const;
+    [[nodiscard]] double crowded_ms() const;
     [[nodiscard]] double target_ms(double decodes_ms) const;
+    [[nodiscard]] double drafts_end_ms(double decodes_ms) const;
     [[nodiscard]] std::uint32_t least_tokens(Choice const& choice, std::uint32_t begin) const;
     void push_prompt_chunk(Request& request, Choice const& choice, std::uint32_t tokens);
 

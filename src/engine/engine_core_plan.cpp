@@ -22,7 +22,8 @@ constexpr std::uint32_t kDraftMax = 16;
 constexpr std::uint32_t kLeastTokens = 4;
 
 // Where one token of everybody takes more than a quarter of the target, the step may
-// be longer, for the prompts' sake: up to so many times its target.
+// be longer, for the prompts' sake: up to so many times its target, kept by nine
+// steps of ten.
 constexpr double kDecodesShare = 0.25;
 constexpr double kCrowdedStretch = 1.5;
 
@@ -44,8 +45,8 @@ constexpr double kPassingWorth = 1.2;
 constexpr double kFilledUp = 0.5;
 
 // Beside prompts, drafts take so much of the time that the target leaves after one
-// token of everybody: streams that repeat themselves pay off in any amount, and
-// would keep the prompts out.
+// token of everybody and a group of the first prompt: streams that repeat themselves
+// pay off in any amount, and would keep the prompts out.
 constexpr double kDraftsBesidePrompts = 0.25;
 
 }  // namespace
@@ -177,10 +178,22 @@ double EngineCore::decodes_ms() const {
     return cost_.predict_ms(shape);
 }
 
+// What a step is predicted to take at most where streams and prompts crowd it.
+double EngineCore::crowded_ms() const {
+    return options_.step_ms_target * std::max(1.0, kCrowdedStretch / cost_.margin());
+}
+
 // Of a step, beside so much for one token of everybody.
 double EngineCore::target_ms(double decodes_ms) const {
-    return std::clamp<double>(decodes_ms / kDecodesShare, options_.step_ms_target,
-                              options_.step_ms_target * kCrowdedStretch);
+    return std::clamp<double>(decodes_ms / kDecodesShare, options_.step_ms_target, crowded_ms());
+}
+
+// What is left for drafts beside the prompts that wait.
+double EngineCore::drafts_end_ms(double decodes_ms) const {
+    if (prompts_.empty()) return std::numeric_limits<double>::infinity();
+    auto beside = shape_;
+    beside.add_prompt(kGroup, prompts_.front().choice->positions);
+    return decodes_ms + kDraftsBesidePrompts * std::max(0.0, target_ms_ - cost_.predict_ms(beside));
 }
 
 void EngineCore::plan_decodes() {
@@ -192,8 +205,7 @@ void EngineCore::plan_decodes() {
     double const decodes_ms = cost_.predict_ms(shape_);
     expected_ = {static_cast<double>(count), decodes_ms};
     target_ms_ = target_ms(decodes_ms);
-    drafts_end_ms_ = prompts_.empty() ? std::numeric_limits<double>::infinity()
-                                      : decodes_ms + kDraftsBesidePrompts * std::max(0.0, target_ms_ - decodes_ms);
+    drafts_end_ms_ = drafts_end_ms(decodes_ms);
     auto rows = static_cast<std::uint32_t>(decodes_max() - count);  // what drafts may take
     rows = std::min(rows, ledger_.free() - std::min(ledger_.free(), static_cast<std::uint32_t>(count)));
     if (drafting_) rows -= guess_with_model(planned, rows);
@@ -294,8 +306,7 @@ void EngineCore::plan_prompts(bool streams_wait) {
 std::uint32_t EngineCore::least_tokens(Choice const& choice, std::uint32_t begin) const {
     if (shape_.prompt_tokens >= kGroup) return 0;
     auto const group = std::min(kGroup - shape_.prompt_tokens, backend_.properties().batch_max - begin);
-    auto const most_ms = options_.step_ms_target * kCrowdedStretch;
-    auto const fits = cost_.tokens_within(most_ms, shape_, group, choice.positions);
+    auto const fits = cost_.tokens_within(crowded_ms(), shape_, group, choice.positions);
     return std::min(group, std::max(fits, shape_.prompt_tokens == 0 ? kLeastTokens : 0));
 }
 

@@ -1,7 +1,9 @@
 // What goes into a step together, and what does not.
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <map>
+#include <random>
 
 #include "engine/testing/driver.h"
 
@@ -190,6 +192,43 @@ TEST_F(Pinned, leaves_every_second_step_to_others) {
     driver.run();
     EXPECT_EQ(driver.of(1).choices.size(), 3U);
     driver.expect_empty();
+}
+
+// Streams and a group of a prompt take 84 ms, give or take `noise`: rows of the prompt
+// in its last steps, and the longest step.
+std::pair<double, double> crowded(double noise) {
+    Driver driver(counting(2000), {.prompt_tokens = Driver::kPromptTokens, .credit = 4000, .reserve_output = false});
+    std::mt19937 random(1);
+    driver.backend.on_decode = [&](std::span<llama::BatchEntry const> batch) {
+        auto const rows = static_cast<double>(
+            std::count_if(batch.begin(), batch.end(), [](auto const& entry) { return entry.token == 'x'; }));
+        double const streams = static_cast<double>(batch.size()) - rows;
+        double const ms = (10 + 3 * streams + 4 * rows) * (1 + noise * std::uniform_real_distribution<>(-1, 1)(random));
+        driver.clock.advance(std::chrono::microseconds(std::llround(1000 * ms)));
+        return ok();
+    };
+    for (RequestId id = 1; id <= 3; ++id) driver.submit(id, prompt_of(40));
+    while (driver.of(3).tokens() < 100) driver.step();
+    driver.submit(4, prompt_of(1500));
+    double longest = 0;
+    int steps = 0;
+    for (; driver.of(4).tokens() == 0; ++steps) {
+        Instant const begin = driver.clock.now();
+        driver.step();
+        longest = std::max(longest, to_ms(driver.clock.now() - begin));
+    }
+    driver.core.cancel_all();
+    return {1500.0 / steps, longest};
+}
+
+TEST(engine_plan, leaves_room_for_steps_that_take_longer_than_predicted) {
+    auto const [rows, longest] = crowded(0);
+    EXPECT_GE(rows, 15);
+    EXPECT_LE(longest, 90);
+    auto const [rows_noisy, longest_noisy] = crowded(0.4);
+    EXPECT_LE(rows_noisy, 14);
+    EXPECT_GE(rows_noisy, 8) << "but goes on";
+    EXPECT_LE(longest_noisy, 105);
 }
 
 TEST(engine_plan, mixes_where_that_saves_something) {

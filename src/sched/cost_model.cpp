@@ -15,6 +15,9 @@ constexpr double kBelief = 0.01;    // how fast beliefs follow what the steps sa
 constexpr double kMemory = 1e-6;  // and at least this, against what they say of all: holds what they do not speak of
 constexpr double kSurprise = 4;  // a step that took longer than so many times the prediction: the machine stalled
 constexpr std::uint64_t kStepsToBeSurprised = 16;  // before, it knows too little
+constexpr double kErrorRate = 0.02;  // how fast the average error follows
+constexpr double kErrorMax = 0.5;    // what one step counts at most: it stalled
+constexpr double kErrorsLate = 1.6;  // so many average errors above the prediction are nine of ten steps over
 constexpr double kSlownessMax = 16;
 constexpr double kMsMin = 0.05;  // differences of shorter steps are noise of the clock
 
@@ -55,11 +58,15 @@ double CostModel::prompt_ms(std::uint32_t tokens, std::uint32_t done) const {
     return predict_ms(shape);
 }
 
+double CostModel::margin() const { return 1 + kErrorsLate * error_; }
+
 void CostModel::observe(StepShape const& shape, double ms) {
     if (!(ms > 0)) return;
     double const predicted = std::max(predict_ms(shape), kMsMin);
     double const most = steps_seen_ < kStepsToBeSurprised ? ms : kSurprise * predicted;
     double const y = std::clamp(ms, kMsMin, std::max(most, kMsMin));
+    if (steps_seen_ >= kStepsToBeSurprised)
+        error_ += kErrorRate * (std::min(std::abs(y / predicted - 1), kErrorMax) - error_);
     prompt_tokens_seen_ += shape.prompt_tokens;
     ++steps_seen_;
     double const weight = 1 / (y * y);  // so that errors are relative: short steps count as much as long ones

@@ -77,12 +77,16 @@ public:
 
     [[nodiscard]] Weights weights() const;
 
+    // About nine of ten steps take no longer than so many times what was predicted; at least 1.
+    [[nodiscard]] double margin() const;
+
     // Prompt tokens were among what it learnt from; before that it guesses.
     [[nodiscard]] bool knows_prompts() const { return prompt_tokens_seen_ >= kPromptTokensToKnow; }
 
 private:
     static constexpr std::size_t kSize = 4;
     static constexpr std::uint64_t kPromptTokensToKnow = 64;
+    static constexpr double kErrorFirst = 0.05;
     using Vector = std::array<double, kSize>;
 
     [[nodiscard]] double slowness() const;
@@ -90,6 +94,7 @@ private:
 
     Vector weights_;
     Vector belief_;  // weights that follow slowly
+    double error_ = kErrorFirst;  // of predictions, relative, on average
     std::uint64_t prompt_tokens_seen_ = 0;
     std::uint64_t steps_seen_ = 0;
     std::array<Vector, kSize> squares_{};  // decayed sums of x * x^T

@@ -43,6 +43,23 @@ TEST(cost_model, learns_a_machine_from_its_steps) {
     }
 }
 
+TEST(cost_model, knows_how_far_off_it_is) {
+    for (double const noise : {0.0, 0.1, 0.2}) {
+        Machine machine{{.base = 3, .per_decode = 0.4, .per_prompt = 0.22, .per_attended = 0.012}, noise};
+        CostModel model({});
+        std::mt19937 random(7);
+        int late = 0;
+        for (int i = 0; i < 1500; ++i) {
+            auto const shape = mixed(random);
+            double const ms = machine.ms(shape);
+            if (i >= 500 && ms > model.margin() * model.predict_ms(shape)) ++late;
+            model.observe(shape, ms);
+        }
+        EXPECT_LE(late, 170) << noise;
+        EXPECT_NEAR(model.margin(), 1 + 0.8 * noise, 0.03 + 0.25 * noise);
+    }
+}
+
 TEST(cost_model, follows_a_machine_that_becomes_slower) {
     Machine machine{{.base = 3, .per_decode = 0.4, .per_prompt = 0.22, .per_attended = 0.012}};
     CostModel model({});
