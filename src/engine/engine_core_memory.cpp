@@ -194,9 +194,9 @@ bool EngineCore::make_room(Room const& wanted) {
     for (auto const& request : active_) {
         if (!is_prey(*request, wanted.level)) continue;
         for (auto const& choice : request->choices) {
-            if (choice.state != Choice::State::live) continue;
-            cells_in_reach += choice.positions;
-            ++ids_in_reach;
+            // What it is promised, too: cells for the rest of its text, ids for its other choices.
+            if (choice.state == Choice::State::live) cells_in_reach += choice.positions + request->missing(choice);
+            ids_in_reach += choice.sequence != kNoSequence ? 1 : 0;
         }
     }
     if (cells > cells_in_reach || wanted.ids > ids_in_reach) return false;

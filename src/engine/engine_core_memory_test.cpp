@@ -293,5 +293,45 @@ TEST(engine_credit, paused_sequences_are_not_swapped_for_a_request_that_would_no
     EXPECT_EQ(before, 1U) << "only when the running one needed the cells";
 }
 
+// Of one that was parked before it was computed: what it holds is promised, not used.
+class PromisedRoom : public ::testing::Test {
+protected:
+    static domain::GenerateRequest request_of(std::size_t prompt, std::uint32_t choices, domain::Priority priority) {
+        auto request = prompt_of(prompt);
+        request.choices = choices;
+        request.priority = priority;
+        return request;
+    }
+
+    // The one of a better class needs what the other, in its place, was promised.
+    static void play(llama::ScriptedOptions scripted, domain::GenerateRequest first, domain::GenerateRequest better) {
+        Driver driver(std::move(scripted), {.prompt_tokens = 16, .prefix_cache = false, .reserve_output = false});
+        driver.backend.on_decode = [](auto) { return Status(Error(Code::cancelled, "stopped")); };
+        driver.submit(1, std::move(first));
+        driver.step();
+        ASSERT_EQ(driver.core.stats().interruptions_total, 1U);
+        driver.backend.on_decode = {};
+        driver.submit(3, request_of(10, 1, domain::Priority::interactive));
+        driver.step();  // the first one is parked
+        driver.submit(2, std::move(better));
+        driver.run();
+        EXPECT_TRUE(driver.of(2).done.has_value());
+        EXPECT_TRUE(driver.of(1).done.has_value());
+        driver.expect_empty();
+    }
+};
+
+TEST_F(PromisedRoom, its_cells_are_in_reach_of_a_better_class) {
+    play(counting(5, 100, 1), request_of(40, 1, domain::Priority::batch),
+         request_of(80, 1, domain::Priority::interactive));
+}
+
+TEST_F(PromisedRoom, the_ids_of_its_choices_are_in_reach_of_a_better_class) {
+    auto scripted = counting(5, 400, 4);
+    scripted.sequences_kept = 1;
+    play(std::move(scripted), request_of(40, 4, domain::Priority::batch),
+         request_of(80, 4, domain::Priority::interactive));
+}
+
 }  // namespace
 }  // namespace hearth::engine
