@@ -54,7 +54,8 @@ TEST(PublicPrefixes, WithoutATemplateTheTextAloneCounts) {
 // --- as tenants see it ---
 
 struct Tenants : testing::Driver {
-    Tenants() : Driver(one_word(), options()), public_preparer(backend, 1, texts) {}
+    explicit Tenants(llama::ScriptedOptions scripted = one_word(), Options engine = options())
+        : Driver(std::move(scripted), std::move(engine)), public_preparer(backend, 1, texts) {}
 
     static llama::ScriptedOptions one_word() {
         llama::ScriptedOptions out;
@@ -63,13 +64,19 @@ struct Tenants : testing::Driver {
     }
     static Options options() { return {.prompt_tokens = kPromptTokens, .reserve_output = false}; }
 
+    static domain::GenerateRequest request(std::string const& tenant, std::string text, std::string salt = {}) {
+        domain::GenerateRequest out;
+        out.prompt = domain::TextPrompt{std::move(text)};
+        out.sampling.temperature = 0;
+        out.max_tokens = 2;
+        out.tenant = tenant;
+        out.cache_salt = std::move(salt);
+        return out;
+    }
     void send(std::string const& tenant, std::string text, std::string salt = {}) {
-        domain::GenerateRequest request;
-        request.prompt = domain::TextPrompt{std::move(text)};
-        request.sampling.temperature = 0;
-        request.max_tokens = 2;
-        request.tenant = tenant;
-        request.cache_salt = std::move(salt);
+        send(request(tenant, std::move(text), std::move(salt)));
+    }
+    void send(domain::GenerateRequest request) {
         auto prepared = public_preparer.prepare(++id, std::move(request), clock.now());
         EXPECT_TRUE(prepared);
         core.add(std::move(prepared).value());
@@ -85,7 +92,8 @@ struct Tenants : testing::Driver {
         return cached(id);
     }
 
-    Texts texts{std::string(40, 'p'), std::string(600, 'q')};
+    // The third goes on otherwise than the first after its half.
+    Texts texts{std::string(40, 'p'), std::string(600, 'q'), std::string(20, 'p') + std::string(20, 's')};
     Preparer public_preparer;
     RequestId id = 0;
 };
@@ -119,6 +127,40 @@ TEST(PublicPrefixesOfTenants, AreWaitedForWhileAnotherTenantComputesThem) {
     EXPECT_GE(tenants.cached(2), 512U) << "all but a rest too small to wait for";
     EXPECT_LE(tenants.cached(2), 600U) << "and nothing of what is not public";
     tenants.expect_empty();
+}
+
+// A context that shifts drops half of what is public, so that what was said behind it stands in its place. That
+// stays the tenant's, also when it was swapped out and came back: it would tell what is not the tenant's own.
+TEST(PublicPrefixesOfTenants, DoNotGrowByWhatAShiftedContextKeeps) {
+    for (bool const swapped : {false, true}) {
+        auto scripted = testing::counting(100);
+        scripted.kv_cells = 200;
+        scripted.context_request = 80;
+        Tenants tenants(scripted, {.prompt_tokens = Tenants::kPromptTokens, .credit = 25, .reserve_output = false});
+        auto shifting = Tenants::request("a", std::string(40, 'p') + std::string(20, 's'));
+        shifting.overflow = domain::Overflow::shift;
+        shifting.keep_tokens = 20;
+        shifting.discard_tokens = 20;
+        shifting.max_tokens = 30;
+        tenants.send(std::move(shifting));
+        tenants.run();  // 20 tokens fill the context, with the 25th its reader falls behind
+        EXPECT_EQ(tenants.core.stats().shifts_total, 1U);
+        if (swapped) {
+            tenants.core.forget();
+            for (char const letter : {'x', 'y', 'z'}) tenants.send("c", std::string(75, letter));
+            tenants.run();
+            EXPECT_EQ(tenants.core.stats().preemptions_total, 1U) << "the others needed its cells";
+        }
+        tenants.core.grant(1, 100);
+        tenants.run();
+        ASSERT_TRUE(tenants.of(1).done.has_value());
+        EXPECT_EQ(tenants.of(1).tokens(), 30U);
+        EXPECT_LE(tenants.core.report().public_cells, 40U) << "the prefix itself";
+        auto const same = std::string(20, 'p') + std::string(20, 's') + "and more";
+        EXPECT_EQ(tenants.ask("b", same), 20U) << "the half that was kept, not what the other said behind it";
+        EXPECT_GT(tenants.ask("a", same), 20U) << "it is there";
+        tenants.expect_empty();
+    }
 }
 
 }  // namespace
