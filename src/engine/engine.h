@@ -64,7 +64,7 @@ struct Options {
     bool speculation = true;     // guess tokens ahead where that is predicted to pay
     std::uint32_t draft_max = 12;  // of those, by a draft model for one sequence in one step
     bool reserve_output = true;  // admit only whom there will be cells for, by what others emitted
-    kvstore::Options tiers{};    // where prefixes go that leave the cache; state_key and on_ready are the engine's
+    kvstore::Options tiers{};  // where prefixes go that leave the cache; state_key, on_ready, weights: the engine's
     std::uint64_t seed = 0;  // of requests that name none; 0: from the system
 };
 

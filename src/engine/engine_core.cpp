@@ -39,8 +39,11 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
       cost_(first_guess(backend.properties().info)),
       share_(options.tenant_weights),
       now_(clock.now()) {
-    if (caches_ && Tiers::are_wanted(backend, options.tiers))
-        tiers_ = std::make_unique<Tiers>(backend, options.tiers, end_tokens, std::move(on_ready));
+    if (caches_ && Tiers::are_wanted(backend, options.tiers)) {
+        auto tiers = options.tiers;
+        tiers.tenant_weights = options.tenant_weights;
+        tiers_ = std::make_unique<Tiers>(backend, std::move(tiers), end_tokens, std::move(on_ready));
+    }
     backend_.heed(stop_);
     if (checkpoints_) spare_ = ledger_.take_id();
     for (auto const& [tenant, weight] : options.tenant_weights) ledger_.tree().set_weight(owner_of(tenant), weight);

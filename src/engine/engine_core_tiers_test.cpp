@@ -91,6 +91,23 @@ TEST(engine_tiers, what_is_evicted_comes_back_from_memory) {
     driver.expect_empty();
 }
 
+// There is room for some six conversations; the other tenant has thirty.
+TEST(engine_tiers, a_tenant_that_computes_much_leaves_others_their_share_of_memory) {
+    for (double const weight : {0.01, 1.0}) {
+        auto options = with_tiers(27'000);
+        options.tenant_weights = {{"quiet", weight}};
+        Driver driver(scripted(), options);
+        answer(driver, 1, ask(1, 500, "quiet"));
+        driver.core.forget();
+        for (RequestId id = 2; id < 32; ++id) answer(driver, id, ask(id, 500, "busy"));
+        auto const again = answer(driver, 99, ask(1, 500, "quiet"));
+        EXPECT_EQ(again.text, plain(ask(1, 500)));
+        if (weight < 1) EXPECT_LT(again.cached, 499U) << "a share of next to nothing";
+        else EXPECT_EQ(again.cached, 499U);
+        driver.expect_empty();
+    }
+}
+
 TEST(engine_tiers, without_tiers_it_is_gone) {
     Driver driver(scripted(), with_tiers(0));
     for (RequestId id = 1; id < 6; ++id) answer(driver, id, ask(id, 500));

@@ -48,7 +48,7 @@ Digest digest(std::span<std::byte const> secret, std::span<std::span<std::byte c
 
 Space space_of(std::string_view tenant, std::string_view salt) {
     std::array const parts{std::as_bytes(std::span(tenant)), std::as_bytes(std::span(salt))};
-    return Space{digest({}, parts)};
+    return {digest({}, parts), digest({}, std::span(parts).first(1))};
 }
 
 std::string hex(std::span<std::byte const> data) {

@@ -10,6 +10,8 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
+#include <vector>
 
 #include "kvstore/folder.h"
 
@@ -20,8 +22,10 @@ using Digest = std::array<std::byte, 16>;
 using SealKey = std::array<std::byte, 32>;
 
 // Who may share prefixes. Equal tenant and salt, equal space, also after a restart.
+// Whose it is: what all spaces of a tenant hold counts as one account.
 struct Space {
-    Digest digest{};
+    Digest digest{};   // of tenant and salt
+    Digest account{};  // of the tenant
     auto operator<=>(Space const&) const = default;
 };
 [[nodiscard]] Space space_of(std::string_view tenant, std::string_view salt);
@@ -32,6 +36,7 @@ struct Options {
     std::shared_ptr<Folder> folder;   // null: nothing is written
     std::string state_key;            // all that the bits of a blob depend on: model, build, types
     std::optional<SealKey> seal_key;  // files are sealed with it
+    std::vector<std::pair<std::string, double>> tenant_weights;  // shares of both tiers, of those that do not weigh 1
     std::uint64_t write_bytes_per_s = 32U << 20;  // in the long run, so that a busy server spares the medium
     std::uint64_t write_burst_bytes = 1U << 30;
     std::function<void(int level, std::string_view text)> log;  // 0 debug .. 3 error; from any thread; may be empty

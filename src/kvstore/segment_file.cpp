@@ -14,7 +14,7 @@ namespace hearth::kvstore {
 namespace {
 
 constexpr std::uint64_t kMagic = 0x3143564B48545248;  // "HRTHKVC1"
-constexpr std::uint32_t kVersion = 2;
+constexpr std::uint32_t kVersion = 3;
 constexpr std::uint32_t kSealed = 1;
 
 constexpr std::uint8_t kHeadSection = 1;
@@ -59,6 +59,7 @@ std::string head_text(SegmentHead const& head) {
     };
     raw(head.parent);
     raw(head.space.digest);
+    raw(head.space.account);
     writer.write(static_cast<std::uint32_t>(head.kind));
     writer.write(head.begin);
     writer.write_count(head.tokens.size());
@@ -69,7 +70,7 @@ std::string head_text(SegmentHead const& head) {
 Result<SegmentHead> parse_head(std::span<std::byte const> text) {
     ByteReader reader(text);
     SegmentHead head;
-    for (auto* const digest : {&head.parent, &head.space.digest}) {
+    for (auto* const digest : {&head.parent, &head.space.digest, &head.space.account}) {
         auto const raw = reader.read_bytes(sizeof(Digest));
         if (raw.size() == sizeof(Digest)) std::memcpy(digest->data(), raw.data(), sizeof(Digest));
     }

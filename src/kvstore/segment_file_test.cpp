@@ -117,7 +117,7 @@ TEST_P(segment_file, parts_of_two_files_make_none) {
     auto const one = bytes_of(format, head_of(3, 20), blob_of(300));
     auto other = bytes_of(format, head_of(4, 20), blob_of(300));
     ASSERT_EQ(one.size(), other.size());
-    auto const body = static_cast<std::ptrdiff_t>(kHeaderBytes + 44 + 4 * 20 + kTagBytes);
+    auto const body = static_cast<std::ptrdiff_t>(kHeaderBytes + 60 + 4 * 20 + kTagBytes);
     std::copy(one.begin() + body, one.end(), other.begin() + body);
     auto const mixed = read(format, other);
     ASSERT_FALSE(mixed.has_value());

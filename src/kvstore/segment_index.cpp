@@ -1,13 +1,14 @@
 #include "kvstore/segment_index.h"
 
 #include <algorithm>
+#include <tuple>
 
 #include "base/assert.h"
 
 namespace hearth::kvstore {
 namespace {
 
-// As in sched::PrefixTree: what a token costs to compute again grows with what it looks back on.
+// What a token costs to compute again grows with what it looks back on.
 constexpr double kDepthOfDoubleCost = 4096;
 constexpr std::uint32_t kHitsMax = 16;
 
@@ -17,6 +18,16 @@ std::uint32_t common_prefix(std::span<Token const> a, std::span<Token const> b) 
 }
 
 }  // namespace
+
+void SegmentIndex::set_weight(Space const& space, double weight) {
+    HEARTH_ASSERT(weight > 0 && !accounts_.contains(space.account), "weights are set before anything is kept");
+    weights_[space.account] = Share::whole_weight(weight);
+}
+
+std::uint64_t SegmentIndex::bytes_of(Space const& space, Tier tier) const {
+    auto const found = accounts_.find(space.account);
+    return found == accounts_.end() ? 0 : found->second.shares[tier].amount;
+}
 
 std::vector<SegmentId> const* SegmentIndex::level(Space const& space, SegmentId parent) const {
     if (parent != kNoSegment) return &segments_.at(parent).children;
@@ -105,15 +116,34 @@ SegmentId SegmentIndex::add(SegmentHead head, Digest const& key, SegmentId paren
     segment.head = std::move(head);
     segment.key = key;
     segment.parent = parent;
+    auto const [account, unknown] = accounts_.try_emplace(segment.head.space.account);
+    segment.account = &account->second;
+    ++segment.account->segments;
+    auto const weight = weights_.find(account->first);
+    if (unknown && weight != weights_.end()) {
+        for (auto& share : segment.account->shares) share.weight = weight->second;
+    }
     revalue(segment);
     return id;
+}
+
+void SegmentIndex::enter(Segment& segment, Tier tier, std::uint64_t bytes) {
+    auto& books = tiers_[tier];
+    books.shares.add(segment.account->shares[tier], bytes);
+    books.added += bytes;
+    ++books.segments;
+    segment.used[tier] = books.added;
+}
+
+void SegmentIndex::leave(Segment& segment, Tier tier, std::uint64_t bytes) {
+    tiers_[tier].shares.remove(segment.account->shares[tier], bytes);
+    --tiers_[tier].segments;
 }
 
 void SegmentIndex::set_blob(SegmentId id, std::shared_ptr<Blob const> blob) {
     auto& segment = at(id);
     HEARTH_ASSERT(!segment.blob && blob, "a blob comes once");
-    memory_bytes_ += blob->size();
-    ++in_memory_;
+    enter(segment, Tier::memory, blob->size());
     segment.blob = std::move(blob);
 }
 
@@ -121,14 +151,14 @@ void SegmentIndex::set_file(SegmentId id, std::uint64_t bytes) {
     auto& segment = at(id);
     HEARTH_ASSERT(segment.file_bytes == 0 && bytes > 0, "a file comes once");
     segment.file_bytes = bytes;
-    disk_bytes_ += bytes;
-    ++on_disk_;
+    enter(segment, Tier::disk, bytes);
     if (segment.parent != kNoSegment) ++at(segment.parent).children_on_disk;
 }
 
 void SegmentIndex::hit(SegmentId id) {
     auto& segment = at(id);
     segment.hits = std::min(segment.hits + 1, kHitsMax);
+    for (auto const tier : {Tier::memory, Tier::disk}) segment.used[tier] = tiers_[tier].added;
     revalue(segment);
 }
 
@@ -137,32 +167,35 @@ void SegmentIndex::revalue(Segment& segment) const {
     segment.worth = inflation_ + cost * (1 + segment.hits);
 }
 
-// A scan: there are thousands of segments, and each is megabytes to write or read.
-SegmentId SegmentIndex::pick_blob() const {
-    SegmentId best = kNoSegment;
-    for (auto const& [id, segment] : segments_) {
-        bool const may_go = segment.blob && segment.pins == 0 && (segment.file_bytes > 0 || segment.children.empty());
-        if (!may_go) continue;
-        if (best == kNoSegment || std::pair(segment.worth, id) < std::pair(segments_.at(best).worth, best)) best = id;
-    }
-    return best;
+bool SegmentIndex::may_go(Segment const& segment, Tier tier) {
+    if (segment.pins > 0) return false;
+    if (tier == Tier::memory) return segment.blob && (segment.file_bytes > 0 || segment.children.empty());
+    return segment.file_bytes > 0 && segment.children_on_disk == 0 && (segment.blob || segment.children.empty());
 }
 
-SegmentId SegmentIndex::pick_file() const {
-    SegmentId best = kNoSegment;
+// A scan: there are thousands of segments, and each is megabytes to write or read.
+SegmentId SegmentIndex::pick(Tier tier) const {
+    auto const& books = tiers_[tier];
+    auto least = std::tuple(0.0, kNoSegment);       // worth, of all
+    auto given = std::tuple(0.0, 0.0, kNoSegment);  // of who has most for its weight
     for (auto const& [id, segment] : segments_) {
-        bool const may_go = segment.file_bytes > 0 && segment.pins == 0 && segment.children_on_disk == 0 &&
-                            (segment.blob || segment.children.empty());
-        if (!may_go) continue;
-        if (best == kNoSegment || std::pair(segment.worth, id) < std::pair(segments_.at(best).worth, best)) best = id;
+        if (!may_go(segment, tier)) continue;
+        bool const first = std::get<1>(least) == kNoSegment;
+        auto const worth = std::tuple(segment.worth, id);
+        auto const lack = std::tuple(-segment.account->shares[tier].rank(), segment.worth, id);
+        if (first || worth < least) least = worth;
+        if (first || lack < given) given = lack;
     }
-    return best;
+    SegmentId const id = std::get<1>(least);
+    if (id == kNoSegment) return kNoSegment;
+    auto const& segment = segments_.at(id);
+    bool const is_over = Shares::is_over(books.added - segment.used[tier], books.shares.amount());
+    return is_over || books.shares.gives(segment.account->shares[tier]) ? id : std::get<2>(given);
 }
 
 void SegmentIndex::drop_blob(SegmentId id) {
     auto& segment = at(id);
-    memory_bytes_ -= segment.blob->size();
-    --in_memory_;
+    leave(segment, Tier::memory, segment.blob->size());
     segment.blob.reset();
     segment.dirty = false;
     inflation_ = std::max(inflation_, segment.worth);
@@ -171,8 +204,7 @@ void SegmentIndex::drop_blob(SegmentId id) {
 
 void SegmentIndex::drop_file(SegmentId id) {
     auto& segment = at(id);
-    disk_bytes_ -= segment.file_bytes;
-    --on_disk_;
+    leave(segment, Tier::disk, segment.file_bytes);
     segment.file_bytes = 0;
     if (segment.parent != kNoSegment) --at(segment.parent).children_on_disk;
     inflation_ = std::max(inflation_, segment.worth);
@@ -190,6 +222,7 @@ void SegmentIndex::remove(SegmentId id) {
         std::erase(root->second, id);
         if (root->second.empty()) roots_.erase(root);
     }
+    if (--segment.account->segments == 0) accounts_.erase(segment.head.space.account);
     segments_.erase(id);
 }
 
@@ -224,14 +257,10 @@ std::vector<Digest> SegmentIndex::sweep() {
 }
 
 void SegmentIndex::check_integrity() const {
-    std::uint64_t memory = 0;
-    std::uint64_t disk = 0;
     std::size_t linked = 0;
     for (auto const& [space, ids] : roots_) linked += ids.size();
     for (auto const& [id, segment] : segments_) {
         HEARTH_ASSERT(segment.blob || segment.file_bytes > 0, "a segment is somewhere");
-        memory += segment.blob ? segment.blob->size() : 0;
-        disk += segment.file_bytes;
         linked += segment.children.size();
         std::uint32_t children_on_disk = 0;
         for (SegmentId const child : segment.children) {
@@ -244,7 +273,33 @@ void SegmentIndex::check_integrity() const {
         HEARTH_ASSERT(keys_.at(segment.key) == id, "a segment is found by its key");
     }
     HEARTH_ASSERT(linked == segments_.size() && keys_.size() == segments_.size(), "every segment is linked once");
-    HEARTH_ASSERT(memory == memory_bytes_ && disk == disk_bytes_, "the bytes are counted");
+    check_accounts();
+}
+
+void SegmentIndex::check_accounts() const {
+    std::map<Digest, Account> counted;
+    for (auto const& [id, segment] : segments_) {
+        auto& account = counted[segment.head.space.account];
+        ++account.segments;
+        account.shares[Tier::memory].amount += segment.blob ? segment.blob->size() : 0;
+        account.shares[Tier::disk].amount += segment.file_bytes;
+        HEARTH_ASSERT(segment.account == &accounts_.at(segment.head.space.account), "a segment knows whose it is");
+    }
+    HEARTH_ASSERT(counted.size() == accounts_.size(), "who has nothing is not known");
+    for (auto const tier : {Tier::memory, Tier::disk}) {
+        std::uint64_t bytes = 0;
+        std::uint64_t weights = 0;
+        for (auto const& [digest, account] : counted) {
+            auto const& known = accounts_.at(digest);
+            auto const amount = account.shares[tier].amount;
+            HEARTH_ASSERT(account.segments == known.segments && amount == known.shares[tier].amount,
+                          "what an account has is counted");
+            bytes += amount;
+            weights += amount > 0 ? known.shares[tier].weight : 0;
+        }
+        auto const& all = tiers_[tier].shares;
+        HEARTH_ASSERT(bytes == all.amount() && weights == all.weights(), "the bytes are counted");
+    }
 }
 
 }  // namespace hearth::kvstore

@@ -13,11 +13,13 @@
 // A segment is in memory (blob), on disk, or both; one that is nowhere is gone.
 // Segments others stand on go last: a segment leaves the index as a leaf only.
 //
-// What goes first: GreedyDual-Size with frequency, as in sched::PrefixTree.
+// What goes first: by GreedyDual-Size with frequency, but of an account that has more
+// than its share of the tier, as in sched::PrefixTree (base/shares.h).
 //
 // Threads: one at a time (the store locks). Limits: the store's. Private to kvstore.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -28,6 +30,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/shares.h"
 #include "kvstore/segment_file.h"
 
 namespace hearth::kvstore {
@@ -36,10 +39,24 @@ using Blob = std::vector<std::byte>;
 using SegmentId = std::uint32_t;
 inline constexpr SegmentId kNoSegment = ~SegmentId{0};
 
+enum class Tier : std::uint8_t { memory, disk };
+template <typename T>
+struct OfTier : std::array<T, 2> {
+    [[nodiscard]] T& operator[](Tier tier) { return this->data()[static_cast<std::size_t>(tier)]; }
+    [[nodiscard]] T const& operator[](Tier tier) const { return this->data()[static_cast<std::size_t>(tier)]; }
+};
+
+// What the segments of a tenant take.
+struct Account {
+    std::uint32_t segments = 0;
+    OfTier<Share> shares;
+};
+
 struct Segment {
     SegmentHead head;
     Digest key{};
     SegmentId parent = kNoSegment;
+    Account* account = nullptr;
     std::vector<SegmentId> children;
     std::shared_ptr<Blob const> blob;  // null: not in memory
     std::uint64_t file_bytes = 0;      // 0: not on disk
@@ -50,10 +67,15 @@ struct Segment {
     bool dirty = false;      // is to be written
     bool condemned = false;  // its state, or that of one it stands on, is bad
     double worth = 0;
+    OfTier<std::uint64_t> used{};  // when it was last, in bytes that came into the tier
 };
 
 class SegmentIndex {
 public:
+    // Of the space's tenant, also of those the index knows nothing of; 1 if it is not named.
+    // REQUIRES: weight > 0; nothing of that tenant is in the index
+    void set_weight(Space const& space, double weight);
+
     struct Piece {
         SegmentId id = kNoSegment;
         std::uint32_t end = 0;  // what is of use ends here
@@ -74,10 +96,12 @@ public:
     // The keys of those on disk.
     [[nodiscard]] std::vector<Digest> files() const;
     [[nodiscard]] std::size_t size() const { return segments_.size(); }
-    [[nodiscard]] std::uint64_t memory_bytes() const { return memory_bytes_; }
-    [[nodiscard]] std::uint64_t disk_bytes() const { return disk_bytes_; }
-    [[nodiscard]] std::uint64_t in_memory() const { return in_memory_; }
-    [[nodiscard]] std::uint64_t on_disk() const { return on_disk_; }
+    [[nodiscard]] std::uint64_t memory_bytes() const { return tiers_[Tier::memory].shares.amount(); }
+    [[nodiscard]] std::uint64_t disk_bytes() const { return tiers_[Tier::disk].shares.amount(); }
+    [[nodiscard]] std::uint64_t in_memory() const { return tiers_[Tier::memory].segments; }
+    [[nodiscard]] std::uint64_t on_disk() const { return tiers_[Tier::disk].segments; }
+    // What the space's tenant has there.
+    [[nodiscard]] std::uint64_t bytes_of(Space const& space, Tier tier) const;
 
     // Adds a segment that is nowhere yet: set_blob() or set_file() follows.
     // REQUIRES: the parent (kNoSegment for a root) is there and reaches head.begin, the key is new
@@ -86,9 +110,9 @@ public:
     void set_file(SegmentId id, std::uint64_t bytes);
     void hit(SegmentId id);
 
-    // The least worthy whose blob, or file, may go now: nobody would lose its parent.
-    [[nodiscard]] SegmentId pick_blob() const;
-    [[nodiscard]] SegmentId pick_file() const;
+    // Whose blob, or file, goes first of those that may go now: nobody would lose its parent.
+    [[nodiscard]] SegmentId pick_blob() const { return pick(Tier::memory); }
+    [[nodiscard]] SegmentId pick_file() const { return pick(Tier::disk); }
     // What is nowhere then is gone from the index.
     void drop_blob(SegmentId id);
     void drop_file(SegmentId id);
@@ -105,6 +129,17 @@ public:
     void check_integrity() const;
 
 private:
+    struct TierBooks {
+        Shares shares;            // bytes
+        std::uint64_t segments = 0;
+        std::uint64_t added = 0;  // bytes that ever came in
+    };
+
+    [[nodiscard]] SegmentId pick(Tier tier) const;
+    [[nodiscard]] static bool may_go(Segment const& segment, Tier tier);
+    void enter(Segment& segment, Tier tier, std::uint64_t bytes);
+    void leave(Segment& segment, Tier tier, std::uint64_t bytes);
+    void check_accounts() const;
     void remove(SegmentId id);
     void revalue(Segment& segment) const;
     [[nodiscard]] SegmentId state_within(Piece const& piece) const;
@@ -113,12 +148,11 @@ private:
     std::unordered_map<SegmentId, Segment> segments_;
     std::map<Digest, SegmentId> keys_;
     std::map<Space, std::vector<SegmentId>> roots_;
+    std::map<Digest, Account> accounts_;        // of those that have segments
+    std::map<Digest, std::uint64_t> weights_;   // of those that were named
+    OfTier<TierBooks> tiers_;
     SegmentId next_ = 0;
     double inflation_ = 0;
-    std::uint64_t memory_bytes_ = 0;
-    std::uint64_t disk_bytes_ = 0;
-    std::uint64_t in_memory_ = 0;
-    std::uint64_t on_disk_ = 0;
     std::vector<SegmentId> condemned_;
 };
 

@@ -1,6 +1,7 @@
 #include "kvstore/segment_index.h"
 
 #include <algorithm>
+#include <array>
 #include <random>
 #include <set>
 
@@ -105,6 +106,51 @@ TEST(segment_index, drops_leaves_first_and_ends_empty) {
         }
         EXPECT_EQ(index.memory_bytes() + index.disk_bytes(), 0U);
     }
+}
+
+// Three tenants of different weight, roots of different sizes in both tiers: who gives, by the rule said again.
+TEST(segment_index, who_is_within_its_share_gives_nothing) {
+    std::mt19937_64 random(3);
+    SegmentFormat const format("", {});
+    std::array const spaces{space_of("a", ""), space_of("b", ""), space_of("c", "")};
+    std::array const weights{0.5, 1.0, 3.0};
+    SegmentIndex index;
+    for (std::size_t i = 0; i < spaces.size(); ++i) index.set_weight(spaces[i], weights[i]);
+    std::uint64_t spared = 0;
+    for (int step = 0; step < 3000; ++step) {
+        SegmentHead head;
+        head.space = spaces[random() % spaces.size()];
+        head.tokens = {static_cast<Token>(step)};
+        auto const key = format.key_of(head);
+        SegmentId const id = index.add(std::move(head), key, kNoSegment);
+        auto const tier = random() % 2 == 0 ? Tier::memory : Tier::disk;
+        if (tier == Tier::memory) index.set_blob(id, std::make_shared<Blob const>(1 + random() % 50));
+        else index.set_file(id, 1 + random() % 50);
+        if (random() % 3 == 0) index.hit(id);
+        index.check_integrity();
+        auto const all = tier == Tier::memory ? index.memory_bytes() : index.disk_bytes();
+        if (all < 1000) continue;
+        SegmentId const victim = tier == Tier::memory ? index.pick_blob() : index.pick_file();
+        double weight = 0;  // of those who have something
+        for (std::size_t i = 0; i < spaces.size(); ++i) weight += index.bytes_of(spaces[i], tier) > 0 ? weights[i] : 0;
+        bool others_had_less = true;
+        double of_victim = 0;
+        for (std::size_t i = 0; i < spaces.size(); ++i) {
+            auto const part = static_cast<double>(index.bytes_of(spaces[i], tier)) / static_cast<double>(all);
+            auto const filled = part / (weights[i] / weight);
+            if (spaces[i] == index.at(victim).head.space) of_victim = filled;
+        }
+        EXPECT_GE(of_victim, 1 - 1e-9) << "within its share";
+        for (SegmentId other = 0; other < victim; ++other) {
+            auto const* const segment = index.get(other);
+            bool const here = segment != nullptr && (tier == Tier::memory) == (segment->blob != nullptr);
+            others_had_less = others_had_less && !(here && segment->worth < index.at(victim).worth);
+        }
+        spared += others_had_less ? 0 : 1;
+        if (tier == Tier::memory) index.drop_blob(victim);
+        else index.drop_file(victim);
+    }
+    EXPECT_GT(spared, 100U) << "the worth alone would have chosen others";
 }
 
 }  // namespace

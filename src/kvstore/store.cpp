@@ -66,6 +66,7 @@ public:
                      : std::nullopt),
           memory_max_(std::max(options_.memory_bytes, files_ ? kWriteBufferBytes : 0)),
           budget_(options_.write_bytes_per_s, options_.write_burst_bytes) {
+        for (auto const& [tenant, weight] : options_.tenant_weights) index_.set_weight(space_of(tenant, ""), weight);
         if (files_) open();
         if (!files_) return;
         writer_ = std::thread([this] { write_behind(); });

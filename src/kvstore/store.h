@@ -15,7 +15,8 @@
 //
 // Threads:   any. Callbacks come from the store's threads.
 // Ownership: a fetch keeps what it got alive, whatever is evicted meanwhile.
-// Limits:    Options' bytes; kSegmentsMax segments; beyond, the least worthy goes.
+// Limits:    Options' bytes; kSegmentsMax segments; beyond, the least worthy goes, of a
+//            tenant that has more than its share of that tier.
 #pragma once
 
 #include <cstdint>

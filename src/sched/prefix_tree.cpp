@@ -1,7 +1,6 @@
 #include "sched/prefix_tree.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "base/assert.h"
 
@@ -19,9 +18,8 @@ std::size_t common_prefix(std::span<Token const> a, std::span<Token const> b) {
 
 void PrefixTree::set_weight(Owner owner, double weight) {
     HEARTH_ASSERT(weight > 0, "an owner without weight would keep nothing");
-    auto const whole = static_cast<std::uint64_t>(std::llround(weight * static_cast<double>(kWeightOne)));
     HEARTH_ASSERT(!owners_.contains(owner), "weights are set before anything is kept");
-    weights_[owner] = std::max<std::uint64_t>(whole, 1);
+    weights_[owner] = Share::whole_weight(weight);
 }
 
 // Up to the end of what is public one walks among that, behind it in the own space.
@@ -252,8 +250,7 @@ PrefixTree::NodeId PrefixTree::most_hit(std::vector<Child> const& children, Spac
 PrefixTree::NodeId PrefixTree::victim() const {
     if (leaves_.empty()) return kNone;
     auto const [used, oldest] = *leaves_.begin();
-    bool const aged = now_ - used >= kTurns * cells_;
-    if (aged || has_more_than_its_share(owners_.at(nodes_[oldest].owner))) return oldest;
+    if (is_given(used, owners_.at(nodes_[oldest].owner))) return oldest;
     return owners_.at(ranked_.rbegin()->second).leaves.begin()->second;
 }
 
@@ -261,8 +258,7 @@ PrefixTree::Holding PrefixTree::holding(Owner owner) const {
     auto const found = owners_.find(owner);
     if (found == owners_.end()) return {};
     auto const& account = found->second;
-    auto const weights = weights_used_ + (account.unused > 0 ? 0 : account.weight);
-    return {account.cells, account.unused, static_cast<double>(account.weight) / static_cast<double>(weights)};
+    return {account.cells, account.unused.amount, unused_.part(account.unused)};
 }
 
 std::optional<PrefixTree::Eviction> PrefixTree::evict() {
@@ -328,7 +324,7 @@ PrefixTree::NodeId PrefixTree::make_node(Space space, Owner owner) {
     auto const [account, fresh] = owners_.try_emplace(owner);
     ++account->second.nodes;
     auto const weight = weights_.find(owner);
-    if (fresh && weight != weights_.end()) account->second.weight = weight->second;
+    if (fresh && weight != weights_.end()) account->second.unused.weight = weight->second;
     return id;
 }
 
@@ -348,12 +344,10 @@ void PrefixTree::count(Owner owner, std::int64_t cells, std::int64_t unused) {
     add(cells_, cells);
     if (unused == 0) return;
     bool const ranked = !account.leaves.empty();
-    if (ranked) ranked_.erase({account.rank(), owner});
-    if (account.unused == 0) weights_used_ += account.weight;
-    add(account.unused, unused);
-    add(reclaimable_, unused);
-    if (account.unused == 0) weights_used_ -= account.weight;
-    if (ranked) ranked_.emplace(account.rank(), owner);
+    if (ranked) ranked_.erase({account.unused.rank(), owner});
+    if (unused > 0) unused_.add(account.unused, static_cast<std::uint64_t>(unused));
+    else unused_.remove(account.unused, static_cast<std::uint64_t>(-unused));
+    if (ranked) ranked_.emplace(account.unused.rank(), owner);
 }
 
 void PrefixTree::link(NodeId parent, NodeId node) {
@@ -411,7 +405,7 @@ void PrefixTree::list(NodeId id) {
     if (!evictable(node)) return;
     leaves_.emplace(node.used, id);
     auto& account = owners_.at(node.owner);
-    if (account.leaves.empty()) ranked_.emplace(account.rank(), node.owner);
+    if (account.leaves.empty()) ranked_.emplace(account.unused.rank(), node.owner);
     account.leaves.emplace(node.used, id);
 }
 
@@ -421,7 +415,7 @@ void PrefixTree::unlist(NodeId id) {
     leaves_.erase({node.used, id});
     auto& account = owners_.at(node.owner);
     account.leaves.erase({node.used, id});
-    if (account.leaves.empty()) ranked_.erase({account.rank(), node.owner});
+    if (account.leaves.empty()) ranked_.erase({account.unused.rank(), node.owner});
 }
 
 void PrefixTree::check_integrity() const {
@@ -473,7 +467,7 @@ void PrefixTree::check_accounts() const {
         ++account.nodes;
         ++nodes[node.space];
         account.cells += node.tokens.size();
-        account.unused += node.active == 0 ? node.tokens.size() : 0;
+        account.unused.amount += node.active == 0 ? node.tokens.size() : 0;
         if (evictable(node)) account.leaves.emplace(node.used, id);
     }
     std::uint64_t cells = 0;
@@ -483,18 +477,20 @@ void PrefixTree::check_accounts() const {
     HEARTH_ASSERT(counted.size() == owners_.size() && nodes.size() == spaces_.size(), "who has nothing is not known");
     for (auto const& [owner, account] : counted) {
         auto const& known = owners_.at(owner);
-        HEARTH_ASSERT(account.cells == known.cells && account.unused == known.unused && account.nodes == known.nodes &&
-                          account.leaves == known.leaves,
+        HEARTH_ASSERT(account.cells == known.cells && account.unused.amount == known.unused.amount &&
+                          account.nodes == known.nodes && account.leaves == known.leaves,
                       "an owner's cells are counted");
         cells += account.cells;
-        reclaimable += account.unused;
-        weights += account.unused > 0 ? known.weight : 0;
+        reclaimable += account.unused.amount;
+        weights += account.unused.amount > 0 ? known.unused.weight : 0;
         ranked += account.leaves.empty() ? 0 : 1;
-        HEARTH_ASSERT(account.leaves.empty() || ranked_.contains({known.rank(), owner}), "who has leaves is ranked");
+        HEARTH_ASSERT(account.leaves.empty() || ranked_.contains({known.unused.rank(), owner}),
+                      "who has leaves is ranked");
     }
     for (auto const& [space, count] : nodes)
         HEARTH_ASSERT(spaces_.at(space).nodes == count, "a space counts its nodes");
-    HEARTH_ASSERT(cells == cells_ && reclaimable == reclaimable_ && weights == weights_used_, "the sums are right");
+    HEARTH_ASSERT(cells == cells_ && reclaimable == unused_.amount() && weights == unused_.weights(),
+                  "the sums are right");
     HEARTH_ASSERT(ranked == ranked_.size(), "nobody else is ranked");
 }
 
@@ -504,9 +500,10 @@ void PrefixTree::check_victim() const {
     HEARTH_ASSERT((id == kNone) == leaves_.empty(), "what is not in use can go");
     if (id == kNone) return;
     auto const& giver = owners_.at(nodes_[id].owner);
-    if (has_more_than_its_share(giver) || now_ - nodes_[id].used >= kTurns * cells_) return;
+    if (is_given(nodes_[id].used, giver)) return;
     for (auto const& [owner, account] : owners_)
-        HEARTH_ASSERT(account.leaves.empty() || account.rank() <= giver.rank(), "who has most for its weight gives");
+        HEARTH_ASSERT(account.leaves.empty() || account.unused.rank() <= giver.unused.rank(),
+                      "who has most for its weight gives");
 }
 
 }  // namespace hearth::sched

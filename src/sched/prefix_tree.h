@@ -30,8 +30,8 @@
 // cannot be cut is replaced by a copy that ends at a checkpoint: exchange().
 //
 // What goes first when room is wanted: of the leaves nobody pins the one that was
-// unused longest, if its owner has more than its share of all that is unused: by
-// weight among the owners that have something. Else the owner that has most for its
+// unused longest, if its owner has more than its share of all that is unused (base/shares.h):
+// by weight among the owners that have something. Else the owner that has most for its
 // weight gives its oldest leaf. So who owns little keeps it, and who is alone may
 // have all. A leaf is protected until kTurns times as many tokens as the tree holds
 // were computed since it was used. A node is used when a request begins or ends on
@@ -50,6 +50,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/shares.h"
+
 namespace hearth::sched {
 
 using Token = std::int32_t;
@@ -64,7 +66,7 @@ public:
     static constexpr NodeId kNone = ~NodeId{0};
     static constexpr Space kPublic = ~Space{0};
     static constexpr Owner kEverybody = 0;   // of what is public; others are above
-    static constexpr std::uint64_t kTurns = 16;
+    static constexpr std::uint64_t kTurns = Shares::kTurns;
 
     // What a text may stand on, and whose the rest of it will be. `shared` follows
     // from the text alone: equal texts have equal ones, or see less of each other.
@@ -176,7 +178,7 @@ public:
 
     [[nodiscard]] std::uint32_t depth(NodeId node) const { return nodes_[node].end; }
     [[nodiscard]] std::uint64_t cells() const { return cells_; }              // of all nodes
-    [[nodiscard]] std::uint64_t reclaimable() const { return reclaimable_; }  // of those evict() could reach
+    [[nodiscard]] std::uint64_t reclaimable() const { return unused_.amount(); }  // of those evict() could reach
     [[nodiscard]] std::uint32_t kept() const { return kept_; }                // sequences the tree keeps
 
     struct Holding {
@@ -221,14 +223,11 @@ private:
     };
     using Leaves = std::set<std::pair<std::uint64_t, NodeId>>;
     struct Account {
-        std::uint64_t weight = kWeightOne;
         std::uint32_t nodes = 0;
         std::uint64_t cells = 0;
-        std::uint64_t unused = 0;
+        Share unused;
         Leaves leaves;
-        [[nodiscard]] double rank() const { return static_cast<double>(unused) / static_cast<double>(weight); }
     };
-    static constexpr std::uint64_t kWeightOne = 1000;  // whole numbers: sums do not drift
 
     // What of `text`, which begins at `done`, one walks in one space, and which that is.
     struct Reach {
@@ -244,8 +243,9 @@ private:
     [[nodiscard]] NodeId make_node(Space space, Owner owner);
     void free_node(NodeId id);
     void count(Owner owner, std::int64_t cells, std::int64_t unused);
-    [[nodiscard]] bool has_more_than_its_share(Account const& account) const {
-        return account.unused * weights_used_ >= account.weight * reclaimable_;
+    // Of what was used then no share is left, or its owner has more than its share.
+    [[nodiscard]] bool is_given(std::uint64_t used, Account const& account) const {
+        return Shares::is_over(now_ - used, cells_) || unused_.gives(account.unused);
     }
     void check_victim() const;
     void check_accounts() const;
@@ -269,10 +269,9 @@ private:
     std::map<Owner, std::uint64_t> weights_;     // of those that were named
     Leaves leaves_;                              // evictable ones, unused longest first
     std::set<std::pair<double, Owner>> ranked_;  // owners with such leaves, by unused cells for their weight
-    std::uint64_t weights_used_ = 0;             // of owners with unused cells
+    Shares unused_;                              // cells evict() could reach
     std::uint64_t now_ = 0;                              // tokens appended so far
     std::uint64_t cells_ = 0;
-    std::uint64_t reclaimable_ = 0;
     std::uint64_t checkpoint_bytes_ = 0;
     std::uint32_t kept_ = 0;
 };
