@@ -194,6 +194,8 @@ void LoadClient::Impl::on_bytes(std::uint32_t slot, std::string_view bytes) {
             stream.error_body.append(piece.substr(0, kProblemBytesMax - stream.error_body.size()));
         }
     }
+    auto& head = results[stream.index].head;
+    if (!head && stream.parser.head_complete()) head = when;
     if (events_with_output > 0) record_output(slot, events_with_output, when);
     if (stream.parser.failed()) return end(slot, Outcome::malformed, stream.parser.problem());
     if (stream.scanner.failed()) {
@@ -256,6 +258,7 @@ void LoadClient::Impl::end(std::uint32_t slot, Outcome outcome, std::string prob
     auto& result = results[stream.index];
     result.outcome = outcome;
     result.status = stream.parser.status();
+    result.retry_after_s = stream.parser.retry_after_s();
     result.problem = std::move(problem);
     result.end = now();
     result.usage = stream.scanner.usage();

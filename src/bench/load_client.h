@@ -6,9 +6,10 @@
 // the server it measures.
 //
 // What is timed: `sent` is when start() was called (connecting included),
-// `first` and `last` the arrival of the first and last event that carries
-// output, a gap the time between two reads with output. Events that arrive
-// together have gaps of 0 between them.
+// `head` the arrival of the end of the response's headers, `first` and `last`
+// the arrival of the first and last event that carries output, a gap the time
+// between two reads with output. Events that arrive together have gaps of 0
+// between them.
 //
 // Connections are kept and reused. When the server has closed a kept one
 // before answering, the request is sent again on a fresh one, once.
@@ -35,7 +36,7 @@ inline constexpr std::uint32_t kStreamsMax = 4096;
 
 // "http://host:port/prefix", split.
 struct Target {
-    std::string host;       // to resolve
+    std::string host;  // to resolve
     std::uint16_t port = 80;
     std::string authority;  // of the Host header: host and port, an IPv6 address in brackets
     std::string prefix;  // of every path; empty or "/x", no slash at the end
@@ -45,24 +46,26 @@ struct Target {
 enum class Outcome : std::uint8_t {
     pending,
     completed,
-    cancelled,     // by cancel()
-    connect,       // the server did not accept the connection
-    http_error,    // a status other than 200
+    cancelled,  // by cancel()
+    connect,  // the server did not accept the connection
+    http_error,  // a status other than 200
     stream_error,  // an error event inside the stream
     disconnected,  // the stream ended before its end was announced
-    malformed,     // not HTTP, or a line or head past its limit
-    timeout,       // no end within the request timeout
-    no_output,     // ended properly, without a single token
+    malformed,  // not HTTP, or a line or head past its limit
+    timeout,  // no end within the request timeout
+    no_output,  // ended properly, without a single token
 };
 [[nodiscard]] std::string_view to_string(Outcome) noexcept;
 
 struct RequestResult {
     Outcome outcome = Outcome::pending;
-    int status = 0;       // HTTP's; 0 if none came
+    int status = 0;  // HTTP's; 0 if none came
+    std::optional<std::uint64_t> retry_after_s;  // what a refusal said
     std::string problem;  // what went wrong; empty if nothing did
     Instant sent{};
+    std::optional<Instant> head;  // none if the headers never ended
     Instant first{};  // meaningful if chunks > 0
-    Instant last{};   // likewise
+    Instant last{};  // likewise
     Instant end{};
     std::uint64_t chunks = 0;  // events with output
     std::vector<float> gaps_ms;

@@ -64,6 +64,7 @@ Json config_json(ServeOptions const& o) {
             {"endpoint", o.endpoint == Endpoint::chat ? "chat" : "completions"},
             {"concurrency", o.concurrency},
             {"requests", o.requests},
+            {"duration_s", o.duration_s},
             {"warmup", o.warmup},
             {"rate_per_s", o.rate_per_s},
             {"seed", o.seed},
@@ -113,6 +114,25 @@ void add_rounds(Json& out, Report const& r) {
     out["interference_rounds"] = std::move(rounds);
 }
 
+// When each request was sent, refused or accepted, and over: seconds since the first was sent.
+void add_times(Json& out, Report const& r) {
+    auto const since_begin = [&](Instant at) { return to_ms(at - r.begin) / 1000; };
+    Json sent = Json::array(), heads = Json::array(), ends = Json::array(), statuses = Json::array();
+    Json retry_after = Json::array();
+    for (auto const& q : r.results) {
+        sent.push_back(since_begin(q.sent));
+        heads.push_back(q.head ? Json(since_begin(*q.head)) : Json());
+        ends.push_back(since_begin(q.end));
+        statuses.push_back(q.status);
+        retry_after.push_back(q.retry_after_s ? Json(*q.retry_after_s) : Json());
+    }
+    out["sent_times"] = std::move(sent);
+    out["head_times"] = std::move(heads);
+    out["end_times"] = std::move(ends);
+    out["statuses"] = std::move(statuses);
+    out["retry_after_s"] = std::move(retry_after);
+}
+
 // Lists by request, in the order of sending; vLLM's units are seconds.
 void add_requests(Json& out, Report const& r) {
     if (r.results.empty()) return;
@@ -139,6 +159,7 @@ void add_requests(Json& out, Report const& r) {
     if (!r.options.detailed) return;
     out["ttfts"] = std::move(ttfts);
     out["itls"] = std::move(itls);
+    add_times(out, r);
 }
 
 std::string row(std::string_view name, Summary const& s) {

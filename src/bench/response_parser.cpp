@@ -126,6 +126,9 @@ void ResponseParser::on_header(std::string_view line) {
     } else if (equals_ignoring_case(name, "connection")) {
         if (equals_ignoring_case(value, "close")) keep_alive_ = false;
         if (equals_ignoring_case(value, "keep-alive")) keep_alive_ = true;
+    } else if (equals_ignoring_case(name, "retry-after")) {
+        std::uint64_t seconds = 0;
+        if (read_number(value, 10, seconds)) retry_after_s_ = seconds;
     }
 }
 

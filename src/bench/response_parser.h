@@ -10,6 +10,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -32,6 +33,8 @@ public:
     [[nodiscard]] bool done() const { return state_ == State::done; }
     [[nodiscard]] bool failed() const { return state_ == State::failed; }
     [[nodiscard]] int status() const { return status_; }
+    // Of the Retry-After header; none if there was none, or one that is no number of seconds.
+    [[nodiscard]] std::optional<std::uint64_t> retry_after_s() const { return retry_after_s_; }
     // True if the server will take another request on this connection.
     [[nodiscard]] bool reusable() const { return done() && keep_alive_; }
     [[nodiscard]] std::string const& problem() const { return problem_; }
@@ -63,6 +66,7 @@ private:
     bool keep_alive_ = true;
     bool chunked_ = false;
     bool has_length_ = false;
+    std::optional<std::uint64_t> retry_after_s_;
     std::uint64_t left_ = 0;  // bytes left of this chunk or of the body
     std::size_t head_bytes_ = 0;
     std::string line_;  // a line that began in an earlier read

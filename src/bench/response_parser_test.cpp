@@ -77,6 +77,20 @@ TEST(ResponseParser, ConnectionCloseIsNotReusable) {
     EXPECT_FALSE(parser.reusable());
 }
 
+TEST(ResponseParser, ARefusalSaysWhenToComeAgain) {
+    auto const retry_after = [](std::string const& header) {
+        ResponseParser parser;
+        auto const response = "HTTP/1.1 429 No\r\n" + header + "Content-Length: 0\r\n\r\n";
+        std::string_view input = response;
+        parser.take_body(input);
+        EXPECT_TRUE(parser.done()) << header;
+        return parser.retry_after_s();
+    };
+    EXPECT_EQ(retry_after("retry-after: 12\r\n"), 12U);
+    EXPECT_EQ(retry_after(""), std::nullopt);
+    EXPECT_EQ(retry_after("Retry-After: Fri, 31 Dec 1999 23:59:59 GMT\r\n"), std::nullopt);
+}
+
 TEST(ResponseParser, AConnectionThatEndsInsideABodyIsCutShort) {
     for (auto text : {"", "HTTP/1.1 200 OK\r\n", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nabc",
                       "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"}) {

@@ -63,6 +63,11 @@ Result<Plan> make_plan(ServeOptions const& o, Session& session, Report& report) 
     return plan;
 }
 
+// Without what would arrive after the last send.
+void cut_at(double duration_s, Plan& plan) {
+    if (duration_s > 0) std::erase_if(plan, [=](auto const& request) { return request.at_s >= duration_s; });
+}
+
 // ---- the modes
 
 // Keeps what the client has in flight and remembers the highest of it.
@@ -70,10 +75,15 @@ void note_peak(Session& session, Report& report) {
     report.streams_peak = std::max(report.streams_peak, static_cast<std::uint32_t>(session.client().active()));
 }
 
-void run_closed(Plan const& plan, std::uint32_t concurrency, Session& session, Report& report) {
+// After this moment nothing is sent.
+Instant last_send(double duration_s) { return duration_s > 0 ? now() + seconds(duration_s) : Instant::max(); }
+
+void run_closed(Plan const& plan, std::uint32_t concurrency, Instant until, Session& session, Report& report) {
     auto& client = session.client();
-    for (std::size_t next = 0; next < plan.size() || client.active() > 0;) {
-        while (next < plan.size() && client.active() < concurrency) {
+    std::size_t next = 0;
+    auto const more = [&] { return next < plan.size() && now() < until; };
+    while (more() || client.active() > 0) {
+        while (more() && client.active() < concurrency) {
             session.send(plan[next], next);
             ++next;
             note_peak(session, report);
@@ -85,9 +95,12 @@ void run_closed(Plan const& plan, std::uint32_t concurrency, Session& session, R
 void run_open(Plan const& plan, Session& session, Report& report) {
     auto& client = session.client();
     auto const start = now();
-    for (std::size_t next = 0; next < plan.size() || client.active() > 0;) {
+    auto const until = last_send(report.options.duration_s);
+    std::size_t next = 0;
+    auto const more = [&] { return next < plan.size() && now() < until; };
+    while (more() || client.active() > 0) {
         auto wait = Duration(kPollMax);
-        while (next < plan.size()) {
+        while (more()) {
             auto const due = start + seconds(plan[next].at_s);
             auto const late = now() - due;
             if (late < Duration::zero()) {
@@ -181,7 +194,8 @@ Status warm_up(ServeOptions const& o, Session& session) {
         unique_plan({o.warmup, o.prompt_words, std::min<std::uint32_t>(o.output_tokens, 32), o.seed ^ kWarmupSeed});
     Report ignored;
     ignored.options = o;
-    run_closed(plan, std::min<std::uint32_t>(o.mode == Mode::closed ? o.concurrency : 1, o.warmup), session, ignored);
+    run_closed(plan, std::min<std::uint32_t>(o.mode == Mode::closed ? o.concurrency : 1, o.warmup), Instant::max(),
+               session, ignored);
     auto const results = session.client().take_results();
     for (auto const& r : results) {
         if (r.outcome != Outcome::connect) return ok();
@@ -269,6 +283,7 @@ void digest(Report& report, std::vector<RequestResult> results) {
             count_failure(r, failures);
         }
     }
+    report.begin = begin;
     if (!results.empty()) report.duration_s = to_ms(end - begin) / 1000;
     for (auto& [outcome, f] : failures) report.failures.push_back(std::move(f));
     summarise_into(report, samples);
@@ -288,6 +303,7 @@ Result<Report> run_serve(ServeOptions const& options) {
     Plan plan;
     if (options.mode != Mode::interference) {
         HEARTH_TRY(plan, make_plan(options, *session, report));
+        cut_at(options.duration_s, plan);
     }
     [[maybe_unused]] auto const probes = session->client().take_results();
     HEARTH_CHECK(warm_up(options, *session));
@@ -297,7 +313,9 @@ Result<Report> run_serve(ServeOptions const& options) {
     }
     auto const cpu_before = own_cpu_s();
     switch (options.mode) {
-        case Mode::closed: run_closed(plan, options.concurrency, *session, report); break;
+        case Mode::closed:
+            run_closed(plan, options.concurrency, last_send(options.duration_s), *session, report);
+            break;
         case Mode::poisson:
         case Mode::replay: run_open(plan, *session, report); break;
         case Mode::interference: HEARTH_CHECK(run_interference(options, *session, report)); break;

@@ -50,6 +50,7 @@ struct ServeOptions {
     std::uint32_t concurrency = 1;
     std::uint32_t streams_max = 1024;  // of an open loop; beyond it a request waits, and the report shows how long
     std::uint32_t requests = 32;
+    double duration_s = 0;           // above 0: nothing is sent after it, even if fewer than `requests` were
     std::uint32_t warmup = 1;        // requests sent first and not counted
     double rate_per_s = 1;
     std::uint64_t seed = 1;
@@ -149,6 +150,7 @@ struct Report {
     bool has_server = false;
     TreeUsage server_before, server_after;
     std::vector<InterferenceRound> rounds;
+    Instant begin{};  // the first send
     std::vector<RequestResult> results;  // in the order of sending; kept if detailed or keep_text
 };
 

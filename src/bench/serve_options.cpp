@@ -58,6 +58,8 @@ Status check_combinations(ServeOptions const& o) {
     if (!o.extra_body.empty() && !nlohmann::json::parse(o.extra_body, nullptr, false).is_object()) {
         return bad("extra-body", fmt::format("must be a JSON object, got {}", o.extra_body.substr(0, 80)));
     }
+    if (o.duration_s > 0 && o.mode == Mode::interference)
+        return bad("duration", "does not go with --mode interference");
     if (o.api_key.find_first_of("\r\n") != std::string::npos) return bad("api-key", "must be one line");
     return ok();
 }
@@ -125,6 +127,9 @@ constexpr auto kTable = std::to_array<OptionSpec>({
     NUMBER("streams-max", streams_max, "N",
            "streams at once of an open loop; a later request waits, which is reported (1024)"),
     NUMBER("requests", requests, "N", "requests to send, or the most rows of a trace (32)"),
+    NUMBER(
+        "duration", duration_s, "SECONDS",
+        "send nothing later than this, even if fewer than --requests were sent (0: no limit; not with interference)"),
     NUMBER("warmup", warmup, "N", "requests sent first and not counted (1)"),
     NUMBER("rate", rate_per_s, "R", "arrivals per second of --mode poisson (1)"),
     NUMBER("seed", seed, "N", "names the prompts and arrival times (1)"),
@@ -165,6 +170,7 @@ Status check(ServeOptions const& o) {
     HEARTH_CHECK(check_workload(o));
     HEARTH_CHECK(in_range("request-timeout", o.request_timeout_s, 0.001, 86400.0));
     HEARTH_CHECK(in_range("ready-timeout", o.ready_timeout_s, 0.0, 3600.0));
+    HEARTH_CHECK(in_range("duration", o.duration_s, 0.0, 86400.0));
     HEARTH_CHECK(in_range("rate", o.rate_per_s, 0.001, 1e6));
     HEARTH_CHECK(in_range("temperature", o.temperature, 0.0, 100.0));
     HEARTH_CHECK(in_range("time-scale", o.time_scale, 0.0, 1e6));

@@ -71,6 +71,12 @@ TEST(ServeOptions, LimitsAreQuotedWithTheValueGiven) {
               "rate: --rate");
     EXPECT_EQ(message([](auto& o) { o.requests = 1'000'000; }).substr(0, 9), "requests:");
     EXPECT_EQ(message([](auto& o) { o.mode = Mode::replay; }).substr(0, 6), "trace:");
+    EXPECT_EQ(message([](auto& o) { o.duration_s = -1; }), "duration: --duration must be 0 to 86400, got -1");
+    EXPECT_EQ(message([](auto& o) {
+                  o.mode = Mode::interference;
+                  o.duration_s = 1;
+              }).substr(0, 9),
+              "duration:");
     EXPECT_EQ(message([](auto& o) { o.trace = "x.csv"; }).substr(0, 6), "trace:");
     EXPECT_EQ(message([](auto& o) { o.extra_body = "[1]"; }).substr(0, 11), "extra-body:");
     EXPECT_EQ(message([](auto& o) { o.url = "https://x"; }).substr(0, 4), "url:");

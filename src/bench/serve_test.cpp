@@ -260,6 +260,61 @@ TEST(Serve, FailuresAreCountedByKindAndNeverDropped) {
     EXPECT_NE(to_text(*report).find("4 x stream_error, e.g.: lost"), std::string::npos);
 }
 
+TEST(Serve, TheDetailsSayWhenEachRequestWasSentAnsweredAndRefused) {
+    FakeModel model;
+    std::atomic<int> count{0};
+    TestServer const server([&](TestRequest const& request, Peer const& peer) {
+        if (request.method == "GET" || count++ % 3 == 0) return model(request, peer);
+        if (count % 3 == 0) {
+            peer.write("HTTP/1.1 2");  // and no more
+            return After::close;
+        }
+        peer.write("HTTP/1.1 429 Busy\r\nRetry-After: 7\r\nContent-Length: 4\r\n\r\nfull");
+        return After::keep;
+    });
+    ServeOptions options;
+    options.url = server.url();
+    options.requests = 6;
+    options.warmup = 0;
+    options.output_tokens = 3;
+    options.detailed = true;
+    auto const report = run_serve(options);
+    ASSERT_TRUE(report) << report.error().message;
+    auto const json = Json::parse(to_json(*report));
+    EXPECT_EQ(json["statuses"], Json({200, 429, 0, 200, 429, 0}));
+    EXPECT_EQ(json["retry_after_s"], Json({nullptr, 7, nullptr, nullptr, 7, nullptr}));
+    EXPECT_EQ(json["sent_times"][0], 0.0);
+    for (std::size_t i = 0; i < 6; ++i) {
+        auto const sent = json["sent_times"][i].get<double>();
+        auto const end = json["end_times"][i].get<double>();
+        EXPECT_LE(sent, end);
+        EXPECT_EQ(json["head_times"][i].is_null(), i % 3 == 2);
+        if (i % 3 == 2) continue;
+        EXPECT_LT(sent, json["head_times"][i].get<double>());
+        EXPECT_LE(json["head_times"][i].get<double>(), end);
+    }
+    EXPECT_GE(json["sent_times"][1], json["end_times"][0]) << "one at a time";
+}
+
+TEST(Serve, NothingIsSentAfterTheDuration) {
+    Fixture f;
+    f.options.requests = 100'000;
+    f.options.duration_s = 0.05;
+    f.options.detailed = true;
+    for (auto mode : {Mode::closed, Mode::poisson}) {
+        f.options.mode = mode;
+        f.options.rate_per_s = 400;
+        f.options.output_tokens = 2;
+        auto const report = run_serve(f.options);
+        ASSERT_TRUE(report) << report.error().message;
+        EXPECT_GT(report->requests, 0U);
+        EXPECT_LT(report->requests, 100'000U);
+        EXPECT_EQ(report->completed, report->requests) << "what was sent in time is waited for";
+        // A machine that is busy may be late with one; all of them would take minutes.
+        EXPECT_LT(report->results.back().sent - report->begin, std::chrono::seconds(5));
+    }
+}
+
 TEST(Serve, InterferenceMeasuresTheStreamsAroundTheLongPrompt) {
     Fixture f;
     f.options.mode = Mode::interference;
