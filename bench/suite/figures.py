@@ -122,7 +122,9 @@ SCHEDULING = (
     Figure('burst_after', 'TTFT of one request right after them', 'ms', True, (Target(None, 1000, True),), BOTH,
            'Those without an end are disconnected first; 30,000: not answered within 30 s.', 'burst', False),
     Figure('overload_goodput', 'Goodput at 10 times the capacity', '% of peak', False, (Target(None, 95, False),), BOTH,
-           'Complete answers per second while requests arrive at random, 10 times as many as 16 clients in closed loops got answered.',
+           'Complete answers per second while requests arrive at random, 10 times as many as 16 clients in closed loops got answered. The '
+           'crowd comes from `hearth bench serve` in both phases, and two interactive questions a second, whose answers do not '
+           'count, go on in both.',
            'overload'),
     Figure('overload_reject', 'Overload: the slowest refusal', 'ms', True, (Target(None, 10, True),), BOTH,
            'From sending a request to its status 429.', 'overload', False),

@@ -150,12 +150,16 @@ def batched_bench(programs, load, threads, prompt_tokens, output_tokens, sequenc
 
 # --- hearth's own tools -------------------------------------------------------
 
-def bench_serve(program, server, options, raw, timeout_s=900):
-    """`hearth bench serve` against a running server; its JSON report."""
+def bench_serve_argv(program, server, options, raw):
     argv = [program, 'bench', 'serve', '--url', server.url, '--server-pid', server.pid, '--output', raw]
     for name, value in options.items():
         argv += [f'--{name}'] if value is True else [f'--{name}', value]
-    process.run(argv, timeout_s)
+    return [str(a) for a in argv]
+
+
+def bench_serve(program, server, options, raw, timeout_s=900):
+    """`hearth bench serve` against a running server; its JSON report."""
+    process.run(bench_serve_argv(program, server, options, raw), timeout_s)
     return json.loads(pathlib.Path(raw).read_text())
 
 

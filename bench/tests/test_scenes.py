@@ -52,23 +52,42 @@ class Judging(unittest.TestCase):
         counted = burst.count_fates([answered(0, 1), refused(0, 1), hung, broken, hung])
         self.assertEqual(counted, {'answered': 1, 'refused': 1, 'other': 1, 'hung': 2})
 
+    def overload_of(self, visit, crowd, few):
+        quiet = overload.Phase(10.0, [answered(0, 1.0)], [answered(0, 0.05)], {'client_cpu_s': 0.1})
+        busy_phase = overload.Phase(overload.RAMP_S + 6.0, crowd, few, {'client_cpu_s': 0.2})
+        return overload.values_of(visit, [50.0], 2.0, 20.0, quiet, busy_phase)
+
     def test_overload_counts_goodput_after_the_ramp_and_the_slowest_refusal(self):
         visit = self.visit()
-        crowd = [answered(0, 1.0), *(answered(0, overload.RAMP_S + 0.5 + i) for i in range(6)), answered(0, 99.0), refused(5.0, 5.004),
-                 refused(6.0, 6.009), Answer(error='timeout', status=200)]
+        crowd = [answered(0, 1.0), *(answered(0, overload.RAMP_S + 0.5 + i) for i in range(6)), answered(0, overload.RAMP_S + 6.5),
+                 refused(5.0, 5.004), refused(6.0, 6.009), Answer(error='timeout', status=200)]
         few = [answered(1.0, 1.05), refused(2.0, 2.001)]
-        values = overload.values_of(visit, 2.0, 20.0, [50.0], (0.0, overload.RAMP_S + 6.0), crowd, few)
+        values = self.overload_of(visit, crowd, few)
         self.assertAlmostEqual(values['overload_goodput'], 50.0)  # 6 in 6 s, of 2 a second
         self.assertAlmostEqual(values['overload_reject'], 9.0)
         self.assertEqual((values['overload_silent'], values['overload_other']), (1, 0))
         # A refused question is no quick answer.
         self.assertGreater(values['overload_high'], 400)
+        drawn = visit.suite.results['plots']['overload']['llama-server'][0]
+        self.assertEqual((drawn['answered'], drawn['refused'], drawn['hung']), (8, 2, 1))
+        self.assertEqual((drawn['peak']['client_cpu_s'], drawn['overload']['client_cpu_s']), (0.1, 0.2))
 
     def test_a_server_that_refuses_nothing_has_no_time_of_refusal(self):
         visit = self.visit()
-        values = overload.values_of(visit, 1.0, 10.0, [50.0], (0.0, 10.0), [answered(0, 1.0)], [answered(0, 0.05)])
+        values = self.overload_of(visit, [answered(0, 1.0)], [answered(0, 0.05)])
         self.assertNotIn('overload_reject', values)
         self.assertEqual(visit.suite.results['unavailable'], {'overload_reject': {'llama-server': 'it refused nothing'}})
+
+    def test_answers_in_waves_are_no_more_or_less_for_where_the_window_lies(self):
+        waves = [answered(0, 2.0 * wave + 0.01 * i) for wave in range(12) for i in range(16)]
+        for begin in (3.0, 4.5, 5.9):
+            for length in (6.0, 7.0, 9.4):
+                self.assertAlmostEqual(overload.rate_of(waves, begin, begin + length), 8.0, places=6)
+
+    def test_the_rate_has_all_the_time_in_which_nothing_came(self):
+        self.assertEqual(overload.rate_of([answered(0, 5.0), answered(0, 6.0)], 4.0, 15.0), 0.2)  # until the end of the window
+        self.assertEqual(overload.rate_of([answered(0, 5.0), answered(0, 6.0), answered(0, 25.0)], 4.0, 15.0), 0.1)
+        self.assertEqual(overload.rate_of([answered(0, 3.0), refused(5.0, 5.1)], 4.0, 15.0), 0.0)
 
     def test_the_slowest_prompt_is_found_over_the_medians_of_rounds(self):
         fast, slow, short = [33, 1.0], [33, 2.0], [5, 1.0]

@@ -10,6 +10,7 @@ from ..process import MeasureError
 from ..programs import Load
 
 SEED_TUNING = 7  # of visits that try flags
+CLIENT_TIMEOUT_S = 600  # of a request: a slow machine must not turn slow answers into failures
 PROBE_WORDS = 200  # of the prompts that tell how long words are in tokens
 
 
@@ -76,11 +77,11 @@ class Visit:
         allow_many_connections()
         return asyncio.run(coroutine)
 
-    async def client_only(self, server, timeout_s=120):
+    async def client_only(self, server, timeout_s=CLIENT_TIMEOUT_S):
         """A client of the server, which has seen nothing yet."""
         return await Client(server.url, timeout_s).ready()
 
-    async def client(self, server, timeout_s=120):
+    async def client(self, server, timeout_s=CLIENT_TIMEOUT_S):
         """A client of the server; the first one of a run also asks how long words are."""
         client = await self.client_only(server, timeout_s)
         info = self.suite.results['info']

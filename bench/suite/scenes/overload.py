@@ -1,68 +1,74 @@
-"""Ten times more requests than the server can answer, and a trickle of interactive ones among them."""
+"""Ten times more requests than the server can answer, and a trickle of interactive ones among them.
+
+The crowd is sent by `hearth bench serve`, which costs the server next to nothing of the cores they share; only the trickle, which goes on
+in both phases, is sent from here. So the peak and what is left of it in the overload are of the same server beside the same clients.
+"""
 import asyncio
 import collections
-import random
+import dataclasses
 import time
 
-from .. import stats
-from ..client import stop
+from .. import crowd, stats
 from ..process import MeasureError
 from .base import Scene
 
 PROMPT, OUTPUT, CLIENTS = 50, 32, 16
 QUESTION, REPLY = 20, 4
-PEAK_S, RAMP_S = 8, 4  # of the search for the peak; what does not count at the start of either phase
-OVERLOAD_S, OVERLOAD_LONG_S = 30, 60
-FACTOR, RATE_MAX = 10, 300  # arrivals per second; a client can send no more and stay small
+RAMP_S = 4  # what does not count at the start of either phase
+PEAK_S = 20  # after it, of the search for the peak
+OVERLOAD_S, OVERLOAD_LONG_S = 30, 60  # with the ramp
+FACTOR = 10
+STREAMS_MAX = 4096  # of the client
 PATIENCE_S = 20  # what Hearth is told a request may take
 MARGIN_S = 5  # beyond it a request without an end was forgotten
+RATE_MAX = STREAMS_MAX // (PATIENCE_S + MARGIN_S)  # arrivals per second, none of which must wait for a place in the client
 UNLOADED, TRICKLE_S = 20, 0.5
 
 
-async def peak_rate(visit, client):
-    """Answers per second of 16 clients in closed loops."""
-    ends = []
-
-    async def loop(number):
-        count = 0
-        while True:
-            body = client.body(visit.text(PROMPT, f'peak {number} {count}'), OUTPUT)
-            ends.append((await client.stream(body)).checked('a request at the peak').ended)
-            count += 1
-
-    start = time.perf_counter()
-    tasks = [asyncio.create_task(loop(number)) for number in range(CLIENTS)]
-    await asyncio.sleep(RAMP_S + PEAK_S)
-    failed = next((task.exception() for task in tasks if task.done()), None)
-    await stop(tasks)
-    if failed:
-        raise failed
-    counted = [end for end in ends if end >= start + RAMP_S]
-    if not counted:
-        raise MeasureError(f'no answer in {PEAK_S} s')
-    return len(counted) / PEAK_S
+@dataclasses.dataclass
+class Phase:
+    """One part of the scene: what was asked, and what it took to ask."""
+    seconds: float  # nothing was sent after them
+    crowd: list
+    few: list  # the trickle
+    costs: dict  # seconds of processor time: of the crowd's client, the trickle's, the server
 
 
-async def arrivals(visit, client, rate, seconds, sent):
-    """Sends at random times, `rate` a second on average, whatever the server does."""
-    chance, at, start = random.Random(f'{visit.seed}'), 0.0, time.perf_counter()
-    while (at := at + chance.expovariate(rate)) < seconds:
-        await asyncio.sleep(max(0.0, start + at - time.perf_counter()))
-        body = client.body(visit.text(PROMPT, f'overload {len(sent)}'), OUTPUT)
-        sent.append(client.start(body, timeout_s=PATIENCE_S + MARGIN_S))
-
-
-async def trickle(visit, client, extra, seconds, sent):
-    start = time.perf_counter()
+async def trickle(visit, client, extra, name, seconds):
+    """Answers to a question every half second."""
+    sent, start = [], time.perf_counter()
     while time.perf_counter() < start + seconds:
-        body = client.body(visit.text(QUESTION, f'trickle {len(sent)}'), REPLY, **extra)
+        body = client.body(visit.text(QUESTION, f'{name} {len(sent)}'), REPLY, **extra)
         sent.append(client.start(body, timeout_s=PATIENCE_S + MARGIN_S))
         await asyncio.sleep(TRICKLE_S)
+    await asyncio.gather(*(task for task, _ in sent))  # each ends by its own time limit
+    return [answer for _, answer in sent]
 
 
-def waited_ms(answer):
-    """TTFT; all the patience there was, of one that was refused or never came."""
-    return answer.ttft_ms if answer.answered and answer.times else (PATIENCE_S + MARGIN_S) * 1000
+async def phase(visit, server, client, extra, name, seconds, **options):
+    """A crowd for so many seconds, and the trickle beside it."""
+    own = time.process_time()
+    (answers, report), few = await asyncio.gather(
+        crowd.run(visit, server, f'overload-{name}', seconds + 3 * (PATIENCE_S + MARGIN_S), duration=seconds, prompt_words=PROMPT,
+                  output_tokens=OUTPUT, request_timeout=PATIENCE_S + MARGIN_S, **options),
+        trickle(visit, client, extra, f'trickle, {name},', seconds))
+    costs = {'client_cpu_s': report['client_cpu_s'], 'trickle_cpu_s': time.process_time() - own, 'server_cpu_s': report['server_cpu_s'],
+             'send_lag_ms_max': report['send_lag_ms_max']}
+    return Phase(seconds, answers, few, costs)
+
+
+def rate_of(answers, begin, end):
+    """Complete answers per second of about [begin, end).
+
+    From the first answer in it to the first one after it: clients that wait for each other's steps have their answers in waves, of which
+    the window would hold one more or one less by chance.
+    """
+    ends = sorted(a.ended for a in answers if a.answered)
+    inside = [at for at in ends if begin <= at < end]
+    if not inside:
+        return 0.0
+    until = next((at for at in ends if at >= end), end)
+    return len(inside) / (until - inside[0])
 
 
 async def measure(visit, server):
@@ -72,29 +78,42 @@ async def measure(visit, server):
     for i in range(UNLOADED):
         body = client.body(visit.text(QUESTION, f'unloaded {i}'), REPLY, **extra)
         unloaded.append((await client.stream(body)).checked('an interactive request').ttft_ms)
-    peak = await peak_rate(visit, client)
+    at_peak = await phase(visit, server, client, extra, 'peak', RAMP_S + PEAK_S, mode='closed', concurrency=CLIENTS,
+                          requests=100_000, seed=visit.seed)
+    peak = rate_of(at_peak.crowd, RAMP_S, RAMP_S + PEAK_S)
+    if not peak:
+        raise MeasureError(f'no answer in {PEAK_S} s')
     rate, seconds = min(FACTOR * peak, RATE_MAX), OVERLOAD_LONG_S if visit.long else OVERLOAD_S
-    crowd, few, start = [], [], time.perf_counter()
-    await asyncio.gather(arrivals(visit, client, rate, seconds, crowd), trickle(visit, client, extra, seconds, few))
-    await asyncio.gather(*(task for task, _ in crowd + few))  # each ends by its own time limit
-    return values_of(visit, peak, rate, unloaded, (start, start + seconds), [a for _, a in crowd], [a for _, a in few])
+    # Other prompts than those of the peak: a seed apart.
+    overload = await phase(visit, server, client, extra, 'overload', seconds, mode='poisson', rate=rate, streams_max=STREAMS_MAX,
+                           requests=int(2 * rate * seconds), seed=visit.seed + 1)
+    return values_of(visit, unloaded, peak, rate, at_peak, overload)
 
 
-def values_of(visit, peak, rate, unloaded, window, crowd, few):
-    start, end = window
-    good = sum(1 for a in crowd if a.answered and start + RAMP_S <= a.ended <= end) / (end - start - RAMP_S)
-    fates = collections.Counter(a.fate() for a in crowd)
-    refusals = [(a.head - a.sent) * 1000 for a in crowd + few if a.refused]
-    high = stats.percentile([waited_ms(a) for a in few], 0.99)
-    others = collections.Counter(a.reason() for a in crowd + few if a.fate() == 'other')
+def waited_ms(answer):
+    """TTFT; all the patience there was, of one that was refused or never came."""
+    return answer.ttft_ms if answer.answered and answer.times else (PATIENCE_S + MARGIN_S) * 1000
+
+
+def values_of(visit, unloaded, peak, rate, at_peak, overload):
+    good = rate_of(overload.crowd, RAMP_S, overload.seconds)
+    everybody = overload.crowd + overload.few
+    fates = collections.Counter(a.fate() for a in overload.crowd)
+    refusals = [(a.head - a.sent) * 1000 for a in everybody if a.refused]
+    waits = [waited_ms(a) for a in overload.few]
     visit.draw({**{fate: fates.get(fate, 0) for fate in ('answered', 'refused', 'other', 'hung')}, 'peak_per_s': peak, 'rate_per_s': rate,
-                'goodput_per_s': good, 'unloaded_ttft_ms': unloaded, 'high_ttft_ms': [waited_ms(a) for a in few],
-                'high_fates': dict(collections.Counter(a.fate() for a in few)), 'others': others.most_common(5),
+                'goodput_per_s': good, 'unloaded_ttft_ms': unloaded, 'high_ttft_ms': waits,
+                'high_fates': dict(collections.Counter(a.fate() for a in overload.few)),
+                'others': collections.Counter(a.reason() for a in everybody if a.fate() == 'other').most_common(5),
                 'refusal_ms_p50': stats.median(refusals) if refusals else None,
-                'refusal_ms_p99': stats.percentile(refusals, 0.99) if refusals else None})
-    everybody = collections.Counter(a.fate() for a in crowd + few)
-    values = {'overload_goodput': 100 * good / peak, 'overload_silent': everybody['hung'], 'overload_other': everybody['other'],
-              'overload_high': high / stats.percentile(unloaded, 0.99)}
+                'refusal_ms_p99': stats.percentile(refusals, 0.99) if refusals else None,
+                'refusal_ms_max': max(refusals, default=None),
+                'peak': {'requests': len(at_peak.crowd), 'fates': dict(collections.Counter(a.fate() for a in at_peak.crowd)),
+                         'high_ttft_ms': [waited_ms(a) for a in at_peak.few], **at_peak.costs},
+                'overload': {'requests': len(overload.crowd), **overload.costs}})
+    count = collections.Counter(a.fate() for a in everybody)
+    values = {'overload_goodput': 100 * good / peak, 'overload_silent': count['hung'], 'overload_other': count['other'],
+              'overload_high': stats.percentile(waits, 0.99) / stats.percentile(unloaded, 0.99)}
     if refusals:
         values['overload_reject'] = max(refusals)
     else:

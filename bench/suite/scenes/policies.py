@@ -79,7 +79,7 @@ def measured(jobs, answers):
 
 
 async def one_policy(visit, server, jobs, with_class):
-    client = await visit.client_only(server, timeout_s=300)
+    client = await visit.client_only(server)
     # So that the scheduler knows what prompts cost before the first request.
     warm_up = client.completion(tokens_of([[0, 400]]), 8)
     (await client.stream(warm_up, COMPLETIONS)).checked('the warm-up')

@@ -26,7 +26,7 @@ def rows_of(visit):
 
 async def replay(visit, server, rows):
     """Answers in the order of the trace."""
-    client = await visit.client(server, timeout_s=300)
+    client = await visit.client(server)
     words_per_token = 1 / visit.suite.results['info']['tokens_per_word']
     found, waiting = [Answer() for _ in rows], list(enumerate(rows))[::-1]
 

@@ -22,7 +22,7 @@ def next_turn(visit, answer):
 
 async def say(visit, server, messages, **extra):
     """An answer to the chat; before it a few tokens of something else, so that the server has computed already."""
-    client = await visit.client(server, timeout_s=300)
+    client = await visit.client(server)
     if 'id_slot' not in extra:
         (await client.stream(client.body('Hello.', 4))).checked('the greeting')
     return (await client.stream(client.body(messages, ANSWER, **extra), CHAT)).checked('the long chat')
@@ -56,7 +56,7 @@ def of_hearth(visit):
 
 
 async def slot(visit, server, action):
-    client = await visit.client(server, timeout_s=120)
+    client = await visit.client(server)
     status, body = await client.json('POST', f'/slots/0?action={action}', {'filename': SLOT_FILE})
     if status != 200:
         raise MeasureError(f'slot {action}: status {status}, {str(body)[:200]}')

@@ -52,7 +52,7 @@ async def one_prompt(visit, client, tokens):
 
 
 async def measure(visit, server):
-    client = await visit.client(server, timeout_s=300)
+    client = await visit.client(server)
     values, drawn = {}, {}
     for figure, tokens in LONG.items():
         if figure not in visit.suite.wanted and not {'stall_itl'} & set(visit.suite.wanted):
