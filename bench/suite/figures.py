@@ -141,8 +141,8 @@ SCHEDULING = (
            'time in the order of the trace; 16,384 cells of KV; host memory: Hearth 2 GiB, llama-server by default 8 GiB, '
            'either of which holds this much of the trace (docs/scheduler.md has all of it, simulated). The '
            'unbounded cache is counted from the trace\'s block hashes. It computes 57 % of these tokens itself, what is new in each '
-           'request (63 % of the whole trace at 1 / 16), and nobody computes more than all: half of llama-server\'s is out of reach '
-           'by arithmetic.',
+           'request (61 % with --quick, 63 % of the whole trace at 1 / 16), and nobody computes more than all: half of llama-server\'s '
+           'is out of reach by arithmetic.',
            'replay'),
     Figure('trace_time', 'Time for that trace', 's', True, (), (HEARTH, SERVER, UNCACHED), 'From the first request to the last end.',
            'replay', False),

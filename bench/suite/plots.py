@@ -53,6 +53,26 @@ def fates(name, title):
     return draw
 
 
+def overload(by_subject):
+    """The fates, and what the crowd cost the machine."""
+    said = []
+    for subject, rounds in by_subject.items():
+        peak, good, rate = (stats.number(stats.median([r[key] for r in rounds])) for key in ('peak_per_s', 'goodput_per_s', 'rate_per_s'))
+        spent, wall = (sum(r['overload'][key] for r in rounds) for key in ('client_cpu_s', 'seconds'))
+        said.append(f'{subject}: {peak} answers per second at the peak, {good} while {rate} requests per second arrived, whose client took '
+                    f'{100 * spent / wall:.1f} % of a core')
+    for name, picture, caption in fates('overload', 'Overload, 10 times the capacity')(by_subject):
+        yield name, picture, f'{caption} {"; ".join(said)}.'
+
+
+def bound(by_subject):
+    """What no cache can save: of the trace as it was played."""
+    drawn = by_subject.get(UNBOUNDED, [{}])[-1]
+    if 'share_computed' not in drawn:
+        return ''
+    return f' Of these {drawn["requests"]} requests a cache that forgets nothing computes {100 * drawn["share_computed"]:.0f} % itself.'
+
+
 def replay(by_subject):
     """Share of prompt tokens so far that came from the cache."""
     series = {}
@@ -63,7 +83,7 @@ def replay(by_subject):
             points.append((i + 1, 100 * cached / max(1, prompt)))
         series[subject] = points, COLORS[subject], 'line'
     yield ('hit-rate', svg.plane('Hit rate along the Mooncake conversation trace', 'requests so far', '% of prompt tokens from the cache',
-                                 series), 'Sums up to each request.')
+                                 series), f'Sums up to each request.{bound(by_subject)}')
 
 
 def chats(by_subject):
@@ -76,7 +96,7 @@ def chats(by_subject):
 
 
 DRAWN = {'shared': shared, 'stall': stall, 'chats': chats, 'burst': fates('burst', '500 requests at once'),
-         'overload': fates('overload', 'Overload, 10 times the capacity'), 'replay': replay}
+         'overload': overload, 'replay': replay}
 
 
 def of(results):

@@ -24,11 +24,10 @@ def text(value):
 
 
 def table(header, rows):
-    """Cells are text; a cell that is a tuple is (class, text)."""
+    """Cells are text; a cell that is a list has parts of its own colour: [(class, text)]."""
     def cell(tag, value):
-        kind, value = value if isinstance(value, tuple) else ('', value)
-        attribute = f' class="{kind}"' if kind else ''
-        return f'<{tag}{attribute}>{text(value)}</{tag}>'
+        parts = '; '.join(f'<span class="{kind}">{text(part)}</span>' for kind, part in value) if isinstance(value, list) else text(value)
+        return f'<{tag}>{parts}</{tag}>'
     head = ''.join(cell('th', h) for h in header)
     body = ''.join('<tr>' + ''.join(cell('td', c) for c in row) + '</tr>\n' for row in rows)
     return f'<table><tr>{head}</tr>\n{body}</table>'
@@ -42,9 +41,8 @@ def markdown_table(lines):
 def summary(results):
     rows = []
     for row, judged in zip(markdown.rows(results), results['judged'].values()):
-        states = [v['met'] for v in judged['verdicts']]
-        kind = 'missed' if False in states else 'faint' if None in states or not states else 'met'
-        rows.append([*row[:4], (kind, row[4].replace('**', ''))])
+        kinds = [{True: 'met', False: 'missed', None: 'faint'}[v['met']] for v in judged['verdicts']]
+        rows.append([*row[:4], [*zip(kinds or ['faint'], row[4].replace('**', '').split('; '), strict=True)]])
     return table(['figure', 'Hearth', 'peers', 'target', 'result'], rows)
 
 
@@ -120,13 +118,18 @@ def greedy(results):
     return out
 
 
+def section(title, content, level=2):
+    """Nothing where there is nothing to show."""
+    return f'<h{level}>{title}</h{level}>{content}' if content else ''
+
+
 def policies(results):
     header, rows = markdown.policies_rows(results)
     if not rows:
         return ''
     costs = '; '.join(f'{name} {number(value)}' for name, value in results['info']['policies']['costs'].items())
-    return (f'<h2>Policies, measured and simulated</h2>{table(header, rows)}'
-            f'<p class="faint">Costs that the scheduler learnt, and the simulation used: {text(costs)}.</p>')
+    return (f'{table(header, rows)}<p class="faint">'
+            f'Costs that the scheduler learnt, and the simulation used: {text(costs)}.</p>')
 
 
 def tuning(results):
@@ -136,7 +139,7 @@ def tuning(results):
         if not names:
             continue
         best = {n: figures.BY_NAME[n].best([v[n] for v in by_variant.values() if n in v]) for n in names}
-        rows = [[variant] + [('met' if values.get(n) == best[n] else '', number(values.get(n))) for n in names]
+        rows = [[variant] + [[('met' if values.get(n) == best[n] else '', number(values.get(n)))] for n in names]
                 for variant, values in by_variant.items()]
         out.append(f'<h3>{text(subject)}</h3>' + table(['variant'] + [f'{n}, {figures.BY_NAME[n].unit}' for n in names], rows))
     return ('<p>Every variant was tried once; the best one of each figure, green, was then measured in every round.</p>' + ''.join(out)
@@ -151,22 +154,22 @@ def render(results):
     commands = ''.join(f'<li>{text(what)}: <code>{text(command)}</code></li>'
                        for what, command in results['info'].get('commands', {}).items())
     facts = table(['', ''], [[k.replace('_', ' '), f'{v:.2f}' if isinstance(v, float) else v] for k, v in e.items()])
-    charts = '\n'.join(figure_chart(name, judged, results) for name, judged in results['judged'].items())
+    charts = '\n'.join(filter(None, (figure_chart(name, judged, results) for name, judged in results['judged'].items())))
     scenes = '\n'.join(f'<figure id="{name}">{chart}<figcaption>{text(caption)}</figcaption></figure>'
-                       for name, chart, caption in plots.of(results)) or '<p class="faint">Not measured.</p>'
+                       for name, chart, caption in plots.of(results))
     body = f'''<h1>Hearth benchmark, {text(e["date"][:10])}</h1>
 <p>{text(e["cpu"])}, {e["cores"]} cores; {text(results["model"]["name"])}, {options["threads"]} threads, {options["repeat"]} repetitions.
 Both servers ran in turn on this machine, one at a time, from the same model file.</p>{warning}
 {f"<ul>{errors}</ul>" if errors else ""}
 {summary(results)}
 <h2>Greedy answers</h2>{greedy(results)}
-<h2>Figures</h2>{charts}
-<h2>The scheduler at work</h2>{scenes}
-{policies(results)}
-<h2>Memory</h2>{memory_chart(results)}
-<h2>Distributions</h2>{curves(results)}
+{section('Figures', charts)}
+{section('The scheduler at work', scenes)}
+{section('Policies, measured and simulated', policies(results))}
+{section('Memory', memory_chart(results))}
+{section('Distributions', curves(results))}
 <h2>The machine's own limits</h2>{markdown_table(markdown.machine_table(results))}
-<h3>As shares of the possible</h3>{markdown_table(markdown.share_table(results))}
+{section('As shares of the possible', results.get('shares') and markdown_table(markdown.share_table(results)), 3)}
 <h2>Flags</h2>{tuning(results)}<ul>{commands}</ul>
 <h2>Where the time went</h2><p>{text(markdown.seconds_text(results))}</p>
 <h2>Environment</h2>{facts}'''

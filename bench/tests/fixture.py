@@ -21,7 +21,9 @@ def plots():
         'shared': {'cold': [900.0], 'warm': [30.0], 'users': {1: [40.0], 4: [50.0, 60.0, 61.0, 65.0]}, 'fresh': [901.0]},
         'stall': {'gap': stream, 'gap_8000': stream},
         'chats': {'at_rest': 100.0, 'rss_chats1': 110.0, 'rss_chats16': 190.0, 'afterwards': 180.0},
-        'burst': fates, 'overload': fates,
+        'burst': fates,
+        'overload': {**fates, 'peak_per_s': 9.0, 'goodput_per_s': 8.8, 'rate_per_s': 90.0,
+                     'overload': {'client_cpu_s': 0.3, 'seconds': 30.0}},
     }
     drawn = {scene: {subject: [data, data] for subject in ('hearth', 'llama-server')} for scene, data in by_scene.items()}
     drawn['replay'] = {subject: [{'prompt': [10, 20, 30], 'cached': [0, 10, 25]}] for subject in figures.BY_NAME['trace'].subjects}

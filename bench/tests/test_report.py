@@ -48,6 +48,26 @@ class Reports(unittest.TestCase):
         for picture in pictures:
             ET.fromstring(picture)
 
+    def test_what_was_not_measured_has_no_heading(self):
+        page = report.render(self.results)
+        for title in ('Memory', 'The scheduler at work', 'Policies, measured and simulated', 'As shares of the possible'):
+            self.assertIn(f'{title}</h', page)
+        self.results.update(plots={}, memory={}, shares=[], curves={})
+        del self.results['info']['policies']
+        page = report.render(self.results)
+        for title in ('Memory', 'The scheduler at work', 'Policies, measured and simulated', 'As shares of the possible', 'Distributions'):
+            self.assertNotIn(f'{title}</h', page)
+
+    def test_each_target_has_a_colour_of_its_own(self):
+        verdicts = self.results['judged']['trace']['verdicts']
+        for verdict, (value, met) in zip(verdicts, ((1.01, True), (0.67, False), (0.89, True))):
+            verdict.update(value=value, met=met)
+        self.assertIn('<span class="met">1.01× met</span>; <span class="missed">0.67× missed</span>; <span class="met">0.89× met</span>',
+                      report.render(self.results))
+
+    def test_the_crowds_client_is_on_the_page(self):
+        self.assertIn('8.80 while 90.0 requests per second arrived, whose client took 1.0 % of a core', report.render(self.results))
+
     def test_what_came_from_outside_is_escaped(self):
         page = report.render(self.results)
         self.assertNotIn('<CPU>', page)

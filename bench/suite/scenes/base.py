@@ -58,8 +58,10 @@ class Visit:
     def long(self):
         return self.suite.options.long
 
-    def server(self, *flags, load=None):
-        return self.suite.start(self.subject, load or self.load, [*self.flags, *flags], f'{self.scene.name} {self.subject}')
+    def server(self, *flags, load=None, label=''):
+        """A server of its own start; `label` names it in the report where a visit starts several with different flags."""
+        name = f'{self.scene.name} {self.subject}' + (f', {label}' if label else '')
+        return self.suite.start(self.subject, load or self.load, [*self.flags, *flags], name)
 
     def has_flag(self, flag):
         """Whether `hearth serve` knows the flag."""

@@ -110,7 +110,7 @@ def values_of(visit, unloaded, peak, rate, at_peak, overload):
                 'refusal_ms_max': max(refusals, default=None),
                 'peak': {'requests': len(at_peak.crowd), 'fates': dict(collections.Counter(a.fate() for a in at_peak.crowd)),
                          'high_ttft_ms': [waited_ms(a) for a in at_peak.few], **at_peak.costs},
-                'overload': {'requests': len(overload.crowd), **overload.costs}})
+                'overload': {'requests': len(overload.crowd), 'seconds': overload.seconds, **overload.costs}})
     count = collections.Counter(a.fate() for a in everybody)
     values = {'overload_goodput': 100 * good / peak, 'overload_silent': count['hung'], 'overload_other': count['other'],
               'overload_high': stats.percentile(waits, 0.99) / stats.percentile(unloaded, 0.99)}

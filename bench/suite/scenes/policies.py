@@ -114,7 +114,7 @@ def visit_server(visit):
     for name in order[turn:] + order[:turn]:
         flags, with_class = POLICIES[name]
         # Guesses come true by what a text says, which the simulator does not know.
-        with visit.server('--no-speculation', *flags) as server:
+        with visit.server('--no-speculation', *flags, label=name) as server:
             drawn[name], costs = visit.run(one_policy(visit, server, jobs, with_class))
         drawn['costs'] += costs
     visit.draw(drawn)

@@ -53,7 +53,7 @@ def visit_servers(visit):
 
     def answered(way):
         visit.flags = ways[way]
-        with visit.server() as server:
+        with visit.server(label=way) as server:
             return visit.run(answers(visit, server, sets))
     found = {way: visit.once('off', lambda: answered('off')) if way == 'off' else answered('on') for way in order}
     pairs = [(a[2], b[2]) for name in sets for a, b in zip(found['on'][name], found['off'][name])]
