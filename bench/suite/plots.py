@@ -57,12 +57,14 @@ def overload(by_subject):
     """The fates, and what the crowd cost the machine."""
     said = []
     for subject, rounds in by_subject.items():
+        if not all('seconds' in r.get('overload', {}) for r in rounds):
+            continue  # of a run from before the crowd had a client of its own
         peak, good, rate = (stats.number(stats.median([r[key] for r in rounds])) for key in ('peak_per_s', 'goodput_per_s', 'rate_per_s'))
         spent, wall = (sum(r['overload'][key] for r in rounds) for key in ('client_cpu_s', 'seconds'))
         said.append(f'{subject}: {peak} answers per second at the peak, {good} while {rate} requests per second arrived, whose client took '
                     f'{100 * spent / wall:.1f} % of a core')
     for name, picture, caption in fates('overload', 'Overload, 10 times the capacity')(by_subject):
-        yield name, picture, f'{caption} {"; ".join(said)}.'
+        yield name, picture, caption + (f' {"; ".join(said)}.' if said else '')
 
 
 def bound(by_subject):

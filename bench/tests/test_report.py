@@ -4,7 +4,7 @@ import re
 import unittest
 import xml.etree.ElementTree as ET
 
-from suite import figures, markdown, report
+from suite import figures, markdown, programs, report
 from tests import fixture
 
 PLOTS = ('users', 'timeline-gap_8000', 'timeline-gap', 'chats', 'burst', 'overload', 'hit-rate')
@@ -67,6 +67,14 @@ class Reports(unittest.TestCase):
 
     def test_the_crowds_client_is_on_the_page(self):
         self.assertIn('8.80 while 90.0 requests per second arrived, whose client took 1.0 % of a core', report.render(self.results))
+
+    def test_published_runs_can_be_rendered_again(self):
+        published = sorted((programs.ROOT / 'docs' / 'benchmarks').glob('*/results.json'))
+        self.assertTrue(published)
+        for path in published:
+            results = json.loads(path.read_text())
+            self.assertIn('</html>', report.render(results), path)
+            self.assertIn('| figure |', markdown.render(results), path)
 
     def test_what_came_from_outside_is_escaped(self):
         page = report.render(self.results)
