@@ -124,7 +124,8 @@ SCHEDULING = (
     Figure('overload_goodput', 'Goodput at 10 times the capacity', '% of peak', False, (Target(None, 95, False),), BOTH,
            'Complete answers per second while requests arrive at random, 10 times as many as 16 clients in closed loops got answered. The '
            'crowd comes from `hearth bench serve` in both phases, and two interactive questions a second, whose answers do not '
-           'count, go on in both.',
+           'count, go on in both. Rates are taken between two answers, the first after 4 s and the first after the phase\'s end, as '
+           'answers come in waves.',
            'overload'),
     Figure('overload_reject', 'Overload: the slowest refusal', 'ms', True, (Target(None, 10, True),), BOTH,
            'From sending a request to its status 429.', 'overload', False),
