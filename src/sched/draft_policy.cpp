@@ -11,8 +11,6 @@ namespace {
 constexpr double kBeliefWeight = 3;    // guesses that a first belief stands for
 constexpr double kTriedMax = 64;       // guesses a chance remembers
 constexpr double kChanceMax = 0.98;    // nothing is certain: bounds how deep a chain is worth it
-constexpr double kPurseTokens = 12;    // what the purse holds at most, in tokens' time
-constexpr double kPurseShare = 0.01;   // of the time that goes by, what it earns
 constexpr std::uint64_t kPlainStepsMin = 4;   // measured before the first guess
 constexpr std::uint32_t kPlainEvery = 64;     // steps with guesses, then one without, so that plain_ms() stays true
 constexpr double kLossMax = 8;  // a step that took longer than so many times its plain time: the machine stalled
@@ -85,7 +83,7 @@ double DraftPolicy::saving_ms(DraftCosts const& costs, double chance, std::uint3
 }
 
 bool DraftPolicy::may_draft() const {
-    return plain_steps_ >= kPlainStepsMin && since_plain_ < kPlainEvery && !empty_ && purse_ms_ > 0;
+    return plain_steps_ >= kPlainStepsMin && since_plain_ < kPlainEvery && purse_.is_open();
 }
 
 void DraftPolicy::passed(StepShape const& shape, double ms, double token_ms) {
@@ -93,7 +91,7 @@ void DraftPolicy::passed(StepShape const& shape, double ms, double token_ms) {
     if (shape.decodes == 0) return;
     since_plain_ = 0;
     ++plain_steps_;
-    earn(ms, token_ms);
+    purse_.earn(ms, token_ms);
     if (++idle_ < patience_) return;
     idle_ = 0;
     patience_ = std::min(2 * patience_, kPatienceMax);
@@ -107,21 +105,8 @@ double DraftPolicy::drafted(StepShape const& plain, double ms, std::uint32_t ext
     ++since_plain_;
     idle_ = 0;
     if (gain > 0) patience_ = kPatienceMin;
-    earn(took, token_ms);
+    purse_.earn(took, token_ms);
     return gain;
-}
-
-// The first step fills the purse.
-void DraftPolicy::earn(double ms, double token_ms) {
-    bool const first = purse_max_ms_ == 0;
-    purse_max_ms_ = kPurseTokens * token_ms;
-    book(first ? purse_max_ms_ : kPurseShare * ms);
-}
-
-void DraftPolicy::book(double ms) {
-    purse_ms_ = std::min(purse_ms_ + ms, purse_max_ms_);
-    if (purse_ms_ <= 0) empty_ = true;
-    if (purse_ms_ >= purse_max_ms_ / 2) empty_ = false;
 }
 
 }  // namespace hearth::sched

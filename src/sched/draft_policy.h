@@ -9,10 +9,8 @@
 //
 // Predictions err. What drafting really gained or lost is measured against what
 // steps take without it (plain_ms(), learnt from steps without such guesses, of
-// which there is always one now and then) and booked into a purse: it holds what
-// some tokens take at most, earns a hundredth of the time that goes by, and when
-// it is empty there are no guesses until it is half full. So whatever goes wrong,
-// about a hundredth of the time is lost to finding out.
+// which there is always one now and then) and booked into a purse (sched/purse.h):
+// so whatever goes wrong, about a hundredth of the time is lost to finding out.
 //
 // Threads: one. Deterministic: times are given to it.
 #pragma once
@@ -21,6 +19,7 @@
 #include <span>
 
 #include "sched/cost_model.h"
+#include "sched/purse.h"
 
 namespace hearth::sched {
 
@@ -82,13 +81,13 @@ public:
     double drafted(StepShape const& plain, double ms, std::uint32_t extra, double token_ms);
 
     // Adds to the purse, or takes from it.
-    void book(double ms);
+    void book(double ms) { purse_.book(ms); }
 
     [[nodiscard]] double plain_ms(StepShape const& shape) const { return plain_.predict_ms(shape); }
-    [[nodiscard]] double purse_ms() const { return purse_ms_; }
+    [[nodiscard]] double purse_ms() const { return purse_.ms(); }
 
 private:
-    void earn(double ms, double token_ms);
+    static constexpr double kPurseTokens = 12;
 
     CostModel plain_;
     DraftChance belief_;
@@ -96,9 +95,7 @@ private:
     std::uint32_t since_plain_ = 0;  // steps with guesses since one without
     std::uint32_t idle_ = 0;         // steps without guesses since one with
     std::uint32_t patience_ = kPatienceMin;
-    double purse_ms_ = 0;
-    double purse_max_ms_ = 0;
-    bool empty_ = false;             // it was, and is not half full yet
+    Purse purse_{kPurseTokens, kPurseTokens};
 
     static constexpr std::uint32_t kPatienceMin = 500;  // idle steps after which hope comes back
     static constexpr std::uint32_t kPatienceMax = 8000;
