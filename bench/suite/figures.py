@@ -106,7 +106,7 @@ SCHEDULING = (
     Figure('spec_rate', 'Decode of answers that copy, with speculation', 'tokens/s', False, (), BOTH, 'The first of the two rates above.',
            'speculation'),
     Figure('spec_floor', 'Speculation, the slowest of all prompts', '× without', False, (Target(None, 0.98, False),), BOTH,
-           'Per prompt the median of the rounds with guessing / without; the smallest of them.', 'speculation', False),
+           'Per prompt the median of pairs in turn, with guessing / without; the smallest of them.', 'speculation', False),
     Figure('spec_equal', 'Speculation, equal texts', '%', False, (Target(None, 100, False),), BOTH,
            'Greedy texts with guessing and without.', 'speculation', False),
     Figure('busy', 'Decode beside one busy foreign process per core', '× quiet', False, (Target(None, 0.4, False),),

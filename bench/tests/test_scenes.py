@@ -89,14 +89,14 @@ class Judging(unittest.TestCase):
         self.assertEqual(overload.rate_of([answered(0, 5.0), answered(0, 6.0), answered(0, 25.0)], 4.0, 15.0), 0.1)
         self.assertEqual(overload.rate_of([answered(0, 3.0), refused(5.0, 5.1)], 4.0, 15.0), 0.0)
 
-    def test_the_slowest_prompt_is_found_over_the_medians_of_rounds(self):
+    def test_the_slowest_prompt_is_found_over_the_medians_of_pairs(self):
         fast, slow, short = [33, 1.0], [33, 2.0], [5, 1.0]
-        quiet = {'spec_copy': [fast, fast, short], 'spec_chat': [fast]}
-        rounds = [{'on': {'spec_copy': [fast, slow, short], 'spec_chat': [fast]}, 'off': quiet},
-                  {'on': {'spec_copy': [fast, fast, [5, 9.0]], 'spec_chat': [fast]}, 'off': quiet},
-                  {'on': {'spec_copy': [slow, slow, short], 'spec_chat': [fast]}, 'off': quiet}]
-        self.assertAlmostEqual(speculation.slowest(rounds), 0.5)
-        self.assertIsNone(speculation.slowest([{'on': {n: [short] for n in quiet}, 'off': {n: [short] for n in quiet}}]))
+        names = 'spec_copy', 'spec_chat'
+        quiet = {'spec_copy': [[fast] * 3, [fast, fast, slow], [short] * 3], 'spec_chat': [[fast]]}
+        noisy = {'spec_copy': [[fast, slow, fast], [slow, slow, slow], [short, short, [5, 9.0]]], 'spec_chat': [[fast]]}
+        self.assertAlmostEqual(speculation.slowest([{'on': noisy, 'off': quiet}]), 0.5)
+        self.assertAlmostEqual(speculation.slowest([{'on': noisy, 'off': quiet}, {'on': quiet, 'off': quiet}]), 1.0)
+        self.assertIsNone(speculation.slowest([{way: {name: [[short]] for name in names} for way in ('on', 'off')}]))
 
     def test_the_unbounded_cache_is_counted_in_the_servers_tokens(self):
         visit = self.visit()
