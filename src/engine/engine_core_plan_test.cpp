@@ -226,9 +226,9 @@ TEST(engine_plan, leaves_room_for_steps_that_take_longer_than_predicted) {
     EXPECT_GE(rows, 15);
     EXPECT_LE(longest, 90);
     auto const [rows_noisy, longest_noisy] = crowded(0.4);
-    EXPECT_LE(rows_noisy, 14);
+    EXPECT_LT(rows_noisy, 0.95 * rows);
     EXPECT_GE(rows_noisy, 8) << "but goes on";
-    EXPECT_LE(longest_noisy, 105);
+    EXPECT_LE(longest_noisy, 84 * 1.4) << "a group fits all the same";
 }
 
 TEST(engine_plan, mixes_where_that_saves_something) {
