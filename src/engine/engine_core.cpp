@@ -146,6 +146,9 @@ Status EngineCore::decode_batch() {
     for (auto const& item : items_) best = std::min(best, level(*item.request));
     {
         std::scoped_lock const lock(running_mutex_);
+        // Whose mail was taken before this step was planned is in it.
+        if (std::exchange(hurried_, domain::kPriorityCount) < best)
+            return Error(Code::cancelled, "somebody came who goes before this step");
         stop_.store(false, std::memory_order_relaxed);
         running_.begin(clock_.now(), cost_.predict_ms(shape_), best);
     }
@@ -158,9 +161,10 @@ Status EngineCore::decode_batch() {
 }
 
 bool EngineCore::hurry(domain::Priority priority) {
-    if (!backend_.properties().can_interrupt) return false;
+    auto const level = static_cast<std::uint32_t>(priority);
     std::scoped_lock const lock(running_mutex_);
-    bool const worth = running_.is_worth(clock_.now(), static_cast<std::uint32_t>(priority));
+    if (!running_.is_running()) hurried_ = std::min(hurried_, level);
+    bool const worth = backend_.properties().can_interrupt && running_.is_worth(clock_.now(), level);
     if (worth) stop_.store(true, std::memory_order_relaxed);
     return worth;
 }

@@ -75,7 +75,8 @@ public:
     void add(PreparedRequest prepared);
 
     // A request of this class is about to be added; the step that runs on another
-    // thread ends early if that is worth it. Any thread. Returns whether it does.
+    // thread ends early if that is worth it, and one that is being planned does not
+    // begin. Any thread. Returns whether a running one ends.
     bool hurry(domain::Priority priority);
 
     // Ends the request at once. Unknown ids are ignored, here and in grant().
@@ -345,6 +346,8 @@ private:
     std::unique_ptr<Drafting> drafting_;  // null: no second model
     std::mutex running_mutex_;
     sched::Interruption running_;    // under running_mutex_; written by the engine's thread
+    std::uint32_t hurried_ =
+        domain::kPriorityCount;  // under running_mutex_: the best class that came while no step ran
     std::atomic<bool> stop_{false};  // the backend heeds it
     bool passed_last_ = false;  // streams waited for the last step, so that prompts of a better class went first
     double output_mean_ = kOutputFirstGuess;  // tokens of the choices that ended of late

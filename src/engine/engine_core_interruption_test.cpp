@@ -85,6 +85,23 @@ TEST_F(Interruption, gives_the_step_up_and_computes_what_came_first) {
     driver.expect_empty();
 }
 
+// The step's requests were chosen, but it has not begun.
+TEST_F(Interruption, a_step_that_is_being_planned_does_not_begin) {
+    run_streams(6);
+    auto const steps = driver.backend.batches.size();
+    EXPECT_FALSE(driver.core.hurry(Priority::interactive)) << "no step runs";
+    driver.step();
+    EXPECT_EQ(driver.backend.batches.size(), steps);
+    submit(kComer, kShort, Priority::interactive);
+    driver.step();
+    EXPECT_EQ(driver.of(kComer).tokens(), 1U);
+    EXPECT_FALSE(driver.core.hurry(Priority::normal));
+    driver.step();
+    EXPECT_EQ(driver.backend.batches.size(), steps + 2) << "the same class does not hold it up";
+    driver.run();
+    driver.expect_empty();
+}
+
 TEST_F(Interruption, the_same_class_waits_for_the_step) {
     run_streams(6);
     auto const said = driver.of(kFirstStream).tokens();

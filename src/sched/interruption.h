@@ -26,8 +26,10 @@ public:
     // A step of these begins; `level`: the best class in it, 0 the best of all.
     void begin(Instant now, double predicted_ms, std::uint32_t level);
 
-    // Whether to give it up for a request of this class. False when no step runs.
+    // Whether to give it up for a request of this class. False when no step runs:
+    // then the next one is not to begin without it.
     [[nodiscard]] bool is_worth(Instant now, std::uint32_t level) const;
+    [[nodiscard]] bool is_running() const { return running_.has_value(); }
 
     // It has ended. What it took is lost if it was given up.
     void end(Instant now, bool given_up);
