@@ -12,6 +12,7 @@ LONG = {'gap': 2000, 'gap_8000': 7900}  # tokens of the prompt, by figure; the m
 BASE_TOKENS = 30  # of each stream before the prompt arrives
 REPLY = 4
 TOGETHER_S = 0.001
+HEARTH_TIMEOUT_S = 600
 
 
 def arrivals(times):
@@ -69,7 +70,8 @@ async def measure(visit, server):
 
 
 def visit_server(visit):
-    with visit.server() as server:
+    flags = ['--request-timeout', HEARTH_TIMEOUT_S] if visit.is_hearth else []  # the streams run for as long as the prompt takes
+    with visit.server(*flags) as server:
         return visit.run(measure(visit, server))
 
 
