@@ -35,7 +35,7 @@ def parse(argv):
     parser.add_argument('--quick', action='store_true', help='2 repetitions, no search for the best flags of the peers')
     parser.add_argument('--figures', default=','.join(figures.BY_NAME), metavar='NAMES',
                         help='only these figures or scenes, separated by commas')
-    parser.add_argument('--long', action='store_true', help='overload for 60 s instead of 30, three times as much of the trace')
+    parser.add_argument('--long', action='store_true', help='three times as much of the trace')
     parser.add_argument('--minutes', type=int, default=45, metavar='N',
                         help='begin no more rounds when the run would take longer (45); every figure is taken once at least')
     parser.add_argument('--repeat', type=int, metavar='N', help='repetitions of every figure (5; 2 with --quick)')

@@ -16,7 +16,7 @@ PROMPT, OUTPUT, CLIENTS = 50, 32, 16
 QUESTION, REPLY = 20, 4
 RAMP_S = 4  # what does not count at the start of either phase
 PEAK_S = 20  # after it, of the search for the peak
-OVERLOAD_S, OVERLOAD_LONG_S = 30, 60  # with the ramp
+OVERLOAD_S = 60  # with the ramp
 FACTOR = 10
 STREAMS_MAX = 4096  # of the client
 PATIENCE_S = 20  # what Hearth is told a request may take
@@ -83,7 +83,7 @@ async def measure(visit, server):
     peak = rate_of(at_peak.crowd, RAMP_S, RAMP_S + PEAK_S)
     if not peak:
         raise MeasureError(f'no answer in {PEAK_S} s')
-    rate, seconds = min(FACTOR * peak, RATE_MAX), OVERLOAD_LONG_S if visit.long else OVERLOAD_S
+    rate, seconds = min(FACTOR * peak, RATE_MAX), OVERLOAD_S
     # Other prompts than those of the peak: a seed apart.
     overload = await phase(visit, server, client, extra, 'overload', seconds, mode='poisson', rate=rate, streams_max=STREAMS_MAX,
                            requests=int(2 * rate * seconds), seed=visit.seed + 1)
