@@ -147,8 +147,10 @@ Status EngineCore::decode_batch() {
     {
         std::scoped_lock const lock(running_mutex_);
         // Whose mail was taken before this step was planned is in it.
-        if (std::exchange(hurried_, domain::kPriorityCount) < best)
-            return Error(Code::cancelled, "somebody came who goes before this step");
+        bool const hurried = std::exchange(hurried_, domain::kPriorityCount) < best;
+        // Not two in a row: who comes may find no room, and others as well, for ever.
+        held_up_ = hurried && !held_up_;
+        if (held_up_) return Error(Code::cancelled, "somebody came who goes before this step");
         stop_.store(false, std::memory_order_relaxed);
         running_.begin(clock_.now(), cost_.predict_ms(shape_), best);
     }

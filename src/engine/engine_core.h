@@ -348,6 +348,7 @@ private:
     sched::Interruption running_;    // under running_mutex_; written by the engine's thread
     std::uint32_t hurried_ =
         domain::kPriorityCount;  // under running_mutex_: the best class that came while no step ran
+    bool held_up_ = false;           // the last planned step did not begin because of it
     std::atomic<bool> stop_{false};  // the backend heeds it
     bool passed_last_ = false;  // streams waited for the last step, so that prompts of a better class went first
     double output_mean_ = kOutputFirstGuess;  // tokens of the choices that ended of late

@@ -102,6 +102,19 @@ TEST_F(Interruption, a_step_that_is_being_planned_does_not_begin) {
     driver.expect_empty();
 }
 
+// They are announced, but there is no room for them.
+TEST_F(Interruption, who_finds_no_room_does_not_hold_steps_up_for_ever) {
+    run_streams(6);
+    auto const said = driver.of(kFirstStream).tokens();
+    for (int i = 0; i < 20; ++i) {
+        EXPECT_FALSE(driver.core.hurry(Priority::interactive)) << "no step runs";
+        driver.step();
+    }
+    EXPECT_EQ(driver.of(kFirstStream).tokens(), said + 10);
+    driver.run();
+    driver.expect_empty();
+}
+
 TEST_F(Interruption, the_same_class_waits_for_the_step) {
     run_streams(6);
     auto const said = driver.of(kFirstStream).tokens();
