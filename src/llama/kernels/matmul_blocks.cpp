@@ -7,9 +7,11 @@
 //   integer x scale of the weights x scale of the activations (+ minimum of the weights x sum of the activations)
 //
 // block by block, in order. Integers are exact, so a result depends on its row and its column
-// alone, not on how many columns there are or how they are computed: one column straight from the weights, the
+// alone, not on how many columns there are or how they are computed: a few columns straight from the weights, the
 // next but one tile of rows asked for ahead, for memory is what decoding waits
-// for; more from a tile that is unpacked once into the layout of the instruction.
+// for; more from a tile that is unpacked once into the layout of the instruction. Which column
+// a value belongs to is then a constant distance from one address: with an address of its own for
+// each column, half of the instructions were about those.
 //
 // Weights enter the instruction without sign, as value + zero; the difference, zero x
 // the sum of the activations, is where the integer begins.
@@ -38,7 +40,9 @@ namespace {
 constexpr std::size_t kRows = 16;    // of a tile: one per lane
 constexpr std::size_t kDepth = 32;   // values of a block
 constexpr std::size_t kWords = kDepth / 4;
-constexpr std::size_t kColumns = 8;  // computed together
+constexpr std::size_t kColumns = 8;  // of a group, computed together
+constexpr std::size_t kFew = 4;      // so many columns at most are computed straight from the weights
+constexpr std::size_t kUnits = 8;    // of work, for each thread: what the others wait for at the end is one
 constexpr std::size_t kAhead = 32;   // rows from one read to one asked for: the next but one tile
 constexpr std::size_t kCacheLine = 64;
 
@@ -107,61 +111,95 @@ struct Op {
     }
 };
 
-std::size_t rounded(std::size_t bytes) { return (bytes + kCacheLine - 1) / kCacheLine * kCacheLine; }
+// A block of `Count` columns of activations, rounded.
+template <std::size_t Count>
+struct Inputs {
+    std::int32_t words[kWords * Count];  // four quants each: word by word, or column by column where they are few
+    std::int32_t offsets[Count];         // -zero x the sum of the quants
+    float scales[Count];
+    float sums[Count];  // of the values the quants stand for
+};
+constexpr std::size_t kInputBytes = sizeof(Inputs<1>);
+static_assert(sizeof(Inputs<kColumns>) == kColumns * kInputBytes);
+
+// A block of 16 rows of weights, unpacked.
+struct alignas(kCacheLine) Tile {
+    std::uint8_t words[kWords][kRows * 4];
+    float scales[kRows];
+    float minimums[kRows];
+};
 
 // The operation's work memory: activations, shared by all threads; then a tile of each thread.
-struct Memory {
-    block_q8_0* quants;     // columns x blocks, as upstream rounds them
-    float* scales;          // columns x blocks
-    float* sums;            // columns x blocks: of the values the quants stand for
-    std::int32_t* offsets;  // columns x blocks: -zero x the sum of the quants
-    std::uint8_t* tile;     // blocks x kWords x kRows x 4
-    float* tile_scales;     // blocks x kRows
-    float* tile_minimums;   // blocks x kRows
-
-    static std::size_t shared_bytes(Op const& op) {
-        std::size_t const count = op.columns * op.blocks;
-        return rounded(count * sizeof(block_q8_0)) + 3 * rounded(count * sizeof(float));
-    }
-    static std::size_t own_bytes(Op const& op) { return op.blocks * kRows * (kDepth + 2 * sizeof(float)); }
+class Memory {
+public:
     static std::size_t bytes(Op const& op, int threads) {
-        return shared_bytes(op) + own_bytes(op) * static_cast<std::size_t>(threads) + kCacheLine;
+        return shared_bytes(op) + op.blocks * sizeof(Tile) * static_cast<std::size_t>(threads) + kCacheLine;
     }
 
     Memory(Op const& op, void* work, int thread) {
         auto const misplaced = reinterpret_cast<std::uintptr_t>(work) % kCacheLine;
-        char* at = static_cast<char*>(work) + (kCacheLine - misplaced) % kCacheLine;
-        std::size_t const count = op.columns * op.blocks;
-        auto const take = [&at](std::size_t bytes) {
-            char* const begin = at;
-            at += rounded(bytes);
-            return begin;
-        };
-        quants = reinterpret_cast<block_q8_0*>(take(count * sizeof(block_q8_0)));
-        scales = reinterpret_cast<float*>(take(count * sizeof(float)));
-        sums = reinterpret_cast<float*>(take(count * sizeof(float)));
-        offsets = reinterpret_cast<std::int32_t*>(take(count * sizeof(float)));
-        at += own_bytes(op) * static_cast<std::size_t>(thread);
-        tile = reinterpret_cast<std::uint8_t*>(take(op.blocks * kRows * kDepth));
-        tile_scales = reinterpret_cast<float*>(take(op.blocks * kRows * sizeof(float)));
-        tile_minimums = reinterpret_cast<float*>(at);
+        inputs_ = static_cast<char*>(work) + (kCacheLine - misplaced) % kCacheLine;
+        tile = reinterpret_cast<Tile*>(inputs_ + shared_bytes(op)) + op.blocks * static_cast<std::size_t>(thread);
     }
+
+    Tile* tile;  // one for each block of a row
+
+    // The group of `Count` columns that begins with this one: one of these for each block of a row.
+    template <std::size_t Count>
+    [[nodiscard]] Inputs<Count>* group(Op const& op, std::size_t column) const {
+        return reinterpret_cast<Inputs<Count>*>(inputs_ + column * op.blocks * kInputBytes);
+    }
+
+private:
+    static std::size_t shared_bytes(Op const& op) {
+        return (op.columns * op.blocks * kInputBytes + kCacheLine - 1) / kCacheLine * kCacheLine;
+    }
+
+    char* inputs_;
 };
 
-void quantise(Op const& op, Memory const& memory, std::size_t column, int zero) {
-    auto const* const from =
-        reinterpret_cast<float const*>(static_cast<char const*>(op.activations.data) + column * op.activations.nb[1]);
-    std::size_t const first = column * op.blocks;
-    block_q8_0* const to = memory.quants + first;
-    ggml_get_type_traits_cpu(GGML_TYPE_Q8_0)->from_float(from, to, op.activations.ne[0]);
-    for (std::size_t b = 0; b < op.blocks; ++b) {
-        std::int32_t sum = 0;
-        for (std::int8_t const quant : to[b].qs) sum += quant;
-        float const scale = GGML_CPU_FP16_TO_FP32(to[b].d);
-        memory.scales[first + b] = scale;
-        memory.sums[first + b] = scale * static_cast<float>(sum);
-        memory.offsets[first + b] = -zero * sum;
+// Calls `with` with std::integral_constant of `count`. REQUIRES: 0 < count <= kColumns
+template <std::size_t Count = kColumns>
+void with_count(std::size_t count, auto const& with) {
+    if constexpr (Count > 1) {
+        if (count < Count) return with_count<Count - 1>(count, with);
     }
+    with(std::integral_constant<std::size_t, Count>());
+}
+
+// Blocks [begin, end) of `Count` columns, rounded as upstream does it.
+template <std::size_t Count>
+void quantise(Op const& op, Memory const& memory, std::size_t column, std::size_t begin, std::size_t end, int zero) {
+    bool const few = op.columns <= kFew;
+    auto* const to = memory.group<Count>(op, column);
+    auto* const rounded = reinterpret_cast<block_q8_0*>(memory.tile);  // which is not in use yet
+    for (std::size_t c = 0; c < Count; ++c) {
+        auto const* const from = reinterpret_cast<float const*>(static_cast<char const*>(op.activations.data) +
+                                                                (column + c) * op.activations.nb[1]);
+        ggml_get_type_traits_cpu(GGML_TYPE_Q8_0)
+            ->from_float(from + begin * kDepth, rounded, static_cast<std::int64_t>((end - begin) * kDepth));
+        for (std::size_t b = begin; b < end; ++b) {
+            block_q8_0 const& block = rounded[b - begin];
+            std::int32_t words[kWords];
+            std::memcpy(words, block.qs, sizeof(words));
+            for (std::size_t w = 0; w < kWords; ++w) to[b].words[few ? c * kWords + w : w * Count + c] = words[w];
+            std::int32_t sum = 0;
+            for (std::int8_t const quant : block.qs) sum += quant;
+            float const scale = GGML_CPU_FP16_TO_FP32(block.d);
+            to[b].scales[c] = scale;
+            to[b].sums[c] = scale * static_cast<float>(sum);
+            to[b].offsets[c] = -zero * sum;
+        }
+    }
+}
+
+// A thread's part: some blocks of all columns, so that threads do not write side by side.
+void quantise_part(Op const& op, Memory const& memory, std::size_t thread, std::size_t threads, int zero) {
+    std::size_t const begin = op.blocks * thread / threads, end = op.blocks * (thread + 1) / threads;
+    if (begin == end) return;
+    for (std::size_t column = 0; column < op.columns; column += kColumns)
+        with_count(std::min(kColumns, op.columns - column),
+                   [&](auto count) { quantise<count>(op, memory, column, begin, end, zero); });
 }
 
 // As many bytes as a block of each row of a tile has, which will be wanted soon.
@@ -192,22 +230,50 @@ void transpose(__m512i (&rows)[kWords]) {
     }
 }
 
+// Scales of a block of each of 16 rows, and minimums: what its head holds as two halves of a word.
+template <typename Block>
+class Heads {
+public:
+    // `order`: which row each lane holds
+    Heads(Block const* const (&rows)[kRows], std::size_t (*order)(std::size_t)) : first_(rows[0]) {
+        alignas(kCacheLine) std::int32_t places[kRows];
+        for (std::size_t lane = 0; lane < kRows; ++lane)
+            places[lane] = static_cast<std::int32_t>(reinterpret_cast<char const*>(rows[order(lane)]) -
+                                                     reinterpret_cast<char const*>(rows[0]));
+        places_ = _mm512_load_si512(places);
+    }
+    void read(std::size_t b, __m512& scales, __m512& minimums) const {
+        __m512i const heads = _mm512_i32gather_epi32(places_, first_ + b, 1);
+        scales = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(heads));
+        if constexpr (kHasMinimum<Block>)
+            minimums = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(heads, 16)));
+        else minimums = _mm512_setzero_ps();
+    }
+
+private:
+    Block const* first_;
+    __m512i places_;  // of the rows' first blocks, from the first one's, in bytes
+};
+
+constexpr std::size_t in_order(std::size_t lane) { return lane; }
+
 template <typename Block>
 void unpack(Op const& op, Memory const& memory, std::size_t row) {
     Block const* from[kRows];
     for (std::size_t r = 0; r < kRows; ++r) from[r] = op.weight_row<Block>(row + r);
+    Heads<Block> const heads(from, in_order);
     for (std::size_t b = 0; b < op.blocks; ++b) {
         prefetch(from[0] + kAhead * op.blocks + b * kRows);
         __m512i rows[kWords];
         for (std::size_t r = 0; r < kWords; ++r)
             rows[r] = _mm512_inserti64x4(_mm512_castsi256_si512(values(from[r][b])), values(from[r + kWords][b]), 1);
         transpose(rows);
-        std::uint8_t* const to = memory.tile + b * kRows * kDepth;
-        for (std::size_t w = 0; w < kWords; ++w) _mm512_store_si512(to + w * kCacheLine, rows[w]);
-        for (std::size_t r = 0; r < kRows; ++r) {
-            memory.tile_scales[b * kRows + r] = GGML_CPU_FP16_TO_FP32(from[r][b].d);
-            if constexpr (kHasMinimum<Block>) memory.tile_minimums[b * kRows + r] = GGML_CPU_FP16_TO_FP32(from[r][b].m);
-        }
+        Tile& to = memory.tile[b];
+        for (std::size_t w = 0; w < kWords; ++w) _mm512_store_si512(to.words[w], rows[w]);
+        __m512 scales, minimums;
+        heads.read(b, scales, minimums);
+        _mm512_store_ps(to.scales, scales);
+        _mm512_store_ps(to.minimums, minimums);
     }
 }
 
@@ -223,30 +289,19 @@ __m512 add_block(__m512 sum, __m512i dots, __m512 row_scales, __m512 row_minimum
 // The unpacked tile times `Count` columns.
 template <typename Block, std::size_t Count>
 void multiply(Op const& op, Memory const& memory, std::size_t row, std::size_t column) {
-    std::size_t const blocks = op.blocks;
-    block_q8_0 const* const quants = memory.quants + column * blocks;
-    float const* const scales = memory.scales + column * blocks;
-    float const* const sums = memory.sums + column * blocks;
-    std::int32_t const* const offsets = memory.offsets + column * blocks;
+    Inputs<Count> const* inputs = memory.group<Count>(op, column);
     __m512 sum[Count] = {};
-    for (std::size_t b = 0; b < blocks; ++b) {
-        std::uint8_t const* const tile = memory.tile + b * kRows * kDepth;
+    for (Tile const* tile = memory.tile; tile != memory.tile + op.blocks; ++tile, ++inputs) {
         __m512i dots[Count];
-        for (std::size_t c = 0; c < Count; ++c) dots[c] = _mm512_set1_epi32(offsets[c * blocks + b]);
+        for (std::size_t c = 0; c < Count; ++c) dots[c] = _mm512_set1_epi32(inputs->offsets[c]);
         for (std::size_t w = 0; w < kWords; ++w) {
-            __m512i const weights = _mm512_load_si512(tile + w * kCacheLine);
-            for (std::size_t c = 0; c < Count; ++c) {
-                std::int32_t word = 0;
-                std::memcpy(&word, quants[c * blocks + b].qs + w * sizeof(word), sizeof(word));
-                dots[c] = _mm512_dpbusd_epi32(dots[c], weights, _mm512_set1_epi32(word));
-            }
+            __m512i const weights = _mm512_load_si512(tile->words[w]);
+            for (std::size_t c = 0; c < Count; ++c)
+                dots[c] = _mm512_dpbusd_epi32(dots[c], weights, _mm512_set1_epi32(inputs->words[w * Count + c]));
         }
-        __m512 const row_scales = _mm512_load_ps(memory.tile_scales + b * kRows);
-        __m512 row_minimums = _mm512_setzero_ps();
-        if constexpr (kHasMinimum<Block>) row_minimums = _mm512_load_ps(memory.tile_minimums + b * kRows);
+        __m512 const scales = _mm512_load_ps(tile->scales), minimums = _mm512_load_ps(tile->minimums);
         for (std::size_t c = 0; c < Count; ++c)
-            sum[c] = add_block<Block>(sum[c], dots[c], row_scales, row_minimums, scales[c * blocks + b],
-                                      sums[c * blocks + b]);
+            sum[c] = add_block<Block>(sum[c], dots[c], scales, minimums, inputs->scales[c], inputs->sums[c]);
     }
     for (std::size_t c = 0; c < Count; ++c) op.store(row, column + c, sum[c]);
 }
@@ -254,16 +309,9 @@ void multiply(Op const& op, Memory const& memory, std::size_t row, std::size_t c
 template <typename Block>
 void multiply_tile(Op const& op, Memory const& memory, std::size_t row) {
     unpack<Block>(op, memory, row);
-    std::size_t column = 0;
-    for (; column + kColumns <= op.columns; column += kColumns) multiply<Block, kColumns>(op, memory, row, column);
-    auto const rest = [&]<std::size_t Count>() {
-        if ((op.columns - column) < Count) return;
-        multiply<Block, Count>(op, memory, row, column);
-        column += Count;
-    };
-    rest.template operator()<4>();
-    rest.template operator()<2>();
-    rest.template operator()<1>();
+    for (std::size_t column = 0; column < op.columns; column += kColumns)
+        with_count(std::min(kColumns, op.columns - column),
+                   [&](auto count) { multiply<Block, count>(op, memory, row, column); });
 }
 
 // Four lanes of each of 16 rows, four rows to a register, added up: lane 4r + q is row r of register q.
@@ -278,68 +326,77 @@ __m512i add_fours(__m512i const (&fours)[4]) {
 // The row that lies in a lane of add_fours(). It is its own inverse.
 constexpr std::size_t lane_row(std::size_t lane) { return lane % 4 * 4 + lane / 4; }
 
-// Products of a block of 16 rows with the only column's, in the order of lane_row().
-template <typename Block>
-__m512i dot_rows(Block const* const (&rows)[kRows], std::size_t b, block_q8_0 const& column) {
-    __m512i fours[4];
+// Products of a block of 16 rows with those of `Count` columns, in the order of lane_row().
+template <typename Block, std::size_t Count>
+void dot_rows(Block const* const (&rows)[kRows], std::size_t b, Inputs<Count> const& inputs, __m512i (&dots)[Count]) {
+    __m512i fours[Count][4];
     __m512i const zero = _mm512_setzero_si512();
     if constexpr (sizeof(Block::qs) == kDepth / 2 && !requires(Block block) { block.qh; }) {
         // Nibbles: four rows to a register, the first half of their values in the low bits.
-        __m512i const low = _mm512_set1_epi8(0xF);
-        __m512i const first = _mm512_broadcast_i32x4(load16(column.qs));
-        __m512i const second = _mm512_broadcast_i32x4(load16(column.qs + kDepth / 2));
+        __m512i const mask = _mm512_set1_epi8(0xF);
         for (std::size_t q = 0; q < 4; ++q) {
             __m512i pairs = _mm512_castsi128_si512(load16(rows[4 * q][b].qs));
             pairs = _mm512_inserti32x4(pairs, load16(rows[4 * q + 1][b].qs), 1);
             pairs = _mm512_inserti32x4(pairs, load16(rows[4 * q + 2][b].qs), 2);
             pairs = _mm512_inserti32x4(pairs, load16(rows[4 * q + 3][b].qs), 3);
-            __m512i const dots = _mm512_dpbusd_epi32(zero, _mm512_and_si512(pairs, low), first);
-            fours[q] = _mm512_dpbusd_epi32(dots, _mm512_and_si512(_mm512_srli_epi16(pairs, 4), low), second);
+            __m512i const low = _mm512_and_si512(pairs, mask);
+            __m512i const high = _mm512_and_si512(_mm512_srli_epi16(pairs, 4), mask);
+            for (std::size_t c = 0; c < Count; ++c) {
+                std::int32_t const* const words = inputs.words + c * kWords;
+                __m512i const first = _mm512_dpbusd_epi32(zero, low, _mm512_broadcast_i32x4(load16(words)));
+                fours[c][q] = _mm512_dpbusd_epi32(first, high, _mm512_broadcast_i32x4(load16(words + kWords / 2)));
+            }
         }
     } else {
-        __m512i const both = _mm512_broadcast_i64x4(load32(column.qs));
+        // Halves of a row are neighbours; rows 0, 1, 2, 3 in order.
+        __m512i const low = _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0);
+        __m512i const high = _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2);
         for (std::size_t q = 0; q < 4; ++q) {
-            __m512i pair[2];
+            __m512i pair[Count][2];
             for (std::size_t p = 0; p < 2; ++p) {
                 __m256i const first = values(rows[4 * q + p][b]), second = values(rows[4 * q + p + 2][b]);
                 __m512i const weights = _mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1);
-                pair[p] = _mm512_dpbusd_epi32(zero, weights, both);
+                for (std::size_t c = 0; c < Count; ++c)
+                    pair[c][p] =
+                        _mm512_dpbusd_epi32(zero, weights, _mm512_broadcast_i64x4(load32(inputs.words + c * kWords)));
             }
-            // Halves of a row are neighbours; rows 0, 1, 2, 3 in order.
-            fours[q] = _mm512_add_epi32(
-                _mm512_permutex2var_epi64(pair[0], _mm512_set_epi64(13, 12, 5, 4, 9, 8, 1, 0), pair[1]),
-                _mm512_permutex2var_epi64(pair[0], _mm512_set_epi64(15, 14, 7, 6, 11, 10, 3, 2), pair[1]));
+            for (std::size_t c = 0; c < Count; ++c)
+                fours[c][q] = _mm512_add_epi32(_mm512_permutex2var_epi64(pair[c][0], low, pair[c][1]),
+                                               _mm512_permutex2var_epi64(pair[c][0], high, pair[c][1]));
         }
     }
-    return add_fours(fours);
+    for (std::size_t c = 0; c < Count; ++c) dots[c] = add_fours(fours[c]);
 }
 
-// Rows [row, row + kRows) times the only column, straight from the weights.
-template <typename Block>
-void multiply_vector(Op const& op, Memory const& memory, std::size_t row) {
+// Rows [row, row + kRows) times all `Count` columns, straight from the weights.
+template <typename Block, std::size_t Count>
+void multiply_few(Op const& op, Memory const& memory, std::size_t row) {
     Block const* rows[kRows];
-    alignas(kCacheLine) std::int32_t places[kRows];  // of the rows' first blocks, from the first one's
     for (std::size_t r = 0; r < kRows; ++r) rows[r] = op.weight_row<Block>(row + r);
-    for (std::size_t lane = 0; lane < kRows; ++lane)
-        places[lane] = static_cast<std::int32_t>(reinterpret_cast<char const*>(rows[lane_row(lane)]) -
-                                                 reinterpret_cast<char const*>(rows[0]));
-    __m512i const offsets = _mm512_load_si512(places);
-    __m512 sum = _mm512_setzero_ps();
-    for (std::size_t b = 0; b < op.blocks; ++b) {
+    Heads<Block> const heads(rows, lane_row);
+    Inputs<Count> const* inputs = memory.group<Count>(op, 0);
+    __m512 sum[Count] = {};
+    for (std::size_t b = 0; b < op.blocks; ++b, ++inputs) {
         prefetch(rows[0] + kAhead * op.blocks + b * kRows);
-        __m512i const heads = _mm512_i32gather_epi32(offsets, rows[0] + b, 1);  // scale, and what follows
-        __m512 const row_scales = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(heads));
-        __m512 row_minimums = _mm512_setzero_ps();
-        if constexpr (kHasMinimum<Block>)
-            row_minimums = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_srli_epi32(heads, 16)));
-        __m512i dots = dot_rows<Block>(rows, b, memory.quants[b]);
-        if constexpr (kZero<Block> != 0) dots = _mm512_add_epi32(dots, _mm512_set1_epi32(memory.offsets[b]));
-        sum = add_block<Block>(sum, dots, row_scales, row_minimums, memory.scales[b], memory.sums[b]);
+        __m512 scales, minimums;
+        heads.read(b, scales, minimums);
+        __m512i dots[Count];
+        dot_rows<Block, Count>(rows, b, *inputs, dots);
+        for (std::size_t c = 0; c < Count; ++c) {
+            if constexpr (kZero<Block> != 0) dots[c] = _mm512_add_epi32(dots[c], _mm512_set1_epi32(inputs->offsets[c]));
+            sum[c] = add_block<Block>(sum[c], dots[c], scales, minimums, inputs->scales[c], inputs->sums[c]);
+        }
     }
-    __m512i order;
-    for (std::size_t lane = 0; lane < kRows; ++lane) places[lane] = static_cast<std::int32_t>(lane_row(lane));
-    order = _mm512_load_si512(places);
-    op.store(row, 0, _mm512_permutexvar_ps(order, sum));
+    alignas(kCacheLine) std::int32_t lanes[kRows];
+    for (std::size_t lane = 0; lane < kRows; ++lane) lanes[lane] = static_cast<std::int32_t>(lane_row(lane));
+    __m512i const order = _mm512_load_si512(lanes);
+    for (std::size_t c = 0; c < Count; ++c) op.store(row, c, _mm512_permutexvar_ps(order, sum[c]));
+}
+
+template <typename Block>
+void multiply_rows(Op const& op, Memory const& memory, std::size_t row) {
+    if (op.columns > kFew) return multiply_tile<Block>(op, memory, row);
+    with_count<kFew>(op.columns, [&](auto count) { multiply_few<Block, count>(op, memory, row); });
 }
 
 template <typename Block>
@@ -353,15 +410,15 @@ struct Matmul final : ggml::cpu::tensor_traits {
         Op const op(*tensor);
         Memory const memory(op, params->wdata, params->ith);
         auto const threads = static_cast<std::size_t>(params->nth);
-        for (auto c = static_cast<std::size_t>(params->ith); c < op.columns; c += threads)
-            quantise(op, memory, c, kZero<Block>);
+        quantise_part(op, memory, static_cast<std::size_t>(params->ith), threads, kZero<Block>);
         if (params->ith == 0) ggml_threadpool_chunk_set(params->threadpool, params->nth);
         ggml_barrier(params->threadpool);
-        auto const tiles = static_cast<int>((op.rows + kRows - 1) / kRows);
-        for (int tile = params->ith; tile < tiles; tile = ggml_threadpool_chunk_add(params->threadpool, 1)) {
-            auto const row = static_cast<std::size_t>(tile) * kRows;
-            if (op.columns == 1) multiply_vector<Block>(op, memory, row);
-            else multiply_tile<Block>(op, memory, row);
+        std::size_t const tiles = (op.rows + kRows - 1) / kRows;
+        std::size_t const unit = std::max<std::size_t>(1, tiles / (threads * kUnits));
+        auto const units = static_cast<int>((tiles + unit - 1) / unit);
+        for (int taken = params->ith; taken < units; taken = ggml_threadpool_chunk_add(params->threadpool, 1)) {
+            std::size_t const begin = static_cast<std::size_t>(taken) * unit, end = std::min(begin + unit, tiles);
+            for (std::size_t tile = begin; tile < end; ++tile) multiply_rows<Block>(op, memory, tile * kRows);
         }
         return true;
     }
