@@ -67,7 +67,8 @@ sched::CostModel::Weights first_guess(domain::ModelInfo const& info) {
     constexpr double kOperationsPerThread = 40e9;  // a second, of quantised kernels on a current core
     double const operations = 2 * static_cast<double>(std::max<std::uint64_t>(info.parameters, 1 << 20));
     double const token_ms = 1000 * operations / (kOperationsPerThread * std::max(info.threads, 1U));
-    return {.base = 2 * token_ms, .per_decode = 2 * token_ms, .per_prompt = token_ms, .per_attended = token_ms / 10};
+    // One more row reads no more weights: a quarter of a step, so that guesses are tried.
+    return {.base = 3 * token_ms, .per_decode = token_ms, .per_prompt = token_ms, .per_attended = token_ms / 10};
 }
 
 Status DraftModel::check(llama::Backend const& target, llama::Backend const& draft) {

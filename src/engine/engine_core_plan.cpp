@@ -25,7 +25,7 @@ constexpr std::uint32_t kLeastTokens = 4;
 // be longer, for the prompts' sake: up to so many times its target, kept by nine
 // steps of ten.
 constexpr double kDecodesShare = 0.25;
-constexpr double kCrowdedStretch = 1.5;
+constexpr double kCrowdedStretch = 1.4;
 
 // Beside sequences that decode, a step takes at most so many times as much of
 // prompts as the one before it: the prediction may be wrong.
@@ -48,6 +48,10 @@ constexpr double kFilledUp = 0.5;
 // token of everybody and a group of the first prompt: streams that repeat themselves
 // pay off in any amount, and would keep the prompts out.
 constexpr double kDraftsBesidePrompts = 0.25;
+
+// A guess is worth so many times what it costs, at least: chances and costs are
+// estimates, and where they are nearly equal there is nothing to be won.
+constexpr double kDraftWorth = 1.25;
 
 }  // namespace
 
@@ -253,7 +257,7 @@ sched::NgramDrafter::Draft EngineCore::draft(Request& request, Choice& choice, s
     double gain = chance;
     std::size_t count = 0;
     for (; count < guess.tokens.size(); ++count, gain *= chance) {
-        if (expected_.ms + row > drafts_end_ms_ || gain * expected_.ms <= row * expected_.tokens) break;
+        if (expected_.ms + row > drafts_end_ms_ || gain * expected_.ms <= kDraftWorth * row * expected_.tokens) break;
         expected_.tokens += gain;
         expected_.ms += row;
     }
