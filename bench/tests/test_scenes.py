@@ -94,9 +94,14 @@ class Judging(unittest.TestCase):
         names = 'spec_copy', 'spec_chat'
         quiet = {'spec_copy': [[fast] * 3, [fast, fast, slow], [short] * 3], 'spec_chat': [[fast]]}
         noisy = {'spec_copy': [[fast, slow, fast], [slow, slow, slow], [short, short, [5, 9.0]]], 'spec_chat': [[fast]]}
-        self.assertAlmostEqual(speculation.slowest([{'on': noisy, 'off': quiet}]), 0.5)
-        self.assertAlmostEqual(speculation.slowest([{'on': noisy, 'off': quiet}, {'on': quiet, 'off': quiet}]), 1.0)
-        self.assertIsNone(speculation.slowest([{way: {name: [[short]] for name in names} for way in ('on', 'off')}]))
+        none = {name: [[] for _ in quiet[name]] for name in names}
+        once = {'on': noisy, 'off': quiet, 'again': none}
+        self.assertEqual(speculation.slowest([once]), (0.5, None))
+        self.assertEqual(speculation.slowest([once, {'on': quiet, 'off': quiet, 'again': none}]), (1.0, None))
+        again = {'spec_copy': [[], [fast, fast], []], 'spec_chat': [[]]}  # against the last two
+        self.assertEqual(speculation.slowest([{'on': noisy, 'off': quiet, 'again': again}]), (0.5, 1.5))
+        brief = {name: [[short]] for name in names}
+        self.assertEqual(speculation.slowest([{'on': brief, 'off': brief, 'again': {name: [[]] for name in names}}]), (None, None))
 
     def test_the_unbounded_cache_is_counted_in_the_servers_tokens(self):
         visit = self.visit()
