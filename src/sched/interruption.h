@@ -21,7 +21,7 @@ public:
     static constexpr double kShare = 0.1;        // of the time that goes by, into the purse
     static constexpr double kPurseMaxMs = 500;   // it begins with
     static constexpr double kWorthMs = 3;        // less than that of a step is waited for,
-    static constexpr double kWorthShare = 0.15;  // or than this part of it
+    static constexpr double kWorthShare = 0.05;  // or than this part of it
 
     // A step of these begins; `level`: the best class in it, 0 the best of all.
     void begin(Instant now, double predicted_ms, std::uint32_t level);

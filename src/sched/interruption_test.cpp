@@ -25,13 +25,17 @@ TEST(interruption, gives_a_step_up_for_a_better_class_only) {
 TEST(interruption, waits_for_what_ends_soon_anyway) {
     Interruption interruption;
     interruption.begin(at(0), 60, kNormal);
-    EXPECT_TRUE(interruption.is_worth(at(50), kInteractive));
-    EXPECT_FALSE(interruption.is_worth(at(52), kInteractive));
+    EXPECT_TRUE(interruption.is_worth(at(56), kInteractive));
+    EXPECT_FALSE(interruption.is_worth(at(58), kInteractive));
     EXPECT_FALSE(interruption.is_worth(at(200), kInteractive)) << "the prediction was wrong: it ends any moment";
     interruption.end(at(210), false);
     interruption.begin(at(210), 5, kNormal);
     EXPECT_TRUE(interruption.is_worth(at(211), kInteractive));
     EXPECT_FALSE(interruption.is_worth(at(212), kInteractive));
+    interruption.end(at(215), false);
+    interruption.begin(at(1000), 200, kNormal);
+    EXPECT_TRUE(interruption.is_worth(at(1188), kInteractive));
+    EXPECT_FALSE(interruption.is_worth(at(1192), kInteractive));
 }
 
 TEST(interruption, loses_no_more_than_a_part_of_the_time) {
