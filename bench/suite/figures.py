@@ -115,7 +115,7 @@ SCHEDULING = (
            'Greedy texts with guessing and without.', 'speculation', False),
     Figure('busy', 'Decode beside one busy foreign process per core', '× quiet', False, (Target(None, 0.4, False),),
            (HEARTH, SERVER, BENCH),
-           'Tokens/s of one stream of 128 tokens beside processes that compute without end / without them.', 'busy'),
+           'Tokens/s of one stream of 128 tokens (llama-bench: 16) beside processes that compute without end / without them.', 'busy'),
     Figure('burst_answered', '500 requests at once: answered', 'requests', False, (), BOTH, 'Status 200 and a complete stream within 90 s.',
            'burst', False),
     Figure('burst_refused', '500 requests at once: refused', 'requests', True, (), BOTH, 'Status 429 with Retry-After.', 'burst', False),

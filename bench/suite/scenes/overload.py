@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import time
 
-from .. import crowd, stats
+from .. import crowd, environment, stats
 from ..process import MeasureError
 from .base import Scene
 
@@ -22,7 +22,7 @@ STREAMS_MAX = 4096  # of the client
 PATIENCE_S = 20  # what Hearth is told a request may take
 MARGIN_S = 5  # beyond it a request without an end was forgotten
 RATE_MAX = STREAMS_MAX // (PATIENCE_S + MARGIN_S)  # arrivals per second, none of which must wait for a place in the client
-UNLOADED, TRICKLE_S = 20, 0.5
+UNLOADED, TRICKLE_S = 100, 0.5
 
 
 @dataclasses.dataclass
@@ -123,7 +123,9 @@ def values_of(visit, unloaded, peak, rate, at_peak, overload):
 
 def visit_server(visit):
     flags = ['--request-timeout', PATIENCE_S] if visit.is_hearth else []
-    with visit.server(*flags) as server:
+    with visit.server(*flags) as server, environment.ahead() as is_ahead:
+        if not is_ahead:
+            programs.say('overload: the clients may not go before the server, and wait for its cores')
         return visit.run(measure(visit, server))
 
 

@@ -37,9 +37,9 @@ async def answered(client, prompt, tokens, what, extra):
 
 
 async def answers(visit, servers, sets):
-    """{way: {set: [[(tokens, seconds, text), one per pair], one per prompt]}}, where 'again' is 'off' once more; a prompt goes to the servers of all ways in turn, so
-    what slows the machine for a while slows all. No answer is guessed from an earlier one to the same prompt: only Hearth, which can
-    be told to keep them apart, is asked again."""
+    """{way: {set: [[(tokens, seconds, text), one per pair], one per prompt]}}, where 'again' is 'off' once more; a prompt goes to the
+    servers of all ways in turn, so what slows the machine for a while slows all. No answer is guessed from an earlier one to the same
+    prompt: only Hearth, which can be told to keep them apart, is asked again."""
     clients = {way: await visit.client(server) for way, server in servers.items()}
     for client in clients.values():
         (await client.stream(client.body('Hello.', 16))).checked('the greeting')
