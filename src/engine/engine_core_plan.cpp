@@ -53,6 +53,10 @@ constexpr double kDraftsBesidePrompts = 0.25;
 // estimates, and where they are nearly equal there is nothing to be won.
 constexpr double kDraftWorth = 1.25;
 
+// Until steps with guesses have told what one costs, no more than this part of a
+// token that is not guessed.
+constexpr double kRowHoped = 0.25;
+
 }  // namespace
 
 // Live sequences that may emit a token, in order of age.
@@ -253,7 +257,8 @@ sched::NgramDrafter::Draft EngineCore::draft(Request& request, Choice& choice, s
     if (!choice.drafter) return {};
     auto guess = choice.drafter->draft(guesses_most(request, choice, rows));
     double const chance = choice.acceptance.probability(guess.match);
-    double const row = row_ms(choice);
+    double const hoped = cost_.knows_guesses() ? 1 : kRowHoped;
+    double const row = std::min(row_ms(choice), hoped * expected_.ms / expected_.tokens);
     double gain = chance;
     std::size_t count = 0;
     for (; count < guess.tokens.size(); ++count, gain *= chance) {

@@ -68,6 +68,12 @@ void CostModel::observe(StepShape const& shape, double ms) {
     if (steps_seen_ >= kStepsToBeSurprised)
         error_ += kErrorRate * (std::min(std::abs(y / predicted - 1), kErrorMax) - error_);
     prompt_tokens_seen_ += shape.prompt_tokens;
+    if (shape.guesses > 0) {
+        guess_steps_ = std::min(guess_steps_ + 1, kGuessStepsToKnow);
+        since_guesses_ = 0;
+    } else if (shape.decodes > 0 && ++since_guesses_ >= kStepsToForget) {
+        guess_steps_ = 0;
+    }
     ++steps_seen_;
     double const weight = 1 / (y * y);  // so that errors are relative: short steps count as much as long ones
     Vector const x = features(shape);

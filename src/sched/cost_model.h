@@ -23,6 +23,7 @@ namespace hearth::sched {
 struct StepShape {
     std::uint32_t decodes = 0;
     std::uint32_t prompt_tokens = 0;
+    std::uint32_t guesses = 0;  // of the decodes
     std::uint64_t attended = 0;
 
     // Attention reads the positions once for so many rows of a sequence (the CPU
@@ -42,6 +43,7 @@ struct StepShape {
     // One more row of a sequence that is in the step already.
     void add_guess(std::uint32_t position) {
         ++decodes;
+        ++guesses;
         attended += (position + 1) / (kRowsToRead + 1);
     }
     [[nodiscard]] static std::uint64_t attended_by(std::uint64_t tokens, std::uint64_t done) {
@@ -83,9 +85,15 @@ public:
     // Prompt tokens were among what it learnt from; before that it guesses.
     [[nodiscard]] bool knows_prompts() const { return prompt_tokens_seen_ >= kPromptTokensToKnow; }
 
+    // Steps with guesses were among what it learnt from of late. Others do not tell what a row costs
+    // apart from its step, and where they say that it costs all, no guess would ever be made that shows otherwise.
+    [[nodiscard]] bool knows_guesses() const { return guess_steps_ >= kGuessStepsToKnow; }
+
 private:
     static constexpr std::size_t kSize = 4;
     static constexpr std::uint64_t kPromptTokensToKnow = 64;
+    static constexpr std::uint32_t kGuessStepsToKnow = 8;
+    static constexpr std::uint32_t kStepsToForget = 512;  // with decodes, and without guesses
     static constexpr double kErrorFirst = 0.05;
     using Vector = std::array<double, kSize>;
 
@@ -96,6 +104,8 @@ private:
     Vector belief_;  // weights that follow slowly
     double error_ = kErrorFirst;  // of predictions, relative, on average
     std::uint64_t prompt_tokens_seen_ = 0;
+    std::uint32_t guess_steps_ = 0;   // up to kGuessStepsToKnow
+    std::uint32_t since_guesses_ = 0;  // steps with decodes
     std::uint64_t steps_seen_ = 0;
     std::array<Vector, kSize> squares_{};  // decayed sums of x * x^T
     Vector products_{};                    // and of x * y

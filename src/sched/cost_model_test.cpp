@@ -169,5 +169,23 @@ TEST(cost_model, says_how_many_tokens_fit_a_step) {
     }
 }
 
+TEST(cost_model, knows_guesses_from_steps_that_had_some_of_late) {
+    CostModel model({});
+    StepShape plain, guessed;
+    plain.add_decode(10);
+    guessed.add_decode(10);
+    guessed.add_guess(11);
+    for (int i = 0; i < 8; ++i) {
+        EXPECT_FALSE(model.knows_guesses()) << i;
+        model.observe(plain, 5);
+        model.observe(guessed, 6);
+    }
+    EXPECT_TRUE(model.knows_guesses());
+    for (int i = 0; i < 511; ++i) model.observe(plain, 5);
+    EXPECT_TRUE(model.knows_guesses());
+    model.observe(plain, 5);
+    EXPECT_FALSE(model.knows_guesses());
+}
+
 }  // namespace
 }  // namespace hearth::sched
