@@ -89,27 +89,6 @@ TEST(engine_speculation, changes_no_sampled_text_even_when_it_guesses_wrong) {
     EXPECT_EQ(texts[0], texts[1]);
 }
 
-// What prompts cost may leave nothing for the step itself: then a row seems to cost all of it.
-TEST(engine_speculation, tries_guesses_whatever_steps_without_them_seem_to_say) {
-    Driver driver(chanting(), engine_options(true));
-    driver.backend.on_decode = [&driver](std::span<llama::BatchEntry const> batch) {
-        auto const rows = static_cast<std::int64_t>(batch.size());
-        driver.clock.advance(std::chrono::microseconds(rows < 20 ? 5000 + 100 * rows : 100 * rows * rows / 20));
-        return ok();
-    };
-    RequestId id = 1;
-    for (int i = 0; i < 40; ++i) {
-        auto request = prompt_of(40 + 10 * static_cast<std::size_t>(i));
-        request.max_tokens = 30;
-        request.speculate = false;
-        driver.submit(id++, std::move(request));
-        driver.run();
-    }
-    driver.submit(id, speaking(200));
-    driver.run();
-    EXPECT_GT(driver.core.stats().accepted_total, 100U);
-}
-
 TEST(engine_speculation, never_emits_more_than_was_granted) {
     auto options = engine_options(true);
     options.credit = 10;
