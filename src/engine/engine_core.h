@@ -278,6 +278,10 @@ private:
     [[nodiscard]] static std::uint32_t chunk_within_borders(Request const& request, std::uint32_t chunk);
     void checkpoint_prompt(Request& request);
     bool keep_checkpoint(sched::PrefixTree::NodeId node, std::vector<std::byte> checkpoint);
+    [[nodiscard]] bool remember(Choice& choice);
+    void keep_all(Choice& choice, std::span<llama::BatchEntry const> rows);
+    void keep_some(Request& request, Choice& choice, std::span<llama::BatchEntry const> right);
+    void go_back(Choice& choice);
     void cut_by_copy(sched::PrefixTree::Eviction const& evicted);
     void empty_sequence(llama::SequenceId sequence);
 

@@ -1,6 +1,7 @@
 // Prefixes of models that cannot go back: where their state is put aside, and
 // what becomes of sequences that cannot be cut.
 #include <algorithm>
+#include <utility>
 
 #include "base/assert.h"
 #include "engine/engine_core.h"
@@ -67,6 +68,46 @@ bool EngineCore::keep_checkpoint(sched::PrefixTree::NodeId node, std::vector<std
     if (tree.checkpoint_bytes() + checkpoint.size() > options_.checkpoint_bytes_max) return false;
     tree.set_checkpoint(node, std::move(checkpoint));
     return true;
+}
+
+// Before rows that may be wrong. False when the state cannot be put aside.
+bool EngineCore::remember(Choice& choice) {
+    auto checkpoint = backend_.checkpoint(choice.sequence);
+    if (!checkpoint) return false;
+    choice.before = *std::move(checkpoint);
+    return true;
+}
+
+// All rows computed after remember() are what the choice says, so the state is right.
+void EngineCore::keep_all(Choice& choice, std::span<llama::BatchEntry const> rows) {
+    std::vector<Token> tokens;
+    for (auto const& row : rows) tokens.push_back(row.token);
+    choice.ahead = 0;
+    choice.before.clear();
+    extend(choice, tokens);
+    choice.positions += static_cast<std::uint32_t>(tokens.size());
+}
+
+// Those in `right` are, others were wrong: the state goes back, and what was right is computed once more,
+// like a text after a shift. That is a step, which draft() counts among the costs of a guess.
+void EngineCore::keep_some(Request& request, Choice& choice, std::span<llama::BatchEntry const> right) {
+    if (choice.state != Choice::State::live) return;  // detach() went back
+    drop_guesses(choice);
+    choice.refill = ledger_.tree().text(choice.node);
+    for (auto const& row : right) choice.refill.push_back(row.token);
+    choice.redoes = true;
+    ledger_.reserve(request.missing(choice));
+}
+
+// To where remember() was called: a copy up to there takes the sequence's place.
+void EngineCore::go_back(Choice& choice) {
+    auto const end = static_cast<llama::Position>(choice.positions);
+    auto const copied = backend_.copy_sequence(choice.sequence, spare_, end, choice.before);
+    HEARTH_ASSERT(copied.has_value(), "a state that was put aside a step ago fits");
+    choice.before.clear();
+    ledger_.tree().rename(choice.node, choice.sequence, spare_);
+    std::swap(choice.sequence, spare_);
+    empty_sequence(spare_);
 }
 
 // A sequence that cannot be cut is copied up to where it has to end. Without a

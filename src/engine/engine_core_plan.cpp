@@ -252,20 +252,30 @@ double EngineCore::row_ms(Choice const& choice) const {
 
 // As many guessed tokens as are worth computing beside what the step computes
 // already: each more is worth its chance of coming true, and costs its row; it
-// pays as long as that is a better rate than the step's without it.
+// pays as long as that is a better rate than the step's without it. A model that
+// cannot cut what is wrong pays for that with a step more (keep_some()). It takes
+// rows of several sequences in several passes, so it is guessed for only when alone.
 sched::NgramDrafter::Draft EngineCore::draft(Request& request, Choice& choice, std::uint32_t rows) {
-    if (!choice.drafter) return {};
+    bool const cuts = backend_.properties().can_truncate;
+    if (!choice.drafter || (!cuts && shape_.decodes > 1)) return {};
     auto guess = choice.drafter->draft(guesses_most(request, choice, rows));
+    // A token that ends the answer is never computed.
+    auto const end = std::ranges::find_first_of(guess.tokens, end_tokens_);
+    guess.tokens = guess.tokens.first(static_cast<std::size_t>(end - guess.tokens.begin()));
     double const chance = choice.acceptance.probability(guess.match);
     double const hoped = cost_.knows_guesses() ? 1 : kRowHoped;
     double const row = std::min(row_ms(choice), hoped * expected_.ms / expected_.tokens);
-    double gain = chance;
+    double const miss = cuts ? 0 : (1 - chance) * expected_.ms;  // what a wrong guess costs, times how likely it is
+    double reach = 1;  // the chance that all before it come true
     std::size_t count = 0;
-    for (; count < guess.tokens.size(); ++count, gain *= chance) {
-        if (expected_.ms + row > drafts_end_ms_ || gain * expected_.ms <= kDraftWorth * row * expected_.tokens) break;
+    for (; count < guess.tokens.size(); ++count, reach *= chance) {
+        double const gain = reach * chance;
+        double const cost = row + reach * miss;
+        if (expected_.ms + cost > drafts_end_ms_ || gain * expected_.ms <= kDraftWorth * cost * expected_.tokens) break;
         expected_.tokens += gain;
-        expected_.ms += row;
+        expected_.ms += cost;
     }
+    if (!cuts && count > 0 && !remember(choice)) count = 0;
     guess.tokens = guess.tokens.first(count);
     request.planned += count;
     return guess;

@@ -54,8 +54,10 @@ void EngineCore::refill_advanced(Choice& choice, std::uint32_t tokens) {
     ledger_.unreserve(tokens);
     extend(choice, std::span(choice.refill).subspan(choice.positions, tokens));
     choice.positions += tokens;
-    prompt_tokens_total_ += tokens;
-    if (choice.positions == choice.refill.size()) choice.refill.clear();
+    if (!choice.redoes) prompt_tokens_total_ += tokens;
+    if (choice.positions != choice.refill.size()) return;
+    choice.refill.clear();
+    choice.redoes = false;
 }
 
 }  // namespace hearth::engine

@@ -126,6 +126,89 @@ TEST(engine_speculation, leaves_most_of_a_step_to_prompts) {
     EXPECT_GT(driver.core.stats().drafted_total - drafted, 10U * static_cast<unsigned>(steps));
 }
 
+// Prompts whose time is in proportion to their length say that a step costs nothing but its rows; a single stream's
+// steps are all alike and cannot say otherwise. Without a hope of its own, nothing would be guessed ever after.
+TEST(engine_speculation, guesses_though_prompts_say_that_rows_cost_all) {
+    auto options = engine_options(true);
+    options.prefix_cache = false;
+    Driver driver(chanting(), options);
+    driver.backend.on_decode = [&driver](std::span<llama::BatchEntry const> batch) {
+        bool const is_prompt = std::ranges::count(batch, true, &llama::BatchEntry::wants_logits) < std::ssize(batch);
+        driver.clock.advance(std::chrono::microseconds(is_prompt ? 100 * batch.size() : 3000 + 300 * batch.size()));
+        return ok();
+    };
+    RequestId id = 0;
+    for (int i = 0; i < 40; ++i) {
+        auto request = prompt_of(i % 2 == 0 ? 20 : 300);
+        request.max_tokens = 3;
+        driver.submit(++id, request);
+        driver.run();
+    }
+    auto const steps = driver.core.stats().steps_total;
+    driver.submit(++id, speaking(300));
+    driver.run();
+    EXPECT_LT(driver.core.stats().steps_total - steps, 100U);
+    driver.expect_empty();
+}
+
+// What was guessed wrong cannot be cut off: the state goes back, and what was right is computed once more.
+TEST(engine_speculation, goes_back_where_a_state_cannot_be_cut) {
+    std::vector<std::string> texts[2];
+    std::uint64_t steps[2];
+    for (int const on : {0, 1}) {
+        auto scripted = chanting(600);
+        scripted.needs_checkpoints = true;
+        Driver driver(scripted, engine_options(on != 0));
+        run_at_a_price(driver);
+        for (RequestId id = 1; id <= 12; ++id) {
+            auto request = speaking(80, id % 2 == 0 ? 2.2F : 1.6F);  // strays from the chant now and then
+            request.sampling.seed = id;
+            request.prompt = domain::TokenPrompt{std::vector<domain::Token>(12 + id, 'x')};
+            request.top_logprobs = 0;
+            if (id % 3 == 0) request.stop = {"w3 w4 w0 w1 w2 w3 w4 w0 w1 w2 w3"};
+            driver.submit(id, request);
+            driver.run();
+            texts[on].push_back(driver.of(id).text());
+            // What ended in the midst of guesses can be gone on from.
+            std::vector<domain::Token> tokens(12 + id, 'x');
+            for (auto const& logprob : driver.of(id).choices[0].logprobs) tokens.push_back(logprob.chosen.token);
+            auto more = speaking(20);
+            more.prompt = domain::TokenPrompt{std::move(tokens)};
+            driver.submit(100 + id, more);
+            driver.run();
+            EXPECT_GT(driver.of(100 + id).started->cached_tokens, 12 + id);
+            texts[on].push_back(driver.of(100 + id).text());
+        }
+        auto const stats = driver.core.stats();
+        steps[on] = stats.steps_total;
+        if (on == 1) {
+            EXPECT_GT(stats.accepted_total, 100U);
+            EXPECT_GT(stats.drafted_total, stats.accepted_total);
+        }
+        std::uint64_t prompts = 0;
+        for (auto const& [id, said] : driver.transcripts)
+            prompts += said.started->prompt_tokens - said.started->cached_tokens;
+        EXPECT_EQ(stats.prompt_tokens_total, prompts);  // what is done again is no prompt
+        driver.expect_empty();
+    }
+    EXPECT_EQ(texts[0], texts[1]);
+    EXPECT_LT(steps[1], steps[0]);
+}
+
+TEST(engine_speculation, guesses_where_a_state_cannot_be_cut_only_for_one_alone) {
+    auto scripted = chanting();
+    scripted.needs_checkpoints = true;
+    Driver driver(scripted, engine_options(true));
+    run_at_a_price(driver);
+    for (RequestId id = 1; id <= 2; ++id) driver.submit(id, speaking(100));
+    driver.run();
+    EXPECT_EQ(driver.core.stats().drafted_total, 0U);
+    driver.submit(3, speaking(300));
+    auto const steps = driver.core.stats().steps_total;
+    driver.run();
+    EXPECT_LT(driver.core.stats().steps_total - steps, 100U);
+}
+
 TEST(engine_speculation, is_off_for_a_request_that_says_so) {
     Driver driver(chanting(), engine_options(true));
     run_at_a_price(driver);

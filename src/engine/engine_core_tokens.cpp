@@ -48,8 +48,8 @@ void EngineCore::begin_generation(Request& request, std::size_t logits_at) {
 
 // What others said behind the same prompt is a good guess at what will be said.
 void EngineCore::begin_drafting(Request& request, Choice& choice) {
-    bool const possible = options_.speculation && backend_.properties().can_truncate;
-    if (!possible || !request.spec.speculate) return;
+    bool const can_go_back = backend_.properties().can_truncate || checkpoints_;
+    if (!options_.speculation || !can_go_back || !request.spec.speculate) return;
     choice.drafter = std::make_unique<sched::NgramDrafter>();
     choice.drafter->hint(ledger_.tree().continuation(request.key, request.spec.prompt, kHintTokens));
     choice.drafter->append(request.spec.prompt);
@@ -63,19 +63,26 @@ void EngineCore::decode_advanced(BatchItem const& item, std::size_t logits_at) {
     Choice& choice = request.choices[item.choice];
     auto const guesses = static_cast<std::uint32_t>(item.count - 1);
     std::uint32_t right = 0;
-    choice.ahead = guesses;
+    bool const cuts = guesses == 0 || backend_.properties().can_truncate;
+    auto const rows = std::span<llama::BatchEntry const>(batch_).subspan(item.begin, item.count);
+    choice.ahead = guesses + (cuts ? 0 : 1);
     for (std::size_t row = 0;; ++row) {
         if (row > 0) {
             ++right;
-            --choice.ahead;
+            if (cuts) --choice.ahead;
         }
         bool const last = row == guesses;
-        extend(choice, std::span(&choice.next, 1));
-        ++choice.positions;
+        if (cuts) {
+            extend(choice, std::span(&choice.next, 1));
+            ++choice.positions;
+        } else if (last) {
+            keep_all(choice, rows);
+        }
         bool const goes_on = sample(request, choice, backend_.logits(logits_at + row));
         if (goes_on && choice.drafter) choice.drafter->append(std::span(&choice.next, 1));
-        if (last || !goes_on || batch_[item.begin + row + 1].token != choice.next) break;
+        if (last || !goes_on || rows[row + 1].token != choice.next) break;
     }
+    if (!cuts && right < guesses) keep_some(request, choice, rows.first(right + 1U));
     if (guesses > 0) count_guesses(item, guesses, right);
     if (choice.state == Choice::State::live && choice.positions == context_) shift(request, choice);
 }
@@ -116,6 +123,10 @@ Status EngineCore::fork(Request& request) {
 
 void EngineCore::drop_guesses(Choice& choice) {
     if (std::exchange(choice.ahead, 0) == 0 || choice.sequence == kNoSequence) return;
+    if (!backend_.properties().can_truncate) {
+        go_back(choice);
+        return;
+    }
     auto const cut = backend_.remove(choice.sequence, static_cast<llama::Position>(choice.positions));
     HEARTH_ASSERT(cut.has_value(), "only sequences that can be cut speculate");
 }

@@ -10,7 +10,8 @@
 //
 // When the context of a choice is full and the request lets it shift, the choice
 // leaves its cells and comes back like a swapped one, with what is left of its
-// text as a prompt of its own: its refill.
+// text as a prompt of its own: its refill. So does, without leaving them, one whose
+// state cannot be cut behind what was guessed right.
 //
 // A live choice pins the node of the prefix tree at which its sequence ends.
 #pragma once
@@ -74,6 +75,8 @@ struct Choice {
     std::vector<std::byte> blob;   // of a swapped one: its state,
     std::vector<Token> text;       // and the tokens of its positions
     std::vector<Token> refill;     // after a shift: what has to be in the cache before it goes on; else empty
+    bool redoes = false;           // that is what a wrong guess spoilt, no shift
+    std::vector<std::byte> before; // with checkpoints: the state before the guesses of the step being planned or run
 };
 
 struct Request {
