@@ -365,11 +365,13 @@ void EngineCore::detach(Request& request, Choice& choice) {
     auto const sequence = std::exchange(choice.sequence, kNoSequence);
     choice.state = Choice::State::done;  // nobody's heir
     auto node = std::exchange(choice.node, sched::PrefixTree::kNone);
-    if (!ledger_.tree().leave(node, sequence)) {
-        free_sequence(sequence);
-    } else if (!shares(request.spec)) {
-        forget(node);
-    } else if (tiers_) {
+    bool const computed = ledger_.tree().depth(node) > 0;
+    bool const kept = ledger_.tree().leave(node, sequence);
+    if (!kept) free_sequence(sequence);
+    if (!shares(request.spec)) {
+        // Maybe kept for a choice that left earlier, while this one pinned it.
+        if (computed) forget(node);
+    } else if (kept && tiers_) {
         tiers_->note_end(ledger_.tree(), node, choice.key);
     }
 }

@@ -180,6 +180,7 @@ TEST(engine_core, cancel_takes_effect_at_every_step_and_frees_everything) {
         for (int i = 0; i < at; ++i) driver.step();
         bool const was_over = driver.of(1).ended();
         driver.cancel(1);
+        EXPECT_EQ(driver.core.stats().kv_cached, 0U) << "without a cache nothing is kept; cancelled at step " << at;
         auto& t = driver.of(1);
         ASSERT_TRUE(t.done.has_value()) << at;
         for (std::uint32_t choice = 0; choice < 3; ++choice) {
