@@ -79,6 +79,8 @@ struct TenantReport {
     std::uint64_t cells = 0;               // of the cache, that are its own
     std::uint64_t idle_cells = 0;          // of those, of no running request
     double cache_share = 0;                // part of all idle cells that it keeps, whoever wants room
+    std::uint64_t memory_bytes = 0;        // of its prefixes in host memory, with any salt
+    std::uint64_t disk_bytes = 0;          // and on disk
     bool operator==(TenantReport const&) const = default;
 };
 

@@ -148,9 +148,12 @@ void EngineCore::report_tenants(domain::EngineReport& out) const {
                std::pair(a.computed_tokens, std::string_view(b.tenant));
     };
     std::sort(out.tenants.begin(), out.tenants.end(), more);
-    if (out.tenants.size() <= domain::kReportTenantsMax) return;
-    out.tenants_left_out = static_cast<std::uint32_t>(out.tenants.size()) - domain::kReportTenantsMax;
-    out.tenants.resize(domain::kReportTenantsMax);
+    if (out.tenants.size() > domain::kReportTenantsMax) {
+        out.tenants_left_out = static_cast<std::uint32_t>(out.tenants.size()) - domain::kReportTenantsMax;
+        out.tenants.resize(domain::kReportTenantsMax);
+    }
+    if (!tiers_) return;
+    for (auto& tenant : out.tenants) tiers_->report(tenant);
 }
 
 }  // namespace hearth::engine

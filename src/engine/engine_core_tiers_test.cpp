@@ -108,6 +108,25 @@ TEST(engine_tiers, a_tenant_that_computes_much_leaves_others_their_share_of_memo
     }
 }
 
+TEST(engine_tiers, tell_what_each_tenant_has_there) {
+    for (auto const& folder : {std::shared_ptr<MemoryFolder>(), std::make_shared<MemoryFolder>()}) {
+        Driver driver(scripted(), with_tiers(folder ? 0 : 1U << 24, folder));
+        answer(driver, 1, ask(1, 500, "little"));
+        for (RequestId id = 2; id < 5; ++id) answer(driver, id, ask(id, 500, "much"));
+        driver.core.forget();
+        driver.core.settle_tiers();
+        std::map<std::string, std::uint64_t> bytes;
+        for (auto const& tenant : driver.core.report().tenants) {
+            bytes[tenant.tenant] = folder ? tenant.disk_bytes : tenant.memory_bytes;
+            EXPECT_EQ(folder ? tenant.memory_bytes : tenant.disk_bytes, 0U);
+        }
+        EXPECT_GT(bytes["little"], 500U);
+        EXPECT_GT(bytes["much"], 2 * bytes["little"]);
+        auto const stats = driver.core.stats();
+        EXPECT_EQ(bytes["little"] + bytes["much"], folder ? stats.tier_disk_bytes : stats.tier_memory_bytes);
+    }
+}
+
 TEST(engine_tiers, without_tiers_it_is_gone) {
     Driver driver(scripted(), with_tiers(0));
     for (RequestId id = 1; id < 6; ++id) answer(driver, id, ask(id, 500));

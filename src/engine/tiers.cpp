@@ -181,4 +181,10 @@ void Tiers::report(domain::EngineStats& stats) const {
     stats.tier_errors_total = errors_ + store.disk_errors_total + store.files_bad_total;
 }
 
+void Tiers::report(domain::TenantReport& tenant) const {
+    auto const held = store_->held(kvstore::space_of(tenant.tenant, {}));
+    tenant.memory_bytes = held.memory_bytes;
+    tenant.disk_bytes = held.disk_bytes;
+}
+
 }  // namespace hearth::engine

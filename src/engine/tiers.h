@@ -22,6 +22,7 @@
 #include <utility>
 #include <vector>
 
+#include "domain/engine_report.h"
 #include "domain/model.h"
 #include "kvstore/store.h"
 #include "llama/backend.h"
@@ -84,6 +85,7 @@ public:
 
     // From any thread.
     void report(domain::EngineStats& stats) const;
+    void report(domain::TenantReport& tenant) const;
 
 private:
     struct End {

@@ -5,7 +5,6 @@
 #include "kvstore/store.h"
 
 #include <algorithm>
-#include <atomic>
 #include <chrono>
 #include <condition_variable>
 #include <deque>
@@ -20,6 +19,7 @@
 #include "base/assert.h"
 #include "base/clock.h"
 #include "kvstore/disk_files.h"
+#include "kvstore/pending_fetch.h"
 #include "kvstore/segment_index.h"
 #include "kvstore/write_budget.h"
 
@@ -31,30 +31,6 @@ constexpr Duration kGoodbye = std::chrono::seconds(1);
 constexpr std::uint64_t kLookFiles = 64;  // after so many files written, or
 constexpr std::uint64_t kLookPart = 32;   // this part of the bound, others' files are counted again
 constexpr std::size_t kFetchesMax = 256;  // that wait; further ones get what is in memory
-
-class PendingFetch final : public Fetch {
-public:
-    struct Part {
-        SegmentId id;
-        SegmentHead head;
-        Digest key;
-        std::uint64_t file_bytes;
-        std::size_t piece;  // its place
-    };
-
-    [[nodiscard]] bool done() const override { return done_.load(std::memory_order_acquire); }
-    [[nodiscard]] std::vector<Piece> const& pieces() const override {
-        HEARTH_ASSERT(done(), "pieces are looked at when they are there");
-        return found;
-    }
-    void finish() { done_.store(true, std::memory_order_release); }
-
-    std::vector<Piece> found;  // one thread at a time: who makes it, then the reader
-    std::vector<Part> to_read;
-
-private:
-    std::atomic<bool> done_ = false;
-};
 
 class TieredStore final : public Store {
 public:
@@ -84,6 +60,7 @@ public:
                                                Want want) override;
     [[nodiscard]] bool writes() const override;
     [[nodiscard]] Stats stats() const override;
+    [[nodiscard]] Held held(Space const& space) const override;
     void settle() override;
     void check_integrity() const override;
 
@@ -395,6 +372,11 @@ Stats TieredStore::stats() const {
     stats.disk_bytes = index_.disk_bytes() + others_bytes_;
     stats.disk_segments = index_.on_disk();
     return stats;
+}
+
+Held TieredStore::held(Space const& space) const {
+    std::scoped_lock const lock(mutex_);
+    return {index_.bytes_of(space, Tier::memory), index_.bytes_of(space, Tier::disk)};
 }
 
 void TieredStore::settle() {

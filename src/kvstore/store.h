@@ -45,6 +45,11 @@ struct Stats {
     bool operator==(Stats const&) const = default;
 };
 
+struct Held {
+    std::uint64_t memory_bytes = 0;
+    std::uint64_t disk_bytes = 0;
+};
+
 // The cells of positions up to `end`, behind the piece before or the text's
 // beginning; or the state at `end`.
 struct Piece {
@@ -108,6 +113,8 @@ public:
     [[nodiscard]] virtual bool writes() const = 0;
 
     [[nodiscard]] virtual Stats stats() const = 0;
+    // What the space's tenant has here, with any salt.
+    [[nodiscard]] virtual Held held(Space const& space) const = 0;
 
     // Waits until nothing is left to write or fetch; for tests.
     virtual void settle() = 0;

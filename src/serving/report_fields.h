@@ -66,6 +66,8 @@ void fields(Io& io, T& report) {
                 inner.number(tenant.cells);
                 inner.number(tenant.idle_cells);
                 finite(inner, tenant.cache_share, "share of the cache");
+                inner.number(tenant.memory_bytes);
+                inner.number(tenant.disk_bytes);
             });
     io.number(report.tenants_left_out);
     io.number(report.steps_total);

@@ -107,7 +107,8 @@ void write_tenants(JsonWriter& json, EngineReport const& report) {
         json.key("computed_tokens").number(tenant.computed_tokens);
         json.key("share").number(ratio(static_cast<double>(tenant.computed_tokens), all));
         json.key("cells").number(tenant.cells).key("idle_cells").number(tenant.idle_cells);
-        json.key("cache_share").number(tenant.cache_share).end_object();
+        json.key("cache_share").number(tenant.cache_share);
+        json.key("memory_bytes").number(tenant.memory_bytes).key("disk_bytes").number(tenant.disk_bytes).end_object();
     }
     json.end_array().key("tenants_left_out").number(report.tenants_left_out);
 }

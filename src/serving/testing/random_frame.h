@@ -204,7 +204,8 @@ private:
         for (auto left = below(4); left > 0; --left) r.sequences.push_back(sequence());
         for (auto left = below(4); left > 0; --left) r.steps.push_back({real(), number(), number(), number()});
         for (auto left = below(4); left > 0; --left)
-            r.tenants.push_back({bytes(), number(), number(), random_(), random_(), random_(), real()});
+            r.tenants.push_back(
+                {bytes(), number(), number(), random_(), random_(), random_(), real(), random_(), random_()});
         for (auto left = below(4); left > 0; --left) r.public_prefixes.push_back(number());
         for (auto left = below(4); left > 0; --left) r.cost.emplace_back(std::to_string(number()), real());
         for (auto& count : r.waiting) count = number();
