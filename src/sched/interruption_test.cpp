@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
 namespace hearth::sched {
 namespace {
 
@@ -53,6 +55,26 @@ TEST(interruption, loses_no_more_than_a_part_of_the_time) {
     all = now;
     EXPECT_LE(lost, Interruption::kShare * all + Interruption::kPurseMaxMs);
     EXPECT_GE(lost, 0.8 * Interruption::kShare * all) << "and uses it";
+}
+
+// Steps of an overload that take longer than planned, and an interactive request every half second, whenever in one it comes.
+TEST(interruption, affords_two_a_second_for_as_long_as_they_come) {
+    Interruption interruption;
+    std::mt19937 random(7);
+    int now = 0;
+    int arrives = 500;
+    int refused = 0;
+    while (now < 600'000) {
+        interruption.begin(at(now), 120, kNormal);
+        bool const arrives_in_it = arrives < now + 114;
+        bool const gives_up = arrives_in_it && interruption.is_worth(at(arrives), kInteractive);
+        refused += arrives_in_it && !gives_up ? 1 : 0;
+        now = gives_up ? arrives : now + 120;
+        interruption.end(at(now), gives_up);
+        if (arrives <= now) arrives += 450 + static_cast<int>(random() % 101);
+        now += gives_up ? 30 : 0;  // its own step
+    }
+    EXPECT_EQ(refused, 0);
 }
 
 TEST(interruption, time_between_steps_counts) {
