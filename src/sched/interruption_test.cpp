@@ -57,7 +57,8 @@ TEST(interruption, loses_no_more_than_a_part_of_the_time) {
     EXPECT_GE(lost, 0.8 * Interruption::kShare * all) << "and uses it";
 }
 
-// Steps of an overload that take longer than planned, and an interactive request every half second, whenever in one it comes.
+// Steps of an overload that take longer than planned, and an interactive request every half second, whenever in one
+// it comes.
 TEST(interruption, affords_two_a_second_for_as_long_as_they_come) {
     Interruption interruption;
     std::mt19937 random(7);
