@@ -4,6 +4,7 @@ from .figures import A_SLOT_EACH, BATCHED, BENCH, HEARTH, SERVER, UNBOUNDED, UNC
 
 COLORS = {HEARTH: '#c2410c', SERVER: '#2563eb', BENCH: '#475569', BATCHED: '#0f766e', 'llama-bench, same length': '#94a3b8',
           UNCACHED: '#7dd3fc', A_SLOT_EACH: '#a5b4fc', UNBOUNDED: '#475569'}
+QUESTION_S = 0.5  # between the interactive questions of overload
 BEFORE_S = 2  # of the streams are drawn before the long prompt arrives
 DOTS_MAX = 4000  # of one server: more would make the page slow and the picture no clearer
 
@@ -65,6 +66,18 @@ def overload(by_subject):
                     f'{100 * spent / wall:.1f} % of a core')
     for name, picture, caption in fates('overload', 'Overload, 10 times the capacity')(by_subject):
         yield name, picture, caption + (f' {"; ".join(said)}.' if said else '')
+    # Of the last round: one line per thing can be read, one per round cannot.
+    waits = {subject: [(QUESTION_S * i, ms) for i, ms in enumerate(rounds[-1].get('high_ttft_ms', []))]
+             for subject, rounds in by_subject.items()}
+    if any(waits.values()):
+        series = {subject: (points, COLORS[subject], 'dots') for subject, points in waits.items() if points}
+        yield ('overload-interactive', svg.plane('Interactive questions under overload', 'seconds', 'TTFT, ms', series, log_y=True),
+               'The last round. Not answered: 25,000.')
+    purse = [(seen['at'], seen['purse_ms']) for seen in by_subject.get(HEARTH, [{}])[-1].get('overload', {}).get('seen', [])]
+    if purse:
+        yield ('overload-purse', svg.plane('What pays for interrupted steps, under overload', 'seconds', 'ms',
+                                           {'purse': (purse, COLORS[HEARTH], 'line')}),
+               'Computing that may be lost to interactive questions at that moment; at zero they wait for steps to end. The last round.')
 
 
 def bound(by_subject):

@@ -23,7 +23,9 @@ def plots():
         'chats': {'at_rest': 100.0, 'rss_chats1': 110.0, 'rss_chats16': 190.0, 'afterwards': 180.0},
         'burst': fates,
         'overload': {**fates, 'peak_per_s': 9.0, 'goodput_per_s': 8.8, 'rate_per_s': 90.0,
-                     'overload': {'client_cpu_s': 0.3, 'seconds': 30.0}},
+                     'high_ttft_ms': [30.0, 41.0, 25000.0],
+                     'overload': {'client_cpu_s': 0.3, 'seconds': 30.0,
+                                  'seen': [{'at': 0.1, 'purse_ms': 500.0}, {'at': 1.2, 'purse_ms': 0.0}]}},
     }
     drawn = {scene: {subject: [data, data] for subject in ('hearth', 'llama-server')} for scene, data in by_scene.items()}
     drawn['replay'] = {subject: [{'prompt': [10, 20, 30], 'cached': [0, 10, 25]}] for subject in figures.BY_NAME['trace'].subjects}

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ET
 from suite import figures, markdown, programs, report
 from tests import fixture
 
-PLOTS = ('users', 'timeline-gap_8000', 'timeline-gap', 'chats', 'burst', 'overload', 'hit-rate')
+PLOTS = ('users', 'timeline-gap_8000', 'timeline-gap', 'chats', 'burst', 'overload', 'overload-interactive', 'overload-purse', 'hit-rate')
 VOID = {'meta', 'br', 'hr', 'img', 'input', 'link'}
 
 

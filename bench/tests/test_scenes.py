@@ -72,6 +72,18 @@ class Judging(unittest.TestCase):
         self.assertEqual((drawn['answered'], drawn['refused'], drawn['hung']), (8, 2, 1))
         self.assertEqual((drawn['peak']['client_cpu_s'], drawn['overload']['client_cpu_s']), (0.1, 0.2))
 
+    def test_what_was_broken_off_is_told_apart(self):
+        visit = self.visit()
+        broken = Answer(sent=7.0, ended=27.0, status=200, error='the stream ended with an error')
+        self.overload_of(visit, [answered(2.0, 3.0), broken], [answered(0, 0.05)])
+        self.assertEqual(visit.suite.results['plots']['overload']['llama-server'][0]['overload']['broken_off'], [[5.0, 20.0]])
+
+    def test_the_scheduler_is_read_from_the_view_of_the_engine(self):
+        engine = {'steps': {'interruption_purse_ms': 12.5, 'interrupted': 3, 'total': 9}, 'sequences': [{}, {}], 'kv': {'preemptions': 1}}
+        view = {'models': [{'engine': engine, 'queue': {'normal': {'waiting': 5, 'predicted_wait_s': None}}}]}
+        self.assertEqual(overload.scheduler_of(view), {'purse_ms': 12.5, 'interrupted': 3, 'steps': 9, 'sequences': 2, 'preemptions': 1,
+                                                       'waiting': 5, 'predicted_wait_s': None})
+
     def test_a_server_that_refuses_nothing_has_no_time_of_refusal(self):
         visit = self.visit()
         values = self.overload_of(visit, [answered(0, 1.0)], [answered(0, 0.05)])

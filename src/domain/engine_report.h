@@ -113,6 +113,8 @@ struct EngineReport {
     std::uint32_t tenants_left_out = 0;
     std::uint64_t steps_total = 0;
     std::uint64_t step_us_total = 0;
+    std::uint64_t interruptions_total = 0;  // steps given up for somebody more urgent
+    double interruption_purse_ms = 0;       // computing that may be lost to them now
     std::uint64_t prompt_tokens_total = 0;  // of admitted requests
     std::uint64_t reused_tokens_total = 0;  // of those, not computed again
     std::uint64_t preemptions_total = 0;

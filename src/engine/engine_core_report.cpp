@@ -74,6 +74,8 @@ domain::EngineReport EngineCore::report() const {
     out.steps = history_.steps();
     out.steps_total = steps_total_;
     out.step_us_total = history_.step_us();
+    out.interruptions_total = interruptions_total_;
+    out.interruption_purse_ms = running_.purse_ms();
     out.prompt_tokens_total = history_.prompt_tokens();
     out.reused_tokens_total = history_.reused_tokens();
     out.preemptions_total = preemptions_total_;

@@ -33,6 +33,8 @@ TEST(EngineReport, AnIdleEngineHasNothingToShow) {
     report.kv_cells = 0;
     EXPECT_EQ(report.cost.size(), 4U);
     report.cost.clear();
+    EXPECT_EQ(report.interruption_purse_ms, sched::Interruption::kPurseMaxMs) << "it begins full";
+    report.interruption_purse_ms = 0;
     EXPECT_EQ(report, domain::EngineReport{});
 }
 

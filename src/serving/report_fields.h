@@ -72,6 +72,8 @@ void fields(Io& io, T& report) {
     io.number(report.tenants_left_out);
     io.number(report.steps_total);
     io.number(report.step_us_total);
+    io.number(report.interruptions_total);
+    finite(io, report.interruption_purse_ms, "purse of interruptions");
     io.number(report.prompt_tokens_total);
     io.number(report.reused_tokens_total);
     io.number(report.preemptions_total);

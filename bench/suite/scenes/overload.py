@@ -8,7 +8,7 @@ import collections
 import dataclasses
 import time
 
-from .. import crowd, environment, stats
+from .. import crowd, environment, programs, stats
 from ..process import MeasureError
 from .base import Scene
 
@@ -23,6 +23,7 @@ PATIENCE_S = 20  # what Hearth is told a request may take
 MARGIN_S = 5  # beyond it a request without an end was forgotten
 RATE_MAX = STREAMS_MAX // (PATIENCE_S + MARGIN_S)  # arrivals per second, none of which must wait for a place in the client
 UNLOADED, TRICKLE_S = 100, 0.5
+WATCH_S = 1.0  # how often Hearth is asked what its scheduler does
 
 
 @dataclasses.dataclass
@@ -32,6 +33,7 @@ class Phase:
     crowd: list
     few: list  # the trickle
     costs: dict  # seconds of processor time: of the crowd's client, the trickle's, the server
+    seen: list = dataclasses.field(default_factory=list)  # what watch() saw
 
 
 async def trickle(visit, client, extra, name, seconds):
@@ -45,16 +47,36 @@ async def trickle(visit, client, extra, name, seconds):
     return [answer for _, answer in sent]
 
 
+def scheduler_of(view):
+    """What /api/v1/engine says, as far as it tells why requests waited."""
+    model = view['models'][0]
+    engine, normal = model['engine'], model['queue']['normal']
+    return {'purse_ms': engine['steps']['interruption_purse_ms'], 'interrupted': engine['steps']['interrupted'],
+            'steps': engine['steps']['total'], 'sequences': len(engine['sequences']), 'preemptions': engine['kv']['preemptions'],
+            'waiting': normal['waiting'], 'predicted_wait_s': normal['predicted_wait_s']}
+
+
+async def watch(visit, client, seconds):
+    """Hearth's scheduler second by second: `at` seconds after the start."""
+    seen, start = [], time.perf_counter()
+    while visit.is_hearth and (at := time.perf_counter() - start) < seconds:
+        status, view = await client.json('GET', '/api/v1/engine')
+        if status == 200 and view['models'][0]['engine']:
+            seen.append({'at': at, **scheduler_of(view)})
+        await asyncio.sleep(WATCH_S)
+    return seen
+
+
 async def phase(visit, server, client, extra, name, seconds, **options):
     """A crowd for so many seconds, and the trickle beside it."""
     own = time.process_time()
-    (answers, report), few = await asyncio.gather(
+    (answers, report), few, seen = await asyncio.gather(
         crowd.run(visit, server, f'overload-{name}', seconds + 3 * (PATIENCE_S + MARGIN_S), duration=seconds, prompt_words=PROMPT,
                   output_tokens=OUTPUT, request_timeout=PATIENCE_S + MARGIN_S, **options),
-        trickle(visit, client, extra, f'trickle, {name},', seconds))
+        trickle(visit, client, extra, f'trickle, {name},', seconds), watch(visit, client, seconds))
     costs = {'client_cpu_s': report['client_cpu_s'], 'trickle_cpu_s': time.process_time() - own, 'server_cpu_s': report['server_cpu_s'],
              'send_lag_ms_max': report['send_lag_ms_max']}
-    return Phase(seconds, answers, few, costs)
+    return Phase(seconds, answers, few, costs, seen)
 
 
 def rate_of(answers, begin, end):
@@ -109,8 +131,10 @@ def values_of(visit, unloaded, peak, rate, at_peak, overload):
                 'refusal_ms_p99': stats.percentile(refusals, 0.99) if refusals else None,
                 'refusal_ms_max': max(refusals, default=None),
                 'peak': {'requests': len(at_peak.crowd), 'fates': dict(collections.Counter(a.fate() for a in at_peak.crowd)),
-                         'high_ttft_ms': [waited_ms(a) for a in at_peak.few], **at_peak.costs},
-                'overload': {'requests': len(overload.crowd), 'seconds': overload.seconds, **overload.costs}})
+                         'high_ttft_ms': [waited_ms(a) for a in at_peak.few], 'seen': at_peak.seen, **at_peak.costs},
+                'overload': {'requests': len(overload.crowd), 'seconds': overload.seconds, 'seen': overload.seen,
+                             'broken_off': [[a.sent - overload.crowd[0].sent, a.ended - a.sent] for a in overload.crowd
+                                            if a.fate() == 'other'], **overload.costs}})
     count = collections.Counter(a.fate() for a in everybody)
     values = {'overload_goodput': 100 * good / peak, 'overload_silent': count['hung'], 'overload_other': count['other'],
               'overload_high': stats.percentile(waits, 0.99) / stats.percentile(unloaded, 0.99)}
@@ -129,4 +153,4 @@ def visit_server(visit):
         return visit.run(measure(visit, server))
 
 
-SCENE = Scene('overload', sequences=16, context=2048, visit=visit_server, rounds=1)
+SCENE = Scene('overload', sequences=16, context=2048, visit=visit_server, rounds=5)

@@ -47,6 +47,8 @@ void write_sequences(JsonWriter& json, Services const& services, EngineReport co
 void write_steps(JsonWriter& json, EngineReport const& report) {
     json.key("steps").begin_object().key("total").number(report.steps_total).key("ms_mean");
     json.number(ratio(static_cast<double>(report.step_us_total) / 1000, static_cast<double>(report.steps_total)));
+    json.key("interrupted").number(report.interruptions_total);
+    json.key("interruption_purse_ms").number(report.interruption_purse_ms);
     json.key("last").begin_array();
     for (auto const& step : report.steps) {
         json.begin_object().key("ms").number(step.ms).key("decodes").number(step.decodes);

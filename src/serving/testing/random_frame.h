@@ -212,10 +212,11 @@ private:
         for (auto* value :
              {&r.sequences_left_out, &r.tenants_left_out, &r.tree_sequences, &r.kv_cells, &r.kv_reserved, &r.swapped})
             *value = number();
-        for (auto* value :
-             {&r.steps_total, &r.step_us_total, &r.prompt_tokens_total, &r.reused_tokens_total, &r.preemptions_total,
-              &r.evictions_total, &r.tree_nodes, &r.tree_cells, &r.tree_idle_cells, &r.public_cells})
+        for (auto* value : {&r.steps_total, &r.step_us_total, &r.interruptions_total, &r.prompt_tokens_total,
+                            &r.reused_tokens_total, &r.preemptions_total, &r.evictions_total, &r.tree_nodes,
+                            &r.tree_cells, &r.tree_idle_cells, &r.public_cells})
             *value = random_();
+        r.interruption_purse_ms = real();
         r.by_text = {random_(), random_()};
         r.by_model = {random_(), random_()};
         if (coin()) {
