@@ -43,8 +43,8 @@ ModelStatus Model::status() const {
     out.info = info_;
     out.stats = stats_;
     out.inside = static_cast<std::uint32_t>(flights_.size());
-    out.waiting = waiting_;
-    out.waiting_by_class = waiting_by_class();
+    out.waiting = line_.size();
+    out.waiting_by_class = line_.by_class();
     out.requests_max = env_.options.requests_max;
     out.restarts = restarts_;
     out.pid = worker_ ? worker_->handle->pid() : 0;

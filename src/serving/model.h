@@ -26,6 +26,7 @@
 #include "serving/model_metrics.h"
 #include "serving/pool.h"
 #include "serving/protocol.h"
+#include "serving/waiting_line.h"
 
 namespace hearth::serving {
 
@@ -59,9 +60,8 @@ public:
     [[nodiscard]] ModelSpec const& spec() const { return spec_; }
     [[nodiscard]] ModelStatus status() const;
     [[nodiscard]] ModelState state() const { return state_; }
-    [[nodiscard]] std::uint32_t retry_after_s() const { return rate_.retry_s(env_.clock.now(), queued_since()); }
+    [[nodiscard]] std::uint32_t retry_after_s() const { return rate_.retry_s(env_.clock.now(), line_.oldest()); }
     [[nodiscard]] std::optional<std::uint32_t> predicted_wait_s(domain::Priority priority) const;
-    [[nodiscard]] std::array<std::uint32_t, domain::kPriorityCount> waiting_by_class() const;
 
     // Cancels all requests and lets the worker go; `over` is called when it is gone.
     void close(std::function<void()> over);
@@ -123,6 +123,7 @@ private:
     [[nodiscard]] char const* handle_choice_done(Flight& flight, domain::ChoiceDone const& event);
     void deliver(Flight& flight, domain::Event event);
     void emitted(Flight& flight);
+    void leave(Flight const& flight);
     void end(std::shared_ptr<Flight> flight, domain::Event terminal, Instant now);
     void end_cancelled(std::shared_ptr<Flight> flight, Instant now);
     [[nodiscard]] bool is_suspect(Flight const& flight, std::uint32_t sequences_before) const;
@@ -134,8 +135,6 @@ private:
     [[nodiscard]] Error unavailable() const;
 
     // --- model_waiting.cpp: how long requests wait ---
-    [[nodiscard]] std::optional<Instant> queued_since() const;
-    [[nodiscard]] std::uint32_t ahead_of(domain::Priority priority, RequestId id) const;
     [[nodiscard]] std::uint32_t free_places(std::optional<Instant> queued_since) const;
     [[nodiscard]] std::optional<double> predicted_s(std::uint32_t ahead) const;
     [[nodiscard]] Status check_wait(domain::GenerateRequest const& request) const;
@@ -163,7 +162,8 @@ private:
     std::function<void()> on_over_;
 
     std::unordered_map<RequestId, std::shared_ptr<Flight>> flights_;  // until their terminal event
-    std::uint32_t waiting_ = 0;        // of those, without Started
+    WaitingLine line_;                 // of those, without Started
+    std::uint32_t choices_begun_ = 0;  // of the others
     std::uint64_t frame_bytes_ = 0;    // of those, kept for a replay
     CompletionRate rate_;
 

@@ -56,7 +56,7 @@ Result<std::shared_ptr<Flight>> Model::submit(RequestId id, domain::GenerateRequ
     frame_bytes_ += frame.size();
     flight->frame = std::move(frame);
     flights_.emplace(id, flight);
-    ++waiting_;
+    line_.add(flight->priority, id, flight->submitted);
     if (state_ == ModelState::ready) send(*flight);
     show_load();
     return flight;
@@ -131,7 +131,8 @@ char const* Model::handle_started(Flight& flight, domain::Started const& event, 
     if (flight.phase != Phase::sent) return "Started twice";
     flight.phase = Phase::started;
     flight.began = now;
-    --waiting_;
+    line_.remove(flight.priority, flight.id);
+    choices_begun_ += flight.choices;
     show_load();
     if (flight.announced) return nullptr;
     flight.prompt_cost = event.prompt_tokens - std::min(event.cached_tokens, event.prompt_tokens);
@@ -185,8 +186,14 @@ void Model::drop_frame(Flight& flight) {
     flight.frame = {};
 }
 
+// The line, or its places among those that were begun.
+void Model::leave(Flight const& flight) {
+    if (flight.waits()) line_.remove(flight.priority, flight.id);
+    else choices_begun_ -= flight.choices;
+}
+
 void Model::end(std::shared_ptr<Flight> flight, domain::Event terminal, Instant now) {
-    if (flight->waits()) --waiting_;
+    leave(*flight);
     flights_.erase(flight->id);
     drop_frame(*flight);
     flight->phase = Phase::ended;
@@ -240,7 +247,10 @@ void Model::settle_lost() {
             continue;
         }
         ++replays;
-        if (!flight->waits()) ++waiting_;
+        if (!flight->waits()) {
+            leave(*flight);
+            line_.add(flight->priority, flight->id, flight->submitted);
+        }
         flight->phase = Phase::unsent;
         metrics_.replays.add();
     }
@@ -260,8 +270,8 @@ std::vector<std::shared_ptr<Flight>> Model::in_order() const {
 }
 
 void Model::show_load() {
-    metrics_.waiting.set(waiting_);
-    metrics_.running.set(static_cast<double>(flights_.size()) - waiting_);
+    metrics_.waiting.set(line_.size());
+    metrics_.running.set(static_cast<double>(flights_.size()) - line_.size());
 }
 
 }  // namespace hearth::serving

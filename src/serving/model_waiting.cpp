@@ -18,59 +18,36 @@
 namespace hearth::serving {
 namespace {
 
-constexpr RequestId kNewcomer = ~RequestId{0};  // behind all that are inside
 constexpr double kWaitShare = 0.5;  // of the time limit of a request; the rest is for computing, and for being wrong
 constexpr Duration kStanding = std::chrono::seconds(2);  // longer than a step takes
 
 }  // namespace
-
-// When the oldest of those that wait came.
-std::optional<Instant> Model::queued_since() const {
-    std::optional<Instant> oldest;
-    if (waiting_ == 0) return oldest;
-    for (auto const& [id, flight] : flights_) {
-        if (flight->waits() && (!oldest || flight->submitted < *oldest)) oldest = flight->submitted;
-    }
-    return oldest;
-}
-
-// Those that wait and are to be begun before a request of that class and number.
-std::uint32_t Model::ahead_of(domain::Priority priority, RequestId id) const {
-    if (waiting_ == 0) return 0;
-    auto const ahead = [&](auto const& entry) {
-        auto const& [other, flight] = entry;
-        return flight->waits() && std::pair(flight->priority, other) < std::pair(priority, id);
-    };
-    return static_cast<std::uint32_t>(std::count_if(flights_.begin(), flights_.end(), ahead));
-}
 
 // Sequences that could begin at once. None once somebody waits for longer than a
 // step takes: then it is cells that are short.
 std::uint32_t Model::free_places(std::optional<Instant> queued_since) const {
     if (!info_) return 0;
     if (queued_since && env_.clock.now() - *queued_since > kStanding) return 0;
-    std::uint32_t taken = 0;
-    for (auto const& [id, flight] : flights_) taken += flight->waits() ? 0 : flight->choices;
-    return info_->sequences_max - std::min(taken, info_->sequences_max);
+    return info_->sequences_max - std::min(choices_begun_, info_->sequences_max);
 }
 
 std::optional<double> Model::predicted_s(std::uint32_t ahead) const {
     if (state_ != ModelState::ready) return std::nullopt;
-    auto const queued = queued_since();
+    auto const queued = line_.oldest();
     auto const places = free_places(queued);
     if (ahead < places) return 0;
     return rate_.wait_s(ahead - places, env_.clock.now(), queued);
 }
 
 std::optional<std::uint32_t> Model::predicted_wait_s(domain::Priority priority) const {
-    auto const wait = predicted_s(ahead_of(priority, kNewcomer));
+    auto const wait = predicted_s(line_.before_newcomer(priority));
     if (!wait) return std::nullopt;
     return CompletionRate::whole(*wait, 0, CompletionRate::kPredictedMax);
 }
 
 Waiting Model::waiting(Flight const& flight) const {
     if (!flight.waits()) return {};
-    Waiting out{ahead_of(flight.priority, flight.id), std::nullopt};
+    Waiting out{line_.before(flight.priority, flight.id), std::nullopt};
     auto const wait = predicted_s(out.ahead);
     if (wait) out.seconds = CompletionRate::whole(*wait, 0, CompletionRate::kPredictedMax);
     return out;
@@ -79,7 +56,7 @@ Waiting Model::waiting(Flight const& flight) const {
 Status Model::check_wait(domain::GenerateRequest const& request) const {
     double const most = std::chrono::duration<double>(env_.options.request_timeout).count() * kWaitShare;
     if (!request.deadlines.queue_ms && most <= 0) return ok();
-    auto const wait = predicted_s(ahead_of(request.priority, kNewcomer));
+    auto const wait = predicted_s(line_.before_newcomer(request.priority));
     if (wait && most > 0 && *wait > most) {
         return Error(
             Code::overloaded,
@@ -95,18 +72,9 @@ Status Model::check_wait(domain::GenerateRequest const& request) const {
         "queue_timeout_ms");
 }
 
-std::array<std::uint32_t, domain::kPriorityCount> Model::waiting_by_class() const {
-    std::array<std::uint32_t, domain::kPriorityCount> waiting{};
-    if (waiting_ == 0) return waiting;
-    for (auto const& [id, flight] : flights_) {
-        if (flight->waits()) ++waiting[static_cast<std::size_t>(flight->priority)];
-    }
-    return waiting;
-}
-
 void Model::show_queue() {
-    auto const wait = predicted_s(ahead_of(domain::Priority::normal, kNewcomer));
-    metrics_.show_queue(waiting_by_class(), wait);
+    auto const wait = predicted_s(line_.before_newcomer(domain::Priority::normal));
+    metrics_.show_queue(line_.by_class(), wait);
 }
 
 void Model::handle_report(ReportFrame& answer) {
@@ -138,9 +106,8 @@ net::Task<EngineView> Model::engine_view(std::shared_ptr<Model> self, Duration t
 
 void Model::ended(Flight const& flight, Instant now) {
     if (flight.began == Instant{}) return;  // it took nobody's place
-    std::uint32_t beside = 1;
-    for (auto const& [id, other] : flights_) beside += other->waits() ? 0 : 1;
-    rate_.completed(now, now - flight.began, beside, queued_since());
+    auto const beside = static_cast<std::uint32_t>(flights_.size()) - line_.size() + 1;
+    rate_.completed(now, now - flight.began, beside, line_.oldest());
 }
 
 }  // namespace hearth::serving
