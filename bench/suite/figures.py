@@ -127,8 +127,9 @@ SCHEDULING = (
            'Those without an end are disconnected first; 30,000: not answered within 30 s.', 'burst', False),
     Figure('overload_goodput', 'Goodput at 10 times the capacity', '% of peak', False, (Target(None, 95, False),), BOTH,
            'Complete answers per second while requests arrive at random, 10 times as many as 16 clients in closed loops got answered. The '
-           'crowd comes from `hearth bench serve` in both phases, and two interactive questions a second, whose answers do not '
-           'count, go on in both. Rates are taken between two answers, the first after 4 s and the first after the phase\'s end, as '
+           'crowd comes from `hearth bench serve` in all phases, and two interactive questions a second, whose answers do not '
+           'count, go on in all. The peak is the mean of one before and one after. Rates are taken between two answers, the first after '
+           '4 s and the first after the phase\'s end, as '
            'answers come in waves.',
            'overload'),
     Figure('overload_reject', 'Overload: the slowest refusal', 'ms', True, (Target(None, 10, True),), BOTH,

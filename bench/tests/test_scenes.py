@@ -55,7 +55,7 @@ class Judging(unittest.TestCase):
     def overload_of(self, visit, crowd, few):
         quiet = overload.Phase(10.0, [answered(0, 1.0)], [answered(0, 0.05)], {'client_cpu_s': 0.1})
         busy_phase = overload.Phase(overload.RAMP_S + 6.0, crowd, few, {'client_cpu_s': 0.2})
-        return overload.values_of(visit, [50.0], 2.0, 20.0, quiet, busy_phase)
+        return overload.values_of(visit, [50.0], [1.5, 2.5], 20.0, quiet, busy_phase)
 
     def test_overload_counts_goodput_after_the_ramp_and_the_slowest_refusal(self):
         visit = self.visit()

@@ -1,7 +1,8 @@
 """Ten times more requests than the server can answer, and a trickle of interactive ones among them.
 
 The crowd is sent by `hearth bench serve`, which costs the server next to nothing of the cores they share; only the trickle, which goes on
-in both phases, is sent from here. So the peak and what is left of it in the overload are of the same server beside the same clients.
+in all phases, is sent from here. So the peak and what is left of it in the overload are of the same server beside the same clients. The
+peak is taken before and after: machines get slower and faster by a tenth from one minute to the next.
 """
 import asyncio
 import collections
@@ -100,16 +101,21 @@ async def measure(visit, server):
     for i in range(UNLOADED):
         body = client.body(visit.text(QUESTION, f'unloaded {i}'), REPLY, **extra)
         unloaded.append((await client.stream(body)).checked('an interactive request').ttft_ms)
-    at_peak = await phase(visit, server, client, extra, 'peak', RAMP_S + PEAK_S, mode='closed', concurrency=CLIENTS,
-                          requests=100_000, seed=visit.seed)
-    peak = rate_of(at_peak.crowd, RAMP_S, RAMP_S + PEAK_S)
-    if not peak:
+
+    async def take_peak(name, seed):
+        found = await phase(visit, server, client, extra, name, RAMP_S + PEAK_S, mode='closed', concurrency=CLIENTS, requests=100_000,
+                            seed=seed)
+        return found, rate_of(found.crowd, RAMP_S, RAMP_S + PEAK_S)
+
+    # Other prompts in each phase: a seed apart.
+    before, first = await take_peak('peak', visit.seed)
+    if not first:
         raise MeasureError(f'no answer in {PEAK_S} s')
-    rate, seconds = min(FACTOR * peak, RATE_MAX), OVERLOAD_S
-    # Other prompts than those of the peak: a seed apart.
+    rate, seconds = min(FACTOR * first, RATE_MAX), OVERLOAD_S
     overload = await phase(visit, server, client, extra, 'overload', seconds, mode='poisson', rate=rate, streams_max=STREAMS_MAX,
                            requests=int(2 * rate * seconds), seed=visit.seed + 1)
-    return values_of(visit, unloaded, peak, rate, at_peak, overload)
+    _, second = await take_peak('after', visit.seed + 2)
+    return values_of(visit, unloaded, [first, second], rate, before, overload)
 
 
 def waited_ms(answer):
@@ -117,13 +123,15 @@ def waited_ms(answer):
     return answer.ttft_ms if answer.answered and answer.times else (PATIENCE_S + MARGIN_S) * 1000
 
 
-def values_of(visit, unloaded, peak, rate, at_peak, overload):
+def values_of(visit, unloaded, peaks, rate, at_peak, overload):
+    peak = sum(peaks) / len(peaks)
     good = rate_of(overload.crowd, RAMP_S, overload.seconds)
     everybody = overload.crowd + overload.few
     fates = collections.Counter(a.fate() for a in overload.crowd)
     refusals = [(a.head - a.sent) * 1000 for a in everybody if a.refused]
     waits = [waited_ms(a) for a in overload.few]
-    visit.draw({**{fate: fates.get(fate, 0) for fate in ('answered', 'refused', 'other', 'hung')}, 'peak_per_s': peak, 'rate_per_s': rate,
+    visit.draw({**{fate: fates.get(fate, 0) for fate in ('answered', 'refused', 'other', 'hung')}, 'peak_per_s': peak, 'peaks_per_s': peaks,
+                'rate_per_s': rate,
                 'goodput_per_s': good, 'unloaded_ttft_ms': unloaded, 'high_ttft_ms': waits,
                 'high_fates': dict(collections.Counter(a.fate() for a in overload.few)),
                 'others': collections.Counter(a.reason() for a in everybody if a.fate() == 'other').most_common(5),
