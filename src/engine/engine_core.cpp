@@ -49,6 +49,8 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
     for (auto const& [tenant, weight] : options.tenant_weights) ledger_.tree().set_weight(owner_of(tenant), weight);
 }
 
+EngineCore::~EngineCore() = default;
+
 void EngineCore::guess_with(llama::Backend& draft) {
     HEARTH_ASSERT(!drafting_ && active_.empty(), "the draft model is there before the first request");
     drafting_ = std::make_unique<Drafting>(draft, backend_.properties(), clock_);

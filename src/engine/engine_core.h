@@ -66,6 +66,9 @@ public:
     // REQUIRES: backend, clock and end_tokens outlive this
     EngineCore(llama::Backend& backend, Options const& options, Clock const& clock, std::span<Token const> end_tokens,
                std::function<void()> on_ready = {});
+    ~EngineCore();
+    EngineCore(EngineCore const&) = delete;
+    EngineCore& operator=(EngineCore const&) = delete;
 
     // From now on a second model guesses, too. REQUIRES: no request was added;
     // DraftModel::check() passed; `draft` outlives this

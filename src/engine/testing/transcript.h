@@ -41,22 +41,12 @@ struct Transcript {
         return ending ? std::optional(ending->reason) : std::nullopt;
     }
 
-    void add(domain::Event const& event) {
-        auto const wrong = order_.add(event);
-        EXPECT_FALSE(wrong.has_value()) << *wrong;
-        std::visit([this](auto const& e) { on(e); }, event);
-    }
+    void add(domain::Event const& event);
 
 private:
     void on(domain::Started const& e) { started = e; }
     void on(domain::PromptProgress const& e) { progress.push_back(e); }
-    void on(domain::Delta const& e) {
-        auto& said = choices[e.choice];
-        said.text += e.text;
-        said.tokens += e.tokens;
-        said.deltas.push_back(e.text);
-        said.logprobs.insert(said.logprobs.end(), e.logprobs.begin(), e.logprobs.end());
-    }
+    void on(domain::Delta const& e);
     void on(domain::ChoiceDone const& e) { choices[e.choice].done = e; }
     void on(domain::Done const& e) { done = e; }
     void on(domain::Failed const& e) { failed = e.error; }
