@@ -91,7 +91,7 @@ def bound(by_subject):
 def replay(by_subject):
     """Share of prompt tokens so far that came from the cache."""
     series = {}
-    for subject, rounds in by_subject.items():
+    for subject, rounds in reversed(by_subject.items()):  # Hearth's line, which may run along the bound, on top
         prompt, cached, points = 0, 0, []
         for i, (p, c) in enumerate(zip(rounds[-1]['prompt'], rounds[-1]['cached'])):
             prompt, cached = prompt + p, cached + c
