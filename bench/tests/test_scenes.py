@@ -1,3 +1,5 @@
+import contextlib
+import io
 import os
 import pathlib
 import tempfile
@@ -77,6 +79,14 @@ class Judging(unittest.TestCase):
         broken = Answer(sent=7.0, ended=27.0, status=200, error='the stream ended with an error')
         self.overload_of(visit, [answered(2.0, 3.0), broken], [answered(0, 0.05)])
         self.assertEqual(visit.suite.results['plots']['overload']['llama-server'][0]['overload']['broken_off'], [[5.0, 20.0]])
+
+    def test_clients_that_may_not_go_first_are_said_and_measured_all_the_same(self):
+        visit = types.SimpleNamespace(is_hearth=True, server=lambda *flags: contextlib.nullcontext('server'),
+                                      run=lambda coroutine: coroutine.close() or {'overload_goodput': 1.0})
+        said = io.StringIO()
+        with mock.patch.object(overload.environment, 'ahead', lambda: contextlib.nullcontext(False)), contextlib.redirect_stderr(said):
+            self.assertEqual(overload.visit_server(visit), {'overload_goodput': 1.0})
+        self.assertIn('may not go before the server', said.getvalue())
 
     def test_the_scheduler_is_read_from_the_view_of_the_engine(self):
         engine = {'steps': {'interruption_purse_ms': 12.5, 'interrupted': 3, 'total': 9}, 'sequences': [{}, {}], 'kv': {'preemptions': 1}}
