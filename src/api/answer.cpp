@@ -129,6 +129,8 @@ void collect(Answer& answer, Tally const& tally, SourcedEvent& sourced) {
         auto& choice = answer.choices[tally.choice(sourced, delta->choice)];
         choice.text += delta->text;
         std::ranges::move(delta->logprobs, std::back_inserter(choice.logprobs));
+    } else if (auto* embedded = std::get_if<domain::Embedded>(&sourced.event)) {
+        answer.embedded[sourced.generation] = std::move(*embedded);
     } else if (auto const* done = std::get_if<domain::ChoiceDone>(&sourced.event)) {
         answer.choices[tally.choice(sourced, done->choice)].reason = done->reason;
     }
@@ -141,6 +143,7 @@ net::Task<void> send_whole(Services& services, http::Exchange& exchange, std::sh
     Tally tally(plan.generations, plan.choices, progress);
     Answer answer;
     answer.choices.resize(tally.choices());
+    answer.embedded.resize(plan.generations);
     while (!tally.complete()) {
         auto sourced = source->try_next();
         if (!sourced) {
@@ -161,8 +164,14 @@ net::Task<void> send_whole(Services& services, http::Exchange& exchange, std::sh
     }
     answer.totals = tally.totals();
     log_done(services, exchange, answer.totals, began);
+    auto body = plan.render(answer);
+    if (!body) {
+        auto problem = to_problem(body.error());
+        co_await send_problem(services, exchange, std::move(problem));
+        co_return;
+    }
     http::Response response;
-    response.body = plan.render(answer);
+    response.body = *std::move(body);
     response.headers.emplace_back("openai-processing-ms", fmt::format("{:.0f}", to_ms(services.clock.now() - began)));
     co_await exchange.send(std::move(response));
 }

@@ -41,6 +41,7 @@ struct ChoiceAnswer {
 
 struct Answer {
     std::vector<ChoiceAnswer> choices;
+    std::vector<domain::Embedded> embedded;  // per generation; empty of those that generate
     Totals totals;
 };
 
@@ -64,7 +65,7 @@ struct CallPlan {
     std::optional<Duration> queue_timeout;              // until every generation has begun
     CallInfo info;                                      // what of it is listed while it is inside
     std::unique_ptr<StreamAnswer> stream;               // set: answer as a stream
-    std::function<std::string(Answer const&)> render;   // else: the whole body
+    std::function<Result<std::string>(Answer const&)> render;  // else: the whole body, or why there is none
 };
 
 // Answers the exchange completely. Until then the call is listed in

@@ -29,6 +29,10 @@ net::Task<void> text(Services& services, http::Exchange& exchange) {
     return openai::complete(services, openai::Surface::text, exchange);
 }
 
+net::Task<void> embed(Services& services, http::Exchange& exchange) {
+    return openai::complete(services, openai::Surface::embed, exchange);
+}
+
 }  // namespace
 
 std::vector<http::Route> routes(Services& services) {
@@ -37,12 +41,13 @@ std::vector<http::Route> routes(Services& services) {
     http::RouteLimits const none{0};
     http::RouteLimits const body{services.options.body_max};
     auto const to = [&](Serve serve) { return bind(services, serve); };
-    // /completions without /v1 is llama-server's native endpoint, another shape: it is not an alias.
+    // /completions and /embeddings without /v1 are llama-server's native endpoints, other shapes: no aliases.
     // clang-format off
     return {
         {Method::post, "/v1/chat/completions", Permission::infer,   body, to(chat)},
         {Method::post, "/chat/completions",    Permission::infer,   body, to(chat)},
         {Method::post, "/v1/completions",      Permission::infer,   body, to(text)},
+        {Method::post, "/v1/embeddings",       Permission::infer,   body, to(embed)},
         {Method::get,  "/v1/models",           Permission::infer,   none, to(openai::list_models)},
         {Method::get,  "/models",              Permission::infer,   none, to(openai::list_models)},
         {Method::get,  "/v1/models/{id...}",   Permission::infer,   none, to(openai::show_model)},

@@ -73,11 +73,28 @@ Status validate_prompt(TokenPrompt const& prompt) {
     return at_most(prompt.tokens.size(), kPromptBytesMax / sizeof(Token), "prompt", "tokens");
 }
 
+Status validate_prompt(EmbedPrompt const& prompt) {
+    if (prompt.inputs.empty()) return Error(Code::invalid_argument, "'input' must hold at least one input", "input");
+    HEARTH_CHECK(at_most(prompt.inputs.size(), kEmbedInputsMax, "input", "inputs"));
+    std::size_t bytes = 0;
+    for (auto const& input : prompt.inputs) {
+        auto const size = bytes_of(input);
+        if (size == 0) return Error(Code::invalid_argument, "'input' must not hold an empty input", "input");
+        bytes += size;
+    }
+    return at_most(bytes, kPromptBytesMax, "input", "bytes");
+}
+
 Status validate_deadline(std::optional<std::uint32_t> ms, char const* field) {
     return ms ? in_range(*ms, 1, kDeadlineMsMax, field) : ok();
 }
 
 }  // namespace
+
+std::size_t bytes_of(EmbedPrompt::Input const& input) {
+    auto const* tokens = std::get_if<std::vector<Token>>(&input);
+    return tokens != nullptr ? tokens->size() * sizeof(Token) : std::get<std::string>(input).size();
+}
 
 Status validate(GenerateRequest const& request) {
     HEARTH_CHECK(std::visit([](auto const& prompt) { return validate_prompt(prompt); }, request.prompt));

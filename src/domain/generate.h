@@ -8,9 +8,14 @@
 //   Started, then Delta* and one ChoiceDone per choice (choices interleave),
 //   then one Done;  or at any point one Failed, which ends the request.
 //
+// A request whose prompt is an EmbedPrompt gets Started, one Embedded, one
+// ChoiceDone and Done; of its other fields only those that say whose it is and
+// when it is due count.
+//
 // Plain values; copyable; no threads of their own.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -38,6 +43,8 @@ inline constexpr std::uint32_t kTenantBytesMax = 128;
 inline constexpr std::uint32_t kCacheSaltBytesMax = 256;
 inline constexpr std::uint32_t kDeadlineMsMax = 24 * 3600 * 1000;
 inline constexpr std::uint32_t kPromptBytesMax = 16U << 20;
+inline constexpr std::uint32_t kEmbedInputsMax = 64;       // of one request: dialects split what is longer
+inline constexpr std::uint32_t kEmbeddingWidthMax = 16384;  // numbers of one vector
 
 struct Message {
     std::string role;     // system, user, assistant, tool (developer is mapped to system by the dialect)
@@ -59,7 +66,16 @@ struct TokenPrompt {
     std::vector<Token> tokens;
     bool operator==(TokenPrompt const&) const = default;
 };
-using Prompt = std::variant<ChatPrompt, TextPrompt, TokenPrompt>;
+// What is to become vectors: nothing is generated.
+struct EmbedPrompt {
+    using Input = std::variant<std::string, std::vector<Token>>;  // text as in TextPrompt
+    std::vector<Input> inputs;
+    bool truncate = false;  // an input that is too long loses its end; else the request is refused
+    bool operator==(EmbedPrompt const&) const = default;
+};
+[[nodiscard]] std::size_t bytes_of(EmbedPrompt::Input const& input);
+
+using Prompt = std::variant<ChatPrompt, TextPrompt, TokenPrompt, EmbedPrompt>;
 
 struct LogitBias {
     Token token;
@@ -224,8 +240,13 @@ struct Failed {
     Error error;
     bool operator==(Failed const&) const = default;
 };
+// One vector per input, in their order; as the model gives them, not normalised.
+struct Embedded {
+    std::vector<std::vector<float>> vectors;
+    bool operator==(Embedded const&) const = default;
+};
 
-using Event = std::variant<Started, PromptProgress, Delta, ChoiceDone, Done, Failed>;
+using Event = std::variant<Started, PromptProgress, Delta, ChoiceDone, Done, Failed, Embedded>;
 
 [[nodiscard]] inline bool is_terminal(Event const& event) {
     return std::holds_alternative<Done>(event) || std::holds_alternative<Failed>(event);

@@ -41,6 +41,9 @@ struct ModelInfo {
     std::uint32_t threads = 0;         // compute threads
     std::uint64_t memory_bytes = 0;    // estimate: weights + KV + scratch
     bool chat_template = false;        // the file carries one
+    bool generates = true;             // else it computes embeddings only
+    bool embeds = false;               // made for embeddings: the file says how tokens are pooled
+    std::uint32_t embed_tokens_max = 0;  // of one input to embed; any model can embed, if not well
     Determinism determinism = Determinism::no;
     bool operator==(ModelInfo const&) const = default;
 };

@@ -39,6 +39,13 @@ Wrong on(Transcript& transcript, Delta const& event) {
     return std::nullopt;
 }
 
+Wrong on(Transcript& transcript, Embedded const& event) {
+    if (!transcript.started || transcript.embedded || !transcript.choices.empty()) return "vectors outside their time";
+    if (event.vectors.empty()) return "no vectors";
+    transcript.embedded = true;
+    return std::nullopt;
+}
+
 Wrong on(Transcript& transcript, ChoiceDone const& event) {
     auto& said = said_by(transcript, event.choice);
     if (said.done) return "a choice that ended twice";

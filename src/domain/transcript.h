@@ -22,6 +22,7 @@ struct Transcript {
 
     bool started = false;
     bool progressed = false;
+    bool embedded = false;
     std::vector<Said> choices;
     std::optional<Done> done;
     bool failed = false;

@@ -14,6 +14,10 @@ std::uint32_t pinned_chunk(llama::Properties const& properties) {
     return std::min(std::clamp(prompt_chunk(properties.info) / 8, 16U, 64U), properties.batch_max);
 }
 
+// A batch of inputs to embed, when nobody else computes: a newcomer waits no longer than a few steps.
+constexpr double kEmbedTargets = 4;
+constexpr std::uint32_t kGuessTokens = 100;  // of it, before one was measured
+
 // Copies of any range and cuts, or checkpoints and one more sequence id; and an id
 // beyond those that run: a request for all of these may stand on a prefix that has one.
 bool can_cache(llama::Properties const& properties) {
@@ -38,6 +42,7 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
       pinned_chunk_(pinned_chunk(backend.properties())),
       cost_(first_guess(backend.properties().info)),
       share_(options.tenant_weights),
+      embeddings_(backend, clock, cost_.prompt_ms(kGuessTokens, 0) / kGuessTokens),
       now_(clock.now()) {
     if (caches_ && Tiers::are_wanted(backend, options.tiers)) {
         auto tiers = options.tiers;
@@ -57,6 +62,8 @@ void EngineCore::guess_with(llama::Backend& draft) {
 }
 
 void EngineCore::add(PreparedRequest prepared) {
+    share_.enter(prepared.tenant);
+    if (!prepared.inputs.empty()) return embeddings_.add(std::move(prepared));
     auto request = std::make_unique<Request>(std::move(prepared));
     request->credit = std::max(options_.credit, request->spec.choices);
     bool const fresh = by_id_.emplace(request->spec.id, request.get()).second;
@@ -64,11 +71,11 @@ void EngineCore::add(PreparedRequest prepared) {
     request->key = key_of(request->spec);
     auto const size_ms = cost_.prompt_ms(request->prompt_size(), 0);
     request->due = request->spec.arrived + std::chrono::microseconds(std::llround(size_ms * 1000));
-    share_.enter(request->spec.tenant);
     waiting_.push_back(std::move(request));
 }
 
 void EngineCore::cancel(RequestId id) {
+    if (embeddings_.cancel(id)) return take_from_embeddings();
     Request* const request = find(id);
     if (request == nullptr) return;
     now_ = clock_.now();
@@ -78,6 +85,8 @@ void EngineCore::cancel(RequestId id) {
 
 void EngineCore::cancel_all() {
     now_ = clock_.now();
+    embeddings_.cancel_all();
+    take_from_embeddings();
     for (auto const& request : active_) end_cancelled(*request);
     for (auto const& request : waiting_) end_cancelled(*request);
     sweep();
@@ -93,7 +102,7 @@ Request* EngineCore::find(RequestId id) const {
 }
 
 bool EngineCore::has_work() const {
-    if (tiers_ && tiers_->has_work()) return true;
+    if (!embeddings_.empty() || (tiers_ && tiers_->has_work())) return true;
     return std::any_of(waiting_.begin(), waiting_.end(),
                        [this](auto const& request) { return !waits_for_fetch(*request); }) ||
            std::any_of(active_.begin(), active_.end(), [](auto const& request) { return !request->paused(); });
@@ -107,9 +116,24 @@ void EngineCore::step() {
     make_room_for_decodes();
     plan();
     if (!batch_.empty()) run_batch();
+    embed((batch_.empty() ? kEmbedTargets : 1) * options_.step_ms_target);
     note_progress();
     if (tiers_) tiers_->save_some(ledger_.tree(), batch_.empty() ? Tiers::Pace::idle : Tiers::Pace::beside_others);
     sweep();
+}
+
+// Inputs take turns with steps, so neither waits for all of the other's.
+void EngineCore::embed(double ms) {
+    auto const rank_of = [this](PreparedRequest const& spec) {
+        return EmbeddingLine::Rank{aged(spec), account(spec), spec.arrived, spec.id};
+    };
+    embeddings_.take(ms, rank_of, [this](std::string const& tenant, double tokens) { share_.charge(tenant, tokens); });
+    take_from_embeddings();
+}
+
+void EngineCore::take_from_embeddings() {
+    for (auto& event : embeddings_.take_events()) events_.push_back(std::move(event));
+    for (auto const& tenant : embeddings_.take_left()) share_.leave(tenant);
 }
 
 void EngineCore::run_batch() {
@@ -237,7 +261,8 @@ void EngineCore::sweep() {
 
 domain::EngineStats EngineCore::stats() const {
     domain::EngineStats stats;
-    stats.waiting = static_cast<std::uint32_t>(waiting_.size());
+    stats.waiting = static_cast<std::uint32_t>(waiting_.size()) + embeddings_.waiting();
+    stats.running = embeddings_.begun();
     for (auto const& request : active_) {
         std::uint32_t live = 0;
         for (auto const& choice : request->choices) live += choice.state == Choice::State::live ? 1 : 0;
@@ -250,7 +275,7 @@ domain::EngineStats EngineCore::stats() const {
     stats.kv_cells = backend_.properties().kv_cells;
     report_tiers(stats);
     stats.steps_total = steps_total_;
-    stats.prompt_tokens_total = prompt_tokens_total_;
+    stats.prompt_tokens_total = prompt_tokens_total_ + embeddings_.tokens_total();
     stats.generated_tokens_total = generated_tokens_total_;
     stats.preemptions_total = preemptions_total_;
     stats.interruptions_total = interruptions_total_;
@@ -266,7 +291,7 @@ domain::EngineStats EngineCore::stats() const {
     stats.swapped = count_swapped();
     stats.prefix_nodes = static_cast<std::uint32_t>(ledger_.tree().nodes());
     stats.evictions_total = history_.evictions();
-    stats.step_us_total = history_.step_us();
+    stats.step_us_total = history_.step_us() + embeddings_.us_total();
     return stats;
 }
 

@@ -29,6 +29,7 @@
 //        engine_core_memory.cpp (1, 2: cells), engine_core_tiers.cpp (prefixes from host memory and disk),
 //        engine_core_draft.cpp (3: guesses of a second model), engine_core_shift.cpp,
 //        engine_core_tokens.cpp (4: sampling, events, ends), engine_core_report.cpp.
+// Requests to embed have a line of their own (embedding_line.h); a batch of it follows each step.
 // Threads: one at a time; hurry() from any.
 #pragma once
 
@@ -49,6 +50,7 @@
 #include "base/clock.h"
 #include "domain/model.h"
 #include "engine/draft_model.h"
+#include "engine/embedding_line.h"
 #include "engine/engine.h"
 #include "engine/engine_history.h"
 #include "engine/kv_ledger.h"
@@ -191,6 +193,10 @@ private:
 
     // --- engine_core_order.cpp ---
     [[nodiscard]] std::uint32_t level(Request const& request) const;
+    [[nodiscard]] std::uint32_t aged(PreparedRequest const& spec) const;
+    [[nodiscard]] double account(PreparedRequest const& spec) const;
+    void embed(double ms);
+    void take_from_embeddings();
     [[nodiscard]] Rank rank(Request const& request) const;
     void list_candidates();
     void admit_and_resume();
@@ -350,6 +356,7 @@ private:
     std::uint32_t pinned_chunk_;
     sched::CostModel cost_;
     sched::FairShare share_;
+    EmbeddingLine embeddings_;
     std::unique_ptr<Drafting> drafting_;  // null: no second model
     std::mutex running_mutex_;
     sched::Interruption running_;    // under running_mutex_; written by the engine's thread

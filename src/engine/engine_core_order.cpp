@@ -26,22 +26,27 @@ Error late(char const* what, double ms, std::uint32_t limit, char const* field) 
 // A request rises by one class each time it has been inside for ageing_ms; and
 // stands with the best of those that wait for what it computes.
 std::uint32_t EngineCore::level(Request const& request) const {
-    auto const own = static_cast<std::uint32_t>(request.spec.priority);
-    auto const lent = static_cast<std::uint32_t>(request.lent);
-    auto const inside = milliseconds_between(request.spec.arrived, now_);
+    return std::min(aged(request.spec), static_cast<std::uint32_t>(request.lent));
+}
+
+std::uint32_t EngineCore::aged(PreparedRequest const& spec) const {
+    auto const own = static_cast<std::uint32_t>(spec.priority);
+    auto const inside = milliseconds_between(spec.arrived, now_);
     auto const risen = inside <= 0 ? 0.0 : inside / options_.ageing_ms;
-    auto const aged = risen >= own ? 0 : own - static_cast<std::uint32_t>(risen);
-    return std::min(aged, lent);
+    return risen >= own ? 0 : own - static_cast<std::uint32_t>(risen);
+}
+
+// Who rose to the best class and still waits as long again goes before all shares:
+// ever new tenants, who begin with the least, would pass it for ever.
+double EngineCore::account(PreparedRequest const& spec) const {
+    auto const patience = (static_cast<double>(spec.priority) + 1) * options_.ageing_ms;
+    bool const overdue = milliseconds_between(spec.arrived, now_) >= patience;
+    return overdue ? -1 : share_.account(spec.tenant);
 }
 
 EngineCore::Rank EngineCore::rank(Request const& request) const {
     bool const started = request.started();
-    // Who rose to the best class and still waits as long again goes before all shares:
-    // ever new tenants, who begin with the least, would pass it for ever.
-    auto const patience = (static_cast<double>(request.spec.priority) + 1) * options_.ageing_ms;
-    bool const overdue = milliseconds_between(request.spec.arrived, now_) >= patience;
-    double const account = overdue ? -1 : share_.account(request.spec.tenant);
-    return {level(request), started ? 0U : 1U, account, request.due, request.spec.id};
+    return {level(request), started ? 0U : 1U, account(request.spec), request.due, request.spec.id};
 }
 
 // Those that could go on if there were room, and those that wait, best first.
@@ -158,6 +163,7 @@ Request* EngineCore::pick_parkable(std::uint32_t level) const {
 
 // Whoever passed a limit of its own ends now.
 void EngineCore::expire() {
+    embeddings_.expire(now_);
     for (auto const& request : waiting_) {
         auto const& limit = request->spec.deadlines.queue_ms;
         double const ms = milliseconds_between(request->spec.arrived, now_);
@@ -175,7 +181,7 @@ void EngineCore::expire() {
 }
 
 std::optional<Instant> EngineCore::next_deadline() const {
-    std::optional<Instant> next;
+    auto next = embeddings_.next_deadline();
     auto const consider = [&next](Instant from, std::optional<std::uint32_t> const& ms) {
         if (!ms) return;
         Instant const at = from + std::chrono::milliseconds(*ms);

@@ -52,10 +52,22 @@ Preparer::Preparer(llama::Backend const& backend, std::uint64_t seed, std::span<
     for (std::uint32_t id = 0; id < backend.properties().vocabulary; ++id) {
         if (backend.is_end_of_generation(static_cast<Token>(id))) end_tokens_.push_back(static_cast<Token>(id));
     }
-    if (auto opening = backend.tokenize("", {})) opening_ = std::move(opening).value();
+    if (auto around = backend.tokenize("", {})) opening_ = std::move(around).value();
+    if (auto const text = backend.tokenize("a", {})) {
+        auto const opens = std::mismatch(opening_.begin(), opening_.end(), text->begin(), text->end()).first;
+        closing_.assign(opens, opening_.end());
+        opening_.erase(opens, opening_.end());
+    }
 }
 
 Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::GenerateRequest request, Instant now) {
+    if (std::holds_alternative<domain::EmbedPrompt>(request.prompt)) return prepare_inputs(id, std::move(request), now);
+    auto const& info = backend_.properties().info;
+    if (!info.generates) {
+        return Error(Code::unsupported,
+                     fmt::format("this model ({}) computes embeddings only; it generates no text", info.architecture),
+                     "model");
+    }
     PreparedRequest prepared;
     auto const* field = prompt_field(request.prompt);
     auto stops = std::move(request.stop);
@@ -88,6 +100,42 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
     }
     prepared.arrived = now;
     return prepared;
+}
+
+Result<PreparedRequest> Preparer::prepare_inputs(domain::RequestId id, domain::GenerateRequest request,
+                                                 Instant now) const {
+    auto& embed = std::get<domain::EmbedPrompt>(request.prompt);
+    auto const limit = backend_.properties().info.embed_tokens_max;
+    PreparedRequest prepared;
+    for (std::size_t i = 0; i < embed.inputs.size(); ++i) {
+        HEARTH_TRY(auto tokens, tokens_of(embed.inputs[i], i));
+        auto const size = static_cast<std::uint32_t>(tokens.size());
+        if (size > limit && !embed.truncate) return domain::context_overflow({size, limit});
+        if (size > limit) {
+            // What closes a text stays: models are trained to find it there.
+            auto const close = std::min<std::size_t>(closing_.size(), limit);
+            tokens.resize(limit - close);
+            tokens.insert(tokens.end(), closing_.end() - static_cast<std::ptrdiff_t>(close), closing_.end());
+            prepared.left_out += size - limit;
+        }
+        prepared.inputs.push_back(std::move(tokens));
+    }
+    prepared.id = id;
+    prepared.priority = request.priority;
+    prepared.tenant = std::move(request.tenant);
+    prepared.deadlines = request.deadlines;
+    prepared.arrived = now;
+    return prepared;
+}
+
+Result<std::vector<Token>> Preparer::tokens_of(domain::EmbedPrompt::Input& input, std::size_t index) const {
+    if (auto* tokens = std::get_if<std::vector<Token>>(&input)) {
+        HEARTH_CHECK(check_vocabulary(*tokens, backend_.properties().vocabulary, "input"));
+        return std::move(*tokens);
+    }
+    HEARTH_TRY(auto tokens, backend_.tokenize(std::get<std::string>(input), {}));
+    if (tokens.empty()) return Error(Code::invalid_argument, fmt::format("'input' {} holds no tokens", index), "input");
+    return tokens;
 }
 
 // A prompt that is too long loses its middle, if the request allows it. A quarter

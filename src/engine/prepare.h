@@ -33,7 +33,8 @@ struct Shift {
 
 struct PreparedRequest {
     domain::RequestId id = 0;
-    std::vector<Token> prompt;        // 1 .. limit - 1 tokens
+    std::vector<Token> prompt;        // 1 .. limit - 1 tokens; none if there are inputs
+    std::vector<std::vector<Token>> inputs{};  // to embed; else none
     domain::SamplingParams sampling;
     std::uint64_t seed = 0;           // of choice 0
     std::uint32_t choices = 1;
@@ -76,6 +77,9 @@ public:
 private:
     [[nodiscard]] Result<std::vector<Token>> tokens_of(domain::Prompt const& prompt,
                                                        std::vector<std::string>& stops) const;
+    [[nodiscard]] Result<PreparedRequest> prepare_inputs(domain::RequestId id, domain::GenerateRequest request,
+                                                         Instant now) const;
+    [[nodiscard]] Result<std::vector<Token>> tokens_of(domain::EmbedPrompt::Input& input, std::size_t index) const;
     [[nodiscard]] Status fit_by_shift(PreparedRequest& prepared, domain::GenerateRequest const& request) const;
     [[nodiscard]] Status fit(PreparedRequest& prepared, domain::GenerateRequest const& request) const;
     [[nodiscard]] std::size_t first_message(domain::Prompt const& prompt, std::vector<Token> const& tokens) const;
@@ -89,6 +93,7 @@ private:
     std::uint32_t limit_;
     std::vector<Token> end_tokens_;
     std::vector<Token> opening_;  // what the model's metadata puts before every text: BOS, or nothing
+    std::vector<Token> closing_;  // and behind it
     PublicPrefixes public_;
     std::atomic<std::uint64_t> seeds_;
 

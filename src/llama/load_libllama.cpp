@@ -218,6 +218,12 @@ Result<CacheShape> cache_shape(LoadOptions const& options, llama_model const& mo
     return shape;
 }
 
+// Ranking models have no vectors to give.
+bool declares_pooling(llama_model const& model, std::string const& architecture) {
+    auto const pooling = metadata(model, fmt::format("{}.pooling_type", architecture).c_str());
+    return !pooling.empty() && pooling != "0" && pooling != "4";
+}
+
 llama_flash_attn_type flash_attention(FlashAttention choice) {
     switch (choice) {
         case FlashAttention::on: return LLAMA_FLASH_ATTN_TYPE_ENABLED;
@@ -323,6 +329,15 @@ std::string state_key(llama_model const& model, domain::ModelInfo const& info, s
                        info.cpu_variant);
 }
 
+void set_abilities(Properties& properties, MemoryKind kind) {
+    properties.can_share_cells = kind == MemoryKind::attention || kind == MemoryKind::window;
+    properties.can_truncate = properties.can_share_cells;
+    properties.needs_checkpoints = kind == MemoryKind::recurrent;
+    properties.mixing_saves_nothing = kind == MemoryKind::recurrent;  // upstream cuts a batch by lengths
+    properties.can_interrupt = properties.can_truncate;
+    properties.restores_whole = kind != MemoryKind::window;
+}
+
 Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::string const& variant) {
     HEARTH_TRY(ModelPtr model, load_model(options));
     std::string const architecture = metadata(*model, "general.architecture");
@@ -375,14 +390,12 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     info.sequences_max = options.sequences_max;
     info.memory_bytes = parts.memory.weights + parts.memory.kv + parts.memory.scratch;
     properties.vocabulary = info.vocabulary;
-    properties.can_share_cells = parts.kind == MemoryKind::attention || parts.kind == MemoryKind::window;
-    properties.can_truncate = properties.can_share_cells;
-    properties.needs_checkpoints = parts.kind == MemoryKind::recurrent;
-    properties.mixing_saves_nothing = parts.kind == MemoryKind::recurrent;  // upstream cuts a batch by lengths
-    properties.can_interrupt = properties.can_truncate;
-    properties.restores_whole = parts.kind != MemoryKind::window;
+    set_abilities(properties, parts.kind);
     parts.chat_template = load_template(*model, *parts.vocabulary);
     parts.embed_input_max = std::min(shape.context_request, kEmbedInputMax);
+    info.generates = parts.kind != MemoryKind::none;
+    info.embeds = declares_pooling(*model, architecture);
+    info.embed_tokens_max = parts.embed_input_max;
     parts.has_cells = !llama_model_is_recurrent(model.get());
     // A state beside a window: its images cannot be cut.
     bool const mixed = parts.kind == MemoryKind::recurrent && parts.window > 0;

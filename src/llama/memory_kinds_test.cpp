@@ -254,6 +254,10 @@ TEST(EmbeddingModel, EmbedsAndDoesNothingElse) {
     auto const backend = load_or_die(tiny_options(model));
     ASSERT_NE(backend, nullptr);
     std::vector<std::vector<Token>> const inputs{*backend->tokenize("abc", {}), *backend->tokenize("xyz xyz", {})};
+    auto const& info = backend->properties().info;
+    EXPECT_FALSE(info.generates);
+    EXPECT_TRUE(info.embeds);
+    EXPECT_GT(info.embed_tokens_max, 0U);
     auto const vectors = backend->embed(inputs);
     ASSERT_TRUE(vectors) << vectors.error().message;
     EXPECT_EQ((*vectors)[0].size(), kTinyEmbedding);

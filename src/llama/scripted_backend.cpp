@@ -163,6 +163,9 @@ void Scripted::fill_properties() {
     info.sequences_max = options_.sequences_max;
     info.threads = 1;
     info.chat_template = options_.chat_template;
+    info.generates = options_.generates;
+    info.embeds = !options_.generates;
+    info.embed_tokens_max = options_.context_request;
     info.determinism = options_.determinism;
     properties_.batch_max = options_.batch_max;
     properties_.sequences_max = options_.sequences_max + options_.sequences_kept;

@@ -40,6 +40,7 @@ struct ScriptedOptions {
     std::uint32_t sequences_kept = 16;  // ids beyond those
     std::uint32_t batch_max = 512;
     bool chat_template = true;
+    bool generates = true;  // else it is for embeddings
     bool needs_checkpoints = false;  // as a model with recurrent state: no cuts, copies of less than all by checkpoint
     bool mixing_saves_nothing = false;
     bool can_interrupt = false;

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include "base/clock.h"
@@ -34,6 +35,7 @@ struct Flight {
     Flight(net::Loop& loop, RequestId request_id, domain::GenerateRequest const& request, Instant now)
         : id(request_id),
           choices(request.choices),
+          inputs(inputs_of(request.prompt)),
           priority(request.priority),
           tenant(request.tenant),
           submitted(now),
@@ -42,6 +44,7 @@ struct Flight {
 
     RequestId const id;
     std::uint32_t const choices;
+    std::size_t const inputs;  // to embed; 0: it generates
     domain::Priority const priority;
     std::string const tenant;
     Instant const submitted;
@@ -67,6 +70,12 @@ struct Flight {
     net::Signal arrived;  // an event was queued
 
     [[nodiscard]] bool waits() const { return phase < Phase::started; }
+
+private:
+    static std::size_t inputs_of(domain::Prompt const& prompt) {
+        auto const* embed = std::get_if<domain::EmbedPrompt>(&prompt);
+        return embed == nullptr ? 0 : embed->inputs.size();
+    }
 };
 
 // The consumer's end. Cancels when destroyed.

@@ -120,6 +120,7 @@ private:
     [[nodiscard]] char const* handle_event(RequestId id, domain::Event& event, Instant now);
     [[nodiscard]] char const* handle_started(Flight& flight, domain::Started const& event, Instant now);
     [[nodiscard]] char const* handle_delta(Flight& flight, domain::Delta const& event, Instant now);
+    [[nodiscard]] char const* handle_embedded(Flight& flight, domain::Embedded const& event);
     [[nodiscard]] char const* handle_choice_done(Flight& flight, domain::ChoiceDone const& event);
     void deliver(Flight& flight, domain::Event event);
     void emitted(Flight& flight);

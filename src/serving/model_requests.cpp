@@ -112,6 +112,8 @@ char const* Model::handle_event(RequestId id, domain::Event& event, Instant now)
                 if (!flight.events.empty() && std::holds_alternative<T>(flight.events.back())) flight.events.pop_back();
             } else if constexpr (std::is_same_v<T, domain::Delta>) {
                 if (auto const* problem = handle_delta(flight, value, now)) return problem;
+            } else if constexpr (std::is_same_v<T, domain::Embedded>) {
+                if (auto const* problem = handle_embedded(flight, value)) return problem;
             } else if constexpr (std::is_same_v<T, domain::ChoiceDone>) {
                 if (auto const* problem = handle_choice_done(flight, value)) return problem;
             } else {
@@ -144,6 +146,7 @@ char const* Model::handle_started(Flight& flight, domain::Started const& event, 
 
 char const* Model::handle_delta(Flight& flight, domain::Delta const& event, Instant now) {
     if (flight.phase != Phase::started && flight.phase != Phase::streaming) return "a Delta before Started";
+    if (flight.inputs > 0) return "text of a request for vectors";
     if (event.choice >= flight.choices || (flight.choices_done >> event.choice & 1U) != 0)
         return "a Delta of no open choice";
     flight.received += event.tokens;
@@ -160,9 +163,19 @@ char const* Model::handle_delta(Flight& flight, domain::Delta const& event, Inst
     return nullptr;
 }
 
+char const* Model::handle_embedded(Flight& flight, domain::Embedded const& event) {
+    if (flight.phase != Phase::started) return "vectors before Started, or twice";
+    if (flight.inputs == 0) return "vectors of a request that generates";
+    if (event.vectors.size() != flight.inputs) return "another number of vectors than there are inputs";
+    emitted(flight);
+    return nullptr;
+}
+
 char const* Model::handle_choice_done(Flight& flight, domain::ChoiceDone const& event) {
     auto const bit = 1U << event.choice;
     if (event.choice >= flight.choices || (flight.choices_done & bit) != 0) return "a ChoiceDone of no open choice";
+    bool const whole = event.reason == domain::FinishReason::stop;
+    if (flight.inputs > 0 && whole && flight.phase != Phase::streaming) return "an end without vectors";
     flight.choices_done |= bit;
     if (flight.phase == Phase::started) emitted(flight);
     return nullptr;

@@ -326,6 +326,60 @@ INSTANTIATE_TEST_SUITE_P(
                           }}),
     [](auto const& param) { return std::string(param.param.name); });
 
+// What a worker may not say of two inputs, or of none.
+TEST_F(Supervision, KillsAWorkerWhoseVectorsDoNotFitTheInputs) {
+    struct Case {
+        std::size_t inputs;
+        std::vector<Event> said;
+    };
+    domain::Embedded const one{{{1.0F}}}, two{{{1.0F}, {2.0F}}};
+    std::vector<Case> const lies{{2, {Started{}, one}},
+                                 {2, {two}},
+                                 {2, {Started{}, two, two}},
+                                 {0, {Started{}, domain::Embedded{}}},
+                                 {2, {Started{}, Delta{0, 1, "x", {}}}},
+                                 {2, {Started{}, choice_done(0)}}};
+    run([](Supervision& t, std::vector<Case> cases) -> net::Task<void> {
+        auto worker = co_await t.ready_worker();
+        for (std::size_t i = 0; i < cases.size(); ++i) {
+            auto request = t.request();
+            if (cases[i].inputs > 0)
+                request.prompt = domain::EmbedPrompt{std::vector<domain::EmbedPrompt::Input>(cases[i].inputs, "x")};
+            auto generation = t.submit(request);
+            auto const id = co_await t.submitted(*worker);
+            generation.reset();  // or the next worker gets it again
+            for (auto const& event : cases[i].said) worker->event(id, event);
+            worker = co_await t.next_ready();
+            EXPECT_EQ(t.pool().models()[0].restarts, i + 1) << "case " << i;
+        }
+    }(*this, lies));
+}
+
+TEST_F(Supervision, CarriesVectorsAndReplaysARequestThatHasNone) {
+    run([](Supervision& t) -> net::Task<void> {
+        auto worker = co_await t.ready_worker();
+        auto request = t.request();
+        request.prompt = domain::EmbedPrompt{{"x", std::vector<domain::Token>{1}}};
+        auto generation = t.submit(request);
+        auto const first = co_await t.submitted(*worker);
+        worker->event(first, Started{2, 0});
+        auto const started = co_await generation->next();
+        EXPECT_TRUE(t.is<Started>(started));
+        worker->die("signal 9");
+        auto next = co_await t.next_ready();
+        auto const id = co_await t.submitted(*next);
+        domain::Embedded const vectors{{{1.0F}, {2.0F}}};
+        for (Event const& event : {Event(Started{2, 0}), Event(vectors), Event(t.choice_done(0)), Event(Done{{2}, {}})})
+            next->event(id, event);
+        auto const got = co_await generation->next();
+        EXPECT_EQ(got, Event(vectors));
+        auto const choice = co_await generation->next();
+        EXPECT_EQ(choice, Event(t.choice_done(0)));
+        auto const done = co_await generation->next();
+        EXPECT_TRUE(domain::is_terminal(done));
+    }(*this));
+}
+
 TEST_F(Supervision, EventsOfUnknownRequestsAreIgnored) {
     run([](Supervision& t) -> net::Task<void> {
         auto worker = co_await t.ready_worker();

@@ -38,10 +38,11 @@ enum class Type : std::uint8_t {
 
 // Smallest encoding of one element: bounds what a count may claim.
 constexpr std::size_t kMessageBytes = 2 * kStringBytes;
+constexpr std::size_t kInputBytes = 1 + kStringBytes;
 constexpr std::size_t kBiasBytes = 8;
 constexpr std::size_t kTokenLogprobBytes = 8 + kStringBytes;
 constexpr std::size_t kSampledBytes = kTokenLogprobBytes + 4;
-constexpr std::size_t kEntryBytes = 8 + 1 + 6;  // a ChoiceDone
+constexpr std::size_t kEntryBytes = 8 + 1 + kStringBytes;  // an Embedded without vectors
 
 // --- what several structs share ---
 
@@ -86,10 +87,28 @@ void fields(Io& io, T& prompt) {
     io.bytes(prompt.text);
 }
 
+template <typename Io, Is<std::string> T>
+void fields(Io& io, T& text) {
+    io.bytes(text);
+}
+
+template <typename Io, Is<std::vector<domain::Token>> T>
+void fields(Io& io, T& tokens) {
+    io.list(tokens, kTokensMax, sizeof(domain::Token), "number of prompt tokens",
+            [](auto& inner, auto& token) { inner.number(token); });
+}
+
 template <typename Io, Is<domain::TokenPrompt> T>
 void fields(Io& io, T& prompt) {
-    io.list(prompt.tokens, kTokensMax, sizeof(domain::Token), "number of prompt tokens",
-            [](auto& inner, auto& token) { inner.number(token); });
+    fields(io, prompt.tokens);
+}
+
+template <typename Io, Is<domain::EmbedPrompt> T>
+void fields(Io& io, T& prompt) {
+    io.list(prompt.inputs, domain::kEmbedInputsMax, kInputBytes, "number of inputs", [](auto& inner, auto& input) {
+        inner.variant(input, "kind of input", [](auto& innermost, auto& value) { fields(innermost, value); });
+    });
+    io.flag(prompt.truncate);
 }
 
 template <typename Io, Is<domain::SamplingParams> T>
@@ -221,6 +240,14 @@ void fields(Io& io, T& event) {
     fields(io, event.error);
 }
 
+template <typename Io, Is<domain::Embedded> T>
+void fields(Io& io, T& event) {
+    io.list(event.vectors, domain::kEmbedInputsMax, kStringBytes, "number of vectors", [](auto& inner, auto& vector) {
+        inner.list(vector, domain::kEmbeddingWidthMax, sizeof(float), "width of a vector",
+                   [](auto& innermost, auto& value) { finite(innermost, value, "vector"); });
+    });
+}
+
 template <typename Io, Is<StepFrame::Entry> T>
 void fields(Io& io, T& entry) {
     request_id(io, entry.id);
@@ -280,6 +307,9 @@ void fields(Io& io, T& frame) {
     io.number(info.threads);
     io.number(info.memory_bytes);
     io.flag(info.chat_template);
+    io.flag(info.generates);
+    io.flag(info.embeds);
+    io.number(info.embed_tokens_max);
     io.enumeration(info.determinism, domain::Determinism::always, "determinism");
 }
 

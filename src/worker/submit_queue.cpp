@@ -18,6 +18,11 @@ std::uint64_t prompt_bytes(domain::Prompt const& prompt) {
         std::uint64_t operator()(domain::TokenPrompt const& tokens) const {
             return tokens.tokens.size() * sizeof(domain::Token);
         }
+        std::uint64_t operator()(domain::EmbedPrompt const& embed) const {
+            std::uint64_t bytes = 0;
+            for (auto const& input : embed.inputs) bytes += domain::bytes_of(input);
+            return bytes;
+        }
     };
     return std::visit(Sum{}, prompt);
 }

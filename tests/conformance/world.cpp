@@ -40,6 +40,7 @@ void set(Settings& settings, Step const& step) {
     std::map<std::string, std::function<void(std::uint64_t)>> const setters{
         {"repeat", [&](auto v) { settings.model.repeat = v != 0; }},
         {"chat_template", [&](auto v) { settings.model.chat_template = v != 0; }},
+        {"generates", [&](auto v) { settings.model.generates = v != 0; }},
         {"context", [&](auto v) { settings.model.context_request = static_cast<std::uint32_t>(v); }},
         {"kv_cells", [&](auto v) { settings.model.kv_cells = static_cast<std::uint32_t>(v); }},
         {"sequences", [&](auto v) { settings.model.sequences_max = static_cast<std::uint32_t>(v); }},

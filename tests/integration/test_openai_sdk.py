@@ -153,3 +153,32 @@ def test_the_sdk_tries_again_when_told_to_and_only_then(smollm2_path):
             with pytest.raises(openai.BadRequestError):
                 client.completions.create(model=MODEL, prompt='a', n=1000)
             assert answered(400) == 1, 'what is wrong is not sent again'
+
+
+def test_embeddings_come_in_order_as_numbers_and_as_base64(client):
+    texts = ['The sky is blue.', 'Ein Satz auf Deutsch.', 'The sky is blue.']
+    answer = client.embeddings.create(model=MODEL, input=texts)  # the SDK asks for base64
+    numbers = client.embeddings.create(model=MODEL, input=texts, encoding_format='float')
+    assert [d.index for d in answer.data] == [0, 1, 2]
+    assert answer.usage.prompt_tokens == answer.usage.total_tokens > 10
+    first, second, third = (d.embedding for d in answer.data)
+    assert first == pytest.approx(third, abs=1e-5) and first != pytest.approx(second, abs=1e-2)
+    assert first == pytest.approx(numbers.data[0].embedding, abs=1e-5)
+    assert sum(x * x for x in first) == pytest.approx(1, abs=1e-4)
+    short = client.embeddings.create(model=MODEL, input=texts[0], dimensions=32)
+    assert len(short.data[0].embedding) == 32
+    assert sum(x * x for x in short.data[0].embedding) == pytest.approx(1, abs=1e-4)
+    with pytest.raises(openai.BadRequestError) as failed:
+        client.embeddings.create(model=MODEL, input=texts[0], dimensions=100_000)
+    assert failed.value.param == 'dimensions'
+
+
+def test_many_inputs_are_one_answer_beside_a_stream(client):
+    stream = client.chat.completions.create(model=MODEL, messages=ASK, max_tokens=48, temperature=0, stream=True)
+    chunks = iter(stream)
+    next(chunks)
+    answer = client.embeddings.create(model=MODEL, input=[f'sentence number {i}' for i in range(150)])
+    assert [d.index for d in answer.data] == list(range(150))
+    alone = client.embeddings.create(model=MODEL, input='sentence number 149')
+    assert answer.data[149].embedding == pytest.approx(alone.data[0].embedding, abs=1e-3)
+    assert list(chunks)[-1].choices[0].finish_reason in ('stop', 'length')

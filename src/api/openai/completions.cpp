@@ -14,6 +14,7 @@
 #include "api/answer.h"
 #include "api/content.h"
 #include "api/openai/answers.h"
+#include "api/openai/embeddings.h"
 #include "api/openai/request.h"
 #include "api/openai/values.h"
 #include "api/tenant.h"
@@ -45,6 +46,27 @@ Problem unavailable(Services const& services, Error const& error) {
     return problem;
 }
 
+Verdict check_tokens(std::vector<domain::Token> const& tokens, std::int64_t limit, std::string_view field) {
+    for (auto const token : tokens)
+        if (token > limit)
+            return invalid_value(
+                field, fmt::format("'{}' names token {}, the model's last token is {}.", field, token, limit));
+    return std::nullopt;
+}
+
+Verdict check_prompt(domain::Prompt const& prompt, std::int64_t limit) {
+    if (auto const* tokens = std::get_if<domain::TokenPrompt>(&prompt))
+        return check_tokens(tokens->tokens, limit, "prompt");
+    auto const* embed = std::get_if<domain::EmbedPrompt>(&prompt);
+    if (embed == nullptr) return std::nullopt;
+    for (auto const& input : embed->inputs) {
+        auto const* tokens = std::get_if<std::vector<domain::Token>>(&input);
+        if (tokens == nullptr) continue;
+        if (auto problem = check_tokens(*tokens, limit, "input")) return problem;
+    }
+    return std::nullopt;
+}
+
 // Token ids a client may name, once the vocabulary is known; while a model loads the engine checks them.
 Verdict check_tokens(Call const& call, serving::ModelStatus const& model) {
     if (!model.info || model.info->vocabulary == 0) return std::nullopt;
@@ -53,14 +75,11 @@ Verdict check_tokens(Call const& call, serving::ModelStatus const& model) {
         if (bias.token > limit)
             return invalid_value("logit_bias", fmt::format("'logit_bias' names token {}, the model's last token is {}.",
                                                            bias.token, limit));
-    for (auto const& generation : call.generations) {
-        auto const* prompt = std::get_if<domain::TokenPrompt>(&generation.prompt);
-        if (prompt == nullptr) continue;
-        for (auto const token : prompt->tokens)
-            if (token > limit)
-                return invalid_value(
-                    "prompt", fmt::format("'prompt' names token {}, the model's last token is {}.", token, limit));
-    }
+    for (auto const& generation : call.generations)
+        if (auto problem = check_prompt(generation.prompt, limit)) return problem;
+    auto const width = model.info->embedding;
+    if (call.surface == Surface::embed && call.vectors.dimensions.value_or(0) > width)
+        return to_problem(too_many_dimensions(*call.vectors.dimensions, width));
     return std::nullopt;
 }
 
@@ -88,7 +107,10 @@ std::variant<Generations, Problem> submit(Services& services, Call& call, std::s
 
 Identity identify(Services const& services, Surface surface, http::Request const& request, std::string const& model) {
     Identity identity;
-    identity.id = (surface == Surface::chat ? "chatcmpl-" : "cmpl-") + services.random_suffix();
+    identity.id = (surface == Surface::chat    ? "chatcmpl-"
+                   : surface == Surface::embed ? "embd-"
+                                               : "cmpl-") +
+                  services.random_suffix();
     identity.created = services.unix_seconds();
     identity.model = model;
     identity.fingerprint = fingerprint(services.options.build, model);
@@ -134,12 +156,26 @@ CallPlan make_plan(Services const& services, Call&& call, CallInfo info, std::op
     plan.info = std::move(info);
     if (call.stream) {
         plan.stream = make_stream_answer(std::move(identity), std::move(shape));
+    } else if (call.surface == Surface::embed) {
+        plan.render = [model = std::move(identity.model), shape = call.vectors](Answer const& answer) {
+            return render_embeddings(model, shape, answer);
+        };
     } else {
         plan.render = [identity = std::move(identity), shape = std::move(shape)](Answer const& answer) {
             return render_answer(identity, shape, answer);
         };
     }
     return plan;
+}
+
+Problem too_many_requests(Call const& call, std::uint32_t limit) {
+    if (call.surface == Surface::embed)
+        return invalid_value("input",
+                             fmt::format("'input' makes {} requests of up to {} inputs, the model takes {} at a "
+                                         "time.",
+                                         call.generations.size(), domain::kEmbedInputsMax, limit));
+    return invalid_value("prompt", fmt::format("'prompt' has {} prompts, the model takes {} requests at a time.",
+                                               call.generations.size(), limit));
 }
 
 struct Prepared {
@@ -164,9 +200,7 @@ std::variant<Prepared, Problem> prepare(Services& services, Surface surface, htt
     if (!status) return model_not_found(services, wanted);
     if (auto problem = check_tokens(call, *status)) return *std::move(problem);
     // As many as the model never takes would be turned away for ever.
-    if (call.generations.size() > status->requests_max)
-        return invalid_value("prompt", fmt::format("'prompt' has {} prompts, the model takes {} requests at a time.",
-                                                   call.generations.size(), status->requests_max));
+    if (call.generations.size() > status->requests_max) return too_many_requests(call, status->requests_max);
     auto const queue_ms = call.generations.front().deadlines.queue_ms;
     auto info = describe(services, call, request, status->id);
     auto admitted = submit(services, call, status->id);

@@ -1,4 +1,4 @@
-// POST /v1/chat/completions and POST /v1/completions.
+// POST /v1/chat/completions, POST /v1/completions and POST /v1/embeddings.
 #pragma once
 
 #include "api/openai/draft.h"
@@ -8,7 +8,7 @@
 
 namespace hearth::api::openai {
 
-// REQUIRES: surface is chat or text; `services` outlives the coroutine
+// REQUIRES: surface is chat, text or embed; `services` outlives the coroutine
 net::Task<void> complete(Services& services, Surface surface, http::Exchange& exchange);
 
 }  // namespace hearth::api::openai

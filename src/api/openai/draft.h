@@ -19,12 +19,22 @@ namespace hearth::api::openai {
 // Nothing: all is well.
 using Verdict = std::optional<Problem>;
 
-enum class Surface : std::uint8_t { chat = 1, text = 2, both = 3 };
+enum class Surface : std::uint8_t { chat = 1, text = 2, both = 3, embed = 4, all = 7 };
+
+// How vectors are answered.
+struct VectorShape {
+    bool base64 = false;     // else an array of numbers
+    bool normalize = true;   // to length 1
+    std::optional<std::uint32_t> dimensions;  // absent: all there are
+};
 
 struct Draft {
-    Surface surface = Surface::chat;       // of the body: chat or text
+    Surface surface = Surface::chat;       // of the body: chat, text or embed
     domain::GenerateRequest request;       // without the prompt
     std::vector<domain::Prompt> prompts;   // chat: one
+    std::vector<domain::EmbedPrompt::Input> inputs;  // embed: what becomes prompts
+    VectorShape vectors;
+    bool truncate = false;
     bool add_generation_prompt = true;
     bool stream = false;
     bool include_usage = false;

@@ -10,6 +10,7 @@
 
 #include <fmt/format.h>
 
+#include "api/openai/embeddings.h"
 #include "api/openai/messages.h"
 
 namespace hearth::api::openai {
@@ -89,6 +90,25 @@ Verdict read_model(Field const& field, JsonView value, Draft& draft) {
 Verdict read_messages_field(Field const&, JsonView value, Draft& draft) { return read_messages(value, draft); }
 
 Verdict read_prompt_field(Field const&, JsonView value, Draft& draft) { return read_prompt(value, draft); }
+
+Verdict read_input_field(Field const&, JsonView value, Draft& draft) { return read_inputs(value, draft); }
+
+Verdict read_encoding_format(Field const& field, JsonView value, Draft& draft) {
+    std::string format;
+    if (auto problem = read_string(field.name, value, format)) return problem;
+    if (format != "float" && format != "base64")
+        return invalid_value(field.name,
+                             fmt::format("'{}' must be 'float' or 'base64', got {}.", field.name, quote(value)));
+    draft.vectors.base64 = format == "base64";
+    return std::nullopt;
+}
+
+Verdict read_dimensions(Field const& field, JsonView value, Draft& draft) {
+    std::int64_t dimensions = 0;
+    if (auto problem = read_integer(field.name, value, 1, domain::kEmbeddingWidthMax, dimensions)) return problem;
+    draft.vectors.dimensions = static_cast<std::uint32_t>(dimensions);
+    return std::nullopt;
+}
 
 Verdict read_max_tokens(Field const& field, JsonView value, Draft& draft) {
     std::int64_t tokens = 0;

@@ -43,6 +43,11 @@ Verdict read_switch(Field const& field, JsonView value, Draft& draft) {
     return read_boolean(field.name, value, draft.*Member);
 }
 
+template <bool VectorShape::* Member>
+Verdict read_vectors(Field const& field, JsonView value, Draft& draft) {
+    return read_boolean(field.name, value, draft.vectors.*Member);
+}
+
 template <bool domain::GenerateRequest::* Member>
 Verdict read_request(Field const& field, JsonView value, Draft& draft) {
     return read_boolean(field.name, value, draft.request.*Member);
@@ -56,6 +61,9 @@ Verdict read_deadline(Field const& field, JsonView value, Draft& draft) {
     return read_timeout(field, value, draft.request.deadlines.*Member);
 }
 
+[[nodiscard]] Verdict read_input_field(Field const& field, JsonView value, Draft& draft);
+[[nodiscard]] Verdict read_encoding_format(Field const& field, JsonView value, Draft& draft);
+[[nodiscard]] Verdict read_dimensions(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict read_service_tier(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict read_priority(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict read_context_overflow(Field const& field, JsonView value, Draft& draft);

@@ -24,10 +24,11 @@ constexpr std::string_view kEmpty = "absent or empty";
 // clang-format off
 constexpr Field kFields[] = {
     // what to run and what to read
-    {"model",                both,     honoured, "string",  "id or alias of a served model; the first model if absent", read_model},
+    {"model",                all,      honoured, "string",  "id or alias of a served model; the first model if absent", read_model},
     {"messages",             chat,     honoured, "array",   "required, 1 to 4096 messages of role system, developer (read as system), user or assistant; "
                                                     "content is text, null (assistant) or an array of text parts, joined by line breaks", read_messages_field},
     {"prompt",               text,     honoured, "string, [string], [int] or [[int]]", "required, at most 64 prompts; choice index = prompt * n + i", read_prompt_field},
+    {"input",                embed,    honoured, "string, [string], [int] or [[int]]", "required; as many as the body holds, computed 64 at a time", read_input_field},
     {"add_generation_prompt", chat,    honoured, "boolean", "default true", read_switch<&Draft::add_generation_prompt>},
     {"echo",                 text,     honoured, "boolean", "default false; the prompt's text precedes each answer; "
                                                     "text prompts only, not with logprobs", read_switch<&Draft::echo>},
@@ -68,6 +69,14 @@ constexpr Field kFields[] = {
     {"logit_bias",           both,     honoured, "object or array", "at most 1024 entries, token id to -100..100; llama-server's [[id, bias or false]] too", read_logit_bias},
     {"seed",                 both,     honoured, "integer", "any 64-bit integer; -1 = drawn by the server, the default", read_seed},
 
+    // how to answer vectors
+    {"encoding_format",      embed,    honoured, "string",  "float (default) or base64 (float32, little-endian)", read_encoding_format},
+    {"dimensions",           embed,    honoured, "integer", "1 to the model's width, the default: the first of them, normalized", read_dimensions},
+    {"normalize",            embed,    honoured, "boolean", "default true: vectors have length 1", read_vectors<&VectorShape::normalize>},
+    {"truncate",             embed,    honoured, "boolean", "default false: an input that is too long is a 400; true: it loses its end, "
+                                                    "and usage.left_out_tokens says how much", read_switch<&Draft::truncate>},
+    {"add_special_tokens",   embed,    refused,  "boolean", "true", refuse_unless<true>},
+
     // what to tell
     {"logprobs",             chat,     honoured, "boolean", "default false", read_logprobs},
     {"logprobs",             text,     honoured, "integer", "0 to 20 alternatives per token", read_logprobs},
@@ -83,11 +92,11 @@ constexpr Field kFields[] = {
     // when to compute it, and on what
     {"service_tier",         both,     honoured, "string",  "auto and default: priority normal, priority: interactive, flex: batch; the answer names what it got",
      read_service_tier},
-    {"priority",             both,     honoured, "string or integer", "interactive, normal (default) or batch; vLLM's integers: below 0 interactive, 0 normal, above "
+    {"priority",             all,      honoured, "string or integer", "interactive, normal (default) or batch; vLLM's integers: below 0 interactive, 0 normal, above "
                                                     "0 batch; overrides service_tier", read_priority},
-    {"queue_timeout_ms",     both,     honoured, "integer", "1 to 86400000 from arrival to the start of computing, 0 = none; default: the server's --queue-timeout",
+    {"queue_timeout_ms",     all,      honoured, "integer", "1 to 86400000 from arrival to the start of computing, 0 = none; default: the server's --queue-timeout",
      read_deadline<&D::queue_ms>},
-    {"prefill_timeout_ms",   both,     honoured, "integer", "1 to 86400000 from the start of computing to the first token, 0 = none; default: the server's "
+    {"prefill_timeout_ms",   all,      honoured, "integer", "1 to 86400000 from the start of computing to the first token, 0 = none; default: the server's "
                                                     "--prefill-timeout", read_deadline<&D::prefill_ms>},
     {"decode_timeout_ms",    both,     honoured, "integer", "1 to 86400000 from the first token to the last, 0 = none; default: the server's --decode-timeout",
      read_deadline<&D::decode_ms>},
@@ -106,7 +115,7 @@ constexpr Field kFields[] = {
      read_request<&domain::GenerateRequest::deterministic>},
 
     // makes no difference here
-    {"user",                 both,     ignored,  "string",  "", ignore<JsonKind::string>},
+    {"user",                 all,      ignored,  "string",  "", ignore<JsonKind::string>},
     {"metadata",             both,     ignored,  "object",  "", ignore<JsonKind::object>},
     {"safety_identifier",    both,     ignored,  "string",  "", ignore<JsonKind::string>},
     {"prompt_cache_key",     both,     ignored,  "string",  "prefixes are found without a hint", ignore<JsonKind::string>},
@@ -114,8 +123,8 @@ constexpr Field kFields[] = {
     {"prompt_cache_options", both,     ignored,  "object",  "", ignore<JsonKind::object>},
     {"parallel_tool_calls",  both,     ignored,  "boolean", "tools are refused, so there is nothing to run in parallel", ignore<JsonKind::boolean>},
     {"n_cache_reuse",        both,     ignored,  "integer", "reuse never changes an answer", ignore<JsonKind::integer>},
-    {"request_id",           both,     ignored,  "string",  "send the header x-request-id", ignore<JsonKind::string>},
-    {"keep_alive",           both,     ignored,  "string or number", "models stay loaded", ignore_any},
+    {"request_id",           all,      ignored,  "string",  "send the header x-request-id", ignore<JsonKind::string>},
+    {"keep_alive",           all,      ignored,  "string or number", "models stay loaded", ignore_any},
     {"ttl",                  both,     ignored,  "number",  "models stay loaded", ignore_any},
     {"backend_sampling",     both,     ignored,  "boolean", "", ignore<JsonKind::boolean>},
     {"dynatemp_exponent",    both,     ignored,  "number",  "dynatemp_range is refused", ignore_any},
@@ -173,7 +182,7 @@ constexpr Field kFields[] = {
     {"skip_special_tokens",  both,     refused,  "boolean", "true", refuse_unless<true>},
     {"spaces_between_special_tokens", both, ignored, "boolean", "special tokens are not written", ignore<JsonKind::boolean>},
     {"include_stop_str_in_output", both, refused, "boolean", "false", refuse_unless<false>},
-    {"truncate_prompt_tokens", both,   refused,  "integer", kOff, refuse},
+    {"truncate_prompt_tokens", all,    refused,  "integer", kOff, refuse},
     {"prompt_logprobs",      both,     refused,  "integer", kOff, refuse},
     {"return_token_ids",     both,     refused,  "boolean", "false", refuse_unless<false>},
     {"return_tokens",        both,     refused,  "boolean", "false", refuse_unless<false>},
@@ -202,6 +211,8 @@ std::string_view spell(Surface surface) {
         case chat: return "chat";
         case text: return "completions";
         case both: return "both";
+        case embed: return "embeddings";
+        case all: return "all";
     }
     return "";
 }

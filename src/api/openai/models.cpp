@@ -51,7 +51,13 @@ void write_model(JsonWriter& json, serving::ModelStatus const& model) {
     json.key("status").begin_object().key("value").string(spell(model.state));
     if (model.state == serving::ModelState::loading) json.key("progress").number(model.progress);
     json.end_object();
-    if (model.info) write_meta(json, *model.info);
+    if (model.info) {
+        json.key("capabilities").begin_array();
+        if (model.info->generates) json.string("completion");
+        if (model.info->embeds) json.string("embedding");
+        json.end_array();
+        write_meta(json, *model.info);
+    }
     json.end_object();
 }
 

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "api/json_document.h"
+#include "api/openai/embeddings.h"
 #include "api/openai/fields.h"
 #include "api/openai/messages.h"
 #include "api/openai/values.h"
@@ -46,12 +47,16 @@ std::string unknown_fields(JsonView body, Surface surface) {
     return names;
 }
 
+std::string_view prompt_field(Surface surface) {
+    if (surface == Surface::embed) return "input";
+    return surface == Surface::text ? "prompt" : "messages";
+}
+
 // What one field alone cannot tell.
 Verdict check_together(Draft const& draft) {
     bool const text = draft.surface == Surface::text;
-    if (draft.prompts.empty()) {
-        return missing(text ? "prompt" : "messages");
-    }
+    if (draft.prompts.empty()) return missing(prompt_field(draft.surface));
+    if (draft.surface == Surface::embed) return std::nullopt;
     auto const total = draft.prompts.size() * draft.request.choices;
     if (total > kChoicesTotalMax)
         return invalid_value(
@@ -101,6 +106,7 @@ Verdict fill(Draft&& draft, Call& call) {
     if (draft.surface == Surface::chat) settle_logprobs(draft);
     call.surface = draft.surface;
     call.choices = draft.request.choices;
+    call.vectors = draft.vectors;
     call.logprobs = draft.request.top_logprobs.has_value();
     call.stream = draft.stream;
     call.include_usage = draft.include_usage;
@@ -140,6 +146,7 @@ std::variant<Call, Problem> parse_request(Surface surface, std::string_view body
     if (surface == Surface::text) draft.request.max_tokens = kTextMaxTokens;
     if (auto problem = read_fields(root, draft)) return *std::move(problem);
     std::erase_if(draft.aliases, [&](auto const& alias) { return root.find(alias.first).has_value(); });
+    split_inputs(draft);
     if (auto problem = check_together(draft)) return *std::move(problem);
     Call call;
     call.unknown_fields = unknown_fields(root, surface);

@@ -1,4 +1,4 @@
-// parse_request: the body of a chat or text completion as one Call.
+// parse_request: the body of a completion or of a request for embeddings as one Call.
 //
 // Behind a Call nothing is checked again: its generations passed
 // domain::validate().
@@ -19,10 +19,11 @@
 namespace hearth::api::openai {
 
 struct Call {
-    Surface surface = Surface::chat;                    // chat or text
+    Surface surface = Surface::chat;                    // chat, text or embed
     std::vector<domain::GenerateRequest> generations;  // one per prompt, the same but for it
     std::vector<std::string> echoes;  // per prompt, the text that precedes each answer; empty without echo
     std::uint32_t choices = 1;  // per prompt
+    VectorShape vectors;        // embed
     bool logprobs = false;
     bool stream = false;
     bool include_usage = false;
@@ -37,7 +38,7 @@ struct CallDefaults {
     std::string tenant;
 };
 
-// REQUIRES: surface is chat or text
+// REQUIRES: surface is chat, text or embed
 [[nodiscard]] std::variant<Call, Problem> parse_request(Surface surface, std::string_view body,
                                                         CallDefaults const& defaults = {});
 

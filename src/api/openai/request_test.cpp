@@ -33,6 +33,16 @@ Call accept(Surface surface, std::string const& body) {
 Call chat(std::string_view members) { return accept(Surface::chat, chat_body(members)); }
 Call text(std::string_view members) { return accept(Surface::text, "{" + std::string(members) + "}"); }
 
+// A surface that has the field, and a body that asks for no more than it must.
+Surface one_of(Field const& field) {
+    if (field.surface == Surface::embed || field.surface == Surface::text) return field.surface;
+    return Surface::chat;
+}
+std::string least_body(Surface surface) {
+    if (surface == Surface::embed) return R"({"input":"x"})";
+    return surface == Surface::text ? R"({"prompt":"x"})" : R"({"messages":[{"role":"user","content":"hi"}]})";
+}
+
 Problem refusal(Surface surface, std::string const& body) {
     auto parsed = parse_request(surface, body);
     if (auto const* problem = std::get_if<Problem>(&parsed)) return *problem;
@@ -99,11 +109,12 @@ TEST(ParseRequest, ReadsEverySamplerField) {
 
 TEST(ParseRequest, TakesNullAsAbsentForEveryField) {
     for (auto const& field : fields()) {
-        if (field.name == "messages" || field.name == "prompt") continue;
-        auto const surface = field.surface == Surface::text ? Surface::text : Surface::chat;
-        auto const member = "\"" + std::string(field.name) + "\":null";
-        auto const call = surface == Surface::chat ? chat(member) : text("\"prompt\":\"x\"," + member);
-        auto const plain = surface == Surface::chat ? chat("") : text("\"prompt\":\"x\"");
+        if (field.name == "messages" || field.name == "prompt" || field.name == "input") continue;
+        auto const surface = one_of(field);
+        auto const whole = least_body(surface);
+        auto const with = whole.substr(0, whole.size() - 1) + ",\"" + std::string(field.name) + "\":null}";
+        auto const call = accept(surface, with);
+        auto const plain = accept(surface, whole);
         EXPECT_EQ(call.generations, plain.generations) << field.name;
         EXPECT_EQ(call.unknown_fields, "") << field.name;
     }
@@ -115,7 +126,7 @@ TEST(ParseRequest, NeverTakesAnObjectOfTheWrongKindForAnyField) {
                                                "dynatemp_exponent", "adaptive_decay",       "stream_options"};
     for (auto const& field : fields()) {
         if (free_form.contains(field.name)) continue;
-        auto const surface = field.surface == Surface::text ? Surface::text : Surface::chat;
+        auto const surface = one_of(field);
         auto const body = "{\"" + std::string(field.name) + "\":{\"zz\":[1]}}";
         auto const problem = refusal(surface, body);
         EXPECT_TRUE(problem.param.starts_with(field.name)) << field.name << ": " << problem.message;
@@ -125,13 +136,12 @@ TEST(ParseRequest, NeverTakesAnObjectOfTheWrongKindForAnyField) {
 TEST(ParseRequest, RefusesEveryRefusedFieldByName) {
     for (auto const& field : fields()) {
         if (field.action != Action::refused) continue;
-        auto const surface = field.surface == Surface::text ? Surface::text : Surface::chat;
+        auto const surface = one_of(field);
         bool refused = false;
         for (std::string_view const value : {"true", "false", "7", "\"x\"", "[\"x\"]", "{\"type\":\"x\"}"}) {
-            auto const rest =
-                surface == Surface::text ? R"({"prompt":"x",)" : R"({"messages":[{"role":"user","content":"hi"}],)";
-            auto const parsed =
-                parse_request(surface, rest + ("\"" + std::string(field.name) + "\":") + std::string(value) + "}");
+            auto const whole = least_body(surface);
+            auto const parsed = parse_request(surface, whole.substr(0, whole.size() - 1) + ",\"" +
+                                                           std::string(field.name) + "\":" + std::string(value) + "}");
             auto const* problem = std::get_if<Problem>(&parsed);
             if (problem == nullptr) continue;
             EXPECT_TRUE(problem->param.starts_with(field.name))
@@ -490,6 +500,56 @@ TEST(Fields, AreListedOncePerEndpoint) {
         for (auto const surface : {Surface::chat, Surface::text})
             if ((static_cast<int>(field.surface) & static_cast<int>(surface)) != 0)
                 EXPECT_TRUE(seen.emplace(field.name, static_cast<int>(surface)).second) << field.name;
+}
+
+// --- embeddings ---
+
+domain::EmbedPrompt inputs(Call const& call, std::size_t generation = 0) {
+    return std::get<domain::EmbedPrompt>(call.generations.at(generation).prompt);
+}
+
+TEST(ParseEmbeddings, TakesEveryFormOfInput) {
+    using Input = domain::EmbedPrompt::Input;
+    auto const of = [](std::string const& json) {
+        return inputs(accept(Surface::embed, "{\"input\":" + json + "}")).inputs;
+    };
+    std::vector<domain::Token> const tokens{1, 2};
+    EXPECT_EQ(of(R"("a")"), (std::vector<Input>{std::string("a")}));
+    EXPECT_EQ(of(R"(["a","b"])"), (std::vector<Input>{std::string("a"), std::string("b")}));
+    EXPECT_EQ(of("[1,2]"), (std::vector<Input>{tokens}));
+    EXPECT_EQ(of("[[1,2],[1,2]]"), (std::vector<Input>{tokens, tokens}));
+    EXPECT_EQ(of(R"(["a",[1,2]])"), (std::vector<Input>{std::string("a"), tokens}));
+}
+
+TEST(ParseEmbeddings, RefusesWhatIsNoInput) {
+    for (std::string_view const bad :
+         {"\"\"", "[]", "[\"\"]", "[[]]", "[1,\"a\"]", "[1,[2]]", "[-1]", "[1.5]", "true", "{}", "[[\"a\"]]"}) {
+        auto const problem = refusal(Surface::embed, "{\"input\":" + std::string(bad) + "}");
+        EXPECT_TRUE(problem.param.starts_with("input")) << bad << ": " << problem.message;
+    }
+    EXPECT_EQ(refusal(Surface::embed, "{}").kind, Kind::missing_required_parameter);
+}
+
+TEST(ParseEmbeddings, SplitsManyInputsIntoRequests) {
+    std::string body = "{\"input\":[";
+    for (int i = 0; i < 150; ++i) body += (i > 0 ? ",\"" : "\"") + std::to_string(i) + "\"";
+    auto const call = accept(Surface::embed, body + "],\"truncate\":true,\"priority\":\"batch\"}");
+    ASSERT_EQ(call.generations.size(), 3U);
+    EXPECT_EQ(inputs(call, 0).inputs.size(), 64U);
+    EXPECT_EQ(inputs(call, 1).inputs.front(), domain::EmbedPrompt::Input(std::string("64")));
+    EXPECT_EQ(inputs(call, 2).inputs.size(), 22U);
+    for (std::size_t i = 0; i < 3; ++i) {
+        EXPECT_TRUE(inputs(call, i).truncate);
+        EXPECT_EQ(call.generations[i].priority, domain::Priority::batch);
+    }
+}
+
+TEST(ParseEmbeddings, SplitsInputsThatAreLargeTogether) {
+    std::string const large(9U << 20, 'x');
+    auto const call = accept(Surface::embed, "{\"input\":[\"" + large + "\",\"" + large + "\",\"y\"]}");
+    ASSERT_EQ(call.generations.size(), 2U);
+    EXPECT_EQ(inputs(call, 0).inputs.size(), 1U);
+    EXPECT_EQ(inputs(call, 1).inputs.size(), 2U);
 }
 
 }  // namespace

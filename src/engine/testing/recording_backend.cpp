@@ -90,7 +90,9 @@ Status RecordingBackend::resume(llama::SequenceId sequence, std::span<std::byte 
 std::string const& RecordingBackend::state_key() const { return scripted_->state_key(); }
 
 Result<std::vector<std::vector<float>>> RecordingBackend::embed(std::span<std::vector<llama::Token> const> inputs) {
-    return scripted_->embed(inputs);
+    HEARTH_TRY(auto vectors, scripted_->embed(inputs));
+    if (on_embed) HEARTH_CHECK(on_embed(inputs, vectors));
+    return vectors;
 }
 
 llama::MemoryEstimate RecordingBackend::memory() const { return scripted_->memory(); }

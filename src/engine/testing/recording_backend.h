@@ -24,6 +24,7 @@ public:
     std::function<Status()> on_restore;
     std::function<Status()> on_copy;
     std::function<Status()> on_resume;
+    std::function<Status(std::span<std::vector<llama::Token> const>, std::vector<std::vector<float>>&)> on_embed;
     std::vector<std::string> additional_stops;
 
     std::vector<std::vector<llama::BatchEntry>> batches;  // of successful decodes

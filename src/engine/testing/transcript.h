@@ -28,6 +28,7 @@ struct Transcript {
     std::map<std::uint32_t, Said> choices;
     std::optional<domain::Done> done;
     std::optional<Error> failed;
+    std::optional<domain::Embedded> embedded;
 
     [[nodiscard]] bool ended() const { return done.has_value() || failed.has_value(); }
     [[nodiscard]] std::string const& text(std::uint32_t choice = 0) { return choices[choice].text; }
@@ -50,6 +51,7 @@ private:
     void on(domain::ChoiceDone const& e) { choices[e.choice].done = e; }
     void on(domain::Done const& e) { done = e; }
     void on(domain::Failed const& e) { failed = e.error; }
+    void on(domain::Embedded const& e) { embedded = e; }
 
     domain::Transcript order_;
 };

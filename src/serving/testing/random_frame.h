@@ -36,7 +36,7 @@ public:
     }
 
     domain::Event event() {
-        switch (below(6)) {
+        switch (below(7)) {
             case 0: return domain::Started{number(), number()};
             case 1: return domain::PromptProgress{number(), number(), number(), real()};
             case 2: return delta();
@@ -44,6 +44,7 @@ public:
                 return domain::ChoiceDone{below(domain::kChoicesMax), static_cast<domain::FinishReason>(below(4)),
                                           text()};
             case 4: return done();
+            case 5: return embedded();
             default: return domain::Failed{error()};
         }
     }
@@ -89,19 +90,37 @@ private:
         return out;
     }
 
+    std::vector<domain::Token> tokens() {
+        std::vector<domain::Token> out(below(50));
+        for (auto& token : out) token = static_cast<domain::Token>(random_());
+        return out;
+    }
+
+    domain::Embedded embedded() {
+        domain::Embedded out;
+        for (auto left = below(4); left > 0; --left) {
+            auto& vector = out.vectors.emplace_back(below(10));
+            for (auto& value : vector) value = single();
+        }
+        return out;
+    }
+
     domain::Prompt prompt() {
-        switch (below(3)) {
+        switch (below(4)) {
             case 0: {
                 domain::ChatPrompt chat{{}, coin()};
                 for (auto left = below(6); left > 0; --left) chat.messages.push_back({bytes(), bytes()});
                 return chat;
             }
             case 1: return domain::TextPrompt{bytes()};
+            case 2: return domain::TokenPrompt{tokens()};
             default: {
-                domain::TokenPrompt tokens;
-                for (auto left = below(50); left > 0; --left)
-                    tokens.tokens.push_back(static_cast<domain::Token>(random_()));
-                return tokens;
+                domain::EmbedPrompt embed{{}, coin()};
+                for (auto left = below(5); left > 0; --left) {
+                    if (coin()) embed.inputs.emplace_back(bytes());
+                    else embed.inputs.emplace_back(tokens());
+                }
+                return embed;
             }
         }
     }
@@ -173,6 +192,9 @@ private:
                             &i.sequences_max, &i.threads})
             *value = number();
         i.chat_template = coin();
+        i.generates = coin();
+        i.embeds = coin();
+        i.embed_tokens_max = number();
         i.determinism = static_cast<domain::Determinism>(below(3));
         return i;
     }
