@@ -136,6 +136,9 @@ constexpr std::array kCatalogue{
     CatalogueEntry{Kind::no_slot_available, 503, kUnavailable, "no_slot_available", Retry::later,
         "Ask again after the time in Retry-After, or leave out fail_on_no_slot.",
         "GET /slots?fail_on_no_slot=1 found every sequence of the model in use, as llama-server tells it."},
+    CatalogueEntry{Kind::insufficient_memory, 507, kServer, "insufficient_memory", Retry::useless,
+        "Use a smaller model or context, or start the server with more --memory; the message quotes both sizes.",
+        "The model alone takes more memory than the server may use for all models."},
 };
 // clang-format on
 
@@ -144,7 +147,7 @@ constexpr bool in_order() {
         if (static_cast<std::size_t>(kCatalogue[i].kind) != i) return false;
     return true;
 }
-static_assert(kCatalogue.size() == static_cast<std::size_t>(Kind::no_slot_available) + 1 && in_order());
+static_assert(kCatalogue.size() == static_cast<std::size_t>(Kind::insufficient_memory) + 1 && in_order());
 
 Kind kind_of(Code code) {
     switch (code) {
@@ -158,6 +161,7 @@ Kind kind_of(Code code) {
         case Code::unavailable: return Kind::model_unavailable;
         case Code::engine_lost: return Kind::engine_lost;
         case Code::too_large: return Kind::request_too_large;
+        case Code::exhausted: return Kind::insufficient_memory;
         case Code::internal:
         case Code::corrupt:
         case Code::io: return Kind::server_error;

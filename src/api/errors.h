@@ -63,6 +63,7 @@ enum class Kind : std::uint8_t {
     request_not_found,
     endpoint_disabled,
     no_slot_available,
+    insufficient_memory,
 };
 
 enum class Retry : std::uint8_t {

@@ -25,13 +25,15 @@ bool any(Models const& models, std::initializer_list<ModelState> states) {
 // Why the server cannot take requests now.
 std::optional<Problem> why_not_ready(Models const& models) {
     Problem problem;
-    if (any(models, {ModelState::starting, ModelState::loading})) {
+    bool const served = any(models, {ModelState::ready, ModelState::cold, ModelState::unloading});
+    bool const awaited = std::ranges::any_of(models, [](auto const& model) { return model.awaited; });
+    if (awaited || (!served && any(models, {ModelState::starting, ModelState::loading}))) {
         problem.kind = Kind::model_loading;
         problem.message = "Loading model";  // llama-server's words
         problem.retry_after_s = 1;
         return problem;
     }
-    if (models.empty() || any(models, {ModelState::ready})) return std::nullopt;
+    if (models.empty() || served) return std::nullopt;
     problem.kind = Kind::model_unavailable;
     problem.message = "No model is available.";
     return problem;
@@ -50,9 +52,13 @@ void write_models(JsonWriter& json, Models const& models) {
 }
 
 std::string status_word(Models const& models, bool ready) {
-    if (!ready) return any(models, {ModelState::starting, ModelState::loading}) ? "loading" : "unavailable";
-    bool const whole = std::ranges::all_of(models, [](auto const& model) { return model.state == ModelState::ready; });
-    return whole ? "ok" : "degraded";
+    if (!ready) {
+        bool const awaited = std::ranges::any_of(models, [](auto const& model) { return model.awaited; });
+        return awaited || any(models, {ModelState::starting, ModelState::loading}) ? "loading" : "unavailable";
+    }
+    // Models that are not needed at the moment lack nothing.
+    bool const broken = any(models, {ModelState::restarting, ModelState::failed, ModelState::stopped});
+    return broken ? "degraded" : "ok";
 }
 
 }  // namespace

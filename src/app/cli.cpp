@@ -191,6 +191,19 @@ void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
         ->group("Network");
     add_engine_flags(command, flags.engine);
     add_cache_flags(command, flags.engine);
+    command.add_flag("--lazy", flags.lazy, "Load a model when the first request for it comes")->group("Limits");
+    command
+        .add_option("--memory", flags.memory,
+                    "Memory of all loaded models together, e.g. 4GiB: idle ones make room for others; 0: no bound")
+        ->capture_default_str()
+        ->group("Limits");
+    command
+        .add_option(
+            "--keep-alive", flags.keep_alive_s,
+            "Seconds after which a model that nobody uses leaves memory; the next request loads it again; 0: never")
+        ->check(CLI::Range(0.0, 31536000.0))
+        ->capture_default_str()
+        ->group("Limits");
     command
         .add_option("--queue", flags.queue,
                     "Requests inside one model, running and waiting; above it the answer is 429. An eighth is left to "

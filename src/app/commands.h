@@ -43,6 +43,9 @@ struct ServeFlags {
     std::uint16_t port = 8080;
     EngineFlags engine;
     std::uint32_t queue = 256;  // requests inside one model, running and waiting
+    bool lazy = false;          // models are loaded by the first request for them
+    std::string memory = "0";   // of all loaded models; 0: no bound
+    double keep_alive_s = 0;    // an idle model goes after them; 0: never
     double request_timeout_s = 120;
     double grace_s = 30;
     double ping_interval_s = 15;

@@ -22,6 +22,8 @@
 #include "app/cli.h"
 #include "base/utf8.h"
 #include "engine/engine.h"
+#include "models/estimate.h"
+#include "models/gguf.h"
 #include "models/report.h"
 
 namespace hearth::app {
@@ -85,6 +87,9 @@ Status fill_cache(serving::ModelSpec& spec, EngineFlags const& engine) {
     spec.cache_folder = folder;
     return ok();
 }
+
+// What the engine takes in one step at most (llama::LoadOptions::batch_max).
+constexpr std::uint64_t kStepTokens = 512;
 
 Status check_file(std::string const& path) {
     auto const checked = models::check_model(path);
@@ -193,6 +198,9 @@ Result<serving::ModelSpec> model_spec(std::string const& argument, std::vector<s
     HEARTH_CHECK(check_file(spec.path));
     spec.context_request = engine.context;
     spec.kv_cells = engine.kv_cells;
+    HEARTH_TRY(auto const files, models::read_gguf_model(spec.path));
+    auto const cells = spec.kv_cells != 0 ? spec.kv_cells : models::default_cells(files.front(), spec.context_request);
+    spec.memory_bytes = models::estimate_memory(files, cells, kStepTokens).total();
     spec.sequences_max = engine.max_seqs;
     spec.threads = engine.threads;
     spec.prefix_cache = engine.no_prefix_cache ? 0 : 1;

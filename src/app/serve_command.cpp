@@ -84,7 +84,7 @@ std::string url_of(ServeFlags const& flags, std::uint16_t port) {
 // services, services to the pool, the pool to the loop.
 class Front {
 public:
-    Front(ServeFlags const& flags, std::unique_ptr<telemetry::Log> log)
+    Front(ServeFlags const& flags, std::uint64_t memory, std::unique_ptr<telemetry::Log> log)
         : flags_(flags),
           log_(std::move(log)),
           launcher_(serving::make_process_launcher(executable_path(), worker_environment())) {
@@ -96,6 +96,7 @@ public:
         serving::PoolOptions options;
         options.requests_max = flags.queue;
         options.request_timeout = seconds(flags.request_timeout_s);
+        options.memory_bytes = memory;
         pool_ = serving::Pool::create(loop_, options, *launcher_, clock_, *log_, metrics_);
     }
 
@@ -152,7 +153,7 @@ private:
         if (stopping_) co_return;
         bool any = false;
         for (auto const& model : pool_->models()) {
-            any = any || model.state == serving::ModelState::ready;
+            any = any || (!model.awaited && model.state != serving::ModelState::failed);
             if (model.state == serving::ModelState::failed)
                 fmt::print(stderr, "hearth: {}: {}\n", model.id, model.problem);
         }
@@ -166,9 +167,7 @@ private:
     }
 
     [[nodiscard]] bool settled() const {
-        return std::ranges::all_of(pool_->models(), [](serving::ModelStatus const& model) {
-            return model.state == serving::ModelState::ready || model.state == serving::ModelState::failed;
-        });
+        return std::ranges::none_of(pool_->models(), [](serving::ModelStatus const& model) { return model.awaited; });
     }
 
     void print_ready() {
@@ -264,6 +263,9 @@ int serve(ServeFlags const& flags) {
     auto log = telemetry::Log::create(log_options(flags.log));
     if (!log) return report(log.error());
 
+    auto const memory = parse_size(flags.memory, "--memory");
+    if (!memory) return report(memory.error());
+
     std::vector<serving::ModelSpec> specs;
     auto const folders = models_folders(flags.models_dirs);
     for (auto const& argument : flags.models) {
@@ -271,10 +273,12 @@ int serve(ServeFlags const& flags) {
         if (!spec) return report(spec.error());
         spec->tenant_weights = *weights;
         spec->public_prefixes = *public_prefixes;
+        spec->lazy = flags.lazy;
+        if (flags.keep_alive_s > 0) spec->keep_alive = seconds(flags.keep_alive_s);
         specs.push_back(std::move(spec).value());
     }
     if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());
-    Front front(flags, std::move(log).value());
+    Front front(flags, *memory, std::move(log).value());
     if (auto const started = front.start(std::move(specs)); !started) return report(started.error());
     return front.run();
 }

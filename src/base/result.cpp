@@ -17,6 +17,7 @@ std::string_view to_string(Code code) noexcept {
         case Code::corrupt: return "corrupt";
         case Code::io: return "io";
         case Code::too_large: return "too_large";
+        case Code::exhausted: return "exhausted";
     }
     return "internal";
 }

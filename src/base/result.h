@@ -33,8 +33,9 @@ enum class Code : std::uint8_t {
     corrupt = 10,           // a file or frame breaks its format
     io = 11,                // the operating system refused
     too_large = 12,         // a stated size limit was passed
+    exhausted = 13,         // it takes more memory than there may be used
 };
-inline constexpr std::uint8_t kCodeCount = 13;
+inline constexpr std::uint8_t kCodeCount = 14;
 
 [[nodiscard]] std::string_view to_string(Code) noexcept;
 

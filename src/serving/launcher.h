@@ -4,10 +4,12 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/result.h"
 
 namespace hearth::serving {
@@ -35,6 +37,10 @@ struct ModelSpec {
     std::string cpu_variant;              // empty: best
     std::vector<std::pair<std::string, double>> tenant_weights;  // shares of tenants; 1 for one that is not named
     std::vector<std::string> public_prefixes;  // system messages whose prefixes all tenants share
+    std::uint64_t memory_bytes = 0;       // the front's: what it is thought to take when loaded; 0: not known
+    bool lazy = false;                    // the front's: loaded by the first request for it
+    bool pinned = false;                  // the front's: once loaded it stays
+    std::optional<Duration> keep_alive;   // the front's: idle for so long, it goes; absent: never by itself
     std::uint32_t requests_max = 0;       // set by the pool: what the engine must be able to hold
     std::uint32_t credit_tokens = 0;      // set by the pool: tokens a request may emit before the first grant
     bool operator==(ModelSpec const&) const = default;
@@ -71,7 +77,7 @@ public:
                                                               std::vector<std::string> environment);
 
 // The arguments a process launcher passes after "worker", and what the worker
-// parses. Aliases are the front's business and are not passed.
+// parses. Aliases and what says "the front's" are not passed.
 [[nodiscard]] std::vector<std::string> worker_arguments(ModelSpec const& spec, int fd);
 // Fails with `invalid_argument` naming the argument.
 [[nodiscard]] Result<std::pair<ModelSpec, int>> parse_worker_arguments(std::vector<std::string> const& arguments);

@@ -15,23 +15,85 @@ namespace {
 constexpr Duration kExitPoll = std::chrono::milliseconds(2);
 constexpr Duration kExitByItself = std::chrono::milliseconds(200);  // after it closed its connection
 constexpr Duration kExitWait = std::chrono::seconds(1);
+constexpr Duration kGoodbye = std::chrono::seconds(5);
 constexpr Duration kStable = std::chrono::minutes(1);  // ready for that long: the next loss is a new story
 constexpr std::uint32_t kLogLinesMax = 100;            // of a worker, between two pings
 
 }  // namespace
 
 Model::Model(Environment environment, ModelSpec spec, std::int64_t created_unix)
-    : env_(environment),
+    : env_(std::move(environment)),
       spec_(std::move(spec)),
       created_unix_(created_unix),
       metrics_(env_.metrics, spec_.id),
       changed_(env_.loop),
       backoff_(env_.options.backoff_min),
       reporting_(std::make_shared<Reporting>(env_.loop)) {
+    if (spec_.lazy || env_.options.memory_bytes != 0) state_ = ModelState::cold;
     metrics_.set_state(state_);
 }
 
-void Model::start() { env_.loop.spawn(supervise(shared_from_this())); }
+void Model::start() {
+    if (!spec_.lazy) want();
+    // Without a budget there is nothing to decide.
+    if (!spec_.lazy && env_.options.memory_bytes == 0) load();
+    env_.loop.spawn(supervise(shared_from_this()));
+}
+
+// --- residency ---
+
+std::uint64_t Model::cost() const { return info_ ? info_->memory_bytes : spec_.memory_bytes; }
+
+Resident Model::resident() const {
+    using State = Resident::State;
+    Resident out;
+    switch (state_) {
+        case ModelState::cold: out.state = wanted_ ? State::loading : State::cold; break;
+        case ModelState::starting:
+        case ModelState::loading:
+        case ModelState::restarting: out.state = State::loading; break;
+        case ModelState::ready: out.state = draining_ ? State::draining : State::ready; break;
+        case ModelState::unloading: out.state = State::leaving; break;
+        case ModelState::failed:
+        case ModelState::stopped: out.state = State::failed; break;
+    }
+    out.cost = cost();
+    out.busy = std::ranges::any_of(flights_, [](auto const& flight) { return flight.second->phase != Phase::unsent; });
+    out.pinned = spec_.pinned;
+    out.wanted_since = wanted_since_;
+    out.used = used_;
+    out.ready = worker_ ? worker_->ready : Instant{};
+    out.keep_alive = spec_.keep_alive;
+    return out;
+}
+
+void Model::want() {
+    if (wanted_since_) return;
+    wanted_since_ = env_.clock.now();
+    env_.residency->notify();
+}
+
+void Model::load() {
+    wanted_ = true;
+    changed_.notify();
+}
+
+void Model::let_go() {
+    HEARTH_ASSERT(state_ == ModelState::ready && worker_->lost.empty(), "a model that is ready is let go");
+    set_state(ModelState::unloading);
+    worker_->heard = env_.clock.now();
+    worker_->pipe->send(*encode(CloseFrame{}));
+    env_.log.info("model is let go", {{"model", spec_.id}, {"bytes", cost()}});
+    changed_.notify();
+}
+
+// Its worker is: what waits has it loaded again.
+void Model::gone() {
+    wanted_ = draining_ = false;
+    stats_ = {};
+    set_state(ModelState::cold);
+    env_.residency->notify();
+}
 
 ModelStatus Model::status() const {
     ModelStatus out;
@@ -50,6 +112,10 @@ ModelStatus Model::status() const {
     out.pid = worker_ ? worker_->handle->pid() : 0;
     out.problem = problem_;
     out.created_unix = created_unix_;
+    out.awaited = !spec_.lazy && !info_ && state_ != ModelState::failed;
+    out.memory_bytes = cost();
+    if (state_ == ModelState::ready && spec_.keep_alive && flights_.empty())
+        out.idle_left = std::max(used_ + *spec_.keep_alive - env_.clock.now(), Duration::zero());
     return out;
 }
 
@@ -60,11 +126,20 @@ ModelStatus Model::status() const {
 net::Task<void> Model::supervise(std::shared_ptr<Model> self) {
     HEARTH_ASSERT(self.get() == this, "a model supervises itself");
     while (!closing_ && state_ != ModelState::failed) {
+        if (!wanted_) {
+            co_await changed_.wait();
+            if (abandoned_) co_return;
+            continue;
+        }
         if (launch()) {
             co_await attend();
             if (abandoned_) co_return;
             co_await collect();
             if (abandoned_) co_return;
+            if (state_ == ModelState::unloading && !closing_) {
+                gone();
+                continue;
+            }
         }
         if (closing_ || state_ == ModelState::failed) break;
         co_await back_off();
@@ -126,7 +201,7 @@ net::Task<void> Model::collect() {
         exit = worker_->handle->exit_reason();
     }
     if (exit.empty()) exit = "still ending";
-    if (closing_) {
+    if (closing_ || state_ == ModelState::unloading) {
         env_.log.debug("worker ended", {{"model", spec_.id}, {"exit", exit}});
     } else if (state_ != ModelState::failed) {
         problem_ = fmt::format("{} ({})", worker_->lost, exit);
@@ -157,6 +232,8 @@ net::Task<void> Model::back_off() {
 // --- watching it ---
 
 Duration Model::silence_limit() const {
+    // One that goes writes down what it computed, and answers nothing any more.
+    if (state_ == ModelState::unloading) return kGoodbye;
     return state_ == ModelState::ready ? env_.options.hang_timeout : env_.options.load_hang_timeout;
 }
 
@@ -254,6 +331,10 @@ void Model::handle_ready(ReadyFrame& ready) {
     problem_.clear();
     starts_failed_ = 0;
     set_state(ModelState::ready);
+    wanted_since_.reset();
+    draining_ = false;
+    used_ = worker_->ready;
+    env_.residency->notify();  // it may take more than it was thought to
     env_.log.info("worker ready", {{"model", spec_.id},
                                    {"ms", to_ms(worker_->ready - worker_->launched)},
                                    {"pid", worker_->handle->pid()},
@@ -265,6 +346,7 @@ void Model::handle_load_failed(Error const& error) {
     if (state_ == ModelState::ready) return lose("broken frame: load failed after ready");
     problem_ = error.message;
     set_state(ModelState::failed);
+    env_.residency->notify();
     env_.log.error("model cannot be loaded",
                    {{"model", spec_.id}, {"problem", problem_}, {"code", to_string(error.code)}});
     fail_all(unavailable());
@@ -298,7 +380,7 @@ void Model::lose(std::string why, Ending ending) {
     worker_->lost = std::move(why);
     worker_->pipe.reset();
     if (ending == Ending::kill) worker_->handle->kill();
-    if (state_ != ModelState::failed) {
+    if (state_ != ModelState::failed && state_ != ModelState::unloading) {
         bool const was_ready = state_ == ModelState::ready;
         if (!was_ready && !closing_) ++starts_failed_;
         if (was_ready && env_.clock.now() - worker_->ready >= kStable) backoff_ = env_.options.backoff_min;

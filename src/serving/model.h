@@ -26,6 +26,7 @@
 #include "serving/model_metrics.h"
 #include "serving/pool.h"
 #include "serving/protocol.h"
+#include "serving/residency.h"
 #include "serving/waiting_line.h"
 
 namespace hearth::serving {
@@ -39,13 +40,24 @@ public:
         Clock const& clock;
         telemetry::Log& log;
         telemetry::Registry& metrics;
+        std::shared_ptr<net::Signal> residency;  // something changed that decides who is loaded
     };
 
     Model(Environment environment, ModelSpec spec, std::int64_t created_unix);
     Model(Model const&) = delete;
     Model& operator=(Model const&) = delete;
 
+    // Loads it, unless it is lazy or there is a budget to wait for.
     void start();
+
+    // --- residency: what is decided elsewhere is done here ---
+    [[nodiscard]] Resident resident() const;
+    [[nodiscard]] std::uint64_t cost() const;
+    void load();
+    // REQUIRES: it is ready and no request is with its worker
+    void let_go();
+    // It takes nothing new from now on: what comes waits until it was loaded again.
+    void drain_for_others() { draining_ = true; }
 
     [[nodiscard]] Result<std::shared_ptr<Flight>> submit(RequestId id, domain::GenerateRequest request);
 
@@ -98,6 +110,8 @@ private:
     [[nodiscard]] Instant next_check() const;
     void check(Instant planned);
     [[nodiscard]] Duration silence_limit() const;
+    void want();
+    void gone();
     [[nodiscard]] bool could_step() const;
     void ping(Instant now);
     void on_bytes(std::string_view bytes);
@@ -157,6 +171,10 @@ private:
     std::uint64_t restarts_ = 0;
     std::uint32_t starts_failed_ = 0;  // in a row
     Duration backoff_;
+    bool wanted_ = false;    // it is to have a worker
+    bool draining_ = false;  // its worker gets no more requests
+    std::optional<Instant> wanted_since_;  // somebody waits for it to be loaded
+    Instant used_{};         // the last request ended, or it got ready
     bool closing_ = false;
     bool abandoned_ = false;
     bool over_ = false;

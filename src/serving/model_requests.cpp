@@ -57,7 +57,8 @@ Result<std::shared_ptr<Flight>> Model::submit(RequestId id, domain::GenerateRequ
     flight->frame = std::move(frame);
     flights_.emplace(id, flight);
     line_.add(flight->priority, id, flight->submitted);
-    if (state_ == ModelState::ready) send(*flight);
+    if (state_ == ModelState::ready && !draining_) send(*flight);
+    else want();
     show_load();
     return flight;
 }
@@ -220,6 +221,8 @@ void Model::end(std::shared_ptr<Flight> flight, domain::Event terminal, Instant 
     metrics_.count_tenant(flight->tenant, flight->prompt_cost + flight->received);
     deliver(*flight, std::move(terminal));
     show_load();
+    used_ = now;
+    if (flights_.empty() || draining_) env_.residency->notify();
 }
 
 void Model::end_cancelled(std::shared_ptr<Flight> flight, Instant now) {

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "serving/model.h"
+#include "serving/residency.h"
 
 namespace hearth::serving {
 namespace {
@@ -19,12 +20,47 @@ std::int64_t unix_now() {
         .count();
 }
 
+// The models, shared with the coroutine that keeps house among them.
+struct House {
+    explicit House(std::shared_ptr<net::Signal> signal) : changed(std::move(signal)) {}
+    std::shared_ptr<net::Signal> const changed;
+    std::vector<std::shared_ptr<Model>> models;
+    bool gone = false;  // the pool is
+};
+
+// Until when nothing is to be done if nothing happens.
+std::optional<Instant> tend(House& house, std::uint64_t budget, Instant now) {
+    std::vector<Resident> residents;
+    residents.reserve(house.models.size());
+    for (auto const& model : house.models) residents.push_back(model->resident());
+    auto const plan = plan_residency(residents, budget, now);
+    for (auto const i : plan.let_go) house.models[i]->let_go();
+    for (auto const i : plan.drain) house.models[i]->drain_for_others();
+    for (auto const i : plan.load) house.models[i]->load();
+    return plan.again;
+}
+
+net::Task<void> keep_house(std::shared_ptr<House> house, std::uint64_t budget, Clock const& clock) {
+    while (!house->gone) {
+        auto const now = clock.now();
+        if (auto const again = tend(*house, budget, now)) co_await house->changed->wait_for(*again - now);
+        else co_await house->changed->wait();
+    }
+}
+
 class PoolOfWorkers final : public Pool {
 public:
     explicit PoolOfWorkers(Model::Environment environment)
-        : env_(environment), over_(std::make_shared<net::Signal>(env_.loop)) {}
+        : env_(std::move(environment)),
+          over_(std::make_shared<net::Signal>(env_.loop)),
+          house_(std::make_shared<House>(env_.residency)),
+          models_(house_->models) {
+        env_.loop.spawn(keep_house(house_, env_.options.memory_bytes, env_.clock));
+    }
     ~PoolOfWorkers() override {
+        house_->gone = true;
         for (auto const& model : models_) model->abandon();
+        house_->changed->notify();
     }
     PoolOfWorkers(PoolOfWorkers const&) = delete;
     PoolOfWorkers& operator=(PoolOfWorkers const&) = delete;
@@ -38,6 +74,7 @@ public:
             if (find(name) != nullptr)
                 return Error(Code::invalid_argument, fmt::format("two models have the name '{}'", name), "id");
         }
+        if (!spec.lazy) HEARTH_CHECK(check_budget(spec.id, spec.memory_bytes));
         models_.push_back(std::make_shared<Model>(env_, std::move(spec), unix_now()));
         models_.back()->start();
         return ok();
@@ -48,6 +85,7 @@ public:
         auto const model = named(request.model);
         if (!model) return model.error();
         request.model = (*model)->spec().id;
+        HEARTH_CHECK(check_budget(request.model, (*model)->cost()));
         HEARTH_TRY(auto flight, (*model)->submit(++last_id_, std::move(request)));
         return make_generation(std::move(flight), *model);
     }
@@ -83,7 +121,10 @@ public:
     }
 
     bool ready() const override {
-        return std::ranges::all_of(models_, [](auto const& model) { return model->state() == ModelState::ready; });
+        return std::ranges::all_of(models_, [](auto const& model) {
+            auto const state = model->state();
+            return state == ModelState::ready || (state == ModelState::cold && !model->status().awaited);
+        });
     }
 
     void drain() override { draining_ = true; }
@@ -107,6 +148,15 @@ public:
     }
 
 private:
+    [[nodiscard]] Status check_budget(std::string const& id, std::uint64_t cost) const {
+        auto const budget = env_.options.memory_bytes;
+        if (budget == 0 || cost <= budget) return ok();
+        return Error(
+            Code::exhausted,
+            fmt::format("model '{}' takes {} bytes of memory, the limit for all models is {}", id, cost, budget),
+            "model");
+    }
+
     [[nodiscard]] bool all_over() const {
         return std::ranges::all_of(models_, [](auto const& model) { return model->over(); });
     }
@@ -131,7 +181,8 @@ private:
 
     Model::Environment const env_;
     std::shared_ptr<net::Signal> const over_;  // a model's worker is gone, after close()
-    std::vector<std::shared_ptr<Model>> models_;
+    std::shared_ptr<House> const house_;
+    std::vector<std::shared_ptr<Model>>& models_;  // the house's
     RequestId last_id_ = 0;
     bool draining_ = false;
 };
@@ -146,13 +197,16 @@ std::string_view to_string(ModelState state) noexcept {
         case ModelState::restarting: return "restarting";
         case ModelState::failed: return "failed";
         case ModelState::stopped: return "stopped";
+        case ModelState::cold: return "cold";
+        case ModelState::unloading: return "unloading";
     }
     return "unknown";
 }
 
 std::unique_ptr<Pool> Pool::create(net::Loop& loop, PoolOptions options, Launcher& launcher, Clock const& clock,
                                    telemetry::Log& log, telemetry::Registry& metrics) {
-    return std::make_unique<PoolOfWorkers>(Model::Environment{loop, options, launcher, clock, log, metrics});
+    return std::make_unique<PoolOfWorkers>(
+        Model::Environment{loop, options, launcher, clock, log, metrics, std::make_shared<net::Signal>(loop)});
 }
 
 }  // namespace hearth::serving

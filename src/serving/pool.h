@@ -20,6 +20,10 @@
 // are refused (`unavailable`) until one gets ready; the attempts go on. A model
 // whose file cannot be loaded (LoadFailed) is `failed` and is not retried.
 //
+// Residency (residency.h): a lazy model is loaded by the first request for it, and
+// under options.memory_bytes models make room for one another; requests wait
+// meanwhile. A model that needs more than all of it is refused (`exhausted`).
+//
 // Flow control: a request's consumer takes events at its own pace; tokens it
 // took are granted to the worker again. So a slow consumer pauses its own
 // sequences only, and holds at most credit_tokens tokens of events here.
@@ -53,7 +57,7 @@ namespace hearth::serving {
 
 using domain::RequestId;
 
-enum class ModelState : std::uint8_t { starting, loading, ready, restarting, failed, stopped };
+enum class ModelState : std::uint8_t { starting, loading, ready, restarting, failed, stopped, cold, unloading };
 [[nodiscard]] std::string_view to_string(ModelState) noexcept;
 
 struct ModelStatus {
@@ -72,11 +76,15 @@ struct ModelStatus {
     std::int64_t pid = 0;
     std::string problem;                    // why it is failed or restarting
     std::int64_t created_unix = 0;          // when the pool took it on
+    bool awaited = false;                   // it is to be there from the start, and was not yet
+    std::uint64_t memory_bytes = 0;         // what it takes, or is thought to take; 0: not known
+    std::optional<Duration> idle_left;      // until it is let go, if nobody asks it for anything
 };
 
 struct PoolOptions {
     std::uint32_t requests_max = 256;  // per model, running and waiting; an eighth of them is left to interactive ones
     Duration request_timeout{};  // what a request may take in all; zero: any time
+    std::uint64_t memory_bytes = 0;  // of all models that are loaded; 0: no bound
     std::uint64_t request_bytes_max = 256U << 20;  // per model, of the requests kept for a replay
     std::uint32_t replays_max = 2;  // of a request that may have killed its worker
     std::uint32_t replays_waiting_max = 10;  // of one that only waited in it
@@ -135,7 +143,9 @@ public:
                                         telemetry::Log& log, telemetry::Registry& metrics);
     virtual ~Pool() = default;  // kills the workers; what runs ends with Failed{unavailable}
 
-    // Starts the model's worker. Fails with `invalid_argument` for a taken id or alias.
+    // Starts the model's worker, unless it is lazy. Fails with `invalid_argument` for a
+    // taken id or alias, `exhausted` for one that is not lazy and
+    // alone takes more than there may be used.
     [[nodiscard]] virtual Status add(ModelSpec spec) = 0;
 
     // `request.model` empty: the first model added. Fails with `invalid_argument`
@@ -158,7 +168,7 @@ public:
     // step; after `timeout` what it said last time. Callers share one question.
     [[nodiscard]] virtual net::Task<EngineView> engine_view(std::string model, Duration timeout) = 0;
 
-    // All models ready.
+    // All models ready, or cold until somebody asks for them.
     [[nodiscard]] virtual bool ready() const = 0;
 
     // Refuses new requests from now on (`unavailable`).

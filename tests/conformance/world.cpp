@@ -64,6 +64,9 @@ void set(Settings& settings, Step const& step) {
         {"hold_at", [&](auto v) { settings.hold_at = v; }},
         {"fail_at", [&](auto v) { settings.fail_at = v; }},
         {"hold_load", [&](auto v) { settings.hold_load = v != 0; }},
+        {"lazy", [&](auto v) { settings.lazy = v != 0; }},
+        {"memory", [&](auto v) { settings.pool.memory_bytes = v; }},
+        {"memory_cost", [&](auto v) { settings.memory_cost = v; }},
         {"no_model", [&](auto v) { settings.no_model = v != 0; }},
         {"prefix_cache", [&](auto v) { settings.prefix_cache = v != 0; }},
     };
@@ -201,6 +204,8 @@ void World::start() {
         serving::ModelSpec spec;
         spec.id = settings_.model_names.front();
         spec.prefix_cache = settings_.prefix_cache ? 1 : 0;
+        spec.lazy = settings_.lazy;
+        spec.memory_bytes = settings_.memory_cost;
         spec.public_prefixes = settings_.public_prefixes;
         spec.aliases.assign(settings_.model_names.begin() + 1, settings_.model_names.end());
         if (auto const added = pool_->add(spec); !added) throw std::runtime_error(added.error().message);
@@ -228,7 +233,7 @@ auto World::on_loop(Work work) -> decltype(work()) {
 }
 
 void World::wait_until_settled() {
-    if (settings_.no_model || settings_.hold_load) return;
+    if (settings_.no_model || settings_.hold_load || settings_.lazy) return;
     auto const settled = [this] {
         auto const state = pool_->status("")->state;
         return state == serving::ModelState::ready || state == serving::ModelState::failed;

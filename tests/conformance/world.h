@@ -61,6 +61,8 @@ struct Settings {
     std::string load_error;
     bool hold_load = false;
     bool no_model = false;
+    bool lazy = false;
+    std::uint64_t memory_cost = 0;  // what the model is thought to take
     bool prefix_cache = false;  // cases that do not speak of it stay independent of one another
     std::vector<std::string> public_prefixes;   // system messages that tenants share
     std::chrono::milliseconds patience{10000};  // the longest a step waits for what it wants; then the case fails

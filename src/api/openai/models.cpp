@@ -20,6 +20,8 @@ std::string_view spell(serving::ModelState state) {
         case serving::ModelState::loading:
         case serving::ModelState::restarting: return "loading";
         case serving::ModelState::failed: return "failed";
+        case serving::ModelState::unloading:
+        case serving::ModelState::cold:
         case serving::ModelState::stopped: return "unloaded";
     }
     return "unloaded";

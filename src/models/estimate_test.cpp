@@ -1,0 +1,53 @@
+#include "models/estimate.h"
+
+#include <gtest/gtest.h>
+
+namespace hearth::models {
+namespace {
+
+GgufFile llama() {
+    GgufFile file;
+    file.metadata["general.architecture"] = std::string("llama");
+    file.metadata["llama.block_count"] = std::uint64_t{30};
+    file.metadata["llama.embedding_length"] = std::uint64_t{576};
+    file.metadata["llama.attention.head_count"] = std::uint64_t{9};
+    file.metadata["llama.attention.head_count_kv"] = std::uint64_t{3};
+    file.metadata["llama.context_length"] = std::uint64_t{8192};
+    file.metadata["tokenizer.ggml.tokens"] = GgufArray{GgufType::string, 49152, 0, 0, {}};
+    file.tensors = {{"a", {1}, 0, 0, 1000}, {"b", {1}, 0, 0, 24}};
+    return file;
+}
+
+TEST(EstimateMemory, CountsTensorsOfAllFilesAndTheCacheExactly) {
+    GgufFile second;
+    second.tensors = {{"c", {1}, 0, 0, 76}};
+    auto const need = estimate_memory({llama(), second}, 1000, 512);
+    EXPECT_EQ(need.weights, 1100U);
+    EXPECT_EQ(need.kv, 30U * 3 * (64 + 64) * 2 * 1000);
+    EXPECT_EQ(need.scratch, 512U * 4 * (49152 + 24 * 576));
+    EXPECT_EQ(need.total(), need.weights + need.kv + need.scratch);
+}
+
+TEST(EstimateMemory, KnowsLayersThatDifferAndHeadsOfTheirOwnWidth) {
+    auto file = llama();
+    file.metadata["llama.attention.head_count_kv"] = GgufArray{GgufType::i32, 3, 0, 0, {0, 2, 4}};
+    file.metadata["llama.attention.key_length"] = std::uint64_t{256};
+    file.metadata["llama.attention.value_length"] = std::uint64_t{128};
+    EXPECT_EQ(estimate_memory({file}, 10, 1).kv, 6U * (256 + 128) * 2 * 10);
+}
+
+TEST(EstimateMemory, AnEncoderHasNoCacheAndNoScores) {
+    auto file = llama();
+    file.metadata["llama.attention.causal"] = std::uint64_t{0};
+    auto const need = estimate_memory({file}, 1000, 1);
+    EXPECT_EQ(need.kv, 0U);
+    EXPECT_EQ(need.scratch, 4U * 24 * 576);
+}
+
+TEST(DefaultCells, HoldAContextAndAtLeastTheSharedOnes) {
+    EXPECT_EQ(default_cells(llama(), 0), 32768U);
+    EXPECT_EQ(default_cells(llama(), 65536), 65536U);
+}
+
+}  // namespace
+}  // namespace hearth::models

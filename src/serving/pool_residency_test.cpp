@@ -1,0 +1,201 @@
+// Models that come and go: the pool acting on residency.h.
+#include <algorithm>
+
+#include <gtest/gtest.h>
+
+#include "serving/residency.h"
+#include "serving/testing/pool_fixture.h"
+
+namespace hearth::serving {
+namespace {
+
+using namespace std::chrono_literals;
+using domain::Done;
+using domain::Started;
+using testing::FakeWorker;
+
+class PoolResidency : public testing::PoolFixture {
+public:
+    void add(std::string id, std::uint64_t bytes, std::optional<Duration> keep_alive = {}) {
+        auto model = spec(std::move(id));
+        model.lazy = true;
+        model.memory_bytes = bytes;
+        model.keep_alive = keep_alive;
+        EXPECT_TRUE(pool().add(model));
+    }
+    std::unique_ptr<Generation> ask(std::string model) {
+        auto wanted = request();
+        wanted.model = std::move(model);
+        return submit(wanted);
+    }
+    ModelState state_of(std::string const& model) { return pool().status(model)->state; }
+    net::Task<void> until(std::string model, ModelState state) {
+        while (state_of(model) != state) co_await loop.sleep(1ms);
+    }
+    // A worker that says it is ready, and that it takes so much.
+    net::Task<std::shared_ptr<FakeWorker>> loaded(std::uint64_t bytes) {
+        auto worker = co_await launcher.next();
+        ReadyFrame ready;
+        ready.info.memory_bytes = bytes;
+        worker->send(ready);
+        co_await until(worker->spec.id, ModelState::ready);
+        co_return worker;
+    }
+    net::Task<void> answer(FakeWorker& worker, Generation& generation) {
+        auto const id = co_await submitted(worker);
+        EXPECT_EQ(id, generation.id());
+        worker.event(id, Started{1, 0});
+        worker.event(id, delta("x"));
+        worker.event(id, choice_done());
+        worker.event(id, Done{{1, 0, 1}, {}});
+        for (;;) {
+            auto const event = co_await generation.next();
+            if (domain::is_terminal(event)) co_return;
+        }
+    }
+};
+
+TEST_F(PoolResidency, ALazyModelIsLoadedOnceForAllThatAskForIt) {
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("a", 10);
+        co_await t.settle();
+        EXPECT_EQ(t.launcher.launches, 0);
+        EXPECT_EQ(t.state_of("a"), ModelState::cold);
+        EXPECT_TRUE(t.pool().ready());
+        auto one = t.ask("a");
+        auto two = t.ask("a");
+        auto worker = co_await t.loaded(10);
+        co_await t.answer(*worker, *one);
+        co_await t.answer(*worker, *two);
+        EXPECT_EQ(t.launcher.launches, 1);
+    }(*this));
+}
+
+TEST_F(PoolResidency, IdleModelsMakeRoomAndComeBack) {
+    options.memory_bytes = 15;
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("a", 10);
+        t.add("b", 10);
+        auto first = t.ask("a");
+        auto a = co_await t.loaded(10);
+        co_await t.answer(*a, *first);
+        auto second = t.ask("b");
+        auto b = co_await t.loaded(10);
+        EXPECT_EQ(t.state_of("a"), ModelState::cold) << "it went before the other came";
+        EXPECT_EQ(t.pool().status("a")->restarts, 0U) << "no loss";
+        co_await t.answer(*b, *second);
+        auto third = t.ask("a");
+        auto again = co_await t.loaded(10);
+        co_await t.answer(*again, *third);
+        EXPECT_EQ(t.state_of("b"), ModelState::cold);
+    }(*this));
+}
+
+TEST_F(PoolResidency, WhoComputesIsNotDisturbedAndGoesWhenItIsDone) {
+    options.memory_bytes = 15;
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("a", 10);
+        t.add("b", 10);
+        auto running = t.ask("a");
+        auto a = co_await t.loaded(10);
+        auto const id = co_await t.submitted(*a);
+        a->event(id, Started{1, 0});
+        auto waiting = t.ask("b");
+        co_await t.loop.sleep(kResidentMin + 200ms);
+        EXPECT_EQ(t.state_of("a"), ModelState::ready);
+        EXPECT_EQ(t.state_of("b"), ModelState::cold);
+        auto late = t.ask("a");  // behind the one that waits for the other
+        co_await t.settle();
+        EXPECT_EQ(a->unread(), 0U) << "it is being drained";
+        a->event(id, t.choice_done());
+        a->event(id, Done{{1, 0, 0}, {}});
+        auto b = co_await t.loaded(10);
+        EXPECT_EQ(b->spec.id, "b");
+        co_await t.answer(*b, *waiting);
+        auto again = co_await t.loaded(10);
+        EXPECT_EQ(again->spec.id, "a");
+        co_await t.answer(*again, *late);
+    }(*this));
+}
+
+TEST_F(PoolResidency, AnIdleModelGoesWhenItsTimeIsUp) {
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("a", 10, 50ms);
+        auto first = t.ask("a");
+        auto a = co_await t.loaded(10);
+        co_await t.answer(*a, *first);
+        EXPECT_TRUE(t.pool().status("a")->idle_left);
+        co_await t.until("a", ModelState::cold);
+        auto second = t.ask("a");
+        auto again = co_await t.loaded(10);
+        co_await t.answer(*again, *second);
+    }(*this));
+}
+
+TEST_F(PoolResidency, WhatCanNeverFitIsRefusedWithBothSizes) {
+    options.memory_bytes = 15;
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("huge", 16);
+        auto request = t.request();
+        request.model = "huge";
+        auto const refused = t.pool().submit(request);
+        EXPECT_FALSE(refused);
+        if (refused) co_return;
+        EXPECT_EQ(refused.error().code, Code::exhausted);
+        EXPECT_NE(refused.error().message.find("16"), std::string::npos);
+        EXPECT_NE(refused.error().message.find("15"), std::string::npos);
+        auto model = t.spec("preloaded");
+        model.memory_bytes = 16;
+        EXPECT_EQ(t.pool().add(model).error().code, Code::exhausted);
+    }(*this));
+}
+
+TEST_F(PoolResidency, ModelsThatAreNotLazyWaitForTheBudgetToo) {
+    options.memory_bytes = 15;
+    run([](PoolResidency& t) -> net::Task<void> {
+        for (auto const* id : {"a", "b"}) {
+            auto model = t.spec(id);
+            model.memory_bytes = 7;
+            EXPECT_TRUE(t.pool().add(model));
+        }
+        EXPECT_FALSE(t.pool().ready()) << "awaited";
+        auto a = co_await t.loaded(7);
+        auto b = co_await t.loaded(7);
+        EXPECT_TRUE(t.pool().ready());
+    }(*this));
+}
+
+TEST_F(PoolResidency, AWorkerThatDoesNotGoIsKilled) {
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("a", 10, 20ms);
+        auto first = t.ask("a");
+        auto a = co_await t.loaded(10);
+        a->closes_when_asked = false;
+        a->answers_pings = false;
+        co_await t.answer(*a, *first);
+        co_await t.until("a", ModelState::unloading);
+        co_await t.until("a", ModelState::cold);
+        EXPECT_TRUE(a->killed);
+    }(*this));
+}
+
+TEST_F(PoolResidency, ClosingWorksInEveryState) {
+    options.memory_bytes = 15;
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("a", 10, 1ms);
+        t.add("b", 10);
+        auto first = t.ask("a");
+        auto a = co_await t.loaded(10);
+        a->closes_when_asked = false;
+        co_await t.answer(*a, *first);
+        auto waiting = t.ask("b");
+        co_await t.until("a", ModelState::unloading);
+        t.pool().drain();
+        co_await t.pool().stop(100ms);
+        auto const choice = co_await waiting->next();
+        EXPECT_EQ(choice, domain::Event(domain::ChoiceDone{0, domain::FinishReason::cancelled, {}}));
+    }(*this));
+}
+
+}  // namespace
+}  // namespace hearth::serving

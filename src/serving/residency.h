@@ -1,0 +1,56 @@
+// Residency: which models are loaded, under one budget of bytes.
+//
+// Pure policy: it looks at the models and says whom to load, to let go and to
+// drain. A model is loaded when somebody waits for it and its cost fits beside
+// those that are there. Room is made by letting go whoever is idle, the one first
+// whose idle time is longest for what it costs to load it again; when nobody is
+// idle, the one that is longest there is drained: it takes no new request, and goes
+// when those that run have ended. Nothing that computes is ever interrupted. Who waits
+// longest goes first, and is not passed by others who would fit.
+//
+// Costs are bytes; a budget of 0 is no bound. The cost of a model that is being
+// loaded or let go counts until it is gone.
+//
+// Threads: none; a pure function.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
+
+#include "base/clock.h"
+
+namespace hearth::serving {
+
+struct Resident {
+    enum class State : std::uint8_t {
+        cold,      // not loaded
+        loading,   // or restarting
+        ready,
+        draining,  // ready, but takes nothing new
+        leaving,   // told to go
+        failed,    // costs nothing, and never will
+    };
+    State state = State::cold;
+    std::uint64_t cost = 0;
+    bool busy = false;                      // requests are with its worker
+    bool pinned = false;                    // once loaded it stays
+    std::optional<Instant> wanted_since;    // somebody waits for it
+    Instant used{};                         // the end of its last request, or when it was ready
+    Instant ready{};                        // since when it is there
+    std::optional<Duration> keep_alive;     // idle for so long, it goes; absent: it stays until room is wanted
+};
+
+struct ResidencyPlan {
+    std::vector<std::size_t> load, let_go, drain;  // indexes
+    std::optional<Instant> again;  // when to look again if nothing changes before
+    bool operator==(ResidencyPlan const&) const = default;
+};
+
+// A model that was loaded for somebody is there at least so long before it is drained for another.
+inline constexpr Duration kResidentMin = std::chrono::seconds(2);
+
+[[nodiscard]] ResidencyPlan plan_residency(std::span<Resident const> models, std::uint64_t budget, Instant now);
+
+}  // namespace hearth::serving
