@@ -153,7 +153,7 @@ void add_scheduling_flags(CLI::App& command, ServeFlags& flags) {
 }
 
 void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
-    auto& command = *app.add_subcommand("serve", "Serve models over HTTP, in OpenAI's dialect");
+    auto& command = *app.add_subcommand("serve", "Serve models over HTTP, in OpenAI's and Ollama's dialects");
     command.footer(
         "Example:\n  hearth serve --model SmolLM2-135M-Instruct.Q4_1.gguf --port 8080\n"
         "  hearth serve --model chat=a.gguf --model code=b.gguf --ctx 4096");
@@ -168,6 +168,10 @@ void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
         ->check(CLI::Range(0U, 65535U))
         ->envname("HEARTH_PORT")
         ->capture_default_str()
+        ->group("Network");
+    command
+        .add_flag("--ollama", flags.ollama,
+                  "Also listen where Ollama's clients look: on OLLAMA_HOST, or else on 127.0.0.1:11434")
         ->group("Network");
     command
         .add_option("--allowed-host", flags.allowed_hosts,
