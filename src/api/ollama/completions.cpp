@@ -136,7 +136,7 @@ net::Task<void> complete(Services& services, Surface surface, http::Exchange& ex
     }
     auto& [call, model] = std::get<Asked>(asked);
     auto const stage = call.goal == Call::Goal::load ? Stage::ready : Stage::loaded;
-    auto loaded = co_await wait_for_model(services, model, stage);
+    auto loaded = co_await wait_for_model(services, exchange, model, stage);
     auto* const status = std::get_if<serving::ModelStatus>(&loaded);
     auto problem = status == nullptr ? Verdict(std::get<Problem>(std::move(loaded))) : settle(call, *status->info);
     if (problem) {

@@ -1,5 +1,6 @@
 #include "api/ollama/lookup.h"
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <utility>
@@ -12,8 +13,9 @@
 namespace hearth::api::ollama {
 namespace {
 
-// How often a request that needs a model looks whether it is loaded.
-constexpr auto kPoll = std::chrono::milliseconds(5);
+// How often a request that needs a model looks whether it is loaded: at first, and in the end.
+constexpr auto kPollMin = std::chrono::milliseconds(2);
+constexpr auto kPollMax = std::chrono::milliseconds(50);
 
 bool means(models::ModelName const& wanted, std::string const& id) {
     auto const name = models::parse_model_name(id);
@@ -25,6 +27,28 @@ bool means(models::ModelName const& wanted, serving::ModelStatus const& model) {
     for (auto const& alias : model.aliases)
         if (means(wanted, alias)) return true;
     return false;
+}
+
+bool there(serving::ModelStatus const& model, Stage stage) {
+    return stage == Stage::ready ? model.state == serving::ModelState::ready : model.info.has_value();
+}
+
+// Why there is nothing to wait for.
+std::optional<Problem> why_never(Services const& services, serving::ModelStatus const& model) {
+    using enum serving::ModelState;
+    if (services.draining())
+        return make_problem(Kind::shutting_down, "the server is shutting down and takes no new requests");
+    // What never was ready and starts again may never be: that is an error now, not after a long wait.
+    bool const hopeless = model.state == restarting && !model.info;
+    if (model.state != failed && model.state != stopped && !hopeless) return std::nullopt;
+    auto problem = make_problem(Kind::model_unavailable, fmt::format("model '{}' could not be loaded", model.id));
+    problem.internal = model.problem;
+    return problem;
+}
+
+Problem too_late(Services const& services, std::string const& id) {
+    return make_problem(Kind::request_timeout, fmt::format("model '{}' was not loaded within {:.3g} s", id,
+                                                           to_ms(services.options.request_timeout) / 1000));
 }
 
 // What the reader's thread says, carried over to the loop.
@@ -51,30 +75,19 @@ std::string display_name(std::string const& id) {
     return name ? models::short_name(*name) : id;
 }
 
-net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& services, std::string id, Stage stage) {
+net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& services, http::Exchange& exchange,
+                                                                      std::string id, Stage stage) {
     auto const deadline = services.clock.now() + services.options.request_timeout;
+    Duration poll = kPollMin;
     for (;;) {
         auto const status = services.pool.status(id);
         if (!status) co_return model_not_found(id);
-        using enum serving::ModelState;
-        bool const there = stage == Stage::ready ? status->state == ready : status->info.has_value();
-        if (there) co_return *status;
-        if (services.draining()) {
-            co_return make_problem(Kind::shutting_down, "the server is shutting down and takes no new requests");
-        }
-        // What never was ready and starts again may never be: that is an error now, not after a long wait.
-        bool const broken =
-            status->state == failed || status->state == stopped || (status->state == restarting && !status->info);
-        if (broken) {
-            auto problem = make_problem(Kind::model_unavailable, fmt::format("model '{}' could not be loaded", id));
-            problem.internal = status->problem;
-            co_return problem;
-        }
-        if (services.clock.now() >= deadline) {
-            co_return make_problem(Kind::request_timeout, fmt::format("model '{}' was not loaded within {:.3g} s", id,
-                                                                      to_ms(services.options.request_timeout) / 1000));
-        }
-        co_await services.loop.sleep(kPoll);
+        if (there(*status, stage)) co_return *status;
+        if (auto problem = why_never(services, *status)) co_return *std::move(problem);
+        if (services.clock.now() >= deadline) co_return too_late(services, id);
+        if (exchange.disconnected()) co_return make_problem(Kind::request_cancelled, "the client left");
+        co_await services.loop.sleep(poll);
+        poll = std::min<Duration>(2 * poll, kPollMax);
     }
 }
 

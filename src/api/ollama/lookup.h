@@ -2,6 +2,7 @@
 // answer. Private to the dialect.
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 
 #include "api/errors.h"
 #include "api/routes.h"
+#include "http/server.h"
 #include "models/file_facts.h"
 #include "net/task.h"
 #include "serving/pool.h"
@@ -23,9 +25,11 @@ namespace hearth::api::ollama {
 [[nodiscard]] std::string display_name(std::string const& id);
 
 // The model once it has been loaded (`loaded`) or can answer now (`ready`), or
-// why it does neither, at the latest after the time one request may take.
+// why it does neither, at the latest after the time one request may take or
+// when the client has left.
 enum class Stage : std::uint8_t { loaded, ready };
-net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& services, std::string id, Stage stage);
+net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& services, http::Exchange& exchange,
+                                                                      std::string id, Stage stage);
 
 // What the model's file says; null if that is not known, or not within `patience`.
 net::Task<models::FactsPointer> facts_of(Services& services, std::string path, models::FactsReader::Depth depth,
