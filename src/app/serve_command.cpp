@@ -106,10 +106,7 @@ public:
         for (auto& spec : specs) HEARTH_CHECK(pool_->add(std::move(spec)));
         services_.emplace(make_services());
         HEARTH_TRY(server_, listen({flags_.host, flags_.port}));
-        if (ollama_) {
-            HEARTH_TRY(ollama_server_, listen(*ollama_));
-        }
-        return ok();
+        return ollama_ ? listen_for_ollama() : ok();
     }
 
     int run() {
@@ -128,6 +125,17 @@ private:
         options.allowed_hosts = flags_.allowed_hosts;
         options.allowed_origins = flags_.allowed_origins;
         return http::Server::create(loop_, options, api::routes(*services_), api::render_error, *log_, metrics_);
+    }
+
+    Status listen_for_ollama() {
+        auto server = listen(*ollama_);
+        if (!server) {
+            auto const& error = server.error();
+            return Error(error.code, fmt::format("--ollama: {}; OLLAMA_HOST says where it listens", error.message),
+                         "--ollama");
+        }
+        ollama_server_ = *std::move(server);
+        return ok();
     }
 
     api::Services make_services() {

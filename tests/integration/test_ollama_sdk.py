@@ -169,6 +169,9 @@ def test_serve_also_listens_where_ollama_would(stories_path, monkeypatch):
         with_ollama = ollama.Client(host=url)
         assert with_ollama.generate('stories260ktok512', 'Once', raw=True, options={'num_predict': 4}).eval_count == 4
         assert server.complete('Once', max_tokens=2)['usage']['completion_tokens'] == 2
+        taken = support.run_cli('serve', '--model', stories_path, '--port', '0', '--ollama',
+                                environment={**os.environ, 'OLLAMA_HOST': url})
+        assert taken.returncode == 1 and '--ollama' in taken.stderr and 'OLLAMA_HOST says where' in taken.stderr, taken
 
 
 def test_serve_does_not_listen_to_everybody_unasked(stories_path):
