@@ -220,15 +220,15 @@ private:
         if (digest && !*digest) return;
         auto& entry = work.entry();
         auto const waiting = std::exchange(entry.waiting, {});
+        Result<FactsPointer> answer = entry.facts;
         if (digest) {
             auto facts = std::make_shared<FileFacts>(*entry.facts);
             facts->digest = **std::move(digest);
-            entry.facts = std::move(facts);
+            answer = entry.facts = std::move(facts);
+        } else {
+            answer = digest.error();
         }
-        for (auto const& done : waiting) {
-            if (digest) done(entry.facts);
-            else done(digest.error());
-        }
+        for (auto const& done : waiting) done(answer);
         hashing_.pop_front();
     }
 
