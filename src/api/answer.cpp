@@ -157,7 +157,7 @@ net::Task<void> send_whole(Services& services, http::Exchange& exchange, std::sh
         if (problem) {
             source->cancel();
             auto advised = with_advice(services, plan, *std::move(problem));
-            co_await send_problem(services, exchange, std::move(advised));
+            co_await send_problem(services, exchange, std::move(advised), plan.render_problem);
             co_return;
         }
         collect(answer, tally, *sourced);
@@ -167,7 +167,7 @@ net::Task<void> send_whole(Services& services, http::Exchange& exchange, std::sh
     auto body = plan.render(answer);
     if (!body) {
         auto problem = to_problem(body.error());
-        co_await send_problem(services, exchange, std::move(problem));
+        co_await send_problem(services, exchange, std::move(problem), plan.render_problem);
         co_return;
     }
     http::Response response;
@@ -251,6 +251,7 @@ private:
         if (out_.empty()) co_return true;
         if (!exchange_.started()) {
             http::StreamHead head;
+            head.content_type = plan_.stream_type;
             auto const opened = co_await exchange_.start_stream(std::move(head));
             if (!opened) co_return false;
         }
@@ -264,7 +265,7 @@ private:
     net::Task<void> fail(Problem problem) {
         source_->cancel();
         if (!exchange_.started()) {
-            co_await send_problem(services_, exchange_, std::move(problem));
+            co_await send_problem(services_, exchange_, std::move(problem), plan_.render_problem);
             co_return;
         }
         log_problem(services_.log, problem, exchange_.request().id);
@@ -288,9 +289,9 @@ private:
 
 }  // namespace
 
-net::Task<void> send_problem(Services& services, http::Exchange& exchange, Problem problem) {
+net::Task<void> send_problem(Services& services, http::Exchange& exchange, Problem problem, RenderProblem render) {
     log_problem(services.log, problem, exchange.request().id);
-    auto response = error_response(problem, exchange.request().id);
+    auto response = render(problem, exchange.request().id);
     co_await exchange.send(std::move(response));
 }
 

@@ -15,6 +15,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "api/calls.h"
@@ -58,14 +59,19 @@ public:
     virtual void ping(std::string& out, serving::Waiting const& waiting) = 0;  // a comment the client ignores
 };
 
+// A dialect's spelling of an error that is answered before the first byte.
+using RenderProblem = http::Response (*)(Problem const& problem, std::string_view request_id);
+
 struct CallPlan {
     std::uint32_t generations = 1;
     std::uint32_t choices = 1;                          // per generation
-    Duration ping_interval{};                           // Duration::max(): none
+    Duration ping_interval{};                           // Duration::max(): none, as where ping() writes nothing
     std::optional<Duration> queue_timeout;              // until every generation has begun
     CallInfo info;                                      // what of it is listed while it is inside
     std::unique_ptr<StreamAnswer> stream;               // set: answer as a stream
     std::function<Result<std::string>(Answer const&)> render;  // else: the whole body, or why there is none
+    std::string_view stream_type = "text/event-stream";
+    RenderProblem render_problem = error_response;
 };
 
 // Answers the exchange completely. Until then the call is listed in
@@ -74,6 +80,7 @@ net::Task<void> run_call(Services& services, http::Exchange& exchange, std::shar
                          CallPlan plan);
 
 // Answers with an error and logs it. REQUIRES: nothing was sent yet
-net::Task<void> send_problem(Services& services, http::Exchange& exchange, Problem problem);
+net::Task<void> send_problem(Services& services, http::Exchange& exchange, Problem problem,
+                             RenderProblem render = error_response);
 
 }  // namespace hearth::api

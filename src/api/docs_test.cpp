@@ -10,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "api/errors.h"
+#include "api/ollama/fields.h"
 #include "api/openai/fields.h"
 
 namespace hearth::api {
@@ -44,6 +45,8 @@ void expect_in_step(std::string const& name, std::string const& table) {
 TEST(Docs, ListEveryError) { expect_in_step("errors.md", catalogue_markdown()); }
 
 TEST(Docs, ListEveryField) { expect_in_step("openai.md", openai::fields_markdown()); }
+
+TEST(Docs, ListEveryFieldOfOllamasDialect) { expect_in_step("ollama.md", ollama::fields_markdown()); }
 
 }  // namespace
 }  // namespace hearth::api

@@ -7,6 +7,7 @@
 #include <fmt/format.h>
 
 #include "api/json_writer.h"
+#include "api/ollama/errors.h"
 #include "api/routes.h"
 #include "base/assert.h"
 #include "domain/context_overflow.h"
@@ -108,7 +109,7 @@ constexpr std::array kCatalogue{
         "The process that runs the model died or hung while it worked on this request. It is restarted; other requests go on."},
     CatalogueEntry{Kind::not_implemented, 501, kInvalid, "not_implemented", Retry::useless,
         "Send the body with Content-Length or with Transfer-Encoding: chunked.",
-        "The server does not know this transfer coding."},
+        "The server does not know this transfer coding. In Ollama's dialect: it does not know this endpoint's work yet."},
     CatalogueEntry{Kind::http_version, 505, kInvalid, "http_version", Retry::useless,
         "Speak HTTP/1.1.",
         "The server speaks HTTP/1.0 and HTTP/1.1."},
@@ -321,7 +322,8 @@ http::Response render_error(http::Request const& request, unsigned status, Error
     problem.kind = kind_of_status(status, error.param);
     bool const internal = entry(problem.kind).status == 500;
     problem.message = internal ? std::string(kInternalMessage) : sentence(error.message);
-    auto response = error_response(problem, request.id);
+    bool const by_ollama = ollama::speaks(request.path);
+    auto response = (by_ollama ? ollama::error_response : error_response)(problem, request.id);
     response.status = status;
     return response;
 }

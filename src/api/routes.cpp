@@ -1,9 +1,12 @@
 #include "api/routes.h"
 
+#include <utility>
+
 #include "api/calls.h"
 #include "api/native/calls.h"
 #include "api/native/engine.h"
 #include "api/native/slots.h"
+#include "api/ollama/routes.h"
 #include "api/openai/completions.h"
 #include "api/openai/models.h"
 #include "api/system.h"
@@ -38,12 +41,13 @@ net::Task<void> embed(Services& services, http::Exchange& exchange) {
 std::vector<http::Route> routes(Services& services) {
     HEARTH_ASSERT(services.unix_seconds && services.random_suffix && services.draining, "Services is complete");
     if (!services.calls) services.calls = std::make_shared<CallList>();
+    if (!services.unix_ns) services.unix_ns = [&services] { return services.unix_seconds() * 1'000'000'000; };
     http::RouteLimits const none{0};
     http::RouteLimits const body{services.options.body_max};
     auto const to = [&](Serve serve) { return bind(services, serve); };
     // /completions and /embeddings without /v1 are llama-server's native endpoints, other shapes: no aliases.
     // clang-format off
-    return {
+    std::vector<http::Route> table{
         {Method::post, "/v1/chat/completions", Permission::infer,   body, to(chat)},
         {Method::post, "/chat/completions",    Permission::infer,   body, to(chat)},
         {Method::post, "/v1/completions",      Permission::infer,   body, to(text)},
@@ -65,6 +69,8 @@ std::vector<http::Route> routes(Services& services) {
         {Method::get,  "/docs/errors",         Permission::anyone,  none, to(error_page)},
     };
     // clang-format on
+    for (auto& route : ollama::routes(services)) table.push_back(std::move(route));
+    return table;
 }
 
 }  // namespace hearth::api

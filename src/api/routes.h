@@ -18,6 +18,10 @@
 #include "net/loop.h"
 #include "serving/pool.h"
 
+namespace hearth::models {
+class FactsReader;
+}
+
 namespace hearth::telemetry {
 class Log;
 class Registry;
@@ -51,12 +55,15 @@ struct Services {
     std::function<std::string()> random_suffix;  // of ids: at least 20 of [A-Za-z0-9], unique
     std::function<bool()> draining;  // the server takes no new work
     std::shared_ptr<CallList> calls{};  // what is inside; routes() makes it
+    std::function<std::int64_t()> unix_ns{};  // wall clock; routes() makes it of unix_seconds if it is not given
+    models::FactsReader* facts = nullptr;  // of model files; null: nothing but what workers say is told of a model
 };
 
 // REQUIRES: `services` outlives the routes; its callables are set
 [[nodiscard]] std::vector<http::Route> routes(Services& services);
 
-// Errors that the HTTP server finds itself, in OpenAI's shape.
+// Errors that the HTTP server finds itself, in the shape of the path's dialect:
+// Ollama's below /api, except for our own /api/v1, and OpenAI's elsewhere.
 [[nodiscard]] http::Response render_error(http::Request const& request, unsigned status, Error const& error);
 
 }  // namespace hearth::api

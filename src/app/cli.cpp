@@ -152,8 +152,24 @@ void add_scheduling_flags(CLI::App& command, ServeFlags& flags) {
     command.add_flag("--no-slots", flags.no_slots, "Do not answer GET /slots")->group("Network");
 }
 
+void add_memory_flags(CLI::App& command, ServeFlags& flags) {
+    command.add_flag("--lazy", flags.lazy, "Load a model when the first request for it comes")->group("Limits");
+    command
+        .add_option("--memory", flags.memory,
+                    "Memory of all loaded models together, e.g. 4GiB: idle ones make room for others; 0: no bound")
+        ->capture_default_str()
+        ->group("Limits");
+    command
+        .add_option(
+            "--keep-alive", flags.keep_alive_s,
+            "Seconds after which a model that nobody uses leaves memory; the next request loads it again; 0: never")
+        ->check(CLI::Range(0.0, 31536000.0))
+        ->capture_default_str()
+        ->group("Limits");
+}
+
 void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
-    auto& command = *app.add_subcommand("serve", "Serve models over HTTP, in OpenAI's dialect");
+    auto& command = *app.add_subcommand("serve", "Serve models over HTTP, in OpenAI's and Ollama's dialects");
     command.footer(
         "Example:\n  hearth serve --model SmolLM2-135M-Instruct.Q4_1.gguf --port 8080\n"
         "  hearth serve --model chat=a.gguf --model code=b.gguf --ctx 4096");
@@ -168,6 +184,10 @@ void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
         ->check(CLI::Range(0U, 65535U))
         ->envname("HEARTH_PORT")
         ->capture_default_str()
+        ->group("Network");
+    command
+        .add_flag("--ollama", flags.ollama,
+                  "Also listen where Ollama's clients look: on OLLAMA_HOST, or else on 127.0.0.1:11434")
         ->group("Network");
     command
         .add_option("--allowed-host", flags.allowed_hosts,
@@ -191,19 +211,7 @@ void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
         ->group("Network");
     add_engine_flags(command, flags.engine);
     add_cache_flags(command, flags.engine);
-    command.add_flag("--lazy", flags.lazy, "Load a model when the first request for it comes")->group("Limits");
-    command
-        .add_option("--memory", flags.memory,
-                    "Memory of all loaded models together, e.g. 4GiB: idle ones make room for others; 0: no bound")
-        ->capture_default_str()
-        ->group("Limits");
-    command
-        .add_option(
-            "--keep-alive", flags.keep_alive_s,
-            "Seconds after which a model that nobody uses leaves memory; the next request loads it again; 0: never")
-        ->check(CLI::Range(0.0, 31536000.0))
-        ->capture_default_str()
-        ->group("Limits");
+    add_memory_flags(command, flags);
     command
         .add_option("--queue", flags.queue,
                     "Requests inside one model, running and waiting; above it the answer is 429. An eighth is left to "

@@ -41,6 +41,7 @@ struct ServeFlags {
     std::vector<std::string> models_dirs;
     std::string host = "127.0.0.1";
     std::uint16_t port = 8080;
+    bool ollama = false;  // also listen where Ollama's clients look
     EngineFlags engine;
     std::uint32_t queue = 256;  // requests inside one model, running and waiting
     bool lazy = false;          // models are loaded by the first request for them

@@ -167,6 +167,13 @@ std::int64_t unix_seconds() {
     return std::chrono::duration_cast<std::chrono::seconds>(now).count();
 }
 
+std::int64_t unix_nanoseconds() {
+    auto const now = std::chrono::system_clock::now().time_since_epoch();
+    return std::chrono::duration_cast<std::chrono::nanoseconds>(now).count();
+}
+
+Result<Address> ollama_address() { return parse_ollama_host(variable("OLLAMA_HOST")); }
+
 std::string random_suffix() {
     constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     // The device is the kernel's generator; one read seeds many draws cheaply.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "app/commands.h"
+#include "app/ollama_host.h"
 #include "base/result.h"
 #include "kvstore/options.h"
 #include "serving/launcher.h"
@@ -24,6 +25,10 @@ namespace hearth::app {
 [[nodiscard]] std::vector<std::string> worker_environment();
 
 [[nodiscard]] std::int64_t unix_seconds();
+[[nodiscard]] std::int64_t unix_nanoseconds();
+
+// Where Ollama's clients look for a server. Fails as parse_ollama_host().
+[[nodiscard]] Result<Address> ollama_address();
 
 // 24 random letters and digits, for ids that nobody can guess.
 [[nodiscard]] std::string random_suffix();

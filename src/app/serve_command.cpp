@@ -19,6 +19,7 @@
 #include "app/commands.h"
 #include "app/environment.h"
 #include "http/server.h"
+#include "models/file_facts.h"
 #include "net/loop.h"
 #include "serving/launcher.h"
 #include "serving/pool.h"
@@ -73,9 +74,9 @@ Result<std::vector<std::pair<std::string, double>>> tenant_weights(std::vector<s
     return out;
 }
 
-std::string url_of(ServeFlags const& flags, std::uint16_t port) {
-    bool const any = flags.host == "0.0.0.0" || flags.host == "::";
-    auto const host = any ? std::string("127.0.0.1") : flags.host;
+std::string url_of(std::string const& listening, std::uint16_t port) {
+    bool const any = listening == "0.0.0.0" || listening == "::";
+    auto const host = any ? std::string("127.0.0.1") : listening;
     return host.find(':') == std::string::npos || host.front() == '[' ? fmt::format("http://{}:{}", host, port)
                                                                       : fmt::format("http://[{}]:{}", host, port);
 }
@@ -84,8 +85,11 @@ std::string url_of(ServeFlags const& flags, std::uint16_t port) {
 // services, services to the pool, the pool to the loop.
 class Front {
 public:
-    Front(ServeFlags const& flags, std::uint64_t memory, std::unique_ptr<telemetry::Log> log)
+    // `ollama`: where to listen for Ollama's clients, too.
+    Front(ServeFlags const& flags, std::uint64_t memory, std::optional<Address> ollama,
+          std::unique_ptr<telemetry::Log> log)
         : flags_(flags),
+          ollama_(std::move(ollama)),
           log_(std::move(log)),
           launcher_(serving::make_process_launcher(executable_path(), worker_environment())) {
         telemetry::add_process_metrics(metrics_);
@@ -103,15 +107,8 @@ public:
     Status start(std::vector<serving::ModelSpec> specs) {
         for (auto& spec : specs) HEARTH_CHECK(pool_->add(std::move(spec)));
         services_.emplace(make_services());
-        http::Options options;
-        options.host = flags_.host;
-        options.port = flags_.port;
-        options.connections_max = flags_.connections;
-        options.allowed_hosts = flags_.allowed_hosts;
-        options.allowed_origins = flags_.allowed_origins;
-        HEARTH_TRY(server_,
-                   http::Server::create(loop_, options, api::routes(*services_), api::render_error, *log_, metrics_));
-        return ok();
+        HEARTH_TRY(server_, listen({flags_.host, flags_.port}));
+        return ollama_ ? listen_for_ollama() : ok();
     }
 
     int run() {
@@ -122,6 +119,27 @@ public:
     }
 
 private:
+    Result<std::unique_ptr<http::Server>> listen(Address const& address) {
+        http::Options options;
+        options.host = address.host;
+        options.port = address.port;
+        options.connections_max = flags_.connections;
+        options.allowed_hosts = flags_.allowed_hosts;
+        options.allowed_origins = flags_.allowed_origins;
+        return http::Server::create(loop_, options, api::routes(*services_), api::render_error, *log_, metrics_);
+    }
+
+    Status listen_for_ollama() {
+        auto server = listen(*ollama_);
+        if (!server) {
+            auto const& error = server.error();
+            return Error(error.code, fmt::format("--ollama: {}; OLLAMA_HOST says where it listens", error.message),
+                         "--ollama");
+        }
+        ollama_server_ = *std::move(server);
+        return ok();
+    }
+
     api::Services make_services() {
         api::Options options;
         options.request_timeout = seconds(flags_.request_timeout_s);
@@ -142,7 +160,9 @@ private:
                              .options = options,
                              .unix_seconds = unix_seconds,
                              .random_suffix = random_suffix,
-                             .draining = [this] { return stopping_; }};
+                             .draining = [this] { return stopping_; },
+                             .unix_ns = unix_nanoseconds,
+                             .facts = &facts_};
     }
 
     // Waits until every model is ready or has failed, then prints the line to
@@ -171,7 +191,7 @@ private:
     }
 
     void print_ready() {
-        auto const url = url_of(flags_, server_->port());
+        auto const url = url_of(flags_.host, server_->port());
         for (auto const& model : pool_->models()) {
             if (!model.info) continue;
             log_->info("model ready", {{"model", model.id},
@@ -188,6 +208,7 @@ private:
             "    -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}}], \"max_tokens\": "
             "64}}'\n\n",
             HEARTH_VERSION, url, url);
+        if (ollama_) fmt::print("Ollama's clients find it on {}\n\n", url_of(ollama_->host, ollama_server_->port()));
         std::fflush(stdout);
     }
 
@@ -206,39 +227,66 @@ private:
         loop_.spawn(finish(grace));
     }
 
+    // Both servers stop accepting at once and share the grace.
     net::Task<void> finish(Duration grace) {
-        bool const all_done = co_await server_->drain(grace);
+        if (ollama_server_) loop_.spawn(drain_ollama(grace));
+        bool all_done = co_await server_->drain(grace);
+        if (ollama_server_) {
+            if (!ollama_drained_) co_await ollama_drain_ended_.wait();
+            all_done = all_done && *ollama_drained_;
+        }
         if (!all_done) log_->warning("grace time is over: requests were cut", {{"grace_s", flags_.grace_s}});
         co_await pool_->stop(kWorkerGrace);
         log_->info("stopped");
         loop_.stop();
     }
 
+    net::Task<void> drain_ollama(Duration grace) {
+        ollama_drained_ = co_await ollama_server_->drain(grace);
+        ollama_drain_ended_.notify();
+    }
+
     ServeFlags const& flags_;
+    std::optional<Address> ollama_;
     std::unique_ptr<telemetry::Log> log_;
     telemetry::Registry metrics_;
     SteadyClock clock_;
     net::Loop loop_;
     std::unique_ptr<serving::Launcher> launcher_;
     std::unique_ptr<serving::Pool> pool_;
+    models::FactsReader facts_;
     std::optional<api::Services> services_;
     std::unique_ptr<http::Server> server_;
+    std::unique_ptr<http::Server> ollama_server_;  // null: nobody asked for it
+    std::optional<bool> ollama_drained_;           // once it is: whether all finished
+    net::Signal ollama_drain_ended_{loop_};
     bool stopping_ = false;
     int exit_ = kExitOk;
 };
+
+Status check_reach(std::string const& host, std::string_view named_by, ServeFlags const& flags) {
+    if (http::is_loopback(host) || flags.allow_unauthenticated) return ok();
+    return Error(Code::invalid_argument,
+                 fmt::format("{} {} would let anybody on the network use the models without a key; "
+                             "add --allow-unauthenticated if that is what you want",
+                             named_by, host),
+                 std::string(named_by));
+}
+
+// Nothing if nobody asked for it.
+Result<std::optional<Address>> address_for_ollama(ServeFlags const& flags) {
+    if (!flags.ollama) return std::optional<Address>();
+    HEARTH_TRY(auto address, ollama_address());
+    HEARTH_CHECK(check_reach(address.host, "OLLAMA_HOST", flags));
+    return std::optional(std::move(address));
+}
 
 Status check_flags(ServeFlags const& flags) {
     if (flags.models.empty()) {
         return Error(Code::invalid_argument, "no model given: use `--model FILE` (a GGUF file) or `--model NAME`",
                      "--model");
     }
-    if (!http::is_loopback(flags.host) && !flags.allow_unauthenticated) {
-        return Error(Code::invalid_argument,
-                     fmt::format("--host {} would let anybody on the network use the models without a key; "
-                                 "add --allow-unauthenticated if that is what you want",
-                                 flags.host),
-                     "--host");
-    }
+    HEARTH_CHECK(check_reach(flags.host, "--host", flags));
     bool const token = std::ranges::all_of(flags.tenant_header, [](char c) {
         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
     });
@@ -260,6 +308,8 @@ int serve(ServeFlags const& flags) {
     if (!weights) return report(weights.error());
     auto const public_prefixes = read_public_prefixes(flags.public_prefixes);
     if (!public_prefixes) return report(public_prefixes.error());
+    auto ollama = address_for_ollama(flags);
+    if (!ollama) return report(ollama.error());
     auto log = telemetry::Log::create(log_options(flags.log));
     if (!log) return report(log.error());
 
@@ -278,7 +328,7 @@ int serve(ServeFlags const& flags) {
         specs.push_back(std::move(spec).value());
     }
     if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());
-    Front front(flags, *memory, std::move(log).value());
+    Front front(flags, *memory, *std::move(ollama), std::move(log).value());
     if (auto const started = front.start(std::move(specs)); !started) return report(started.error());
     return front.run();
 }

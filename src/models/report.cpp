@@ -142,20 +142,23 @@ void render_facts(CheckReport const& r, std::string& out) {
 
 }  // namespace
 
+CheckReport describe_model(std::vector<GgufFile> const& files) {
+    CheckReport report;
+    report.valid = true;
+    report.files = static_cast<std::uint32_t>(files.size());
+    describe(files.front(), report);
+    count_tensors(files, report);
+    if (report.gguf_version == 2) report.warnings.emplace_back("GGUF version 2 is old; version 3 is current");
+    return report;
+}
+
 CheckReport check_model(std::string const& path) {
     auto const start = std::chrono::steady_clock::now();
     CheckReport report;
-    report.path = path;
     auto const files = read_gguf_model(path);
-    if (files) {
-        report.valid = true;
-        report.files = static_cast<std::uint32_t>(files->size());
-        describe(files->front(), report);
-        count_tensors(files.value(), report);
-        if (report.gguf_version == 2) report.warnings.emplace_back("GGUF version 2 is old; version 3 is current");
-    } else {
-        report.problems.push_back(files.error().message);
-    }
+    if (files) report = describe_model(*files);
+    else report.problems.push_back(files.error().message);
+    report.path = path;
     report.elapsed_ms = to_ms(std::chrono::steady_clock::now() - start);
     return report;
 }

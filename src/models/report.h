@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "models/gguf.h"
 
 namespace hearth::models {
 
@@ -30,6 +31,10 @@ struct CheckReport {
     std::string chat_template_sha256;    // hex
     double elapsed_ms = 0;
 };
+
+// Of files that read_gguf_model() read; `path` and `elapsed_ms` stay empty.
+// REQUIRES: files is not empty
+[[nodiscard]] CheckReport describe_model(std::vector<GgufFile> const& files);
 
 // Never fails: an unreadable file is a report with a problem.
 [[nodiscard]] CheckReport check_model(std::string const& path);

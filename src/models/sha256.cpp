@@ -1,9 +1,8 @@
 #include "models/sha256.h"
 
-#include <array>
+#include <algorithm>
 #include <bit>
 #include <cstddef>
-#include <cstdint>
 
 namespace hearth::models {
 namespace {
@@ -52,20 +51,38 @@ void compress(State& state, std::string_view block) {
 
 }  // namespace
 
-std::string sha256_hex(std::string_view data) {
-    State state = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};
-    auto const bits = static_cast<std::uint64_t>(data.size()) * 8;
-    for (; data.size() >= kBlock; data.remove_prefix(kBlock)) compress(state, data);
-    std::string tail(data);
+void Sha256::add(std::string_view data) {
+    bytes_ += data.size();
+    if (!rest_.empty()) {
+        auto const taken = std::min(kBlock - rest_.size(), data.size());
+        rest_ += data.substr(0, taken);
+        data.remove_prefix(taken);
+        if (rest_.size() < kBlock) return;
+        compress(state_, rest_);
+        rest_.clear();
+    }
+    for (; data.size() >= kBlock; data.remove_prefix(kBlock)) compress(state_, data);
+    rest_ = data;
+}
+
+std::string Sha256::hex() const {
+    auto state = state_;
+    auto tail = rest_;
     tail += '\x80';
     tail.resize((tail.size() + 8 + kBlock - 1) / kBlock * kBlock);
-    for (std::size_t i = 0; i < 8; ++i) tail[tail.size() - 1 - i] = static_cast<char>(bits >> (8 * i));
+    for (std::size_t i = 0; i < 8; ++i) tail[tail.size() - 1 - i] = static_cast<char>(bytes_ * 8 >> (8 * i));
     for (std::string_view rest = tail; !rest.empty(); rest.remove_prefix(kBlock)) compress(state, rest);
     std::string hex;
     for (auto const word : state) {
         for (int shift = 28; shift >= 0; shift -= 4) hex += "0123456789abcdef"[word >> shift & 15];
     }
     return hex;
+}
+
+std::string sha256_hex(std::string_view data) {
+    Sha256 hash;
+    hash.add(data);
+    return hash.hex();
 }
 
 }  // namespace hearth::models

@@ -21,5 +21,15 @@ TEST(Sha256, PadsAtEveryLengthOfABlock) {
     EXPECT_EQ(sha256_hex(std::string(64, 'a')), "ffe054fe7ae0cb6dc65c3af9b61d5209f439851db43d0ba5997337df154668eb");
 }
 
+TEST(Sha256, DoesNotDependOnPortions) {
+    std::string text;
+    for (int i = 0; i < 1000; ++i) text += static_cast<char>(i * 7);
+    for (std::size_t const portion : {1U, 3U, 63U, 64U, 65U, 127U, 128U, 999U}) {
+        Sha256 hash;
+        for (std::size_t at = 0; at < text.size(); at += portion) hash.add(std::string_view(text).substr(at, portion));
+        EXPECT_EQ(hash.hex(), sha256_hex(text)) << portion;
+    }
+}
+
 }  // namespace
 }  // namespace hearth::models

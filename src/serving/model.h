@@ -53,6 +53,8 @@ public:
     // --- residency: what is decided elsewhere is done here ---
     [[nodiscard]] Resident resident() const;
     [[nodiscard]] std::uint64_t cost() const;
+    // Somebody waits for it to be loaded.
+    void want();
     void load();
     // REQUIRES: it is ready and no request is with its worker
     void let_go();
@@ -110,7 +112,6 @@ private:
     [[nodiscard]] Instant next_check() const;
     void check(Instant planned);
     [[nodiscard]] Duration silence_limit() const;
-    void want();
     void gone();
     [[nodiscard]] bool could_step() const;
     void ping(Instant now);

@@ -90,6 +90,14 @@ public:
         return make_generation(std::move(flight), *model);
     }
 
+    Status warm(std::string_view name) override {
+        if (draining_) return Error(Code::unavailable, "the server is shutting down");
+        HEARTH_TRY(auto const model, named(name));
+        HEARTH_CHECK(check_budget(model->spec().id, model->cost()));
+        if (model->state() == ModelState::cold || model->state() == ModelState::unloading) model->want();
+        return ok();
+    }
+
     Result<ModelStatus> status(std::string_view name) const override {
         HEARTH_TRY(auto const model, named(name));
         return model->status();

@@ -153,6 +153,10 @@ public:
     // REQUIRES: domain::validate(request)
     [[nodiscard]] virtual Result<std::unique_ptr<Generation>> submit(domain::GenerateRequest request) = 0;
 
+    // Has a model loaded that is cold, without a request for it. Fails with `not_found`,
+    // `exhausted`, or `unavailable` while draining.
+    [[nodiscard]] virtual Status warm(std::string_view model) = 0;
+
     // Id or alias; empty = the first.
     [[nodiscard]] virtual Result<ModelStatus> status(std::string_view model) const = 0;
     [[nodiscard]] virtual std::vector<ModelStatus> models() const = 0;

@@ -132,6 +132,16 @@ TEST_F(PoolResidency, AnIdleModelGoesWhenItsTimeIsUp) {
     }(*this));
 }
 
+TEST_F(PoolResidency, WarmLoadsAModelBeforeAnybodyAsksIt) {
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("a", 10);
+        EXPECT_TRUE(t.pool().warm("a"));
+        auto a = co_await t.loaded(10);
+        EXPECT_TRUE(t.pool().warm("a")) << "there already";
+        EXPECT_EQ(t.pool().warm("none").error().code, Code::not_found);
+    }(*this));
+}
+
 TEST_F(PoolResidency, WhatCanNeverFitIsRefusedWithBothSizes) {
     options.memory_bytes = 15;
     run([](PoolResidency& t) -> net::Task<void> {

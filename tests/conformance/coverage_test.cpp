@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 
 #include "api/errors.h"
+#include "api/ollama/fields.h"
 #include "api/openai/fields.h"
 #include "case_file.h"
 
@@ -23,9 +24,9 @@ struct Texts {
     std::string answers;
 };
 
-Texts read_cases() {
+Texts read_cases(std::vector<char const*> const& folders) {
     Texts texts;
-    for (auto const* folder : {HEARTH_CASES "/native", HEARTH_CASES "/openai"}) {
+    for (auto const* folder : folders) {
         for (auto const& entry : std::filesystem::directory_iterator(folder)) {
             for (auto const& exchange : CaseFile::read(entry.path()).exchanges) {
                 texts.requests += exchange.body;
@@ -40,7 +41,7 @@ Texts read_cases() {
 bool holds(std::string const& text, std::string const& what) { return text.find(what) != std::string::npos; }
 
 TEST(Coverage, EveryFieldIsSentAndEveryRefusalIsSeen) {
-    auto const texts = read_cases();
+    auto const texts = read_cases({HEARTH_CASES "/native", HEARTH_CASES "/openai"});
     for (auto const& field : api::openai::fields()) {
         std::string const name(field.name);
         EXPECT_TRUE(holds(texts.requests, '"' + name + "\": ")) << "no case sends " << name;
@@ -52,8 +53,16 @@ TEST(Coverage, EveryFieldIsSentAndEveryRefusalIsSeen) {
     }
 }
 
+TEST(Coverage, EveryFieldOfOllamasDialectIsSent) {
+    auto const texts = read_cases({HEARTH_CASES "/ollama"});
+    for (auto const table : {api::ollama::fields(), api::ollama::options()})
+        for (auto const& field : table)
+            EXPECT_TRUE(holds(texts.requests, '"' + std::string(field.name) + "\": "))
+                << "no case sends " << field.name;
+}
+
 TEST(Coverage, EveryErrorIsAnswered) {
-    auto const texts = read_cases();
+    auto const texts = read_cases({HEARTH_CASES "/native", HEARTH_CASES "/openai"});
     for (auto const& row : api::catalogue()) {
         bool const answered = holds(texts.answers, "\"code\": \"" + std::string(row.code) + '"');
         EXPECT_EQ(answered, !kUnreachable.contains(row.code)) << row.code;

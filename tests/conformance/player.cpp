@@ -19,12 +19,18 @@ std::string media_type(test::HttpAnswer const& answer) {
     return type.substr(0, type.find(';'));
 }
 
-// The events of a stream, without the blank lines between them.
-std::vector<std::string> events_of(std::string_view body) {
+constexpr std::string_view kEventStream = "text/event-stream";
+constexpr std::string_view kLines = "application/x-ndjson";
+
+bool is_stream(std::string_view type) { return type == kEventStream || type == kLines; }
+
+// The events of a stream: without the blank lines between them, or lines.
+std::vector<std::string> events_of(std::string_view type, std::string_view body) {
+    std::string_view const separator = type == kLines ? "\n" : "\n\n";
     std::vector<std::string> events;
-    for (auto end = body.find("\n\n"); end != std::string_view::npos; end = body.find("\n\n")) {
+    for (auto end = body.find(separator); end != std::string_view::npos; end = body.find(separator)) {
         events.emplace_back(body.substr(0, end));
-        body.remove_prefix(end + 2);
+        body.remove_prefix(end + separator.size());
     }
     if (!body.empty()) events.emplace_back("unfinished: " + std::string(body));
     return events;
@@ -47,11 +53,15 @@ std::vector<std::string> logical_lines(std::string_view text) {
 
 constexpr std::string_view kData = "data: ";
 
+// The JSON of an event, if it has one.
+std::string_view payload(std::string_view event) {
+    return event.starts_with(kData) ? event.substr(kData.size()) : event;
+}
+
 std::string event_difference(std::string const& pattern, std::string const& event) {
-    bool const json = pattern.starts_with("data: {") && event.starts_with("data: {");
-    if (json)
-        return JsonPattern::parse(std::string_view(pattern).substr(kData.size()))
-            .mismatch(std::string_view(event).substr(kData.size()));
+    auto const wanted = payload(pattern);
+    auto const got = payload(event);
+    if (wanted.starts_with('{') && got.starts_with('{')) return JsonPattern::parse(wanted).mismatch(got);
     return matches_text(pattern, event) ? "" : "expected " + pattern + ", got " + event;
 }
 
@@ -73,8 +83,7 @@ std::string events_difference(std::vector<std::string> const& patterns, std::siz
 
 std::string body_difference(Expected const& expected, test::HttpAnswer const& answer) {
     auto const type = media_type(answer);
-    if (type == "text/event-stream")
-        return events_difference(logical_lines(expected.body), 0, events_of(answer.body), 0);
+    if (is_stream(type)) return events_difference(logical_lines(expected.body), 0, events_of(type, answer.body), 0);
     bool const empty = expected.body.find_first_not_of(" \n\t") == std::string::npos;
     if (empty) return answer.body.empty() ? "" : "expected no body, got " + answer.body.substr(0, 200);
     if (type == "application/json") return JsonPattern::parse(expected.body).mismatch(answer.body);
@@ -92,17 +101,18 @@ std::string invariant_difference(test::HttpAnswer const& answer) {
         auto const json = Json::parse(text, nullptr, false);
         if (!json.is_object() || !json.contains("error")) return {};
         auto const& error = json["error"];
+        if (error.is_string())
+            return error.get<std::string>().empty() ? "an error without a text" : "";  // Ollama's shape
         for (auto const* name : {"message", "type", "param", "code", "request_id", "hint", "doc"})
             if (!error.contains(name)) return "an error without " + std::string(name);
         if (error["request_id"] != id) return "request_id is not x-request-id";
         if (error["doc"] != "/docs/errors#" + error["code"].get<std::string>()) return "doc does not lead to the code";
         return {};
     };
-    if (media_type(answer) == "application/json") return check(answer.body);
-    for (auto const& event : events_of(answer.body))
-        if (auto why = event.starts_with(kData) ? check(std::string_view(event).substr(kData.size())) : "";
-            !why.empty())
-            return why;
+    auto const type = media_type(answer);
+    if (!is_stream(type)) return type == "application/json" ? check(answer.body) : "";
+    for (auto const& event : events_of(type, answer.body))
+        if (auto why = check(payload(event)); !why.empty()) return why;
     return {};
 }
 
@@ -140,11 +150,11 @@ std::string expectation_for(Expected const& old, test::HttpAnswer const& answer)
         out += "header " + name + ": " + (answer.count(name) == 0 ? "-" : still ? pattern : answer.header(name)) + "\n";
     }
     if (type == "application/json" && !answer.body.empty()) return out + stable_pattern(answer.body) + "\n";
-    if (type != "text/event-stream")
-        return out + answer.body + (answer.body.ends_with('\n') || answer.body.empty() ? "" : "\n");
-    for (auto const& event : events_of(answer.body)) {
-        bool const json = event.starts_with("data: {");
-        out += json ? "data: " + stable_pattern(std::string_view(event).substr(kData.size())) : event;
+    if (!is_stream(type)) return out + answer.body + (answer.body.ends_with('\n') || answer.body.empty() ? "" : "\n");
+    for (auto const& event : events_of(type, answer.body)) {
+        auto const text = payload(event);
+        out += event.substr(0, event.size() - text.size());
+        out += text.starts_with('{') ? stable_pattern(text) : text;
         out += '\n';
     }
     return out;
@@ -242,7 +252,7 @@ bool Player::perform_pending(Step const& step) {
         waiting.client.allow(world_.patience());
         try {
             if (!waiting.head) waiting.head = waiting.client.read_head();
-            while (events_of(waiting.body).size() < wanted) {
+            while (events_of(media_type(*waiting.head), waiting.body).size() < wanted) {
                 auto const chunk = waiting.client.read_chunk();
                 if (!chunk) throw std::runtime_error("the stream ended");
                 waiting.body += *chunk;

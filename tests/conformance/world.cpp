@@ -68,6 +68,7 @@ void set(Settings& settings, Step const& step) {
         {"memory", [&](auto v) { settings.pool.memory_bytes = v; }},
         {"memory_cost", [&](auto v) { settings.memory_cost = v; }},
         {"no_model", [&](auto v) { settings.no_model = v != 0; }},
+        {"file", [&](auto v) { settings.file = v != 0; }},
         {"prefix_cache", [&](auto v) { settings.prefix_cache = v != 0; }},
     };
     auto const setter = setters.find(name);
@@ -175,6 +176,7 @@ void World::stop() {
     loop_->post([this] { loop_->stop(); });
     thread_.join();
     server_.reset();
+    facts_.reset();
     pool_.reset();
     loop_.reset();
     launcher_.reset();
@@ -199,6 +201,7 @@ void World::start() {
     loop_ = std::make_unique<net::Loop>();
     launcher_ = std::make_unique<worker::ThreadLauncher>(
         [this](serving::ModelSpec const&) { return backend_factory(); }, engine::Options{}, clock_);
+    facts_ = std::make_unique<models::FactsReader>();
     pool_ = serving::Pool::create(*loop_, settings_.pool, *launcher_, clock_, *log_, metrics_);
     if (!settings_.no_model) {
         serving::ModelSpec spec;
@@ -207,6 +210,11 @@ void World::start() {
         spec.lazy = settings_.lazy;
         spec.memory_bytes = settings_.memory_cost;
         spec.public_prefixes = settings_.public_prefixes;
+        if (settings_.file) {
+            auto model = models::testing::tiny_llama();
+            model.text("general.license", "mit").text("tokenizer.chat_template", "{{ messages }}");
+            spec.path = folder_.write("tiny.gguf", model.build());
+        }
         spec.aliases.assign(settings_.model_names.begin() + 1, settings_.model_names.end());
         if (auto const added = pool_->add(spec); !added) throw std::runtime_error(added.error().message);
     }
@@ -214,6 +222,7 @@ void World::start() {
     services_ = std::make_unique<api::Services>(api::Services{*loop_, *pool_, *log_, metrics_, clock_, settings_.api,
                                                               [] { return std::int64_t{1700000000}; }, suffix,
                                                               [this] { return draining_; }});
+    services_->facts = facts_.get();
     auto server =
         http::Server::create(*loop_, settings_.http, api::routes(*services_), api::render_error, *log_, metrics_);
     if (!server) throw std::runtime_error(server.error().message);

@@ -21,10 +21,12 @@
 #include "case_file.h"
 #include "http/server.h"
 #include "llama/scripted_backend.h"
+#include "models/file_facts.h"
 #include "net/loop.h"
 #include "serving/pool.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
+#include "testing/gguf_writer.h"
 #include "worker/thread_launcher.h"
 
 namespace hearth::conformance {
@@ -63,6 +65,7 @@ struct Settings {
     bool no_model = false;
     bool lazy = false;
     std::uint64_t memory_cost = 0;  // what the model is thought to take
+    bool file = false;  // the model has a GGUF file, of which clients are told
     bool prefix_cache = false;  // cases that do not speak of it stay independent of one another
     std::vector<std::string> public_prefixes;   // system messages that tenants share
     std::chrono::milliseconds patience{10000};  // the longest a step waits for what it wants; then the case fails
@@ -110,6 +113,8 @@ private:
     telemetry::Registry metrics_;
     std::unique_ptr<worker::ThreadLauncher> launcher_;
     std::unique_ptr<net::Loop> loop_;
+    models::testing::ScratchFolder folder_;
+    std::unique_ptr<models::FactsReader> facts_;
     std::unique_ptr<serving::Pool> pool_;
     std::unique_ptr<api::Services> services_;
     std::unique_ptr<http::Server> server_;

@@ -174,5 +174,5 @@ def events(stream):
             return
 
 
-def run_cli(*arguments, stdin='', timeout=PATIENCE_S):
-    return subprocess.run([BINARY, *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=timeout)
+def run_cli(*arguments, stdin='', timeout=PATIENCE_S, environment=None):
+    return subprocess.run([BINARY, *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=timeout, env=environment)

@@ -16,8 +16,8 @@
 #include "api/openai/answers.h"
 #include "api/openai/embeddings.h"
 #include "api/openai/request.h"
-#include "api/openai/values.h"
 #include "api/tenant.h"
+#include "api/values.h"
 #include "telemetry/log.h"
 
 namespace hearth::api::openai {

@@ -10,14 +10,11 @@
 #include <utility>
 #include <vector>
 
-#include "api/errors.h"
+#include "api/values.h"
 #include "base/clock.h"
 #include "domain/generate.h"
 
 namespace hearth::api::openai {
-
-// Nothing: all is well.
-using Verdict = std::optional<Problem>;
 
 enum class Surface : std::uint8_t { chat = 1, text = 2, both = 3, embed = 4, all = 7 };
 

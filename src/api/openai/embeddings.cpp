@@ -12,7 +12,7 @@
 
 #include "api/base64.h"
 #include "api/json_writer.h"
-#include "api/openai/values.h"
+#include "api/values.h"
 
 namespace hearth::api::openai {
 namespace {

@@ -14,7 +14,7 @@
 #include "api/json_document.h"
 #include "api/openai/draft.h"
 #include "api/openai/fields.h"
-#include "api/openai/values.h"
+#include "api/values.h"
 
 namespace hearth::api::openai {
 

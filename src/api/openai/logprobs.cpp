@@ -1,33 +1,15 @@
 #include "api/openai/logprobs.h"
 
 #include <algorithm>
-#include <cmath>
 #include <string>
 
 #include <fmt/format.h>
 
+#include "api/token_logprob.h"
 #include "base/utf8.h"
 
 namespace hearth::api::openai {
 namespace {
-
-// OpenAI's stand-in for a probability of zero.
-constexpr float kImpossible = -9999.0F;
-
-float finite(float logprob) { return std::isfinite(logprob) ? logprob : kImpossible; }
-
-void write_bytes(JsonWriter& json, std::string const& bytes) {
-    json.begin_array();
-    for (char const c : bytes) json.number(static_cast<unsigned>(static_cast<unsigned char>(c)));
-    json.end_array();
-}
-
-void write_token(JsonWriter& json, domain::TokenLogprob const& token) {
-    json.key("token").string(token.bytes);
-    json.key("logprob").number(finite(token.logprob));
-    json.key("bytes");
-    write_bytes(json, token.bytes);
-}
 
 // Token text as an object key must stay unique, so that bytes which are no text are spelled out, as OpenAI does.
 std::string spell(std::string const& bytes) {
@@ -46,10 +28,10 @@ void write_top(JsonWriter& json, domain::SampledLogprob const& token) {
     json.begin_object();
     bool chosen = false;
     for (auto const& top : token.top) {
-        json.key(spell(top.bytes)).number(finite(top.logprob));
+        json.key(spell(top.bytes)).number(finite_logprob(top.logprob));
         chosen = chosen || top.token == token.chosen.token;
     }
-    if (!chosen) json.key(spell(token.chosen.bytes)).number(finite(token.chosen.logprob));
+    if (!chosen) json.key(spell(token.chosen.bytes)).number(finite_logprob(token.chosen.logprob));
     json.end_object();
 }
 
@@ -59,11 +41,11 @@ void write_chat_logprobs(JsonWriter& json, std::span<domain::SampledLogprob cons
     json.begin_object().key("content").begin_array();
     for (auto const& token : tokens) {
         json.begin_object();
-        write_token(json, token.chosen);
+        write_token_logprob(json, token.chosen);
         json.key("top_logprobs").begin_array();
         for (auto const& top : token.top) {
             json.begin_object();
-            write_token(json, top);
+            write_token_logprob(json, top);
             json.end_object();
         }
         json.end_array().end_object();
@@ -75,7 +57,7 @@ void write_text_logprobs(JsonWriter& json, std::span<domain::SampledLogprob cons
     json.begin_object().key("tokens").begin_array();
     for (auto const& token : tokens) json.string(spell(token.chosen.bytes));
     json.end_array().key("token_logprobs").begin_array();
-    for (auto const& token : tokens) json.number(finite(token.chosen.logprob));
+    for (auto const& token : tokens) json.number(finite_logprob(token.chosen.logprob));
     json.end_array().key("top_logprobs").begin_array();
     for (auto const& token : tokens) write_top(json, token);
     json.end_array().key("text_offset").begin_array();

@@ -7,7 +7,7 @@
 #include <fmt/format.h>
 
 #include "api/openai/billing_line.h"
-#include "api/openai/values.h"
+#include "api/values.h"
 
 namespace hearth::api::openai {
 namespace {

@@ -10,7 +10,7 @@
 #include "api/openai/embeddings.h"
 #include "api/openai/fields.h"
 #include "api/openai/messages.h"
-#include "api/openai/values.h"
+#include "api/values.h"
 
 namespace hearth::api::openai {
 namespace {

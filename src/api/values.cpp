@@ -1,4 +1,4 @@
-#include "api/openai/values.h"
+#include "api/values.h"
 
 #include <cfloat>
 #include <cmath>
@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-namespace hearth::api::openai {
+namespace hearth::api {
 
 Problem wrong_type(std::string_view field, std::string_view wanted, JsonView got) {
     return make_problem(Kind::invalid_type,
@@ -91,4 +91,4 @@ Verdict read_object(std::string_view field, JsonView value) {
     return std::nullopt;
 }
 
-}  // namespace hearth::api::openai
+}  // namespace hearth::api

@@ -1,16 +1,20 @@
 // Typed readers: the right JSON type within its limits, or the Problem that
-// names field, limit and value. Private to the dialect.
+// names field, limit and value.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
+#include "api/errors.h"
 #include "api/json_document.h"
-#include "api/openai/draft.h"
 
-namespace hearth::api::openai {
+namespace hearth::api {
+
+// Nothing: all is well.
+using Verdict = std::optional<Problem>;
 
 [[nodiscard]] Problem wrong_type(std::string_view field, std::string_view wanted, JsonView got);
 [[nodiscard]] Problem invalid_value(std::string_view field, std::string message);
@@ -31,4 +35,4 @@ namespace hearth::api::openai {
                                  std::string_view of_what);
 [[nodiscard]] Verdict read_object(std::string_view field, JsonView value);
 
-}  // namespace hearth::api::openai
+}  // namespace hearth::api

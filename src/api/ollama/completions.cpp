@@ -1,0 +1,163 @@
+#include "api/ollama/completions.h"
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "api/answer.h"
+#include "api/content.h"
+#include "api/ollama/answers.h"
+#include "api/ollama/errors.h"
+#include "api/ollama/lookup.h"
+#include "api/ollama/request.h"
+#include "api/tenant.h"
+#include "telemetry/log.h"
+
+namespace hearth::api::ollama {
+namespace {
+
+// Everything the body alone tells, and whom it asks.
+struct Asked {
+    Call call;
+    std::string model;  // id of the served model
+};
+
+std::variant<Asked, Problem> read(Services& services, Surface surface, http::Request const& request) {
+    if (auto problem = check_content(request)) return *std::move(problem);
+    auto tenant = tenant_of(services.options, request);
+    if (auto* problem = std::get_if<Problem>(&tenant)) return std::move(*problem);
+    auto parsed = parse_request(surface, request.body);
+    if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
+    Asked asked{std::get<Call>(std::move(parsed)), {}};
+    auto& call = asked.call;
+    if (!call.unknown_options.empty())
+        services.log.warning("unknown options ignored",
+                             {{"request_id", request.id}, {"options", call.unknown_options}});
+    if (!call.unknown_fields.empty())
+        services.log.debug("unknown fields ignored", {{"request_id", request.id}, {"fields", call.unknown_fields}});
+
+    if (call.model.empty()) return missing("model");
+    auto const model = find_model(services.pool, call.model);
+    if (!model) return model_not_found(call.model);
+    if (!call.lacks.empty()) return does_not_support(call.model, call.lacks);
+    if (call.goal == Call::Goal::unload) {
+        return make_problem(Kind::not_implemented,
+                            fmt::format("this server keeps its models loaded: \"{}\" was not unloaded", call.model));
+    }
+    asked.model = model->id;
+    call.request.model = model->id;
+    call.request.deadlines = services.options.deadlines;
+    call.request.tenant = std::get<std::string>(std::move(tenant));
+    return asked;
+}
+
+AnswerShape shape_of(Services& services, Call const& call, Instant arrived, std::int64_t load_ns) {
+    AnswerShape shape;
+    shape.surface = call.surface;
+    shape.model = call.model;
+    shape.load_ns = load_ns;
+    shape.unix_ns = services.unix_ns;
+    shape.elapsed_ns = [&clock = services.clock, arrived] {
+        return std::chrono::nanoseconds(clock.now() - arrived).count();
+    };
+    return shape;
+}
+
+CallInfo describe(Services const& services, Call const& call, http::Request const& request, Instant arrived) {
+    CallInfo info;
+    info.request_id = request.id;
+    info.answer_id = "ollama-" + services.random_suffix();
+    info.model = call.request.model;
+    info.path = request.path;
+    info.tenant = call.request.tenant;
+    info.priority = call.request.priority;
+    info.sampling = call.request.sampling;
+    info.max_tokens = call.request.max_tokens;
+    info.stream = call.stream;
+    info.arrived = arrived;
+    return info;
+}
+
+Problem refused(Services const& services, std::string const& model, Error const& error) {
+    auto problem = to_problem(error);
+    if (problem.kind == Kind::overloaded) problem.retry_after_s = services.pool.retry_after_s(model);
+    if (problem.kind == Kind::queue_timeout)
+        problem.retry_after_s = services.pool.predicted_wait_s(model, domain::Priority::normal);
+    if (error.code == Code::unavailable && services.draining())
+        problem = make_problem(Kind::shutting_down, "the server is shutting down and takes no new requests");
+    return problem;
+}
+
+struct Prepared {
+    std::shared_ptr<EventSource> source;
+    CallPlan plan;
+};
+
+// From the model that is loaded to the call that is admitted.
+std::variant<Prepared, Problem> admit(Services& services, http::Request const& request, Call call, AnswerShape shape,
+                                      Instant arrived) {
+    auto info = describe(services, call, request, arrived);
+    auto const queue_ms = call.request.deadlines.queue_ms;
+    auto generation = services.pool.submit(std::move(call.request));
+    if (!generation) return refused(services, info.model, generation.error());
+    info.generations.push_back((*generation)->id());
+
+    Prepared prepared;
+    prepared.plan.ping_interval = Duration::max();
+    if (queue_ms) prepared.plan.queue_timeout = std::chrono::milliseconds(*queue_ms);
+    prepared.plan.info = std::move(info);
+    prepared.plan.render_problem = error_response;
+    prepared.plan.stream_type = kStreamType;
+    if (call.stream) {
+        prepared.plan.stream = make_stream_answer(std::move(shape));
+    } else {
+        prepared.plan.render = [shape = std::move(shape)](Answer const& answer) {
+            return render_answer(shape, answer);
+        };
+    }
+    std::vector<std::unique_ptr<serving::Generation>> generations;
+    generations.push_back(*std::move(generation));
+    prepared.source = make_event_source(services.loop, std::move(generations));
+    return prepared;
+}
+
+}  // namespace
+
+net::Task<void> complete(Services& services, Surface surface, http::Exchange& exchange) {
+    auto const arrived = services.clock.now();
+    auto asked = read(services, surface, exchange.request());
+    if (auto* problem = std::get_if<Problem>(&asked)) {
+        co_await send_problem(services, exchange, std::move(*problem), error_response);
+        co_return;
+    }
+    auto& [call, model] = std::get<Asked>(asked);
+    auto const stage = call.goal == Call::Goal::load ? Stage::ready : Stage::loaded;
+    auto loaded = co_await wait_for_model(services, exchange, model, stage);
+    auto* const status = std::get_if<serving::ModelStatus>(&loaded);
+    auto problem = status == nullptr ? Verdict(std::get<Problem>(std::move(loaded))) : settle(call, *status->info);
+    if (problem) {
+        co_await send_problem(services, exchange, *std::move(problem), error_response);
+        co_return;
+    }
+    auto const load_ns = std::chrono::nanoseconds(services.clock.now() - arrived).count();
+    auto shape = shape_of(services, call, arrived, load_ns);
+    if (call.goal == Call::Goal::load) {
+        http::Response response;
+        response.body = render_loaded(shape);
+        co_await exchange.send(std::move(response));
+        co_return;
+    }
+    auto admitted = admit(services, exchange.request(), std::move(call), std::move(shape), arrived);
+    if (auto* refusal = std::get_if<Problem>(&admitted)) {
+        co_await send_problem(services, exchange, std::move(*refusal), error_response);
+        co_return;
+    }
+    auto& ready = std::get<Prepared>(admitted);
+    co_await run_call(services, exchange, std::move(ready.source), std::move(ready.plan));
+}
+
+}  // namespace hearth::api::ollama

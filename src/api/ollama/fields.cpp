@@ -1,0 +1,180 @@
+#include "api/ollama/fields.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <cmath>
+
+#include <fmt/format.h>
+
+#include "api/ollama/messages.h"
+#include "api/ollama/times.h"
+#include "base/ascii.h"
+
+namespace hearth::api::ollama {
+namespace {
+
+using enum Surface;
+using enum Action;
+
+constexpr std::size_t kUnknownBytesMax = 256;
+
+template <bool Draft::* Member>
+Verdict flag(Field const& field, JsonView value, Draft& draft) {
+    return read_boolean(field.name, value, draft.*Member);
+}
+
+template <std::optional<bool> Draft::* Member>
+Verdict maybe(Field const& field, JsonView value, Draft& draft) {
+    return read_boolean(field.name, value, (draft.*Member).emplace());
+}
+
+template <std::string Draft::* Member>
+Verdict text(Field const& field, JsonView value, Draft& draft) {
+    return read_string(field.name, value, draft.*Member);
+}
+
+Verdict messages(Field const&, JsonView value, Draft& draft) { return read_messages(value, draft); }
+
+// What no model can do here; only an empty value passes.
+Verdict lacking(std::string_view capability, Field const& field, JsonView value, Draft& draft) {
+    bool const list = value.kind() == JsonKind::array;
+    bool const word = value.kind() == JsonKind::string;
+    if (!list && !word) return wrong_type(field.name, "an array", value);
+    bool const empty = list ? value.size() == 0 : value.as_string().empty();
+    if (!empty && draft.lacks.empty()) draft.lacks = capability;
+    return std::nullopt;
+}
+
+Verdict tools(Field const& field, JsonView value, Draft& draft) { return lacking("tools", field, value, draft); }
+Verdict images(Field const& field, JsonView value, Draft& draft) { return lacking("vision", field, value, draft); }
+Verdict suffix(Field const& field, JsonView value, Draft& draft) { return lacking("insert", field, value, draft); }
+
+Verdict think(Field const&, JsonView value, Draft& draft) {
+    constexpr std::array<std::string_view, 4> kEfforts{"low", "medium", "high", "max"};
+    bool const word =
+        value.kind() == JsonKind::string && std::ranges::find(kEfforts, value.as_string()) != kEfforts.end();
+    if (value.kind() != JsonKind::boolean && !word) {
+        return invalid_value(
+            "think",
+            fmt::format("invalid think value: {} (must be \"low\", \"medium\", \"high\", \"max\", true, or false)",
+                        quote(value)));
+    }
+    bool const wanted = word || value.as_boolean();
+    if (wanted && draft.lacks.empty()) draft.lacks = "thinking";
+    return std::nullopt;
+}
+
+Verdict format(Field const&, JsonView value, Draft&) {
+    bool const word = value.kind() == JsonKind::string;
+    if (word && value.as_string().empty()) return std::nullopt;
+    if (value.kind() == JsonKind::object || (word && value.as_string() == "json")) {
+        return make_problem(
+            Kind::unsupported_parameter,
+            "\"format\" is not supported by this server: answers cannot be held to JSON or to a schema yet", "format");
+    }
+    return invalid_value("format", fmt::format("invalid format: {}; expected \"json\" or a JSON schema", quote(value)));
+}
+
+Verdict context(Field const& field, JsonView value, Draft& draft) {
+    if (value.kind() != JsonKind::array) return wrong_type(field.name, "an array", value);
+    draft.has_context = value.size() > 0;
+    return std::nullopt;
+}
+
+// A Go duration, or seconds.
+Verdict keep_alive(Field const&, JsonView value, Draft& draft) {
+    constexpr double kSecondsMax = 9.2e9;  // what 64 bits of nanoseconds hold
+    if (value.kind() == JsonKind::string) {
+        auto const duration = parse_go_duration(value.as_string());
+        if (!duration) return invalid_value("keep_alive", fmt::format("keep_alive: {}", duration.error().message));
+        draft.keep_alive = *duration;
+        return std::nullopt;
+    }
+    if (value.kind() != JsonKind::integer && value.kind() != JsonKind::number)
+        return wrong_type("keep_alive", "a duration like \"5m\" or a number of seconds", value);
+    auto const seconds = std::clamp(value.as_number(), -1.0, kSecondsMax);
+    draft.keep_alive = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(seconds));
+    return std::nullopt;
+}
+
+Verdict top_logprobs(Field const& field, JsonView value, Draft& draft) {
+    std::int64_t count = 0;
+    if (auto problem = read_integer(field.name, value, 0, domain::kLogprobsMax, count)) return problem;
+    draft.top_logprobs = static_cast<std::uint32_t>(count);
+    return std::nullopt;
+}
+
+// Entries that are not known are Ollama's warning, not its error.
+Verdict read_options(Field const& field, JsonView value, Draft& draft) {
+    if (auto problem = read_object(field.name, value)) return problem;
+    for (auto const& option : options()) {
+        auto const entry = value.find(option.name);
+        if (!entry) continue;
+        if (auto problem = option.read(option, *entry, draft)) return problem;
+    }
+    value.for_each_member([&](std::string const& name, JsonView) {
+        bool const known = std::ranges::find(options(), name, &Field::name) != options().end();
+        if (known || draft.unknown_options.size() > kUnknownBytesMax) return;
+        if (!draft.unknown_options.empty()) draft.unknown_options += ',';
+        draft.unknown_options += name.substr(0, 64);
+    });
+    return std::nullopt;
+}
+
+// clang-format off
+constexpr Field kFields[] = {
+    {"model",        both,     honoured, "string",  "a served model, by its id or by Ollama's name of it: NAME, NAME:latest, any case", text<&Draft::model>},
+    {"messages",     chat,     honoured, "array",   "at most 4096 of role system, user or assistant with `content` as text; none or an empty list loads the model. `thinking` "
+                                                    "makes no difference; `images`, `tool_calls` and role tool are refused unless empty", messages},
+    {"prompt",       generate, honoured, "string",  "put into the model's chat template as a user message (as it is where the model has none); none or \"\" loads the model",
+     text<&Draft::prompt>},
+    {"system",       generate, honoured, "string",  "a system message before it; an error where the model has no chat template", text<&Draft::system>},
+    {"raw",          generate, honoured, "boolean", "default false; true: the prompt as it is, without a template. Names of special tokens in it are plain text",
+     flag<&Draft::raw>},
+    {"template",     generate, refused,  "string",  "empty: the model's own template is used", text<&Draft::custom_template>},
+    {"context",      generate, refused,  "array",   "empty; answers carry no `context` either: send the conversation to /api/chat", context},
+    {"suffix",       generate, refused,  "string",  "empty: \"does not support insert\"", suffix},
+    {"images",       generate, refused,  "array",   "empty: \"does not support vision\"", images},
+    {"tools",        chat,     refused,  "array",   "empty: \"does not support tools\"", tools},
+    {"think",        both,     refused,  "boolean or string", "false: \"does not support thinking\"", think},
+    {"format",       both,     refused,  "string or object", "\"\": answers cannot be held to a format yet", format},
+    {"options",      both,     honoured, "object",  "see below; entries that are not known are named in a warning of the log", read_options},
+    {"stream",       both,     honoured, "boolean", "default true: application/x-ndjson, one object a line; false: one object", flag<&Draft::stream>},
+    {"keep_alive",   both,     ignored,  "string or number", "checked (Go's durations, seconds, negative for ever); models stay loaded. 0 with nothing to answer would unload: "
+                                                    "an error, 501", keep_alive},
+    {"truncate",     both,     honoured, "boolean", "default true: a prompt that is too long loses tokens from its middle; false: it is an error", maybe<&Draft::truncate>},
+    {"shift",        both,     honoured, "boolean", "default as `truncate`: a full context makes room and the answer goes on; false: it ends with done_reason length. "
+                                                    "true with truncate false is an error", maybe<&Draft::shift>},
+    {"logprobs",     both,     honoured, "boolean", "default false", flag<&Draft::logprobs>},
+    {"top_logprobs", both,     honoured, "integer", "0 to 20 alternatives per token, needs logprobs", top_logprobs},
+};
+// clang-format on
+
+std::string_view spell(Surface surface) {
+    switch (surface) {
+        case chat: return "chat";
+        case generate: return "generate";
+        case both: return "both";
+    }
+    return "";
+}
+
+std::string row(Field const& field, std::string_view prefix) {
+    constexpr std::array<std::string_view, 3> kBefore{"", "ignored: ", "an error unless "};
+    return fmt::format("| `{}{}` | {} | {} | {}{} |\n", prefix, field.name, spell(field.surface), field.type,
+                       kBefore[static_cast<std::size_t>(field.action)], field.what);
+}
+
+}  // namespace
+
+std::span<Field const> fields() { return kFields; }
+
+std::string fields_markdown() {
+    std::string out = "| field | endpoint | type | what Hearth does |\n|---|---|---|---|\n";
+    for (auto const& field : fields()) out += row(field, "");
+    for (auto const& option : options()) out += row(option, "options.");
+    return out;
+}
+
+}  // namespace hearth::api::ollama

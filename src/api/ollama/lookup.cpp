@@ -1,0 +1,112 @@
+#include "api/ollama/lookup.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "api/ollama/errors.h"
+#include "models/names.h"
+
+namespace hearth::api::ollama {
+namespace {
+
+// How often a request that needs a model looks whether it is loaded: at first, and in the end.
+constexpr auto kPollMin = std::chrono::milliseconds(2);
+constexpr auto kPollMax = std::chrono::milliseconds(50);
+
+bool means(models::ModelName const& wanted, std::string const& id) {
+    auto const name = models::parse_model_name(id);
+    return name && *name == wanted;
+}
+
+bool means(models::ModelName const& wanted, serving::ModelStatus const& model) {
+    if (means(wanted, model.id)) return true;
+    for (auto const& alias : model.aliases)
+        if (means(wanted, alias)) return true;
+    return false;
+}
+
+bool there(serving::ModelStatus const& model, Stage stage) {
+    return stage == Stage::ready ? model.state == serving::ModelState::ready : model.info.has_value();
+}
+
+// Why there is nothing to wait for.
+std::optional<Problem> why_never(Services const& services, serving::ModelStatus const& model) {
+    using enum serving::ModelState;
+    if (services.draining())
+        return make_problem(Kind::shutting_down, "the server is shutting down and takes no new requests");
+    // What never was ready and starts again may never be: that is an error now, not after a long wait.
+    bool const hopeless = model.state == restarting && !model.info;
+    if (model.state != failed && model.state != stopped && !hopeless) return std::nullopt;
+    auto problem = make_problem(Kind::model_unavailable, fmt::format("model '{}' could not be loaded", model.id));
+    problem.internal = model.problem;
+    return problem;
+}
+
+Problem too_late(Services const& services, std::string const& id) {
+    return make_problem(Kind::request_timeout, fmt::format("model '{}' was not loaded within {:.3g} s", id,
+                                                           to_ms(services.options.request_timeout) / 1000));
+}
+
+// What the reader's thread says, carried over to the loop.
+struct Answered {
+    explicit Answered(net::Loop& loop) : signal(loop) {}
+    net::Signal signal;
+    models::FactsPointer facts;
+};
+
+}  // namespace
+
+std::optional<serving::ModelStatus> find_model(serving::Pool const& pool, std::string_view wanted) {
+    if (wanted.empty()) return std::nullopt;
+    if (auto status = pool.status(wanted)) return *std::move(status);
+    auto const name = models::parse_model_name(wanted);
+    if (!name) return std::nullopt;
+    for (auto& model : pool.models())
+        if (means(*name, model)) return std::move(model);
+    return std::nullopt;
+}
+
+std::string display_name(std::string const& id) {
+    auto const name = models::parse_model_name(id);
+    return name ? models::short_name(*name) : id;
+}
+
+net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& services, http::Exchange& exchange,
+                                                                      std::string id, Stage stage) {
+    auto const deadline = services.clock.now() + services.options.request_timeout;
+    if (auto const warm = services.pool.warm(id); !warm && warm.error().code == Code::exhausted)
+        co_return to_problem(warm.error());
+    Duration poll = kPollMin;
+    for (;;) {
+        auto const status = services.pool.status(id);
+        if (!status) co_return model_not_found(id);
+        if (there(*status, stage)) co_return *status;
+        if (auto problem = why_never(services, *status)) co_return *std::move(problem);
+        if (services.clock.now() >= deadline) co_return too_late(services, id);
+        if (exchange.disconnected()) co_return make_problem(Kind::request_cancelled, "the client left");
+        co_await services.loop.sleep(poll);
+        poll = std::min<Duration>(2 * poll, kPollMax);
+    }
+}
+
+net::Task<models::FactsPointer> facts_of(Services& services, std::string path, models::FactsReader::Depth depth,
+                                         Duration patience) {
+    if (services.facts == nullptr || path.empty()) co_return nullptr;
+    auto const answered = std::make_shared<Answered>(services.loop);
+    // The loop's things are let go on the loop's thread, whoever gives up first.
+    services.facts->read(std::move(path), depth,
+                         [&loop = services.loop, held = answered](Result<models::FactsPointer> facts) mutable {
+                             loop.post([facts = facts ? *facts : nullptr, held = std::move(held)] {
+                                 held->facts = facts;
+                                 held->signal.notify();
+                             });
+                         });
+    static_cast<void>(co_await answered->signal.wait_for(patience));
+    co_return answered->facts;
+}
+
+}  // namespace hearth::api::ollama

@@ -1,0 +1,38 @@
+// Which served model an Ollama name means, what is known of it, and when it can
+// answer. Private to the dialect.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "api/errors.h"
+#include "api/routes.h"
+#include "http/server.h"
+#include "models/file_facts.h"
+#include "net/task.h"
+#include "serving/pool.h"
+
+namespace hearth::api::ollama {
+
+// By id or alias as it is, else as Ollama compares names: NAME means
+// NAME:latest, and case makes no difference. Empty means none.
+[[nodiscard]] std::optional<serving::ModelStatus> find_model(serving::Pool const& pool, std::string_view wanted);
+
+// What a model is called in lists: its id, with a tag where it can have one.
+[[nodiscard]] std::string display_name(std::string const& id);
+
+// The model once it has been loaded (`loaded`) or can answer now (`ready`), or
+// why it does neither, at the latest after the time one request may take or
+// when the client has left.
+enum class Stage : std::uint8_t { loaded, ready };
+net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& services, http::Exchange& exchange,
+                                                                      std::string id, Stage stage);
+
+// What the model's file says; null if that is not known, or not within `patience`.
+net::Task<models::FactsPointer> facts_of(Services& services, std::string path, models::FactsReader::Depth depth,
+                                         Duration patience);
+
+}  // namespace hearth::api::ollama

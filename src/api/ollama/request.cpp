@@ -1,0 +1,161 @@
+#include "api/ollama/request.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "api/ollama/fields.h"
+
+namespace hearth::api::ollama {
+namespace {
+
+constexpr std::size_t kUnknownBytesMax = 256;
+
+bool covers(Surface field, Surface body) { return (static_cast<unsigned>(field) & static_cast<unsigned>(body)) != 0; }
+
+Problem unsupported(std::string_view field, std::string message) {
+    return make_problem(Kind::unsupported_parameter, std::move(message), field);
+}
+
+Verdict read_fields(JsonView body, Draft& draft) {
+    for (auto const& field : fields()) {
+        if (!covers(field.surface, draft.surface)) continue;
+        auto const value = body.find(field.name);
+        if (!value) continue;
+        if (auto problem = field.read(field, *value, draft)) return problem;
+    }
+    return std::nullopt;
+}
+
+std::string unknown_fields(JsonView body, Surface surface) {
+    std::string names;
+    body.for_each_member([&](std::string const& name, JsonView) {
+        auto const known = [&](Field const& field) { return covers(field.surface, surface) && field.name == name; };
+        if (names.size() > kUnknownBytesMax || std::ranges::any_of(fields(), known)) return;
+        if (!names.empty()) names += ',';
+        names += name.substr(0, 64);
+    });
+    return names;
+}
+
+// What one field alone cannot tell.
+Verdict check_together(Draft const& draft) {
+    bool const templated = !draft.system.empty() || !draft.custom_template.empty() || draft.has_context;
+    if (draft.raw && templated) return invalid_value("raw", "raw mode does not support template, system, or context");
+    if (!draft.custom_template.empty())
+        return unsupported("template",
+                           "\"template\" is not supported by this server: it uses the model's own template");
+    if (draft.has_context) {
+        return unsupported("context",
+                           "\"context\" is not supported by this server: send the conversation to /api/chat instead");
+    }
+    if (draft.top_logprobs.value_or(0) > 0 && !draft.logprobs)
+        return invalid_value("top_logprobs", "\"top_logprobs\" needs \"logprobs\" to be true");
+    if (!draft.truncate.value_or(true) && draft.shift.value_or(false)) {
+        return unsupported("shift",
+                           "\"shift\": true with \"truncate\": false is not supported by this server: an output can "
+                           "make room only where a prompt may, too");
+    }
+    return std::nullopt;
+}
+
+domain::Overflow overflow_of(Draft const& draft) {
+    if (!draft.truncate.value_or(true)) return domain::Overflow::error;
+    return draft.shift.value_or(true) ? domain::Overflow::shift : domain::Overflow::truncate_middle;
+}
+
+domain::Prompt take_prompt(Draft& draft) {
+    if (draft.surface == Surface::chat) return std::move(draft.chat);
+    if (draft.raw) return domain::TextPrompt{std::move(draft.prompt)};
+    domain::ChatPrompt chat;
+    if (!draft.system.empty()) chat.messages.push_back({"system", std::move(draft.system)});
+    chat.messages.push_back({"user", std::move(draft.prompt)});
+    return chat;
+}
+
+// validate() knows the samplers by OpenAI's names; two of them are others here.
+Problem respelled(Error const& error) {
+    auto problem = to_problem(error);
+    constexpr std::pair<std::string_view, std::string_view> kNames[]{{"max_tokens", "num_predict"},
+                                                                     {"n_keep", "num_keep"}};
+    for (auto const& [theirs, ours] : kNames) {
+        if (problem.param != theirs) continue;
+        if (auto const at = problem.message.find(theirs); at != std::string::npos)
+            problem.message.replace(at, theirs.size(), ours);
+        problem.param = ours;
+    }
+    return problem;
+}
+
+Verdict fill(Draft&& draft, Call& call) {
+    bool const nothing = draft.surface == Surface::chat ? draft.chat.messages.empty() : draft.prompt.empty();
+    if (nothing) call.goal = draft.keep_alive == std::chrono::nanoseconds(0) ? Call::Goal::unload : Call::Goal::load;
+    call.surface = draft.surface;
+    call.lacks = draft.lacks;
+    call.stream = draft.stream;
+    call.num_ctx = draft.num_ctx;
+    call.unknown_options = std::move(draft.unknown_options);
+    call.model = std::move(draft.model);
+    if (draft.logprobs) draft.request.top_logprobs = draft.top_logprobs.value_or(0);
+    draft.request.overflow = overflow_of(draft);
+    draft.request.prompt = nothing ? domain::Prompt(domain::TextPrompt{}) : take_prompt(draft);
+    call.request = std::move(draft.request);
+    if (auto const status = domain::validate(call.request); !status) return respelled(status.error());
+    return std::nullopt;
+}
+
+}  // namespace
+
+std::variant<JsonDocument, Problem> parse_object(std::string_view body) {
+    if (body.find_first_not_of(" \t\r\n") == std::string_view::npos)
+        return make_problem(Kind::invalid_json, "missing request body");
+    auto document = JsonDocument::parse(body);
+    if (!document) return make_problem(Kind::invalid_json, document.error().message);
+    auto const kind = document->root().kind();
+    if (kind != JsonKind::object)
+        return make_problem(Kind::invalid_json, fmt::format("the body must be a JSON object, got {}", describe(kind)));
+    return *std::move(document);
+}
+
+std::variant<Call, Problem> parse_request(Surface surface, std::string_view body) {
+    auto parsed = parse_object(body);
+    if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
+    auto const root = std::get<JsonDocument>(parsed).root();
+
+    Draft draft;
+    draft.surface = surface;
+    draft.request.sampling.temperature = 0.8F;  // Ollama's defaults
+    draft.request.sampling.top_k = 40;
+    draft.request.sampling.top_p = 0.9F;
+    if (auto problem = read_fields(root, draft)) return *std::move(problem);
+    if (auto problem = check_together(draft)) return *std::move(problem);
+    Call call;
+    call.unknown_fields = unknown_fields(root, surface);
+    if (auto problem = fill(std::move(draft), call)) return *std::move(problem);
+    return call;
+}
+
+Verdict settle(Call& call, domain::ModelInfo const& info) {
+    auto const wanted = std::min(call.num_ctx.value_or(0), std::max(info.context_train, info.context_request));
+    if (wanted > info.context_request) {
+        return invalid_value(
+            "num_ctx",
+            fmt::format("option \"num_ctx\" is {}, but \"{}\" was started with a context of {} tokens: start the "
+                        "server with a larger --ctx",
+                        *call.num_ctx, call.model, info.context_request));
+    }
+    bool const templated =
+        call.surface == Surface::generate && std::holds_alternative<domain::ChatPrompt>(call.request.prompt);
+    if (!templated || info.chat_template) return std::nullopt;
+    auto& messages = std::get<domain::ChatPrompt>(call.request.prompt).messages;
+    if (messages.size() > 1) {
+        return make_problem(Kind::unsupported_by_model,
+                            fmt::format("\"{}\" has no chat template to put \"system\" into", call.model), "system");
+    }
+    auto text = std::move(messages.front().content);
+    call.request.prompt = domain::TextPrompt{std::move(text)};
+    return std::nullopt;
+}
+
+}  // namespace hearth::api::ollama

@@ -1,0 +1,48 @@
+// parse_request: a body of /api/chat or /api/generate as one Call. Private to
+// the dialect.
+//
+// Behind a Call nothing is checked again but what only the model can tell: its
+// request passed domain::validate().
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <variant>
+
+#include "api/errors.h"
+#include "api/ollama/draft.h"
+#include "domain/generate.h"
+#include "domain/model.h"
+
+namespace hearth::api::ollama {
+
+struct Call {
+    enum class Goal : std::uint8_t {
+        run,
+        load,   // nothing to answer: wait until the model is loaded
+        unload  // the same with keep_alive 0
+    };
+    Goal goal = Goal::run;
+    Surface surface = Surface::chat;  // chat or generate
+    std::string model;                // as the client spelled it; maybe empty
+    std::string_view lacks;           // what no model can do here, empty if nothing is
+    domain::GenerateRequest request;  // without model, deadlines and tenant
+    bool stream = true;
+    std::optional<std::uint32_t> num_ctx;
+    std::string unknown_fields;   // comma-separated, at most a few hundred bytes
+    std::string unknown_options;  // likewise
+};
+
+// REQUIRES: surface is chat or generate
+[[nodiscard]] std::variant<Call, Problem> parse_request(Surface surface, std::string_view body);
+
+// What only the model can tell: whether num_ctx fits, and how a prompt is put
+// where there is no chat template. The error, if it cannot be honoured.
+[[nodiscard]] Verdict settle(Call& call, domain::ModelInfo const& info);
+
+// The root of a body that must be one JSON object, or why it is none, in Ollama's words.
+[[nodiscard]] std::variant<JsonDocument, Problem> parse_object(std::string_view body);
+
+}  // namespace hearth::api::ollama

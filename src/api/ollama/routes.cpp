@@ -1,0 +1,82 @@
+#include "api/ollama/routes.h"
+
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "api/answer.h"
+#include "api/json_writer.h"
+#include "api/ollama/completions.h"
+#include "api/ollama/errors.h"
+#include "api/ollama/models.h"
+
+namespace hearth::api::ollama {
+namespace {
+
+using http::Method;
+using http::Permission;
+
+// Whose API this is compatible with: clients compare it with the oldest version they can talk to.
+constexpr std::string_view kVersion = "0.21.2";
+
+net::Task<void> running(Services&, http::Exchange& exchange) {
+    http::Response response;
+    response.content_type = "text/plain; charset=utf-8";
+    response.body = "Ollama is running";  // what clients look for, word for word
+    co_await exchange.send(std::move(response));
+}
+
+net::Task<void> version(Services& services, http::Exchange& exchange) {
+    http::Response response;
+    JsonWriter json(response.body);
+    json.begin_object().key("version").string(kVersion).key("hearth").string(services.options.version).end_object();
+    co_await exchange.send(std::move(response));
+}
+
+net::Task<void> chat(Services& services, http::Exchange& exchange) {
+    return complete(services, Surface::chat, exchange);
+}
+
+net::Task<void> generate(Services& services, http::Exchange& exchange) {
+    return complete(services, Surface::generate, exchange);
+}
+
+net::Task<void> not_here(Services& services, http::Exchange& exchange) {
+    auto problem = make_problem(Kind::not_implemented,
+                                fmt::format("{} is not supported by this server yet", exchange.request().path));
+    co_await send_problem(services, exchange, std::move(problem), error_response);
+}
+
+}  // namespace
+
+std::vector<http::Route> routes(Services& services) {
+    using Serve = net::Task<void> (*)(Services&, http::Exchange&);
+    http::RouteLimits const none{0};
+    http::RouteLimits const body{services.options.body_max};
+    auto const to = [&](Serve serve) -> http::Handler {
+        return [&services, serve](http::Exchange& exchange) { return serve(services, exchange); };
+    };
+    // clang-format off
+    return {
+        {Method::get,  "/",                   Permission::anyone,     none, to(running)},
+        {Method::get,  "/api/version",        Permission::anyone,     none, to(version)},
+        {Method::get,  "/api/tags",           Permission::infer,      none, to(list_models)},
+        {Method::get,  "/api/ps",             Permission::infer,      none, to(list_loaded)},
+        {Method::post, "/api/show",           Permission::infer,      body, to(show_model)},
+        {Method::post, "/api/chat",           Permission::infer,      body, to(chat)},
+        {Method::post, "/api/generate",       Permission::infer,      body, to(generate)},
+        {Method::post, "/api/embed",          Permission::infer,      body, to(not_here)},
+        {Method::post, "/api/embeddings",     Permission::infer,      body, to(not_here)},
+        {Method::post, "/api/pull",           Permission::administer, body, to(not_here)},
+        {Method::post, "/api/push",           Permission::administer, body, to(not_here)},
+        {Method::post, "/api/create",         Permission::administer, body, to(not_here)},
+        {Method::post, "/api/copy",           Permission::administer, body, to(not_here)},
+        {Method::del,  "/api/delete",         Permission::administer, body, to(not_here)},
+        {Method::head, "/api/blobs/{digest}", Permission::administer, none, to(not_here)},
+        {Method::post, "/api/blobs/{digest}", Permission::administer, body, to(not_here)},
+    };
+    // clang-format on
+}
+
+}  // namespace hearth::api::ollama

@@ -1,0 +1,34 @@
+#include "app/ollama_host.h"
+
+#include <gtest/gtest.h>
+
+namespace hearth::app {
+namespace {
+
+Address parse(std::string_view text) {
+    auto const address = parse_ollama_host(text);
+    EXPECT_TRUE(address.has_value()) << text;
+    return address ? *address : Address{"none", 0};
+}
+
+TEST(OllamaHost, IsReadAsItsClientsReadIt) {
+    EXPECT_EQ(parse(""), (Address{"127.0.0.1", 11434}));
+    EXPECT_EQ(parse("1.2.3.4"), (Address{"1.2.3.4", 11434}));
+    EXPECT_EQ(parse("example.com:1234"), (Address{"example.com", 1234}));
+    EXPECT_EQ(parse(":1234"), (Address{"127.0.0.1", 1234}));
+    EXPECT_EQ(parse("[::1]:1234"), (Address{"::1", 1234}));
+    EXPECT_EQ(parse("[::1]"), (Address{"::1", 11434}));
+    EXPECT_EQ(parse("::1"), (Address{"::1", 11434}));
+    EXPECT_EQ(parse("http://example.com"), (Address{"example.com", 80}));
+    EXPECT_EQ(parse("https://example.com"), (Address{"example.com", 443}));
+    EXPECT_EQ(parse("http://example.com:1234/path"), (Address{"example.com", 1234}));
+    EXPECT_EQ(parse(" \"127.0.0.1:0\" "), (Address{"127.0.0.1", 0}));
+}
+
+TEST(OllamaHost, RefusesWhatIsNoPort) {
+    for (std::string_view const text : {"a:b", "a:", "a:65536", "a:-1", "a:12x", "[::1]x", "[::1]:"})
+        EXPECT_FALSE(parse_ollama_host(text).has_value()) << text;
+}
+
+}  // namespace
+}  // namespace hearth::app
