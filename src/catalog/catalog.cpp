@@ -66,19 +66,20 @@ bool is_same(std::vector<ModelFile> const& a, std::vector<ModelFile> const& b) {
 struct Catalog::Impl {
     std::unique_ptr<store::Database> database;
 
-    [[nodiscard]] Result<std::vector<ModelFile>> files_of(std::string_view name);
-    [[nodiscard]] Result<std::vector<std::string>> aliases_of(std::string_view name);
-    [[nodiscard]] Result<std::vector<Model>> models(std::string_view where, std::initializer_list<store::Value> values);
-    [[nodiscard]] Result<std::set<std::string>> names(std::string_view where);
-    [[nodiscard]] Status save(Model const& model);
-    [[nodiscard]] Status save_files(Model const& model);
-    [[nodiscard]] Status apply(Found const& found, std::set<std::string> const& before, ScanReport& report);
-    [[nodiscard]] Result<std::string> resolve(std::string_view name);
+    [[nodiscard]] Result<std::vector<ModelFile>> files_of(std::string_view name) const;
+    [[nodiscard]] Result<std::vector<std::string>> aliases_of(std::string_view name) const;
+    [[nodiscard]] Result<std::vector<Model>> models(std::string_view where,
+                                                    std::initializer_list<store::Value> values) const;
+    [[nodiscard]] Result<std::set<std::string>> names(std::string_view where) const;
+    [[nodiscard]] Status save(Model const& model) const;
+    [[nodiscard]] Status save_files(Model const& model) const;
+    [[nodiscard]] Status apply(Found const& found, std::set<std::string> const& before, ScanReport& report) const;
+    [[nodiscard]] Result<std::string> resolve(std::string_view name) const;
 };
 
 // --- rows --------------------------------------------------------------------
 
-Result<std::vector<ModelFile>> Catalog::Impl::files_of(std::string_view name) {
+Result<std::vector<ModelFile>> Catalog::Impl::files_of(std::string_view name) const {
     HEARTH_TRY(auto rows,
                database->query("SELECT path, bytes, modified_ns, sha256, verified FROM files WHERE model = ? "
                                "ORDER BY position",
@@ -92,7 +93,7 @@ Result<std::vector<ModelFile>> Catalog::Impl::files_of(std::string_view name) {
     }
 }
 
-Result<std::vector<std::string>> Catalog::Impl::aliases_of(std::string_view name) {
+Result<std::vector<std::string>> Catalog::Impl::aliases_of(std::string_view name) const {
     HEARTH_TRY(auto rows, database->query("SELECT alias FROM aliases WHERE model = ? ORDER BY alias", {name}));
     std::vector<std::string> aliases;
     while (true) {
@@ -102,7 +103,8 @@ Result<std::vector<std::string>> Catalog::Impl::aliases_of(std::string_view name
     }
 }
 
-Result<std::vector<Model>> Catalog::Impl::models(std::string_view where, std::initializer_list<store::Value> values) {
+Result<std::vector<Model>> Catalog::Impl::models(std::string_view where,
+                                                 std::initializer_list<store::Value> values) const {
     HEARTH_TRY(auto rows,
                database->query(fmt::format("SELECT name, layout, source, title, license, architecture, quantization, "
                                            "parameters, context, capabilities, template_sha256, template_pinned, "
@@ -137,7 +139,7 @@ Result<std::vector<Model>> Catalog::Impl::models(std::string_view where, std::in
     return found;
 }
 
-Result<std::set<std::string>> Catalog::Impl::names(std::string_view where) {
+Result<std::set<std::string>> Catalog::Impl::names(std::string_view where) const {
     HEARTH_TRY(auto rows, database->query(fmt::format("SELECT name FROM models WHERE {}", where)));
     std::set<std::string> found;
     while (true) {
@@ -148,7 +150,7 @@ Result<std::set<std::string>> Catalog::Impl::names(std::string_view where) {
 }
 
 // The pinned template is not a fact of the file, and stays.
-Status Catalog::Impl::save(Model const& model) {
+Status Catalog::Impl::save(Model const& model) const {
     HEARTH_CHECK(database->run(
         "INSERT INTO models(name, present, layout, source, title, license, architecture, quantization, parameters, "
         "context, capabilities, template_sha256, options, system, problem) "
@@ -163,7 +165,7 @@ Status Catalog::Impl::save(Model const& model) {
     return save_files(model);
 }
 
-Status Catalog::Impl::save_files(Model const& model) {
+Status Catalog::Impl::save_files(Model const& model) const {
     HEARTH_CHECK(database->run("DELETE FROM files WHERE model = ?", {model.name}));
     std::int64_t position = 0;
     for (auto const& file : model.files) {
@@ -176,7 +178,7 @@ Status Catalog::Impl::save_files(Model const& model) {
 
 // --- scanning ----------------------------------------------------------------
 
-Status Catalog::Impl::apply(Found const& found, std::set<std::string> const& before, ScanReport& report) {
+Status Catalog::Impl::apply(Found const& found, std::set<std::string> const& before, ScanReport& report) const {
     HEARTH_TRY(auto known, models("name = ?", {found.name}));
     bool const was_listed = before.contains(found.name);
     if (was_listed && is_same(known[0].files, found.files) && known[0].options == found.options &&
@@ -200,7 +202,7 @@ Result<ScanReport> Catalog::scan(std::vector<std::string> const& folders) {
     auto findings = find_models(folders);
     ScanReport report;
     report.refused = std::move(findings.refused);
-    HEARTH_CHECK(impl_->database->transact([&]() -> Status {
+    auto const body = [&]() -> Status {
         HEARTH_TRY(auto const before, impl_->names("present = 1"));
         auto gone = before;
         for (auto const& found : findings.models) {
@@ -211,13 +213,14 @@ Result<ScanReport> Catalog::scan(std::vector<std::string> const& folders) {
             HEARTH_CHECK(impl_->database->run("UPDATE models SET present = 0 WHERE name = ?", {name}));
         report.gone = gone.size();
         return ok();
-    }));
+    };
+    HEARTH_CHECK(impl_->database->transact(body));
     return report;
 }
 
 // --- looking up --------------------------------------------------------------
 
-Result<std::string> Catalog::Impl::resolve(std::string_view name) {
+Result<std::string> Catalog::Impl::resolve(std::string_view name) const {
     HEARTH_TRY(auto const all, names("present = 1"));
     if (all.contains(std::string(name))) return std::string(name);
     HEARTH_TRY(auto alias, database->query("SELECT model FROM aliases JOIN models ON model = name "

@@ -90,11 +90,8 @@ private:
 
     void refuse(fs::path const& path, std::string why) { findings_.refused.push_back({path.string(), std::move(why)}); }
 
-    void add(Found found) {
-        // The first folder's counts, as where a name is looked up.
-        auto name = found.name;
-        found_.try_emplace(std::move(name), std::move(found));
-    }
+    // The first folder's counts, as where a name is looked up.
+    void add(Found const& found) { found_.try_emplace(found.name, found); }
 
     // A regular file that does not lie outside the folders, wherever links lead.
     Result<ModelFile> file_at(fs::path const& path) const {
@@ -139,7 +136,7 @@ private:
                 }
                 found.files.push_back(std::move(file).value());
             }
-            if (!found.files.empty()) add(std::move(found));
+            if (!found.files.empty()) add(found);
         }
     }
 
@@ -206,7 +203,7 @@ private:
         if (parts[0] != kOllamaHost) found.name = fmt::format("{}/{}", parts[0], found.name);
         found.source = fmt::format("{}/{}/{}:{}", parts[0], parts[1], parts[2], parts[3]);
         if (auto const read = layers(root, path, found); !read) return refuse(path, read.error().message);
-        if (!found.files.empty()) add(std::move(found));
+        if (!found.files.empty()) add(found);
     }
 
     Status layers(fs::path const& root, fs::path const& path, Found& found) {

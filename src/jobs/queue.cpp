@@ -128,7 +128,7 @@ struct Queue::Impl {
         return job;
     }
 
-    [[nodiscard]] Status save(Record& record, UnixMs now) {
+    [[nodiscard]] Status save(Record& record, UnixMs now) const {
         record.job.updated = now;
         HEARTH_CHECK(table->update(record));
         return is_final(record.job.state) ? table->trim(options.history_max) : ok();
@@ -163,13 +163,14 @@ void Queue::Impl::tell(std::unique_lock<std::mutex> lock, std::vector<Job>& chan
 Result<Job> Queue::Impl::change(std::string_view id, std::function<Status(Record&, UnixMs)> const& how) {
     std::unique_lock lock(mutex);
     Record record;
-    HEARTH_CHECK(table->transact([&]() -> Status {
+    auto const body = [&]() -> Status {
         HEARTH_TRY(record, table->find(id));
         refresh(record.job);
         auto const now = options.now();
         HEARTH_CHECK(how(record, now));
         return save(record, now);
-    }));
+    };
+    HEARTH_CHECK(table->transact(body));
     std::vector<Job> changed{std::move(record.job)};
     tell(std::move(lock), changed);
     return std::move(changed.front());
@@ -219,7 +220,7 @@ Result<Enqueued> Queue::enqueue(NewJob job) {
     auto& table = *impl_->table;
     Record record;
     bool existed = false;
-    HEARTH_CHECK(table.transact([&]() -> Status {
+    auto const body = [&]() -> Status {
         if (!job.key.empty()) {
             HEARTH_TRY(auto found, table.find_open(job.kind, job.key));
             if (found) {
@@ -240,7 +241,8 @@ Result<Enqueued> Queue::enqueue(NewJob job) {
         record.job.payload = std::move(job.payload);
         record.job.due = record.job.created = record.job.updated = now;
         return table.insert(record);
-    }));
+    };
+    HEARTH_CHECK(table.transact(body));
     std::vector<Job> changed{std::move(record.job)};
     if (!existed) impl_->tell(std::move(lock), changed);
     return Enqueued{std::move(changed.front()), existed};
@@ -317,7 +319,7 @@ Result<std::optional<Lease>> Queue::claim(std::string_view kind, std::string_vie
     auto& table = *impl_->table;
     std::vector<Job> changed;
     std::optional<Record> found;
-    HEARTH_CHECK(table.transact([&]() -> Status {
+    auto const body = [&]() -> Status {
         auto const now = impl_->options.now();
         HEARTH_CHECK(impl_->take_over(kind, now, false, changed));
         HEARTH_TRY(found, table.find_due(kind, now));
@@ -331,7 +333,8 @@ Result<std::optional<Lease>> Queue::claim(std::string_view kind, std::string_vie
         HEARTH_CHECK(impl_->save(*found, now));
         changed.push_back(job);
         return ok();
-    }));
+    };
+    HEARTH_CHECK(table.transact(body));
     if (!changed.empty()) impl_->tell(std::move(lock), changed);
     if (!found) return std::optional<Lease>();
     return std::optional(Lease{std::move(found->job), found->token});

@@ -84,7 +84,7 @@ struct Database::Impl {
     [[nodiscard]] Result<std::int64_t> pragma(std::string_view name);
     [[nodiscard]] Status accept();
     [[nodiscard]] Status check_pages(char const* sql);
-    [[nodiscard]] Status configure();
+    [[nodiscard]] Status configure() const;
     [[nodiscard]] Status migrate();
     [[nodiscard]] Result<Prepared> prepare(std::string_view sql);
     [[nodiscard]] Result<Prepared> bound(std::string_view sql, std::initializer_list<Value> values);
@@ -175,7 +175,7 @@ Status Database::Impl::check_pages(char const* sql) {
     return Error(Code::corrupt, fmt::format("'{}' is damaged: {}", options.path, problems), options.path);
 }
 
-Status Database::Impl::configure() {
+Status Database::Impl::configure() const {
     if (options.mode == Options::Mode::read_only) return execute("PRAGMA query_only=ON", "make it read-only");
     HEARTH_CHECK(execute("PRAGMA journal_mode=WAL", "switch to a write-ahead log"));
     // FULL: in a write-ahead log, NORMAL may lose commits at a power cut.
