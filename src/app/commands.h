@@ -83,6 +83,23 @@ struct CheckFlags {
 };
 int check(CheckFlags const& flags);
 
+// Where models are looked for, and where what is known of them is kept.
+struct CatalogFlags {
+    std::vector<std::string> models_dirs;
+    std::string data_dir;  // empty: the user's data folder
+    bool json = false;
+};
+
+int list(CatalogFlags const& flags);
+
+struct ShowFlags {
+    CatalogFlags catalog;
+    std::string model;
+    bool verify = false;            // compute checksums
+    bool confirm_template = false;  // a template that changed is the pinned one from now on
+};
+int show(ShowFlags const& flags);
+
 // Options of `bench serve` as (name, value) pairs of bench::serve_option_table().
 struct BenchServeFlags {
     std::vector<std::pair<std::string, std::string>> options;

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "catalog/locate.h"
 #include "testing/temporary_folder.h"
 
 namespace hearth::catalog {
@@ -178,6 +179,25 @@ TEST_F(catalog_layouts, of_equal_names_the_first_folders_counts) {
     EXPECT_EQ(find_models({folder.path(), second.path()}).models.at(0).files[0].bytes, 1U);
     EXPECT_EQ(find_models({second.path(), folder.path()}).models.at(0).files[0].bytes, 2U);
     EXPECT_TRUE(find_models({second / "nowhere"}).models.empty());
+}
+
+TEST_F(catalog_layouts, a_name_is_located_in_every_layout) {
+    write("blobs/sha256-" + kHex, "model");
+    manifest("registry.ollama.ai/library/tiny/latest", layer("model", kHex, 5));
+    manifest("registry.ollama.ai/library/Tiny/q4", layer("model", kHex, 5));
+    manifest("registry.ollama.ai/library/tiny/Q4", layer("model", kHex, 5));
+    write("plain.gguf", "x");
+    auto const in = std::vector{folder.path()};
+    EXPECT_EQ(locate("plain", in)->id, "plain");
+    EXPECT_EQ(locate("TINY", in)->id, "tiny:latest");
+    EXPECT_TRUE(locate("tiny:latest", in)->path.ends_with(kHex));
+    EXPECT_EQ(locate("Tiny:q4", in)->id, "Tiny:q4");
+    EXPECT_EQ(locate("tiny:q4", in).error().code, Code::invalid_argument);
+    auto const missing = locate("other", in);
+    ASSERT_FALSE(missing);
+    EXPECT_EQ(missing.error().code, Code::not_found);
+    EXPECT_NE(missing.error().message.find("plain"), std::string::npos) << missing.error().message;
+    EXPECT_NE(missing.error().message.find("tiny:latest"), std::string::npos) << missing.error().message;
 }
 
 }  // namespace
