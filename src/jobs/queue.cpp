@@ -134,7 +134,7 @@ struct Queue::Impl {
         return is_final(record.job.state) ? table->trim(options.history_max) : ok();
     }
 
-    [[nodiscard]] Status take_over(std::string_view kind, UnixMs now, bool all, std::vector<Job>& changed);
+    [[nodiscard]] Status take_over(std::string_view kind, UnixMs now, bool all, std::vector<Job>& changed) const;
     void tell(std::unique_lock<std::mutex> lock, std::vector<Job>& changed);
     Result<Job> change(std::string_view id, std::function<Status(Record&, UnixMs)> const& how);
     Status change_held(Lease const& lease, std::function<void(Record&, UnixMs)> const& how);
@@ -185,7 +185,7 @@ Status Queue::Impl::change_held(Lease const& lease, std::function<void(Record&, 
     return changed ? ok() : Status(std::move(changed).error());
 }
 
-Status Queue::Impl::take_over(std::string_view kind, UnixMs now, bool all, std::vector<Job>& changed) {
+Status Queue::Impl::take_over(std::string_view kind, UnixMs now, bool all, std::vector<Job>& changed) const {
     while (true) {
         HEARTH_TRY(auto expired, table->find_expired(kind, all ? INT64_MAX : now, kExpiredAtOnce));
         for (auto& record : expired) {
