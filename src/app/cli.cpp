@@ -274,13 +274,19 @@ void add_catalog_flags(CLI::App& command, CatalogFlags& flags) {
     command.add_flag("--json", flags.json, "Print JSON instead of text");
 }
 
-void add_list(CLI::App& app, CatalogFlags& flags, Action& action) {
+void add_list(CLI::App& app, ListFlags& flags, Action& action) {
     auto& command = *app.add_subcommand("list", "List the models there are");
     command.footer(
         "Found in place, and served by these names: *.gguf files directly in a models folder, Ollama's models\n"
         "(a folder with manifests/ and blobs/) and Hugging Face's cache (models--ORG--REPO).\n"
         "Example:\n  hearth list --models-dir ~/.ollama/models --models-dir ~/.cache/huggingface");
-    add_catalog_flags(command, flags);
+    add_catalog_flags(command, flags.catalog);
+    auto* const known =
+        command.add_flag("--known", flags.known, "List the short names Hearth knows a source for instead");
+    command
+        .add_option("--known-models", flags.known_models, "FILE with further ones, or others of the same names: JSON")
+        ->type_name("FILE")
+        ->needs(known);
     command.callback([&] { action = [&] { return list(flags); }; });
 }
 
@@ -551,7 +557,7 @@ int run_command_line(std::vector<std::string> arguments) {
     ServeFlags serve_flags;
     RunFlags run_flags;
     CheckFlags check_flags;
-    CatalogFlags list_flags;
+    ListFlags list_flags;
     ShowFlags show_flags;
     BenchFlags bench_flags;
     SimFlags sim_flags;

@@ -90,7 +90,12 @@ struct CatalogFlags {
     bool json = false;
 };
 
-int list(CatalogFlags const& flags);
+struct ListFlags {
+    CatalogFlags catalog;
+    bool known = false;       // names that can be got instead of models that are there
+    std::string known_models;  // FILE with more of them
+};
+int list(ListFlags const& flags);
 
 struct ShowFlags {
     CatalogFlags catalog;

@@ -1,6 +1,7 @@
 // `hearth list` and `hearth show`: the catalog, brought up to date first.
 #include <algorithm>
 #include <array>
+#include <fstream>
 #include <string>
 #include <utility>
 
@@ -12,6 +13,7 @@
 #include "app/environment.h"
 #include "base/utf8.h"
 #include "catalog/catalog.h"
+#include "catalog/known_models.h"
 
 namespace hearth::app {
 namespace {
@@ -171,9 +173,52 @@ std::string details(catalog::Model const& model) {
     return out;
 }
 
+// One byte more than a list may have, so that a longer one is refused.
+Result<std::string> read_list(std::string const& path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file)
+        return Error(Code::invalid_argument, fmt::format("cannot read --known-models '{}'", path), "--known-models");
+    std::string text(catalog::kKnownListMax + 1, '\0');
+    file.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<std::size_t>(file.gcount()));
+    return text;
+}
+
+Result<std::vector<catalog::KnownModel>> known_models(std::string const& path) {
+    HEARTH_TRY(auto const builtin, catalog::parse_known_models(catalog::builtin_known_models()));
+    if (path.empty()) return catalog::merge_known_models({}, builtin);
+    HEARTH_TRY(auto const text, read_list(path));
+    auto own = catalog::parse_known_models(text);
+    if (!own) return Error(own.error().code, fmt::format("'{}': {}", path, own.error().message), "--known-models");
+    return catalog::merge_known_models(std::move(own).value(), builtin);
+}
+
+int list_known(ListFlags const& flags) {
+    auto const models = known_models(flags.known_models);
+    if (!models) return report(models.error());
+    if (!flags.catalog.json) {
+        std::string text;
+        for (auto const& model : *models)
+            text +=
+                fmt::format("{}\n  {}\n  {}\n", printable(model.name), printable(model.about), printable(model.source));
+        return write_out(text);
+    }
+    auto array = ordered_json::array();
+    for (auto const& model : *models)
+        array.push_back({{"name", model.name},
+                         {"about", model.about},
+                         {"source", model.source},
+                         {"license", model.license},
+                         {"bytes", model.bytes},
+                         {"sha256", model.sha256}});
+    return write_out(dumped(array));
+}
+
 }  // namespace
 
-int list(CatalogFlags const& flags) {
+int list(ListFlags const& list_flags) {
+    if (list_flags.known) return list_known(list_flags);
+    auto const& flags = list_flags.catalog;
     auto const catalog = open_catalog(flags);
     if (!catalog) return report(catalog.error());
     auto const models = (*catalog)->list();

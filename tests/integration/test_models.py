@@ -85,6 +85,17 @@ def test_while_another_process_writes_the_last_record_is_shown(world):
     assert '\nplain ' not in hearth(world, 'list').stdout
 
 
+def test_known_models_are_listed_with_the_users_own_before_them(tmp_path):
+    own = tmp_path / 'own.json'
+    own.write_text(json.dumps([{'name': 'smollm2:135m', 'source': 'mine'}, {'name': 'my:1b', 'source': 'hf.co/a/b/c.gguf'}]))
+    models = {m['name']: m for m in json.loads(support.run_cli('list', '--known', '--json', '--known-models', own).stdout)}
+    assert models['smollm2:135m']['source'] == 'mine' and 'my:1b' in models and len(models) > 2
+    own.write_text('[{"name": 1}]')
+    refused = support.run_cli('list', '--known', '--known-models', own)
+    assert refused.returncode == 1 and 'entry 1' in refused.stderr and refused.stdout == ''
+    assert support.run_cli('list', '--known-models', own).returncode == 2
+
+
 def test_a_catalog_of_a_newer_hearth_is_left_alone(world):
     import sqlite3
     hearth(world, 'list')
