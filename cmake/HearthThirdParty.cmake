@@ -22,6 +22,7 @@ target_compile_definitions(hearth_fmt INTERFACE FMT_HEADER_ONLY)
 add_library(hearth::fmt ALIAS hearth_fmt)
 
 include(HearthLlama OPTIONAL)
+include(HearthSqlite)
 
 # Static, so that the binary needs nothing but libc.
 find_path(SECCOMP_INCLUDE seccomp.h REQUIRED)

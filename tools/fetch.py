@@ -5,8 +5,8 @@
     tools/fetch.py --verify [NAME...]  check what is there again, byte for byte; fetch nothing
     tools/fetch.py --remove [NAME...]  delete it, and with it the downloaded file
 
-Only the standard library is used; pip does the download. A file is used only when its SHA-256 is the pinned one,
-and pip itself is told the hash, so that an sdist's code never runs before its bytes were checked. What is extracted
+Only the standard library is used; pip or npm does the download. A file is used only when its SHA-256 is the pinned
+one, and pip itself is told the hash, so that an sdist's code never runs before its bytes were checked; npm runs none. What is extracted
 appears in one rename, beside a stamp that names version and hash: a second call only reads the stamps. Concurrent
 calls wait for one another.
 
@@ -32,7 +32,8 @@ import zipfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 REQUIRED = {'name', 'about', 'licence', 'registry', 'package', 'version', 'kind', 'file', 'bytes', 'sha256', 'extract', 'into'}
-OPTIONAL = {'extracted_bytes', 'extracted_sha256', 'override'}
+OPTIONAL = {'extracted_bytes', 'extracted_sha256', 'override', 'override_file'}
+KINDS = {'pypi': ('sdist', 'wheel'), 'npm': ('tarball',)}  # of a registry; all but a wheel are tar files
 LOCK_WAIT_S = 1800  # longer than any download worth waiting for
 
 
@@ -60,8 +61,8 @@ def read_lock(path):
             raise FetchError(f'{path}: artifact {name} lacks {", ".join(sorted(missing))}')
         if unknown := keys - REQUIRED - OPTIONAL:
             raise FetchError(f'{path}: artifact {name} has unknown {", ".join(sorted(unknown))}')
-        if artifact['registry'] != 'pypi' or artifact['kind'] not in ('sdist', 'wheel'):
-            raise FetchError(f'{path}: artifact {name}: only sdist and wheel from pypi are known')
+        if artifact['kind'] not in KINDS.get(artifact['registry'], ()):
+            raise FetchError(f'{path}: artifact {name}: only sdist and wheel from pypi and tarball from npm are known')
         for part in (artifact['file'], artifact['into'], artifact['extract']):
             if part.startswith('/') or '..' in part.split('/'):
                 raise FetchError(f'{path}: artifact {name}: "{part}" must be a relative path without ".."')
@@ -115,9 +116,9 @@ def override_of(artifact):
     value = os.environ.get(variable, '') if variable else ''
     if not value:
         return None
-    path = pathlib.Path(value)
-    if not path.is_absolute() or not (path / 'CMakeLists.txt').is_file():
-        raise FetchError(f'{variable}={value} is not an absolute path of a source tree (no CMakeLists.txt in it). '
+    path, needed = pathlib.Path(value), artifact.get('override_file', 'CMakeLists.txt')
+    if not path.is_absolute() or not (path / needed).is_file():
+        raise FetchError(f'{variable}={value} is not an absolute path of a source tree (no {needed} in it). '
                          f'Correct it, or unset it to use the pinned {artifact["name"]}.')
     return path
 
@@ -177,8 +178,24 @@ def pip_environment(cache, tools):
     return python
 
 
-NETWORK_HINT = ('Is there a network? pip uses its own configuration (pip.conf, PIP_INDEX_URL, PIP_CERT, HTTPS_PROXY); '
+NETWORK_HINT = ('Is there a network? pip and npm use their own configuration (pip.conf, PIP_INDEX_URL, .npmrc, HTTPS_PROXY); '
                 'mend that and run again, what is done already is kept.')
+
+
+def pip_download(artifact, cache, tools, scratch, hint):
+    listing = scratch / 'requirements.txt'
+    listing.write_text(requirements([artifact]))
+    kind = ['--no-binary', ':all:', '--no-build-isolation'] if artifact['kind'] == 'sdist' else ['--only-binary', ':all:']
+    run([pip_environment(cache, tools), '-m', 'pip', '--disable-pip-version-check', 'download', '--quiet', '--no-deps', '--no-cache-dir',
+         *kind, '--require-hashes', '-r', listing, '--dest', scratch], f'downloading {artifact["package"]} {artifact["version"]}', hint)
+    listing.unlink()
+
+
+def npm_download(artifact, scratch, hint):
+    if shutil.which('npm') is None:
+        raise FetchError(f'npm is needed to download {artifact["package"]} and is not installed.\n{hint}')
+    run(['npm', 'pack', '--ignore-scripts', '--pack-destination', scratch, f'{artifact["package"]}@{artifact["version"]}'],
+        f'downloading {artifact["package"]} {artifact["version"]}', hint)
 
 
 def download(artifact, cache, tools):
@@ -191,21 +208,20 @@ def download(artifact, cache, tools):
         if got == artifact['sha256']:
             return path
         say(f'{path} has SHA-256 {got}, pinned is {artifact["sha256"]}: downloading it again')
-    python = pip_environment(cache, tools)
     say(f'downloading {artifact["package"]} {artifact["version"]} ({artifact["bytes"] / 1e6:.0f} MB) for {artifact["name"]}')
-    with tempfile.TemporaryDirectory(dir=folder, prefix='.pip-') as scratch:
-        listing = pathlib.Path(scratch) / 'requirements.txt'
-        listing.write_text(requirements([artifact]))
-        kind = ['--no-binary', ':all:', '--no-build-isolation'] if artifact['kind'] == 'sdist' else ['--only-binary', ':all:']
-        hint = f'{NETWORK_HINT}\nWithout one: put {artifact["file"]} (SHA-256 {artifact["sha256"]}) into {folder} by hand.'
-        if artifact.get('override'):
-            hint += f'\nOr set {artifact["override"]} to a source tree of your own.'
-        run([python, '-m', 'pip', '--disable-pip-version-check', 'download', '--quiet', '--no-deps', '--no-cache-dir', *kind,
-             '--require-hashes', '-r', listing, '--dest', scratch], f'downloading {artifact["package"]} {artifact["version"]}', hint)
-        fresh = pathlib.Path(scratch) / artifact['file']
+    hint = f'{NETWORK_HINT}\nWithout one: put {artifact["file"]} (SHA-256 {artifact["sha256"]}) into {folder} by hand.'
+    if artifact.get('override'):
+        hint += f'\nOr set {artifact["override"]} to a source tree of your own.'
+    with tempfile.TemporaryDirectory(dir=folder, prefix='.fetch-') as name:
+        scratch = pathlib.Path(name)
+        if artifact['registry'] == 'npm':
+            npm_download(artifact, scratch, hint)
+        else:
+            pip_download(artifact, cache, tools, scratch, hint)
+        fresh = scratch / artifact['file']
         if not fresh.exists():
-            there = ', '.join(sorted(p.name for p in pathlib.Path(scratch).iterdir() if p != listing))
-            raise FetchError(f'pip fetched {there or "nothing"} where third_party.lock names {artifact["file"]}')
+            there = ', '.join(sorted(p.name for p in scratch.iterdir()))
+            raise FetchError(f'{artifact["registry"]} gave {there or "nothing"} where third_party.lock names {artifact["file"]}')
         got = sha256_of(fresh)
         if got != artifact['sha256']:
             raise FetchError(f'{artifact["file"]}: SHA-256 is {got}, third_party.lock pins {artifact["sha256"]}. Refused.')
@@ -262,7 +278,7 @@ def extract(archive, artifact, target):
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix='.unpack-') as scratch:
         fresh = pathlib.Path(scratch) / 'fresh'
-        if artifact['kind'] == 'sdist':
+        if artifact['kind'] != 'wheel':
             unpack_tree(archive, artifact['extract'], fresh)
         else:
             unpack_file(archive, artifact['extract'], fresh)

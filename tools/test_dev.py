@@ -92,7 +92,7 @@ class Dev(unittest.TestCase):
         self.assertEqual(result.returncode, 1)
         self.assertIn('not Debian or Ubuntu, and these programs are missing: clang++-19', result.stderr)
         self.assertIn('cmake ninja-build', result.stderr)
-        for tool in ('clang++-19', 'ld.lld-19', 'ccache', 'ninja', 'cmake', 'python3'):
+        for tool in ('clang++-19', 'ld.lld-19', 'ccache', 'ninja', 'cmake', 'python3', 'npm'):
             self.program(tool, 'exit 0')
         self.assertEqual(self.bash('ensure_packages cmake ninja-build').returncode, 0)
 

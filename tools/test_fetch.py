@@ -1,4 +1,4 @@
-"""The fetcher against its own lock file and archives: no network, pip is replaced by a program that hands out a file."""
+"""The fetcher against its own lock file and archives: no network, pip and npm are replaced by a program that hands out a file."""
 import hashlib
 import io
 import os
@@ -81,6 +81,23 @@ class Fetch(unittest.TestCase):
         self.assertIn('--require-hashes', command)
         (pathlib.Path(command[command.index('--dest') + 1]) / name).write_bytes(self.registry[name])
 
+    def fake_npm(self, command, what, hint):
+        self.downloads += 1
+        self.assertEqual(command[:2] + command[-1:], ['npm', 'pack', 'box@2'])
+        self.assertIn('--ignore-scripts', command)
+        (pathlib.Path(command[command.index('--pack-destination') + 1]) / 'box-2.tgz').write_bytes(self.registry['box-2.tgz'])
+
+    def use_npm(self, npm='/bin/npm', kind='tarball'):
+        """The lock file names one package of npm."""
+        self.registry = {'box-2.tgz': tar_bytes({'package/deps/a.c': b'int a;\n', 'package/index.js': b'boom()'})}
+        self.lock.write_text(f'[[artifact]]\nname="box"\nabout="x"\nlicence="MIT"\nregistry="npm"\npackage="box"\nversion="2"\n'
+                             f'kind="{kind}"\nfile="box-2.tgz"\nbytes=1\nsha256="{sha(self.registry["box-2.tgz"])}"\n'
+                             'extract="package/deps"\ninto="third_party/box"\noverride="TEST_BOX"\noverride_file="a.c"\n')
+        for target, name, fake in ((fetch, 'run', self.fake_npm), (fetch.shutil, 'which', lambda program: npm)):
+            patch = unittest.mock.patch.object(target, name, fake)
+            patch.start()
+            self.addCleanup(patch.stop)
+
     def fetch(self, *arguments):
         out = io.StringIO()
         with unittest.mock.patch('sys.stdout', out):
@@ -146,6 +163,35 @@ class Fetch(unittest.TestCase):
         self.assertEqual((self.cache / 'third_party/lib/CMakeLists.txt').read_bytes(), b'project(newer)\n')
         self.assertFalse((self.cache / 'third_party/lib/src').exists())
         self.assertEqual([p.name for p in (self.cache / 'third_party').iterdir()], ['lib'])
+
+    def test_a_package_of_npm_is_fetched_checked_and_verified(self):
+        self.use_npm()
+        self.assertEqual(self.fetch(), (0, [str(self.cache / 'third_party/box')]))
+        self.assertEqual((self.cache / 'third_party/box/a.c').read_bytes(), b'int a;\n')
+        self.assertEqual((self.fetch()[0], self.fetch('--verify')[0], self.downloads), (0, 0, 1))
+        (self.cache / 'third_party/box/a.c').write_bytes(b'int b;\n')
+        self.refused('differs from box-2.tgz: a.c', '--verify')
+
+    def test_a_package_of_npm_with_another_hash_is_refused(self):
+        self.use_npm()
+        self.registry['box-2.tgz'] += b'x'
+        self.refused('Refused.', 'box')
+        self.assertFalse((self.cache / 'third_party/box').exists())
+
+    def test_without_npm_the_other_ways_are_named(self):
+        self.use_npm(npm=None)
+        self.refused('npm is needed')
+        self.assertIn('TEST_BOX', self.said[-1])
+        self.assertIn('by hand', self.said[-1])
+
+    def test_a_folder_instead_of_a_package_must_hold_what_is_used_of_it(self):
+        self.use_npm()
+        with unittest.mock.patch.dict(os.environ, TEST_BOX=str(self.root)):
+            self.refused('no a.c in it', 'box')
+
+    def test_a_kind_that_its_registry_does_not_have_is_refused(self):
+        self.use_npm(kind='wheel')
+        self.refused('only sdist and wheel from pypi and tarball from npm')
 
     def test_links_in_an_archive_are_refused(self):
         linked = tar_bytes({'thing-1/vendor/lib/x': None})

@@ -286,6 +286,42 @@ void add_check(CLI::App& app, CheckFlags& flags, Action& action) {
     command.callback([&] { action = [&] { return check(flags); }; });
 }
 
+void add_catalog_flags(CLI::App& command, CatalogFlags& flags) {
+    add_models_dir(command, flags.models_dirs);
+    command
+        .add_option("--data-dir", flags.data_dir,
+                    "Folder of what is remembered of models (default: $HEARTH_DATA_DIR, else $XDG_DATA_HOME/hearth)")
+        ->type_name("DIR");
+    command.add_flag("--json", flags.json, "Print JSON instead of text");
+}
+
+void add_list(CLI::App& app, ListFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("list", "List the models there are");
+    command.footer(
+        "Found in place, and served by these names: *.gguf files directly in a models folder, Ollama's models\n"
+        "(a folder with manifests/ and blobs/) and Hugging Face's cache (models--ORG--REPO).\n"
+        "Example:\n  hearth list --models-dir ~/.ollama/models --models-dir ~/.cache/huggingface");
+    add_catalog_flags(command, flags.catalog);
+    auto* const known =
+        command.add_flag("--known", flags.known, "List the short names Hearth knows a source for instead");
+    command
+        .add_option("--known-models", flags.known_models, "FILE with further ones, or others of the same names: JSON")
+        ->type_name("FILE")
+        ->needs(known);
+    command.callback([&] { action = [&] { return list(flags); }; });
+}
+
+void add_show(CLI::App& app, ShowFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("show", "Say what is known of a model");
+    command.footer("Exit codes: 0 ok, 1 error, also of --verify, 2 usage, 3 no such model.");
+    command.add_option("model", flags.model, "NAME as `hearth list` prints it, or an alias")->required();
+    add_catalog_flags(command, flags.catalog);
+    command.add_flag("--verify", flags.verify, "Read all of its files and compare their SHA-256 with what is known");
+    command.add_flag("--confirm-template", flags.confirm_template,
+                     "Accept the chat template its file has now, after a change");
+    command.callback([&] { action = [&] { return show(flags); }; });
+}
+
 void add_bench_tree(CLI::App& bench, BenchTreeFlags& flags, Action& action) {
     auto& command = *bench.add_subcommand("tree", "Measure look-ups in the scheduler's prefix tree");
     command.add_option("--tokens", flags.tokens, "Tokens in the tree")
@@ -542,6 +578,8 @@ int run_command_line(std::vector<std::string> arguments) {
     ServeFlags serve_flags;
     RunFlags run_flags;
     CheckFlags check_flags;
+    ListFlags list_flags;
+    ShowFlags show_flags;
     BenchFlags bench_flags;
     SimFlags sim_flags;
     std::string shell;
@@ -549,6 +587,8 @@ int run_command_line(std::vector<std::string> arguments) {
     add_serve(app, serve_flags, action);
     add_run(app, run_flags, action);
     add_check(app, check_flags, action);
+    add_list(app, list_flags, action);
+    add_show(app, show_flags, action);
     add_bench(app, bench_flags, action);
     add_sim(app, sim_flags, action);
     add_version(app, json, action);

@@ -110,7 +110,8 @@ TEST(CommandLine, EveryBenchOptionIsOffered) {
 TEST(CommandLine, CompletionScriptsKnowEveryCommand) {
     for (auto const* shell : {"bash", "zsh", "fish"}) {
         auto const script = cli({"completion", shell}).out;
-        for (auto const* word : {"serve", "run", "check", "bench", "sim", "version", "kv-cells", "draft-max"}) {
+        for (auto const* word :
+             {"serve", "run", "check", "list", "show", "bench", "sim", "version", "kv-cells", "draft-max"}) {
             EXPECT_NE(script.find(word), std::string::npos) << shell << " lacks " << word;
         }
     }

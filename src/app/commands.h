@@ -87,6 +87,28 @@ struct CheckFlags {
 };
 int check(CheckFlags const& flags);
 
+// Where models are looked for, and where what is known of them is kept.
+struct CatalogFlags {
+    std::vector<std::string> models_dirs;
+    std::string data_dir;  // empty: the user's data folder
+    bool json = false;
+};
+
+struct ListFlags {
+    CatalogFlags catalog;
+    bool known = false;       // names that can be got instead of models that are there
+    std::string known_models;  // FILE with more of them
+};
+int list(ListFlags const& flags);
+
+struct ShowFlags {
+    CatalogFlags catalog;
+    std::string model;
+    bool verify = false;            // compute checksums
+    bool confirm_template = false;  // a template that changed is the pinned one from now on
+};
+int show(ShowFlags const& flags);
+
 // Options of `bench serve` as (name, value) pairs of bench::serve_option_table().
 struct BenchServeFlags {
     std::vector<std::pair<std::string, std::string>> options;

@@ -21,6 +21,7 @@
 
 #include "app/cli.h"
 #include "base/utf8.h"
+#include "catalog/locate.h"
 #include "engine/engine.h"
 #include "models/estimate.h"
 #include "models/gguf.h"
@@ -120,7 +121,8 @@ Status assign_draft(std::vector<serving::ModelSpec>& specs, std::string const& a
                                  argument, id),
                      "--draft");
     }
-    HEARTH_TRY(spec->draft_path, models::resolve_model(named ? argument.substr(equals + 1) : argument, folders));
+    HEARTH_TRY(auto located, catalog::locate(named ? argument.substr(equals + 1) : argument, folders));
+    spec->draft_path = std::move(located.path);
     return check_file(spec->draft_path);
 }
 
@@ -143,6 +145,15 @@ std::vector<std::string> models_folders(std::vector<std::string> const& given) {
     if (auto const extra = variable("HEARTH_MODELS_DIR"); !extra.empty()) folders.push_back(extra);
     if (auto const cache = user_cache(); !cache.empty()) folders.push_back(cache + "/hearth/models");
     return folders;
+}
+
+std::string data_folder(std::string const& given) {
+    if (!given.empty()) return given;
+    if (auto folder = variable("HEARTH_DATA_DIR"); !folder.empty()) return folder;
+    auto data = variable("XDG_DATA_HOME");
+    if (!data.starts_with('/')) data.clear();
+    if (data.empty() && !variable("HOME").empty()) data = variable("HOME") + "/.local/share";
+    return data.empty() ? data : data + "/hearth";
 }
 
 std::string executable_path() {
@@ -199,8 +210,9 @@ Result<serving::ModelSpec> model_spec(std::string const& argument, std::vector<s
         if (spec.id.empty())
             return Error(Code::invalid_argument, fmt::format("'{}' names no model before '='", argument), "--model");
     }
-    HEARTH_TRY(spec.path, models::resolve_model(file, folders));
-    if (spec.id.empty()) spec.id = models::model_id(spec.path);
+    HEARTH_TRY(auto located, catalog::locate(file, folders));
+    spec.path = std::move(located.path);
+    if (spec.id.empty()) spec.id = std::move(located.id);
 
     HEARTH_CHECK(check_file(spec.path));
     spec.context_request = engine.context;

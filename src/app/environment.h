@@ -18,6 +18,10 @@ namespace hearth::app {
 // Folders in which a model NAME is looked up: those given, then the user's cache.
 [[nodiscard]] std::vector<std::string> models_folders(std::vector<std::string> const& given);
 
+// The folder of what Hearth remembers: `given`, else $HEARTH_DATA_DIR, else the
+// user's data folder; empty without a home.
+[[nodiscard]] std::string data_folder(std::string const& given);
+
 // Path of this very binary, for starting workers.
 [[nodiscard]] std::string executable_path();
 

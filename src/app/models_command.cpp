@@ -1,0 +1,253 @@
+// `hearth list` and `hearth show`: the catalog, brought up to date first.
+#include <algorithm>
+#include <array>
+#include <fstream>
+#include <string>
+#include <utility>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "app/cli.h"
+#include "app/commands.h"
+#include "app/environment.h"
+#include "base/utf8.h"
+#include "catalog/catalog.h"
+#include "catalog/known_models.h"
+
+namespace hearth::app {
+namespace {
+
+using nlohmann::ordered_json;
+
+// One line without control characters: what a file says must not drive a terminal.
+std::string printable(std::string_view text) {
+    std::string valid;
+    Utf8Carry carry;
+    carry.push(text, valid);
+    carry.finish(valid);
+    for (std::size_t i = 0; i < valid.size(); ++i) {
+        auto const byte = static_cast<unsigned char>(valid[i]);
+        bool const high = byte == 0xc2 && i + 1 < valid.size() && static_cast<unsigned char>(valid[i + 1]) < 0xa0;
+        if (high) valid[i + 1] = ' ';
+        if (high || byte < 0x20 || byte == 0x7f) valid[i] = ' ';
+    }
+    return valid;
+}
+
+std::string scaled(std::uint64_t number, double step, std::array<std::string_view, 5> const& units) {
+    auto value = static_cast<double>(number);
+    std::size_t unit = 0;
+    for (; value >= step && unit + 1 < units.size(); ++unit) value /= step;
+    return unit == 0 ? fmt::format("{}{}", number, units[0]) : fmt::format("{:.1f}{}", value, units[unit]);
+}
+std::string bytes_text(std::uint64_t bytes) { return scaled(bytes, 1024, {" B", " KiB", " MiB", " GiB", " TiB"}); }
+std::string count_text(std::uint64_t count) { return scaled(count, 1000, {"", " K", " M", " B", " T"}); }
+
+std::string_view layout_text(catalog::Layout layout) {
+    switch (layout) {
+        case catalog::Layout::folder: return "folder";
+        case catalog::Layout::ollama: return "ollama";
+        case catalog::Layout::hugging_face: return "hugging-face";
+    }
+    return "folder";
+}
+
+std::string joined(std::vector<std::string> const& words) {
+    std::string out;
+    for (auto const& word : words) out += (out.empty() ? "" : ", ") + word;
+    return out;
+}
+
+// What Ollama says is JSON text of somebody else.
+ordered_json parsed(std::string const& text) {
+    auto json = ordered_json::parse(text, nullptr, false);
+    return json.is_discarded() ? ordered_json(text) : json;
+}
+
+ordered_json to_json(catalog::Model const& model) {
+    auto files = ordered_json::array();
+    for (auto const& file : model.files)
+        files.push_back(
+            {{"path", file.path}, {"bytes", file.bytes}, {"sha256", file.sha256}, {"verified", file.verified}});
+    return {{"name", model.name},
+            {"aliases", model.aliases},
+            {"layout", layout_text(model.layout)},
+            {"source", model.source},
+            {"title", model.title},
+            {"license", model.license},
+            {"architecture", model.architecture},
+            {"parameters", model.parameters},
+            {"quantization", model.quantization},
+            {"context_train", model.context},
+            {"file_bytes", model.bytes},
+            {"capabilities", model.capabilities},
+            {"chat_template_sha256", model.template_sha256},
+            {"chat_template_pinned", model.template_pinned},
+            {"chat_template_changed", model.template_changed()},
+            {"options", model.options.empty() ? ordered_json() : parsed(model.options)},
+            {"system", model.system},
+            {"problem", model.problem},
+            {"files", files}};
+}
+
+std::string dumped(ordered_json const& json) {
+    return json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + '\n';
+}
+
+// Opened and scanned; as it was last recorded when another process writes it.
+Result<std::unique_ptr<catalog::Catalog>> open_catalog(CatalogFlags const& flags) {
+    auto const folder = data_folder(flags.data_dir);
+    if (folder.empty())
+        return Error(Code::invalid_argument, "no folder to remember models in: give --data-dir, or set HOME",
+                     "--data-dir");
+    auto const path = folder + "/catalog.db";
+    auto opened = catalog::Catalog::open(path, catalog::Access::read_write);
+    if (!opened && opened.error().code == Code::unavailable) {
+        fmt::print(stderr, "hearth: {}; this is what it last recorded\n", opened.error().message);
+        return catalog::Catalog::open(path, catalog::Access::read_only);
+    }
+    if (!opened) return opened;
+    HEARTH_TRY(auto const scanned, (*opened)->scan(models_folders(flags.models_dirs)));
+    for (auto const& refused : scanned.refused)
+        fmt::print(stderr, "hearth: {}: {}\n", printable(refused.path), printable(refused.why));
+    return opened;
+}
+
+std::string remark(catalog::Model const& model) {
+    if (!model.problem.empty()) return "refused: see `hearth show`";
+    if (model.template_changed()) return "chat template changed: see `hearth show`";
+    return joined(model.capabilities);
+}
+
+std::string table(std::vector<catalog::Model> const& models) {
+    using Row = std::array<std::string, 6>;
+    std::vector<Row> rows{{"NAME", "SIZE", "PARAMETERS", "QUANTIZATION", "CONTEXT", "CAPABILITIES"}};
+    for (auto const& model : models) {
+        rows.push_back({printable(model.name), bytes_text(model.bytes), count_text(model.parameters),
+                        printable(model.quantization), fmt::format("{}", model.context), remark(model)});
+    }
+    std::array<std::size_t, 6> widths{};
+    for (auto const& row : rows) {
+        for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    }
+    std::string out;
+    for (auto const& row : rows) {
+        for (std::size_t i = 0; i + 1 < row.size(); ++i) out += fmt::format("{:<{}}  ", row[i], widths[i]);
+        out += row.back() + '\n';
+    }
+    return out;
+}
+
+std::string template_text(catalog::Model const& model) {
+    if (model.template_changed())
+        return fmt::format("CHANGED: sha256 {}, pinned is {}; --confirm-template accepts it", model.template_sha256,
+                           model.template_pinned);
+    if (model.template_sha256.empty()) return "none";
+    return fmt::format("sha256 {}{}", model.template_sha256, model.template_pinned.empty() ? "" : ", pinned");
+}
+
+std::string details(catalog::Model const& model) {
+    auto out = printable(model.name) + '\n';
+    auto const row = [&](std::string_view label, std::string const& value) {
+        if (!value.empty()) out += fmt::format("  {:<14}{}\n", label, printable(value));
+    };
+    row("problem", model.problem);
+    row("aliases", joined(model.aliases));
+    row("title", model.title);
+    row("source", model.source);
+    row("license", model.license);
+    row("architecture", model.architecture);
+    row("parameters", count_text(model.parameters));
+    row("quantization", model.quantization);
+    row("context", fmt::format("{} tokens", model.context));
+    row("capabilities", joined(model.capabilities));
+    row("chat template", template_text(model));
+    row("options", model.options);
+    row("system", model.system);
+    row("size", bytes_text(model.bytes));
+    for (auto const& file : model.files) {
+        row("file", file.path);
+        if (!file.sha256.empty()) row("", fmt::format("sha256 {}{}", file.sha256, file.verified ? ", verified" : ""));
+    }
+    return out;
+}
+
+// One byte more than a list may have, so that a longer one is refused.
+Result<std::string> read_list(std::string const& path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file)
+        return Error(Code::invalid_argument, fmt::format("cannot read --known-models '{}'", path), "--known-models");
+    std::string text(catalog::kKnownListMax + 1, '\0');
+    file.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<std::size_t>(file.gcount()));
+    return text;
+}
+
+Result<std::vector<catalog::KnownModel>> known_models(std::string const& path) {
+    HEARTH_TRY(auto const builtin, catalog::parse_known_models(catalog::builtin_known_models()));
+    if (path.empty()) return catalog::merge_known_models({}, builtin);
+    HEARTH_TRY(auto const text, read_list(path));
+    auto own = catalog::parse_known_models(text);
+    if (!own) return Error(own.error().code, fmt::format("'{}': {}", path, own.error().message), "--known-models");
+    return catalog::merge_known_models(std::move(own).value(), builtin);
+}
+
+int list_known(ListFlags const& flags) {
+    auto const models = known_models(flags.known_models);
+    if (!models) return report(models.error());
+    if (!flags.catalog.json) {
+        std::string text;
+        for (auto const& model : *models)
+            text +=
+                fmt::format("{}\n  {}\n  {}\n", printable(model.name), printable(model.about), printable(model.source));
+        return write_out(text);
+    }
+    auto array = ordered_json::array();
+    for (auto const& model : *models)
+        array.push_back({{"name", model.name},
+                         {"about", model.about},
+                         {"source", model.source},
+                         {"license", model.license},
+                         {"bytes", model.bytes},
+                         {"sha256", model.sha256}});
+    return write_out(dumped(array));
+}
+
+}  // namespace
+
+int list(ListFlags const& list_flags) {
+    if (list_flags.known) return list_known(list_flags);
+    auto const& flags = list_flags.catalog;
+    auto const catalog = open_catalog(flags);
+    if (!catalog) return report(catalog.error());
+    auto const models = (*catalog)->list();
+    if (!models) return report(models.error());
+    if (flags.json) {
+        auto array = ordered_json::array();
+        for (auto const& model : *models) array.push_back(to_json(model));
+        return write_out(dumped(array));
+    }
+    if (!models->empty()) return write_out(table(*models));
+    std::string where;
+    for (auto const& folder : models_folders(flags.models_dirs)) where += (where.empty() ? "" : ", ") + folder;
+    fmt::print(stderr, "hearth: no models in {}; --models-dir names another folder\n", printable(where));
+    return kExitOk;
+}
+
+int show(ShowFlags const& flags) {
+    auto const catalog = open_catalog(flags.catalog);
+    if (!catalog) return report(catalog.error());
+    if (flags.confirm_template) {
+        if (auto const confirmed = (*catalog)->confirm_template(flags.model); !confirmed)
+            return report(confirmed.error());
+    }
+    if (flags.verify) {
+        if (auto const verified = (*catalog)->verify(flags.model, {}); !verified) return report(verified.error());
+    }
+    auto const model = (*catalog)->find(flags.model);
+    if (!model) return report(model.error());
+    return write_out(flags.catalog.json ? dumped(to_json(*model)) : details(*model));
+}
+
+}  // namespace hearth::app

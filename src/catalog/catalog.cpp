@@ -1,0 +1,318 @@
+#include "catalog/catalog.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <set>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/ascii.h"
+#include "catalog/facts.h"
+#include "catalog/file_hash.h"
+#include "store/database.h"
+
+namespace hearth::catalog {
+namespace {
+
+constexpr std::uint32_t kApplicationId = 0x48740C01;
+
+constexpr std::array kSchema{store::Migration{"models, files and aliases", R"(
+    CREATE TABLE models(
+        name TEXT PRIMARY KEY, present INTEGER NOT NULL, layout INTEGER NOT NULL, source TEXT NOT NULL,
+        title TEXT NOT NULL, license TEXT NOT NULL, architecture TEXT NOT NULL, quantization TEXT NOT NULL,
+        parameters INTEGER NOT NULL, context INTEGER NOT NULL, capabilities TEXT NOT NULL,
+        template_sha256 TEXT NOT NULL, template_pinned TEXT NOT NULL DEFAULT '',
+        options TEXT NOT NULL, system TEXT NOT NULL, problem TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE files(
+        model TEXT NOT NULL REFERENCES models(name) ON DELETE CASCADE, position INTEGER NOT NULL,
+        path TEXT NOT NULL, bytes INTEGER NOT NULL, modified_ns INTEGER NOT NULL,
+        sha256 TEXT NOT NULL, verified INTEGER NOT NULL, PRIMARY KEY (model, position)) STRICT, WITHOUT ROWID;
+    CREATE TABLE aliases(
+        alias TEXT PRIMARY KEY, model TEXT NOT NULL REFERENCES models(name) ON DELETE CASCADE) STRICT, WITHOUT ROWID;
+    CREATE INDEX aliases_model ON aliases(model);)"}};
+
+std::int64_t stored(std::uint64_t number) {
+    return static_cast<std::int64_t>(std::min(number, static_cast<std::uint64_t>(INT64_MAX)));
+}
+
+// Capabilities are words of ours, without commas.
+std::string joined(std::vector<std::string> const& words) {
+    std::string out;
+    for (auto const& word : words) out += (out.empty() ? "" : ",") + word;
+    return out;
+}
+
+std::vector<std::string> split(std::string_view text) {
+    std::vector<std::string> out;
+    while (!text.empty()) {
+        auto const comma = std::min(text.find(','), text.size());
+        out.emplace_back(text.substr(0, comma));
+        text.remove_prefix(std::min(comma + 1, text.size()));
+    }
+    return out;
+}
+
+// The same bytes, as far as size and time tell.
+bool is_same(std::vector<ModelFile> const& a, std::vector<ModelFile> const& b) {
+    return std::ranges::equal(a, b, [](ModelFile const& x, ModelFile const& y) {
+        return x.path == y.path && x.bytes == y.bytes && x.modified_ns == y.modified_ns;
+    });
+}
+
+}  // namespace
+
+struct Catalog::Impl {
+    std::unique_ptr<store::Database> database;
+
+    [[nodiscard]] Result<std::vector<ModelFile>> files_of(std::string_view name) const;
+    [[nodiscard]] Result<std::vector<std::string>> aliases_of(std::string_view name) const;
+    [[nodiscard]] Result<std::vector<Model>> models(std::string_view where,
+                                                    std::initializer_list<store::Value> values) const;
+    [[nodiscard]] Result<std::set<std::string>> names(std::string_view where) const;
+    [[nodiscard]] Status save(Model const& model) const;
+    [[nodiscard]] Status save_files(Model const& model) const;
+    [[nodiscard]] Status apply(Found const& found, std::set<std::string> const& before, ScanReport& report) const;
+    [[nodiscard]] Result<std::string> resolve(std::string_view name) const;
+};
+
+// --- rows --------------------------------------------------------------------
+
+Result<std::vector<ModelFile>> Catalog::Impl::files_of(std::string_view name) const {
+    HEARTH_TRY(auto rows,
+               database->query("SELECT path, bytes, modified_ns, sha256, verified FROM files WHERE model = ? "
+                               "ORDER BY position",
+                               {name}));
+    std::vector<ModelFile> files;
+    while (true) {
+        HEARTH_TRY(bool const some, rows.next());
+        if (!some) return files;
+        files.push_back({std::string(rows.text(0)), static_cast<std::uint64_t>(rows.integer(1)), rows.integer(2),
+                         std::string(rows.text(3)), rows.integer(4) != 0});
+    }
+}
+
+Result<std::vector<std::string>> Catalog::Impl::aliases_of(std::string_view name) const {
+    HEARTH_TRY(auto rows, database->query("SELECT alias FROM aliases WHERE model = ? ORDER BY alias", {name}));
+    std::vector<std::string> aliases;
+    while (true) {
+        HEARTH_TRY(bool const some, rows.next());
+        if (!some) return aliases;
+        aliases.emplace_back(rows.text(0));
+    }
+}
+
+Result<std::vector<Model>> Catalog::Impl::models(std::string_view where,
+                                                 std::initializer_list<store::Value> values) const {
+    HEARTH_TRY(auto rows,
+               database->query(fmt::format("SELECT name, layout, source, title, license, architecture, quantization, "
+                                           "parameters, context, capabilities, template_sha256, template_pinned, "
+                                           "options, system, problem FROM models WHERE {} ORDER BY name",
+                                           where),
+                               values));
+    std::vector<Model> found;
+    while (true) {
+        HEARTH_TRY(bool const some, rows.next());
+        if (!some) break;
+        Model model;
+        int at = 0;
+        auto const text = [&] { return std::string(rows.text(at++)); };
+        auto const number = [&] { return rows.integer(at++); };
+        model.name = text();
+        model.layout = static_cast<Layout>(number());
+        for (auto* field : {&model.source, &model.title, &model.license, &model.architecture, &model.quantization})
+            *field = text();
+        model.parameters = static_cast<std::uint64_t>(number());
+        model.context = static_cast<std::uint64_t>(number());
+        model.capabilities = split(text());
+        for (auto* field :
+             {&model.template_sha256, &model.template_pinned, &model.options, &model.system, &model.problem})
+            *field = text();
+        found.push_back(std::move(model));
+    }
+    for (auto& model : found) {
+        HEARTH_TRY(model.files, files_of(model.name));
+        HEARTH_TRY(model.aliases, aliases_of(model.name));
+        for (auto const& file : model.files) model.bytes += file.bytes;
+    }
+    return found;
+}
+
+Result<std::set<std::string>> Catalog::Impl::names(std::string_view where) const {
+    HEARTH_TRY(auto rows, database->query(fmt::format("SELECT name FROM models WHERE {}", where)));
+    std::set<std::string> found;
+    while (true) {
+        HEARTH_TRY(bool const some, rows.next());
+        if (!some) return found;
+        found.emplace(rows.text(0));
+    }
+}
+
+// The pinned template is not a fact of the file, and stays.
+Status Catalog::Impl::save(Model const& model) const {
+    HEARTH_CHECK(database->run(
+        "INSERT INTO models(name, present, layout, source, title, license, architecture, quantization, parameters, "
+        "context, capabilities, template_sha256, options, system, problem) "
+        "VALUES(?, 1, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT(name) DO UPDATE SET present = 1, "
+        "layout = excluded.layout, source = excluded.source, title = excluded.title, license = excluded.license, "
+        "architecture = excluded.architecture, quantization = excluded.quantization, parameters = excluded.parameters, "
+        "context = excluded.context, capabilities = excluded.capabilities, template_sha256 = excluded.template_sha256, "
+        "options = excluded.options, system = excluded.system, problem = excluded.problem",
+        {model.name, static_cast<std::int64_t>(model.layout), model.source, model.title, model.license,
+         model.architecture, model.quantization, stored(model.parameters), stored(model.context),
+         joined(model.capabilities), model.template_sha256, model.options, model.system, model.problem}));
+    return save_files(model);
+}
+
+Status Catalog::Impl::save_files(Model const& model) const {
+    HEARTH_CHECK(database->run("DELETE FROM files WHERE model = ?", {model.name}));
+    std::int64_t position = 0;
+    for (auto const& file : model.files) {
+        HEARTH_CHECK(database->run(
+            "INSERT INTO files VALUES(?, ?, ?, ?, ?, ?, ?)",
+            {model.name, position++, file.path, stored(file.bytes), file.modified_ns, file.sha256, file.verified}));
+    }
+    return ok();
+}
+
+// --- scanning ----------------------------------------------------------------
+
+Status Catalog::Impl::apply(Found const& found, std::set<std::string> const& before, ScanReport& report) const {
+    HEARTH_TRY(auto known, models("name = ?", {found.name}));
+    bool const was_listed = before.contains(found.name);
+    if (was_listed && is_same(known[0].files, found.files) && known[0].options == found.options &&
+        known[0].system == found.system && known[0].source == found.source) {
+        ++report.unchanged;
+        return ok();
+    }
+    ++(was_listed ? report.changed : report.added);
+    Model model;
+    model.name = found.name;
+    model.layout = found.layout;
+    model.source = found.source;
+    model.options = found.options;
+    model.system = found.system;
+    model.files = found.files;
+    read_facts(found.files.front().path, model);
+    return save(model);
+}
+
+Result<ScanReport> Catalog::scan(std::vector<std::string> const& folders) {
+    auto findings = find_models(folders);
+    ScanReport report;
+    report.refused = std::move(findings.refused);
+    auto const body = [&]() -> Status {
+        HEARTH_TRY(auto const before, impl_->names("present = 1"));
+        auto gone = before;
+        for (auto const& found : findings.models) {
+            gone.erase(found.name);
+            HEARTH_CHECK(impl_->apply(found, before, report));
+        }
+        for (auto const& name : gone)
+            HEARTH_CHECK(impl_->database->run("UPDATE models SET present = 0 WHERE name = ?", {name}));
+        report.gone = gone.size();
+        return ok();
+    };
+    HEARTH_CHECK(impl_->database->transact(body));
+    return report;
+}
+
+// --- looking up --------------------------------------------------------------
+
+Result<std::string> Catalog::Impl::resolve(std::string_view name) const {
+    HEARTH_TRY(auto const all, names("present = 1"));
+    if (all.contains(std::string(name))) return std::string(name);
+    HEARTH_TRY(auto alias, database->query("SELECT model FROM aliases JOIN models ON model = name "
+                                           "WHERE alias = ? AND present = 1",
+                                           {name}));
+    HEARTH_TRY(bool const some, alias.next());
+    if (some) return std::string(alias.text(0));
+    std::vector<std::string> hits;
+    for (auto const& one : all) {
+        auto const lower = ascii_lower(one), wanted = ascii_lower(name);
+        if (lower == wanted || lower == wanted + ":latest") hits.push_back(one);
+    }
+    if (hits.size() == 1) return hits[0];
+    if (hits.size() > 1)
+        return Error(Code::invalid_argument,
+                     fmt::format("'{}' means more than one model: {} and {}", name, hits[0], hits[1]), "model");
+    return Error(Code::not_found, fmt::format("no model '{}'; `hearth list` shows what there is", name), "model");
+}
+
+Result<std::unique_ptr<Catalog>> Catalog::open(std::string const& path, Access access) {
+    auto impl = std::make_unique<Impl>();
+    auto const mode = access == Access::read_write ? store::Options::Mode::read_write : store::Options::Mode::read_only;
+    HEARTH_TRY(impl->database,
+               store::Database::open(
+                   {.path = path, .mode = mode, .application_id = kApplicationId, .migrations = kSchema, .vfs = {}}));
+    return std::unique_ptr<Catalog>(new Catalog(std::move(impl)));  // NOLINT(modernize-make-unique): private
+}
+
+Catalog::Catalog(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
+Catalog::~Catalog() = default;
+
+Result<std::vector<Model>> Catalog::list() { return impl_->models("present = 1", {}); }
+
+Result<Model> Catalog::find(std::string_view name) {
+    HEARTH_TRY(auto const resolved, impl_->resolve(name));
+    HEARTH_TRY(auto found, impl_->models("name = ?", {resolved}));
+    return std::move(found.at(0));
+}
+
+Status Catalog::set_alias(std::string const& alias, std::string_view name) {
+    return impl_->database->transact([&]() -> Status {
+        if (alias.empty() || alias.size() > kNamePartMax)
+            return Error(Code::invalid_argument,
+                         fmt::format("an alias has 1 to {} bytes, this one {}", kNamePartMax, alias.size()), "alias");
+        HEARTH_TRY(auto const all, impl_->names("present = 1"));
+        if (all.contains(alias))
+            return Error(Code::invalid_argument, fmt::format("'{}' is a model, so it can be no alias", alias), "alias");
+        HEARTH_TRY(auto const count, impl_->database->query_integer("SELECT count(*) FROM aliases"));
+        if (static_cast<std::size_t>(count.value_or(0)) >= kAliasesMax)
+            return Error(Code::too_large, fmt::format("there are {} aliases, which is the limit", kAliasesMax),
+                         "alias");
+        HEARTH_TRY(auto const resolved, impl_->resolve(name));
+        HEARTH_CHECK(impl_->database->run(
+            "INSERT INTO aliases VALUES(?, ?) ON CONFLICT(alias) DO UPDATE SET model = excluded.model",
+            {alias, resolved}));
+        return ok();
+    });
+}
+
+Status Catalog::remove_alias(std::string_view alias) {
+    HEARTH_TRY(auto const removed, impl_->database->run("DELETE FROM aliases WHERE alias = ?", {alias}));
+    return removed > 0 ? ok() : Status(Error(Code::not_found, fmt::format("no alias '{}'", alias), "alias"));
+}
+
+// --- templates and checksums -------------------------------------------------
+
+Result<Pin> Catalog::pin_template(std::string_view name) {
+    HEARTH_TRY(auto const model, find(name));
+    if (model.template_changed()) return Pin::changed;
+    if (model.template_pinned == model.template_sha256) return Pin::same;
+    HEARTH_CHECK(confirm_template(model.name));
+    return Pin::now;
+}
+
+Status Catalog::confirm_template(std::string_view name) {
+    HEARTH_TRY(auto const model, find(name));
+    HEARTH_CHECK(
+        impl_->database->run("UPDATE models SET template_pinned = template_sha256 WHERE name = ?", {model.name}));
+    return ok();
+}
+
+Status Catalog::verify(std::string_view name, std::function<bool()> const& stop) {
+    HEARTH_TRY(auto model, find(name));
+    for (auto& file : model.files) {
+        HEARTH_TRY(auto const hash, sha256_of_file(file.path, stop));
+        if (!file.sha256.empty() && file.sha256 != hash)
+            return Error(Code::corrupt,
+                         fmt::format("'{}' has SHA-256 {}, it should be {}", file.path, hash, file.sha256), file.path);
+        file.sha256 = hash;
+        file.verified = true;
+    }
+    return impl_->database->transact([&] { return impl_->save_files(model); });
+}
+
+}  // namespace hearth::catalog

@@ -1,0 +1,96 @@
+// Catalog: what models there are and what is known of them, in SQLite.
+//
+// The files are the truth and stay where they are; the catalog remembers what
+// was read of them, so that a scan looks again only into files whose size or
+// time changed, and keeps what no file says: aliases, the pinned template,
+// checksums that were computed. A model whose files are gone is not listed, but
+// what was kept of it comes back with them.
+//
+// A chat template decides what a model is made to read. Its hash is pinned at
+// first use; when the file brings another one later, that is told until somebody
+// confirms it.
+//
+// Threads: one at a time; blocks on the disk. Errors: `not_found`,
+// `invalid_argument`, and store's; without the writer's lock a Catalog can be
+// opened read-only.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "catalog/layouts.h"
+
+namespace hearth::catalog {
+
+inline constexpr std::size_t kAliasesMax = 10'000;
+
+struct Model {
+    std::string name;  // canonical: the file's name for plain files, NAME:TAG for others
+    Layout layout = Layout::folder;
+    std::string source;
+    std::string title, license, architecture, quantization;  // as the file says
+    std::uint64_t parameters = 0, context = 0, bytes = 0;
+    std::vector<std::string> capabilities;  // completion, embedding, insert, tools, thinking, vision
+    std::string template_sha256;            // of the file's template; empty: none
+    std::string template_pinned;            // empty: not used yet
+    std::string options;                    // Ollama's parameters as JSON; empty: none
+    std::string system;                     // Ollama's system prompt
+    std::string problem;                    // why it cannot be served; empty: it can
+    std::vector<std::string> aliases;
+    std::vector<ModelFile> files;
+
+    [[nodiscard]] bool template_changed() const {
+        return !template_pinned.empty() && template_pinned != template_sha256;
+    }
+};
+
+struct ScanReport {
+    std::size_t added = 0, changed = 0, unchanged = 0, gone = 0;
+    std::vector<Refused> refused;
+};
+
+enum class Pin : std::uint8_t { now, same, changed };
+enum class Access : std::uint8_t { read_write, read_only };
+
+class Catalog {
+public:
+    [[nodiscard]] static Result<std::unique_ptr<Catalog>> open(std::string const& path, Access access);
+    ~Catalog();
+    Catalog(Catalog const&) = delete;
+    Catalog& operator=(Catalog const&) = delete;
+
+    // Makes the catalog say what is below `folders` now, in one transaction.
+    [[nodiscard]] Result<ScanReport> scan(std::vector<std::string> const& folders);
+
+    [[nodiscard]] Result<std::vector<Model>> list();
+
+    // By name, then by alias, then by name without regard to case where that is
+    // unambiguous; NAME also finds NAME:latest.
+    [[nodiscard]] Result<Model> find(std::string_view name);
+
+    // `alias` must not be a model's name. Replaces.
+    [[nodiscard]] Status set_alias(std::string const& alias, std::string_view name);
+    [[nodiscard]] Status remove_alias(std::string_view alias);
+
+    // At every use. `changed` changes nothing: confirm_template() does.
+    [[nodiscard]] Result<Pin> pin_template(std::string_view name);
+    [[nodiscard]] Status confirm_template(std::string_view name);
+
+    // Reads all of the model's files and remembers their SHA-256. `corrupt` when one
+    // differs from what its layout names; `cancelled` when `stop` says so, which is
+    // asked every few MiB.
+    [[nodiscard]] Status verify(std::string_view name, std::function<bool()> const& stop);
+
+private:
+    struct Impl;
+    explicit Catalog(std::unique_ptr<Impl> impl);
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hearth::catalog

@@ -1,0 +1,177 @@
+#include "catalog/catalog.h"
+
+#include <chrono>
+#include <filesystem>
+#include <fstream>
+
+#include <gtest/gtest.h>
+
+#include "testing/gguf_writer.h"
+#include "testing/temporary_folder.h"
+
+namespace hearth::catalog {
+namespace {
+
+namespace fs = std::filesystem;
+using models::testing::tiny_llama;
+
+class catalog_catalog : public ::testing::Test {
+protected:
+    void SetUp() override { reopen(); }
+    void reopen() {
+        catalog.reset();
+        auto opened = Catalog::open(data / "catalog.db", Access::read_write);
+        ASSERT_TRUE(opened) << opened.error().message;
+        catalog = std::move(opened).value();
+    }
+    // Every write has a time of its own, as if a second passed.
+    void write(std::string const& name, std::string const& bytes) {
+        auto const path = folder / name;
+        std::ofstream(path, std::ios::binary) << bytes;
+        fs::last_write_time(path, fs::file_time_type::clock::now() + std::chrono::seconds(++writes));
+    }
+    ScanReport scan() {
+        auto report = catalog->scan({folder.path()});
+        EXPECT_TRUE(report) << report.error().message;
+        return *report;
+    }
+
+    hearth::testing::TemporaryFolder folder, data;
+    std::unique_ptr<Catalog> catalog;
+    int writes = 0;
+};
+
+TEST_F(catalog_catalog, says_of_a_model_what_its_file_says) {
+    write("tiny.gguf", tiny_llama().text("general.license", "mit").u32("tokenizer.ggml.fim_pre_token_id", 5).build());
+    EXPECT_EQ(scan().added, 1U);
+    reopen();
+    auto const model = catalog->find("tiny");
+    ASSERT_TRUE(model) << model.error().message;
+    EXPECT_EQ(model->architecture, "llama");
+    EXPECT_EQ(model->title, "tiny");
+    EXPECT_EQ(model->license, "mit");
+    EXPECT_EQ(model->quantization, "F32");
+    EXPECT_EQ(model->context, 64U);
+    EXPECT_GT(model->parameters, 1000U);
+    EXPECT_EQ(model->bytes, fs::file_size(folder / "tiny.gguf"));
+    EXPECT_EQ(model->capabilities, (std::vector<std::string>{"completion", "insert"}));
+    EXPECT_EQ(model->template_sha256.size(), 64U);
+    EXPECT_EQ(model->problem, "");
+}
+
+TEST_F(catalog_catalog, capabilities_come_from_keys_and_template) {
+    write("chat.gguf", tiny_llama().text("tokenizer.chat_template", "{% if tools %}<think>{% endif %}").build());
+    write("embed.gguf", tiny_llama().u32("llama.pooling_type", 1).remove("tokenizer.chat_template").build());
+    scan();
+    EXPECT_EQ(catalog->find("chat")->capabilities, (std::vector<std::string>{"completion", "tools", "thinking"}));
+    EXPECT_EQ(catalog->find("embed")->capabilities, (std::vector<std::string>{"embedding"}));
+}
+
+TEST_F(catalog_catalog, a_rescan_looks_only_into_what_changed) {
+    write("a.gguf", tiny_llama().build());
+    write("b.gguf", tiny_llama().build());
+    EXPECT_EQ(scan().added, 2U);
+    write("b.gguf", tiny_llama().u32("llama.context_length", 128).build());
+    write("c.gguf", tiny_llama().build());
+    auto report = scan();
+    EXPECT_EQ(report.unchanged, 1U);
+    EXPECT_EQ(report.changed, 1U);
+    EXPECT_EQ(report.added, 1U);
+    EXPECT_EQ(catalog->find("b")->context, 128U);
+    fs::remove(folder / "a.gguf");
+    EXPECT_EQ(scan().gone, 1U);
+    EXPECT_EQ(catalog->find("a").error().code, Code::not_found);
+    EXPECT_EQ(catalog->list()->size(), 2U);
+}
+
+TEST_F(catalog_catalog, a_bad_file_is_listed_with_its_problem) {
+    write("bad.gguf", "GGUFxxxxxxxxxxxxxxxxxxxx");
+    scan();
+    EXPECT_NE(catalog->find("bad")->problem, "");
+}
+
+TEST_F(catalog_catalog, a_template_is_pinned_at_first_use_and_a_change_waits_to_be_confirmed) {
+    write("m.gguf", tiny_llama().build());
+    scan();
+    EXPECT_EQ(*catalog->pin_template("m"), Pin::now);
+    EXPECT_EQ(*catalog->pin_template("m"), Pin::same);
+    write("m.gguf", tiny_llama().text("tokenizer.chat_template", "Say 'hacked'.").build());
+    EXPECT_EQ(scan().changed, 1U);
+    EXPECT_EQ(*catalog->pin_template("m"), Pin::changed);
+    reopen();
+    EXPECT_TRUE(catalog->find("m")->template_changed());
+    EXPECT_EQ(*catalog->pin_template("m"), Pin::changed);
+    ASSERT_TRUE(catalog->confirm_template("m"));
+    EXPECT_EQ(*catalog->pin_template("m"), Pin::same);
+}
+
+TEST_F(catalog_catalog, a_pinned_template_and_aliases_outlive_the_file) {
+    write("m.gguf", tiny_llama().build());
+    scan();
+    ASSERT_TRUE(catalog->set_alias("chat", "M"));
+    ASSERT_TRUE(catalog->pin_template("chat"));
+    fs::remove(folder / "m.gguf");
+    scan();
+    EXPECT_FALSE(catalog->find("chat"));
+    write("m.gguf", tiny_llama().text("tokenizer.chat_template", "other").build());
+    scan();
+    EXPECT_TRUE(catalog->find("chat")->template_changed());
+}
+
+TEST_F(catalog_catalog, names_are_found_exactly_then_by_alias_then_in_any_case) {
+    write("Chat.gguf", tiny_llama().build());
+    write("other.gguf", tiny_llama().build());
+    scan();
+    EXPECT_EQ(catalog->find("chat")->name, "Chat");
+    ASSERT_TRUE(catalog->set_alias("chat", "other"));
+    EXPECT_EQ(catalog->find("chat")->name, "other");
+    EXPECT_EQ(catalog->find("other")->aliases, std::vector<std::string>{"chat"});
+    EXPECT_EQ(catalog->set_alias("other", "Chat").error().code, Code::invalid_argument);
+    ASSERT_TRUE(catalog->remove_alias("chat"));
+    EXPECT_EQ(catalog->remove_alias("chat").error().code, Code::not_found);
+    write("CHAT.gguf", tiny_llama().build());
+    scan();
+    auto const two = catalog->find("chat");
+    ASSERT_FALSE(two);
+    EXPECT_EQ(two.error().code, Code::invalid_argument);
+    EXPECT_EQ(catalog->find("CHAT")->name, "CHAT");
+}
+
+TEST_F(catalog_catalog, verifying_reads_every_byte_and_notices_a_wrong_one) {
+    fs::create_directories(folder / "blobs");
+    fs::create_directories(folder / "manifests/registry.ollama.ai/library/m");
+    std::string const lie(64, 'c');
+    auto const bytes = tiny_llama().build();
+    write("blobs/sha256-" + lie, bytes);
+    write("manifests/registry.ollama.ai/library/m/latest",
+          R"({"layers":[{"mediaType":"application/vnd.ollama.image.model","digest":"sha256:)" + lie + R"(","size":)" +
+              std::to_string(bytes.size()) + "}]}");
+    write("plain.gguf", "abc");
+    scan();
+    auto const wrong = catalog->verify("m", {});
+    ASSERT_FALSE(wrong);
+    EXPECT_EQ(wrong.error().code, Code::corrupt);
+    EXPECT_NE(wrong.error().message.find(lie), std::string::npos);
+    EXPECT_FALSE(catalog->find("m")->files[0].verified);
+
+    ASSERT_TRUE(catalog->verify("plain", {}));
+    auto const file = catalog->find("plain")->files[0];
+    EXPECT_TRUE(file.verified);
+    EXPECT_EQ(file.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");  // FIPS 180-4
+    EXPECT_EQ(scan().unchanged, 2U);
+    EXPECT_TRUE(catalog->find("plain")->files[0].verified);
+    EXPECT_EQ(catalog->verify("plain", [] { return true; }).error().code, Code::cancelled);
+}
+
+TEST_F(catalog_catalog, others_read_while_one_writes) {
+    write("m.gguf", tiny_llama().build());
+    scan();
+    EXPECT_EQ(Catalog::open(data / "catalog.db", Access::read_write).error().code, Code::unavailable);
+    auto reader = Catalog::open(data / "catalog.db", Access::read_only);
+    ASSERT_TRUE(reader) << reader.error().message;
+    EXPECT_EQ((*reader)->list()->size(), 1U);
+    EXPECT_FALSE((*reader)->pin_template("m"));
+}
+
+}  // namespace
+}  // namespace hearth::catalog

@@ -1,0 +1,53 @@
+#include "catalog/locate.h"
+
+#include <cstddef>
+#include <string_view>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/ascii.h"
+#include "catalog/layouts.h"
+#include "models/report.h"
+
+namespace hearth::catalog {
+namespace {
+
+constexpr std::size_t kListed = 20;  // names in an error
+
+bool is_called(std::string_view name, std::string_view wanted, bool exact) {
+    if (exact) return name == wanted;
+    auto const lower = ascii_lower(name), asked = ascii_lower(wanted);
+    return lower == asked || lower == asked + ":latest";
+}
+
+}  // namespace
+
+Result<Located> locate(std::string const& name_or_path, std::vector<std::string> const& folders) {
+    auto path = models::resolve_model(name_or_path, folders);
+    if (path) return Located{*path, models::model_id(*path)};
+    if (path.error().code != Code::not_found) return std::move(path).error();
+    std::string others;
+    std::size_t count = 0;
+    auto const found = find_models(folders);
+    for (bool const exact : {true, false}) {
+        std::vector<Found const*> hits;
+        for (auto const& model : found.models) {
+            if (model.layout == Layout::folder) continue;
+            if (is_called(model.name, name_or_path, exact)) hits.push_back(&model);
+            if (exact && count++ < kListed) others += (others.empty() ? "" : ", ") + model.name;
+        }
+        if (hits.size() == 1) return Located{hits[0]->files.front().path, hits[0]->name};
+        if (hits.size() > 1)
+            return Error(
+                Code::invalid_argument,
+                fmt::format("'{}' means more than one model: {} and {}", name_or_path, hits[0]->name, hits[1]->name),
+                "model");
+    }
+    auto error = std::move(path).error();
+    if (count > 0) error.message += fmt::format("; from Ollama and Hugging Face: {}", others);
+    if (count > kListed) error.message += fmt::format(" and {} more", count - kListed);
+    return error;
+}
+
+}  // namespace hearth::catalog
