@@ -50,6 +50,9 @@ struct DownloadOptions {
     std::function<Duration(Duration)> pause = [](Duration asked) { return asked; };
 };
 
+// What to do with another file at the path.
+enum class Existing : std::uint8_t { replace, keep };
+
 struct FileRequest {
     Url url;
     std::string path;                   // its folder exists
@@ -58,6 +61,7 @@ struct FileRequest {
     std::string sha256;                 // empty: unknown
     std::optional<std::uint64_t> size;  // none: unknown
     std::string present_etag;           // of what lies at `path` already, where no hash is known
+    Existing existing = Existing::replace;  // keep: fails with `invalid_argument`
 };
 
 enum class Stage : std::uint8_t { locked, connecting, pausing, fetching, verifying, done };

@@ -57,7 +57,8 @@ net::Task<void> Transfer::run() {
             result = present.error();
         } else if (*present || (!was_there && size_of(request_.path))) {
             FileResult there;
-            there.size = size_of(request_.path).value_or(0);
+            size_ = size_of(request_.path);
+            there.size = size_.value_or(0);
             there.sha256 = request_.sha256;
             there.present = true;
             file_->discard();
@@ -107,13 +108,20 @@ net::Task<Status> Transfer::take_lock() {
 
 net::Task<Result<bool>> Transfer::is_present() {
     auto const size = size_of(request_.path);
-    if (!size || request_.sha256.empty() || size != request_.size.value_or(*size)) co_return false;
-    report(Stage::verifying);
-    auto const path = request_.path;
-    auto hash = [path] { return sha256_of_file(path); };
-    auto const found = co_await blocking(pool_, std::move(hash));
-    if (!found) co_return found.error();
-    co_return *found == request_.sha256;
+    if (!size) co_return false;
+    bool same = false;
+    if (!request_.sha256.empty() && size == request_.size.value_or(*size)) {
+        report(Stage::verifying);
+        auto const path = request_.path;
+        auto hash = [path] { return sha256_of_file(path); };
+        auto const found = co_await blocking(pool_, std::move(hash));
+        if (!found) co_return found.error();
+        same = *found == request_.sha256;
+    }
+    if (!same && request_.existing == Existing::keep)
+        co_return Error(Code::invalid_argument, fmt::format("'{}' is there and is not what {} has; it stays as it is",
+                                                            request_.path, request_.url.text_without_query()));
+    co_return same;
 }
 
 net::Task<Result<FileResult>> Transfer::run_attempts() {
