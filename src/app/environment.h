@@ -17,6 +17,15 @@ namespace hearth::app {
 // Folders in which a model NAME is looked up: those given, then the user's cache.
 [[nodiscard]] std::vector<std::string> models_folders(std::vector<std::string> const& given);
 
+// What downloads are told by the environment; each is empty where nothing is set.
+struct NetworkEnvironment {
+    std::string hub_endpoint;  // HF_ENDPOINT
+    std::string hub_token;     // HF_TOKEN
+    std::string proxy;         // HTTPS_PROXY, https_proxy or ALL_PROXY
+    std::string ca_file;       // SSL_CERT_FILE
+};
+[[nodiscard]] NetworkEnvironment network_environment();
+
 // Path of this very binary, for starting workers.
 [[nodiscard]] std::string executable_path();
 
