@@ -64,6 +64,19 @@ struct Client::Impl {
         return connection;
     }
 
+    // Parsing them takes a tenth of a second: only who uses TLS pays for it.
+    void load_system_certificates() {
+        if (certificates_loaded || !options.ca_file.empty()) return;
+        certificates_loaded = true;
+        for (auto const* file : kCertificateFiles) {
+            std::error_code missing;
+            boost::system::error_code why;
+            if (!std::filesystem::is_regular_file(file, missing)) continue;
+            tls.load_verify_file(file, why);
+            if (!why) return;
+        }
+    }
+
     void give_back(std::shared_ptr<Connection> connection) {
         if (!connection->reusable()) return;
         connection->idle_since = clock.now();
@@ -87,6 +100,7 @@ struct Client::Impl {
     SteadyClock clock;
     Throttle throttle;
     std::list<std::shared_ptr<Connection>> idle;  // last used first
+    bool certificates_loaded = false;
 };
 
 Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
@@ -103,13 +117,6 @@ Result<std::unique_ptr<Client>> Client::create(net::Loop& loop, ClientOptions op
         if (why)
             return Error(Code::io,
                          fmt::format("cannot read certificates from '{}': {}", impl->options.ca_file, why.message()));
-    } else {
-        for (auto const* file : kCertificateFiles) {
-            std::error_code missing;
-            if (!std::filesystem::is_regular_file(file, missing)) continue;
-            tls.load_verify_file(file, why);
-            if (!why) break;
-        }
     }
     return std::unique_ptr<Client>(new Client(std::move(impl)));
 }
@@ -124,6 +131,7 @@ net::Task<Result<std::unique_ptr<Response>>> Client::ask(Request const& request,
     if (connection) head = co_await connection->exchange(text);
     // An idle connection may have been closed by the other side meanwhile.
     if (!head && head.error().code == Code::unavailable) {
+        if (url.tls) impl_->load_system_certificates();
         connection = std::make_shared<Connection>(impl_->loop, impl_->tls, impl_->options, url);
         if (request.abort) request.abort->watch(connection);
         auto const opened = co_await connection->open(led_from);

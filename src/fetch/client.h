@@ -122,7 +122,7 @@ private:
 
 class Client {
 public:
-    // Fails when no certificates can be loaded.
+    // Fails when `ca_file` cannot be read.
     [[nodiscard]] static Result<std::unique_ptr<Client>> create(net::Loop& loop, ClientOptions options);
     ~Client();
     Client(Client const&) = delete;

@@ -14,6 +14,8 @@ namespace {
 
 constexpr Duration kPauseSlice = std::chrono::milliseconds(100);  // how soon a cancel is noticed
 constexpr Duration kLockPoll = std::chrono::milliseconds(500);
+constexpr Duration kSavePauseMin = std::chrono::milliseconds(50);
+constexpr int kSaveShare = 20;
 constexpr std::size_t kHashStep = 8U << 20;
 constexpr std::size_t kHashBuffer = 1U << 20;
 
@@ -267,7 +269,9 @@ net::Task<std::optional<Outcome>> Transfer::pause_after(Outcome failure, unsigne
 net::Task<void> Transfer::save_state() {
     auto const snapshot = state_;
     auto save = [this, &snapshot] { return file_->save(snapshot); };
+    auto const began = clock_.now();
     auto const saved = co_await blocking(pool_, std::move(save));
+    save_took_ = clock_.now() - began;
     if (!saved) end_with(Outcome{Next::fail, saved.error(), {}});
     saving_ = false;
 }
@@ -275,8 +279,9 @@ net::Task<void> Transfer::save_state() {
 void Transfer::save_if_due() {
     if (!ranged_ || saving_ || ended_) return;
     auto const bytes = state_.done.total();
-    bool const due =
-        bytes - std::min(bytes, saved_bytes_) >= options_.save_bytes || clock_.now() - saved_at_ >= options_.save_every;
+    // As often as it costs a twentieth of the time.
+    auto const pause = std::clamp<Duration>(kSaveShare * save_took_, kSavePauseMin, options_.save_every);
+    bool const due = bytes - std::min(bytes, saved_bytes_) >= options_.save_bytes || clock_.now() - saved_at_ >= pause;
     if (!due) return;
     saving_ = true;
     saved_bytes_ = bytes;

@@ -112,6 +112,7 @@ private:
     unsigned failures_ = 0, fresh_starts_ = 0;
     bool saving_ = false;
     Instant saved_at_{};
+    Duration save_took_{};
     std::uint64_t saved_bytes_ = 0;
     std::uint64_t fetched_ = 0;
 
