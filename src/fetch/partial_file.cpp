@@ -25,6 +25,7 @@ constexpr std::size_t kStateBytesMax = 256U << 10;
 constexpr std::size_t kEtagBytesMax = 1024;
 constexpr std::string_view kFirstLine = "hearth-partial 1";
 constexpr int kOpenTries = 16;
+constexpr char const* kUnfinished = ".new";
 
 Error system_error(std::string_view step, std::string const& path) {
     int const why = errno;
@@ -145,6 +146,9 @@ PartialFile::~PartialFile() {
     if (fd_ >= 0) ::close(fd_);  // and with it goes the lock
 }
 
+// What a process that was killed while saving leaves.
+std::string PartialFile::unfinished_state() const { return state() + kUnfinished; }
+
 std::optional<PartialState> PartialFile::load() const {
     int const fd = ::open(state().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0) return std::nullopt;
@@ -161,6 +165,7 @@ std::optional<PartialState> PartialFile::load() const {
 }
 
 Status PartialFile::clear() {
+    ::unlink(unfinished_state().c_str());
     // The state goes first: it must not speak for bytes that come later.
     if (::unlink(state().c_str()) == 0) {
         HEARTH_CHECK(sync_folder(path_));
@@ -219,10 +224,12 @@ Status PartialFile::publish(std::uint64_t size) {
     if (::rename(partial().c_str(), path_.c_str()) != 0) return system_error("rename to", path_);
     HEARTH_CHECK(sync_folder(path_));
     ::unlink(state().c_str());  // alone it means nothing: load() wants bytes of its size
+    ::unlink(unfinished_state().c_str());
     return ok();
 }
 
 void PartialFile::discard() {
+    ::unlink(unfinished_state().c_str());
     ::unlink(state().c_str());
     ::unlink(partial().c_str());
 }
@@ -235,7 +242,7 @@ Result<std::uint64_t> free_bytes(std::string const& path) {
 }
 
 Status write_whole(std::string const& path, std::string_view text) {
-    auto const temporary = path + ".new";
+    auto const temporary = path + kUnfinished;
     int const fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, kPrivate);
     if (fd < 0) return system_error("create", temporary);
     auto written = write_at(fd, 0, std::as_bytes(std::span(text)), temporary);

@@ -67,6 +67,8 @@ private:
     [[nodiscard]] std::string partial() const { return path_ + ".partial"; }
     [[nodiscard]] std::string state() const { return path_ + ".partial.state"; }
 
+    [[nodiscard]] std::string unfinished_state() const;
+
     std::string const path_;
     int fd_;
 };

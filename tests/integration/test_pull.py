@@ -97,6 +97,13 @@ def test_a_registry_model_is_pulled_with_what_it_says(model, tmp_path):
     assert answer.returncode == 0 and answer.stdout
 
 
+def test_a_model_with_an_adapter_is_refused(model, tmp_path):
+    with ModelSource(layers=[*layers_of(model), ('application/vnd.ollama.image.adapter', b'x')]) as registry:
+        result = pull(f'{registry.authority}/ns/model', folder=tmp_path)
+    assert result.returncode == 1 and 'adapter' in result.stderr
+    assert names(tmp_path) == []
+
+
 def test_a_realm_on_another_host_is_not_asked(model, tmp_path):
     with ModelSource(layers=layers_of(model), registry_token='x', address='127.0.0.1') as registry, \
             ModelSource(registry_token='x', address='127.0.0.2') as other:

@@ -129,6 +129,9 @@ net::Task<Result<Plan>> plan_registry(Client& client, RegistryReference referenc
     if (!text) co_return text.error();
     auto const manifest = parse_manifest(*text);
     if (!manifest) co_return manifest.error();
+    if (manifest->find("adapter") != nullptr)
+        co_return Error(Code::unsupported, fmt::format("{} is a model with an adapter, which Hearth cannot serve yet",
+                                                       to_string(Reference(reference))));
     Plan plan;
     plan.source = to_string(Reference(reference));
     plan.model = reference.tag == "latest" ? reference.model : reference.model + ":" + reference.tag;
