@@ -132,6 +132,7 @@ bool FileServer::answer(int fd, Reply const& reply) {
     std::string_view body = reply.body;
     auto const some = reply.cut_after ? reply.cut_after : reply.stall_after;
     if (some) body = body.substr(0, *some);
+    body_bytes_ += body.size();  // first: once the client has all, it may be asked for
     if (!send_all(fd, head + "\r\n")) return false;
     if (reply.chunked) {
         for (std::size_t at = 0; at < body.size(); at += 1000) {
@@ -142,7 +143,6 @@ bool FileServer::answer(int fd, Reply const& reply) {
     } else if (!send_all(fd, body)) {
         return false;
     }
-    body_bytes_ += body.size();
     if (reply.stall_after) {
         char ignored = 0;
         while (::recv(fd, &ignored, 1, 0) > 0) {}  // until the client gives up

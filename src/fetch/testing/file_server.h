@@ -47,7 +47,7 @@ public:
 
     [[nodiscard]] std::string url(std::string_view target) const;
     [[nodiscard]] std::vector<Asked> asked() const;
-    [[nodiscard]] std::uint64_t body_bytes() const { return body_bytes_; }  // sent so far
+    [[nodiscard]] std::uint64_t body_bytes() const { return body_bytes_; }  // of all answers so far
     [[nodiscard]] std::size_t connections() const { return connections_; }
 
 private:
