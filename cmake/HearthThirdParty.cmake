@@ -44,3 +44,12 @@ find_path(XXHASH_INCLUDE xxhash.h REQUIRED)
 add_library(hearth_xxhash INTERFACE)
 target_include_directories(hearth_xxhash SYSTEM INTERFACE ${XXHASH_INCLUDE})
 add_library(hearth::xxhash ALIAS hearth_xxhash)
+
+# TLS and SHA-256 of downloads. Static, so that the binary needs nothing but libc.
+find_path(OPENSSL_INCLUDE openssl/ssl.h REQUIRED)
+find_library(SSL_STATIC libssl.a REQUIRED)
+find_library(CRYPTO_STATIC libcrypto.a REQUIRED)
+add_library(hearth_openssl INTERFACE)
+target_include_directories(hearth_openssl SYSTEM INTERFACE ${OPENSSL_INCLUDE})
+target_link_libraries(hearth_openssl INTERFACE ${SSL_STATIC} ${CRYPTO_STATIC} Threads::Threads ${CMAKE_DL_LIBS})
+add_library(hearth::openssl ALIAS hearth_openssl)

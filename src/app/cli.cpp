@@ -278,6 +278,27 @@ void add_run(CLI::App& app, RunFlags& flags, Action& action) {
     command.callback([&] { action = [&] { return run(flags); }; });
 }
 
+void add_pull(CLI::App& app, PullFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("pull", "Download a model into the models folder");
+    command.footer(
+        "NAME says where from: hf.co/ORG/REPO[@REVISION][:QUANT], HOST[:PORT]/[NAMESPACE/]MODEL[:TAG] of a registry\n"
+        "that speaks Ollama's protocol, https://HOST/FILE, ./FILE. Stopped, it goes on where it was.\n"
+        "Exit codes: 0 ok, 1 error, 2 usage, 3 no such model, 4 unreachable, 130 interrupted.\n"
+        "Example:\n  hearth pull hf.co/unsloth/SmolLM2-135M-Instruct-GGUF:Q4_K_M\n"
+        "  hearth pull small --source https://example.org/model.gguf");
+    command.add_option("name", flags.name, "What to get; with --source, what to call it")->required();
+    command.add_option("--source", flags.source, "Where from, written as NAME is")->type_name("FROM");
+    command.add_option("--models-dir", flags.models_dir,
+                       "Folder to put it in (default: $HEARTH_MODELS_DIR, else the user's cache)");
+    command.add_option("--limit-rate", flags.limit_rate, "Bytes a second at most, e.g. 2MiB")->type_name("SIZE");
+    command.add_option("--connections", flags.connections, "Connections to fetch one file with")
+        ->check(CLI::Range(1U, 16U))
+        ->capture_default_str();
+    command.add_flag("--insecure", flags.insecure, "Also without TLS from other machines than this one");
+    command.add_flag("--json", flags.json, "Print one JSON object about what was pulled");
+    command.callback([&] { action = [&] { return pull(flags); }; });
+}
+
 void add_check(CLI::App& app, CheckFlags& flags, Action& action) {
     auto& command = *app.add_subcommand("check", "Validate model files and say what is in them");
     command.footer("Exit code 1 if any file is bad.");
@@ -577,6 +598,7 @@ int run_command_line(std::vector<std::string> arguments) {
     Action action;
     ServeFlags serve_flags;
     RunFlags run_flags;
+    PullFlags pull_flags;
     CheckFlags check_flags;
     ListFlags list_flags;
     ShowFlags show_flags;
@@ -586,6 +608,7 @@ int run_command_line(std::vector<std::string> arguments) {
     bool json = false;
     add_serve(app, serve_flags, action);
     add_run(app, run_flags, action);
+    add_pull(app, pull_flags, action);
     add_check(app, check_flags, action);
     add_list(app, list_flags, action);
     add_show(app, show_flags, action);

@@ -81,6 +81,17 @@ struct RunFlags {
 };
 int run(RunFlags const& flags);
 
+struct PullFlags {
+    std::string name;
+    std::string source;      // empty: the name says it
+    std::string models_dir;  // empty: the first of models_folders()
+    std::string limit_rate;  // SIZE a second; empty: none
+    std::uint32_t connections = 4;
+    bool insecure = false;
+    bool json = false;
+};
+int pull(PullFlags const& flags);
+
 struct CheckFlags {
     std::vector<std::string> files;
     bool json = false;

@@ -156,6 +156,17 @@ std::string data_folder(std::string const& given) {
     return data.empty() ? data : data + "/hearth";
 }
 
+NetworkEnvironment network_environment() {
+    NetworkEnvironment network;
+    network.hub_endpoint = variable("HF_ENDPOINT");
+    network.hub_token = variable("HF_TOKEN");
+    for (char const* const name : {"HTTPS_PROXY", "https_proxy", "ALL_PROXY"}) {
+        if (network.proxy.empty()) network.proxy = variable(name);
+    }
+    network.ca_file = variable("SSL_CERT_FILE");
+    return network;
+}
+
 std::string executable_path() {
     char path[PATH_MAX];
     auto const length = ::readlink("/proc/self/exe", path, sizeof path);

@@ -22,6 +22,15 @@ namespace hearth::app {
 // user's data folder; empty without a home.
 [[nodiscard]] std::string data_folder(std::string const& given);
 
+// What downloads are told by the environment; each is empty where nothing is set.
+struct NetworkEnvironment {
+    std::string hub_endpoint;  // HF_ENDPOINT
+    std::string hub_token;     // HF_TOKEN
+    std::string proxy;         // HTTPS_PROXY, https_proxy or ALL_PROXY
+    std::string ca_file;       // SSL_CERT_FILE
+};
+[[nodiscard]] NetworkEnvironment network_environment();
+
 // Path of this very binary, for starting workers.
 [[nodiscard]] std::string executable_path();
 

@@ -1,0 +1,259 @@
+#include "fetch/partial_file.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+#include <filesystem>
+
+#include <fmt/format.h>
+
+#include "fetch/sha256.h"
+
+namespace hearth::fetch {
+namespace {
+
+constexpr mode_t kPrivate = 0600;
+constexpr mode_t kPublished = 0644;
+constexpr std::size_t kStateBytesMax = 256U << 10;
+constexpr std::size_t kEtagBytesMax = 1024;
+constexpr std::string_view kFirstLine = "hearth-partial 1";
+constexpr int kOpenTries = 16;
+constexpr char const* kUnfinished = ".new";
+
+Error system_error(std::string_view step, std::string const& path) {
+    int const why = errno;
+    bool const full = why == ENOSPC || why == EFBIG || why == EDQUOT;
+    return {full ? Code::too_large : Code::io, fmt::format("cannot {} '{}': {}", step, path, std::strerror(why)),
+            "disk"};
+}
+
+std::string folder_of(std::string const& path) {
+    auto const folder = std::filesystem::path(path).parent_path().string();
+    return folder.empty() ? "." : folder;
+}
+
+Status sync_folder(std::string const& path) {
+    auto const folder = folder_of(path);
+    int const fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return system_error("open", folder);
+    bool const synced = ::fsync(fd) == 0 || errno == EINVAL;  // some file systems cannot
+    auto const result = synced ? ok() : Status(system_error("sync", folder));
+    ::close(fd);
+    return result;
+}
+
+Status write_at(int fd, std::uint64_t offset, std::span<std::byte const> bytes, std::string const& path) {
+    while (!bytes.empty()) {
+        auto const count = ::pwrite(fd, bytes.data(), bytes.size(), static_cast<off_t>(offset));
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) return system_error("write", path);
+        bytes = bytes.subspan(static_cast<std::size_t>(count));
+        offset += static_cast<std::uint64_t>(count);
+    }
+    return ok();
+}
+
+bool is_plain_text(std::string_view text) {
+    return std::ranges::all_of(text, [](char c) { return c >= ' ' && c < 0x7f; });
+}
+
+// Takes "NAME VALUE\n" off `text`.
+Result<std::string_view> take_line(std::string_view& text, std::string_view name) {
+    auto const end = text.find('\n');
+    auto const line = text.substr(0, end);
+    bool const good = end != std::string_view::npos && line.size() > name.size() && line.starts_with(name) &&
+                      line[name.size()] == ' ';
+    if (!good) return Error(Code::corrupt, fmt::format("the state has no line '{}' where it belongs", name));
+    text.remove_prefix(end + 1);
+    return line.substr(name.size() + 1);
+}
+
+Result<std::uint64_t> parse_number(std::string_view text) {
+    std::uint64_t value = 0;
+    auto const [end, failed] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (failed != std::errc{} || end != text.data() + text.size() || value > INT64_MAX)
+        return Error(Code::corrupt, "the state holds a number that is none");
+    return value;
+}
+
+}  // namespace
+
+std::string render_state(PartialState const& state) {
+    auto text = fmt::format("{}\nsize {}\netag {}\nsha256 {}\n", kFirstLine, state.size,
+                            state.etag.empty() ? "-" : state.etag, state.sha256.empty() ? "-" : state.sha256);
+    for (auto const& [begin, end] : state.done.pieces()) text += fmt::format("done {} {}\n", begin, end);
+    return text + "end .\n";
+}
+
+Result<PartialState> parse_state(std::string_view text) {
+    PartialState state;
+    if (!text.starts_with(kFirstLine) || text.size() <= kFirstLine.size() || text[kFirstLine.size()] != '\n')
+        return Error(Code::corrupt, "the state is of another version");
+    text.remove_prefix(kFirstLine.size() + 1);
+    HEARTH_TRY(auto const size, take_line(text, "size"));
+    HEARTH_TRY(state.size, parse_number(size));
+    HEARTH_TRY(auto const etag, take_line(text, "etag"));
+    if (etag.size() > kEtagBytesMax || !is_plain_text(etag)) return Error(Code::corrupt, "the state's ETag is none");
+    if (etag != "-") state.etag = etag;
+    HEARTH_TRY(auto const sha256, take_line(text, "sha256"));
+    if (sha256 != "-" && !is_sha256(sha256)) return Error(Code::corrupt, "the state's SHA-256 is none");
+    if (sha256 != "-") state.sha256 = sha256;
+    std::uint64_t last = 0;
+    while (text != "end .\n") {
+        HEARTH_TRY(auto const range, take_line(text, "done"));
+        auto const space = range.find(' ');
+        if (space == std::string_view::npos) return Error(Code::corrupt, "the state holds half a range");
+        HEARTH_TRY(auto const begin, parse_number(range.substr(0, space)));
+        HEARTH_TRY(auto const end, parse_number(range.substr(space + 1)));
+        if (begin >= end || end > state.size || begin < last)
+            return Error(Code::corrupt, fmt::format("the state's range {} to {} is not possible", begin, end));
+        last = end;
+        state.done.add({begin, end});
+    }
+    return state;
+}
+
+Result<std::unique_ptr<PartialFile>> PartialFile::open(std::string path) {
+    auto const partial = path + ".partial";
+    for (int i = 0; i < kOpenTries; ++i) {
+        // O_NOFOLLOW: a link here would let others choose what is written to.
+        int const fd = ::open(partial.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kPrivate);
+        if (fd < 0) return system_error("create", partial);
+        std::unique_ptr<PartialFile> file(new PartialFile(path, fd));
+        if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
+            if (errno != EWOULDBLOCK) return system_error("lock", partial);
+            return Error(Code::unavailable, fmt::format("another process is downloading '{}'", path));
+        }
+        // Between open and lock its last owner may have renamed or removed it.
+        struct stat opened{}, named{};
+        if (::fstat(fd, &opened) != 0) return system_error("look at", partial);
+        bool const same =
+            ::lstat(partial.c_str(), &named) == 0 && named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
+        if (same && !S_ISREG(opened.st_mode)) return Error(Code::io, fmt::format("'{}' is no plain file", partial));
+        if (same) return file;
+    }
+    return Error(Code::unavailable, fmt::format("'{}' changes all the time", partial));
+}
+
+PartialFile::~PartialFile() {
+    if (fd_ >= 0) ::close(fd_);  // and with it goes the lock
+}
+
+// What a process that was killed while saving leaves.
+std::string PartialFile::unfinished_state() const { return state() + kUnfinished; }
+
+std::optional<PartialState> PartialFile::load() const {
+    int const fd = ::open(state().c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0) return std::nullopt;
+    std::string text(kStateBytesMax + 1, '\0');
+    auto const count = ::pread(fd, text.data(), text.size(), 0);
+    ::close(fd);
+    if (count < 0 || static_cast<std::size_t>(count) > kStateBytesMax) return std::nullopt;
+    text.resize(static_cast<std::size_t>(count));
+    auto parsed = parse_state(text);
+    struct stat info{};
+    bool const fits = parsed && ::fstat(fd_, &info) == 0 && static_cast<std::uint64_t>(info.st_size) == parsed->size;
+    if (!fits) return std::nullopt;
+    return std::move(*parsed);
+}
+
+Status PartialFile::clear() {
+    ::unlink(unfinished_state().c_str());
+    // The state goes first: it must not speak for bytes that come later.
+    if (::unlink(state().c_str()) == 0) {
+        HEARTH_CHECK(sync_folder(path_));
+    } else if (errno != ENOENT) {
+        return system_error("remove", state());
+    }
+    if (::ftruncate(fd_, 0) != 0) return system_error("empty", partial());
+    return ok();
+}
+
+Status PartialFile::reserve(std::uint64_t size) {
+    struct stat info{};
+    if (::fstat(fd_, &info) != 0) return system_error("look at", partial());
+    constexpr std::uint64_t kBlock = 512;  // unit of st_blocks
+    auto const has = static_cast<std::uint64_t>(info.st_blocks) * kBlock;
+    auto const needed = size > has ? size - has : 0;
+    HEARTH_TRY(auto const free, free_bytes(path_));
+    if (needed > free)
+        return Error(Code::too_large,
+                     fmt::format("no room for '{}': {} more bytes are needed, {} are free in {}", path_, needed, free,
+                                 folder_of(path_)),
+                     "disk");
+    if (size == 0) return ok();
+    if (::fallocate(fd_, 0, 0, static_cast<off_t>(size)) != 0) {
+        if (errno != EOPNOTSUPP && errno != ENOSYS) return system_error("make room for", partial());
+        if (::ftruncate(fd_, static_cast<off_t>(size)) != 0) return system_error("make room for", partial());
+    }
+    return ok();
+}
+
+Status PartialFile::write(std::uint64_t offset, std::span<std::byte const> bytes) {
+    return write_at(fd_, offset, bytes, partial());
+}
+
+Status PartialFile::read(std::uint64_t offset, std::span<std::byte> into) const {
+    while (!into.empty()) {
+        auto const count = ::pread(fd_, into.data(), into.size(), static_cast<off_t>(offset));
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0) return system_error("read", partial());
+        if (count == 0) return Error(Code::io, fmt::format("'{}' ends at {}: somebody cut it", partial(), offset));
+        into = into.subspan(static_cast<std::size_t>(count));
+        offset += static_cast<std::uint64_t>(count);
+    }
+    return ok();
+}
+
+Status PartialFile::save(PartialState const& state) const {
+    if (::fdatasync(fd_) != 0) return system_error("sync", partial());
+    return write_whole(this->state(), render_state(state));
+}
+
+Status PartialFile::publish(std::uint64_t size) {
+    if (::ftruncate(fd_, static_cast<off_t>(size)) != 0) return system_error("cut", partial());
+    if (::fchmod(fd_, kPublished) != 0) return system_error("open up", partial());
+    if (::fsync(fd_) != 0) return system_error("sync", partial());
+    if (::rename(partial().c_str(), path_.c_str()) != 0) return system_error("rename to", path_);
+    HEARTH_CHECK(sync_folder(path_));
+    ::unlink(state().c_str());  // alone it means nothing: load() wants bytes of its size
+    ::unlink(unfinished_state().c_str());
+    return ok();
+}
+
+void PartialFile::discard() {
+    ::unlink(unfinished_state().c_str());
+    ::unlink(state().c_str());
+    ::unlink(partial().c_str());
+}
+
+Result<std::uint64_t> free_bytes(std::string const& path) {
+    struct statvfs info{};
+    auto const folder = folder_of(path);
+    if (::statvfs(folder.c_str(), &info) != 0) return system_error("ask for the room in", folder);
+    return static_cast<std::uint64_t>(info.f_bavail) * static_cast<std::uint64_t>(info.f_frsize);
+}
+
+Status write_whole(std::string const& path, std::string_view text) {
+    auto const temporary = path + kUnfinished;
+    int const fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, kPrivate);
+    if (fd < 0) return system_error("create", temporary);
+    auto written = write_at(fd, 0, std::as_bytes(std::span(text)), temporary);
+    if (written && ::fdatasync(fd) != 0) written = system_error("sync", temporary);
+    if (::close(fd) != 0 && written) written = system_error("close", temporary);
+    if (written && ::rename(temporary.c_str(), path.c_str()) != 0) written = system_error("rename to", path);
+    if (!written) {
+        ::unlink(temporary.c_str());
+        return written;
+    }
+    return sync_folder(path);
+}
+
+}  // namespace hearth::fetch

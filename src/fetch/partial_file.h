@@ -1,0 +1,82 @@
+// PartialFile: a download that is not whole yet, and how it becomes a file.
+//
+// Beside PATH lie, while it is fetched,
+//   PATH.partial        the bytes, at their places; its lock says who is at it
+//   PATH.partial.state  which of them are there, see docs/formats/partial-state.md
+// Both are the user's alone. The state is written after the bytes it speaks of
+// are on the medium, and replaced in one step, so that whatever ends the process
+// (or the machine) it never claims what is not there. PATH itself appears by one
+// rename of a file that was checked and synced.
+//
+// Threads: one at a time, but for save(), sync() and read(), which may run beside write().
+// Errors:  `unavailable` where another process holds the lock, `too_large` where the
+//          disk has no room (both numbers are quoted), else `io`.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+
+#include "base/result.h"
+#include "fetch/byte_ranges.h"
+
+namespace hearth::fetch {
+
+// What the state file holds.
+struct PartialState {
+    std::uint64_t size = 0;  // of the whole file
+    std::string etag;        // strong, as the server wrote it; empty if it has none
+    std::string sha256;      // of the whole file where it was known; else empty
+    ByteRanges done;
+};
+
+[[nodiscard]] std::string render_state(PartialState const& state);
+// `corrupt` for anything render_state() does not write.
+[[nodiscard]] Result<PartialState> parse_state(std::string_view text);
+
+class PartialFile {
+public:
+    // Creates or opens PATH.partial and locks it.
+    [[nodiscard]] static Result<std::unique_ptr<PartialFile>> open(std::string path);
+    ~PartialFile();
+    PartialFile(PartialFile const&) = delete;
+    PartialFile& operator=(PartialFile const&) = delete;
+
+    // What an earlier run left; none if there is nothing usable.
+    [[nodiscard]] std::optional<PartialState> load() const;
+
+    // Forgets all bytes and the state.
+    Status clear();
+    // Makes room for `size` bytes, after asking whether the disk has it.
+    Status reserve(std::uint64_t size);
+    Status write(std::uint64_t offset, std::span<std::byte const> bytes);
+    // Fails where fewer bytes are there.
+    Status read(std::uint64_t offset, std::span<std::byte> into) const;
+    // The bytes written before the call reach the medium, then the state does.
+    // REQUIRES: `state` was true when the call began.
+    Status save(PartialState const& state) const;
+    // Cuts to `size`, syncs, and gives the file its name. Nothing may be called after.
+    Status publish(std::uint64_t size);
+    // Removes both files.
+    void discard();
+
+private:
+    PartialFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+    [[nodiscard]] std::string partial() const { return path_ + ".partial"; }
+    [[nodiscard]] std::string state() const { return path_ + ".partial.state"; }
+
+    [[nodiscard]] std::string unfinished_state() const;
+
+    std::string const path_;
+    int fd_;
+};
+
+// Free bytes for this user in the folder of `path`.
+[[nodiscard]] Result<std::uint64_t> free_bytes(std::string const& path);
+
+// Writes a small file as a whole or not at all: temporary name, sync, rename, sync of the folder.
+[[nodiscard]] Status write_whole(std::string const& path, std::string_view text);
+
+}  // namespace hearth::fetch

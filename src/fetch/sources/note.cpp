@@ -1,0 +1,74 @@
+#include "fetch/sources/note.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <system_error>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "fetch/partial_file.h"
+
+namespace hearth::fetch {
+namespace {
+
+constexpr std::size_t kNoteBytesMax = 16U << 20;
+
+std::string path_of(std::string const& folder, std::string const& model) {
+    return fmt::format("{}/{}.hearth.json", folder, model);
+}
+
+std::string text_of(nlohmann::json const& object, char const* name) {
+    auto const at = object.find(name);
+    return at != object.end() && at->is_string() ? at->get<std::string>() : std::string();
+}
+
+}  // namespace
+
+NotedFile const* Note::find(std::string const& name) const {
+    auto const at = std::ranges::find(files, name, &NotedFile::name);
+    return at == files.end() ? nullptr : &*at;
+}
+
+std::optional<Note> read_note(std::string const& folder, std::string const& model) {
+    std::ifstream file(path_of(folder, model), std::ios::binary);
+    std::string text(kNoteBytesMax + 1, '\0');
+    file.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<std::size_t>(file.gcount()));
+    if (text.size() > kNoteBytesMax) return std::nullopt;
+    auto const root = nlohmann::json::parse(text, nullptr, false);
+    if (!root.is_object() || !root.contains("files") || !root["files"].is_array()) return std::nullopt;
+    Note note;
+    note.source = text_of(root, "source");
+    note.revision = text_of(root, "revision");
+    for (auto const& entry : root["files"]) {
+        if (!entry.is_object()) return std::nullopt;
+        auto const size = entry.find("size");
+        if (size == entry.end() || !size->is_number_unsigned()) return std::nullopt;
+        note.files.push_back(
+            {text_of(entry, "name"), size->get<std::uint64_t>(), text_of(entry, "sha256"), text_of(entry, "etag")});
+    }
+    return note;
+}
+
+Status write_note(std::string const& folder, std::string const& model, Note const& note) {
+    nlohmann::ordered_json files = nlohmann::ordered_json::array();
+    for (auto const& file : note.files) {
+        nlohmann::ordered_json const entry = {
+            {"name", file.name}, {"size", file.size}, {"sha256", file.sha256}, {"etag", file.etag}};
+        files.push_back(entry);
+    }
+    nlohmann::ordered_json root = {{"source", note.source}, {"revision", note.revision}, {"files", files}};
+    for (auto const& [kind, text] : note.notes) root[kind] = text;
+    // A registry's texts may hold bytes that are not UTF-8.
+    auto const text = root.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+    return write_whole(path_of(folder, model), text);
+}
+
+void remove_note(std::string const& folder, std::string const& model) {
+    std::error_code failed;
+    std::filesystem::remove(path_of(folder, model), failed);
+}
+
+}  // namespace hearth::fetch

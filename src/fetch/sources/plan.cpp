@@ -1,0 +1,45 @@
+#include "fetch/sources/plan.h"
+
+#include <fmt/format.h>
+
+#include "fetch/sources/hub_files.h"
+
+namespace hearth::fetch {
+
+Result<Plan> plan_url(UrlReference const& reference) {
+    Plan plan;
+    PlannedFile file;
+    file.name = reference.url.file_name();
+    file.url = reference.url;
+    if (!is_file_name(file.name))
+        return Error(Code::invalid_argument,
+                     fmt::format("{} ends in no name for a file; give one: NAME --source URL",
+                                 reference.url.text_without_query()),
+                     "name");
+    plan.model = gguf_stem(file.name);
+    plan.source = to_string(Reference(reference));
+    plan.files.push_back(std::move(file));
+    return plan;
+}
+
+Status rename(Plan& plan, std::string const& name) {
+    if (!is_file_name(name))
+        return Error(Code::invalid_argument,
+                     fmt::format("'{}' is no name for a model: no '/', no dot in front, at most 200 bytes", name),
+                     "name");
+    auto const stem = gguf_stem(name);
+    for (auto& file : plan.files) {
+        auto const slash = file.name.find('/');
+        if (slash != std::string::npos) {
+            file.name = stem + file.name.substr(slash);
+        } else {
+            auto const dot = file.name.rfind('.');
+            auto const ending = dot == std::string::npos ? std::string(".gguf") : file.name.substr(dot);
+            file.name = stem + split_suffix(file.name) + ending;
+        }
+    }
+    plan.model = stem;
+    return ok();
+}
+
+}  // namespace hearth::fetch

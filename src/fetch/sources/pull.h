@@ -1,0 +1,54 @@
+// pull(): a plan becomes a model in a folder.
+//
+// Files land under their names one by one, each whole; the one by which the model
+// is found comes last, so that a set is found when it is complete. Beside them
+// MODEL.hearth.json says where the model came from, with each file's hash, and what
+// a registry told with it (template, system, params, license).
+//
+// What lies in the folder and was not pulled from the same source is never
+// overwritten: pull() fails with `invalid_argument` and says how to go on.
+//
+// Threads: the loop's. Limits: kFilesAtOnce. Errors: of Downloader.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "base/result.h"
+#include "fetch/downloader.h"
+#include "fetch/sources/plan.h"
+#include "net/loop.h"
+#include "net/task.h"
+
+namespace hearth::fetch {
+
+inline constexpr unsigned kFilesAtOnce = 3;
+
+struct PulledFile {
+    std::string path;
+    std::uint64_t size = 0;
+    std::string sha256;
+    bool present = false;  // was there already
+};
+
+struct Pulled {
+    std::string model, source, revision;
+    std::vector<PulledFile> files;  // as in the plan: the first is the one to open
+    std::uint64_t fetched = 0;      // bytes over the network
+};
+
+// Called with the index of a file of the plan.
+using PullListener = std::function<void(std::size_t, FileProgress const&)>;
+
+net::Task<Result<Pulled>> pull(net::Loop& loop, Downloader& downloader, Plan plan, std::string folder,
+                               PullListener listener);
+
+// A GGUF file, or all of a split of which it is one, gets a place in the folder: as
+// a hard link where the file system allows, which takes no room, else as a copy.
+// `name` empty: its own. Blocks while it copies.
+[[nodiscard]] Result<Pulled> import_local(LocalReference const& reference, std::string const& name,
+                                          std::string const& folder);
+
+}  // namespace hearth::fetch

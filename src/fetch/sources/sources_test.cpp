@@ -1,0 +1,187 @@
+#include <gtest/gtest.h>
+
+#include <fmt/format.h>
+
+#include "fetch/sources/hub_files.h"
+#include "fetch/sources/manifest.h"
+#include "fetch/sources/plan.h"
+#include "fetch/sources/reference.h"
+
+namespace hearth::fetch {
+namespace {
+
+TEST(Reference, ReadsWhatPeopleWrite) {
+    struct Case {
+        char const* text;
+        Reference expected;
+    };
+    for (auto const& [text, expected] : {
+             Case{"org/repo", HubReference{"org", "repo", "main", ""}},
+             Case{"hf.co/Org/Repo-GGUF:Q4_K_M", HubReference{"Org", "Repo-GGUF", "main", "Q4_K_M"}},
+             Case{"huggingface.co/org/repo@v1.0:a.gguf", HubReference{"org", "repo", "v1.0", "a.gguf"}},
+             Case{"https://huggingface.co/org/repo", HubReference{"org", "repo", "main", ""}},
+             Case{"127.0.0.1:5000/ns/model:tag", RegistryReference{"127.0.0.1:5000", "ns", "model", "tag"}},
+             Case{"Registry.example.org/ns/model", RegistryReference{"registry.example.org", "ns", "model", "latest"}},
+             Case{"localhost/model", RegistryReference{"localhost", "library", "model", "latest"}},
+             Case{"./a.gguf", LocalReference{"./a.gguf"}},
+             Case{"/a/b.gguf", LocalReference{"/a/b.gguf"}},
+         }) {
+        auto const reference = parse_reference(text);
+        ASSERT_TRUE(reference) << text << ": " << reference.error().message;
+        EXPECT_EQ(*reference, expected) << text;
+    }
+    auto const url = parse_reference("https://huggingface.co/org/repo/resolve/main/a.gguf");
+    ASSERT_TRUE(url);
+    EXPECT_TRUE(std::holds_alternative<UrlReference>(*url));
+}
+
+TEST(Reference, PartsCannotLeaveTheirPlace) {
+    for (auto const* text : {"",
+                             "model",
+                             "org/..",
+                             "../..:x",
+                             "org/repo/..",
+                             "hf.co/org",
+                             "hf.co/org/../repo",
+                             "hf.co/../repo",
+                             "org/.hidden",
+                             "org/repo:../../etc/passwd",
+                             "org/repo@../x",
+                             "org/re po",
+                             "org/repo\n",
+                             "host.org/ns/../model",
+                             "host.org/ns/model:..",
+                             "host.org/a/b/c",
+                             "host.org/ns/model:a/b",
+                             "host.org/ns/%2e%2e",
+                             "host.org:99999/ns/m",
+                             "user@host.org/ns/m",
+                             "host.org/ns/model:",
+                             "ftp://host/x",
+                             "org/\xc3\xa4"}) {
+        auto const reference = parse_reference(text);
+        bool const stays = !reference || std::holds_alternative<LocalReference>(*reference);
+        EXPECT_TRUE(stays) << text;
+    }
+    EXPECT_FALSE(parse_reference("org/" + std::string(kPartBytesMax + 1, 'x')));
+    EXPECT_FALSE(parse_reference(std::string(kReferenceBytesMax + 1, 'x')));
+}
+
+TEST(Reference, FileNamesStayInTheirFolder) {
+    for (auto const* good : {"a.gguf", "model:tag.gguf", "a b"}) EXPECT_TRUE(is_file_name(good)) << good;
+    for (auto const* bad : {"", ".", "..", ".hidden", "a/b", "a\\b", "a\nb"}) EXPECT_FALSE(is_file_name(bad)) << bad;
+    EXPECT_FALSE(is_file_name(std::string(201, 'x')));
+    EXPECT_FALSE(plan_url(UrlReference{*parse_url("https://host/..%2f..%2fetc%2fpasswd")}));
+    EXPECT_FALSE(plan_url(UrlReference{*parse_url("https://host/")}));
+}
+
+TEST(HubFiles, ChoosesByQuantisation) {
+    std::vector<HubFile> const files = {{"README.md", 1, ""},
+                                        {"M-Q4_K_M.gguf", 1, ""},
+                                        {"M-Q4_K_S.gguf", 1, ""},
+                                        {"M-Q8_0.gguf", 1, ""},
+                                        {"mmproj-M.gguf", 1, ""},
+                                        {"M.imatrix.gguf", 1, ""},
+                                        {"x/M-f16-00002-of-00002.gguf", 1, ""},
+                                        {"x/M-f16-00001-of-00002.gguf", 1, ""}};
+    auto const name = [&](std::string const& choice) {
+        auto const chosen = choose_gguf(files, choice);
+        return chosen ? chosen->front().path : chosen.error().message;
+    };
+    EXPECT_EQ(name(""), "M-Q4_K_M.gguf");
+    EXPECT_EQ(name("q8_0"), "M-Q8_0.gguf");
+    EXPECT_EQ(name("Q4_K_S"), "M-Q4_K_S.gguf");
+    EXPECT_EQ(name("M-Q8_0.gguf"), "M-Q8_0.gguf");
+    EXPECT_EQ(choose_gguf(files, "F16")->size(), 2U);
+    EXPECT_EQ(name("F16"), "x/M-f16-00001-of-00002.gguf");
+    EXPECT_NE(name("Q4").find("M-Q4_K_M"), std::string::npos) << "half a word is no choice: " << name("Q4");
+    EXPECT_NE(name("Q6_K").find("there is no 'Q6_K'"), std::string::npos);
+    EXPECT_TRUE(choose_gguf({{"README.md", 1, ""}}, "")->empty());
+    auto const cut = choose_gguf({{"M-00001-of-00003.gguf", 1, ""}, {"M-00003-of-00003.gguf", 1, ""}}, "");
+    ASSERT_FALSE(cut);
+    EXPECT_NE(cut.error().message.find("should have 3 parts"), std::string::npos) << cut.error().message;
+}
+
+TEST(HubFiles, TakesSafetensorsAsAFolder) {
+    auto const chosen = choose_safetensors({{"model-00001-of-00002.safetensors", 1, ""},
+                                            {"model-00002-of-00002.safetensors", 1, ""},
+                                            {"tokenizer.json", 1, ""},
+                                            {"config.json", 1, ""},
+                                            {"pytorch_model.bin", 1, ""},
+                                            {"onnx/model.json", 1, ""},
+                                            {"..json", 1, ""}});
+    ASSERT_EQ(chosen.size(), 4U);
+    EXPECT_EQ(chosen.front().path, "config.json");
+    EXPECT_TRUE(choose_safetensors({{"config.json", 1, ""}}).empty());
+}
+
+TEST(HubFiles, ReadsTheListingStrictly) {
+    auto const sha = std::string(40, 'a');
+    auto const good = parse_hub_listing(
+        fmt::format(R"({{"sha":"{}","siblings":[{{"rfilename":"a.gguf","size":5,"lfs":{{"sha256":"{}"}}}}]}})", sha,
+                    std::string(64, 'b')));
+    ASSERT_TRUE(good) << good.error().message;
+    EXPECT_EQ(good->files[0].size, 5U);
+    EXPECT_EQ(good->files[0].sha256, std::string(64, 'b'));
+    for (auto const& bad :
+         {std::string("x"), std::string("{}"), std::string(R"({"siblings":[]})"),
+          fmt::format(R"({{"sha":"../..","siblings":[]}})"), fmt::format(R"({{"sha":"{}","siblings":[1]}})", sha),
+          fmt::format(R"({{"sha":"{}","siblings":[{{"size":1}}]}})", sha)})
+        EXPECT_FALSE(parse_hub_listing(bad)) << bad;
+}
+
+std::string manifest(std::string const& digest, std::string const& size = "5", std::string const& kind = "model") {
+    return fmt::format(
+        R"({{"schemaVersion":2,"layers":[{{"mediaType":"application/vnd.ollama.image.{}","digest":"{}","size":{}}}]}})",
+        kind, digest, size);
+}
+
+TEST(Manifest, TakesOnlyDigestsThatAreDigests) {
+    auto const hex = std::string(64, 'a');
+    auto const good = parse_manifest(manifest("sha256:" + hex));
+    ASSERT_TRUE(good) << good.error().message;
+    EXPECT_EQ(good->find("model")->sha256, hex);
+    for (auto const& digest : {std::string("sha256:../../../../etc/passwd"), "sha256-" + hex, hex,
+                               "sha256:" + hex + "0", "sha256:" + hex.substr(1), "sha256:" + hex.substr(1) + "/",
+                               "SHA256:" + hex, "sha256:" + std::string(64, 'A'), "sha512:" + hex, std::string()})
+        EXPECT_FALSE(parse_manifest(manifest(digest))) << digest;
+}
+
+TEST(Manifest, IsBounded) {
+    auto const digest = "sha256:" + std::string(64, 'a');
+    EXPECT_FALSE(parse_manifest(manifest(digest, "-1")));
+    EXPECT_FALSE(parse_manifest(manifest(digest, "1.5")));
+    EXPECT_FALSE(parse_manifest(manifest(digest, "99999999999999999")));
+    EXPECT_FALSE(parse_manifest(manifest(digest, "5", "template")));
+    EXPECT_FALSE(parse_manifest(std::string(100'000, '[')));
+    EXPECT_FALSE(parse_manifest(std::string(kManifestBytesMax + 1, ' ')));
+    EXPECT_FALSE(parse_manifest(R"({"schemaVersion":1,"layers":[]})"));
+    EXPECT_FALSE(parse_manifest("null"));
+}
+
+TEST(Manifest, ReadsChallenges) {
+    auto const challenge = parse_challenge(R"(Bearer realm="https://h/token",service="s",scope="repository:a:pull")");
+    ASSERT_TRUE(challenge);
+    EXPECT_EQ(challenge->realm, "https://h/token");
+    EXPECT_EQ(challenge->scope, "repository:a:pull");
+    for (auto const* bad :
+         {"", "Basic realm=\"x\"", "Bearer", "Bearer realm=x", "Bearer realm=\"x", "Bearer service=\"x\""})
+        EXPECT_FALSE(parse_challenge(bad)) << bad;
+}
+
+TEST(Plan, RenamesAllItsFiles) {
+    Plan plan;
+    for (auto const* name : {"a-00001-of-00002.gguf", "a-00002-of-00002.gguf"}) {
+        PlannedFile file;
+        file.name = name;
+        plan.files.push_back(file);
+    }
+    ASSERT_TRUE(rename(plan, "b"));
+    EXPECT_EQ(plan.model, "b");
+    EXPECT_EQ(plan.files[1].name, "b-00002-of-00002.gguf");
+    EXPECT_FALSE(rename(plan, "../b"));
+    EXPECT_FALSE(rename(plan, ""));
+}
+
+}  // namespace
+}  // namespace hearth::fetch
