@@ -265,6 +265,35 @@ def unpack_file(archive, name, target):
             shutil.copyfileobj(source, out, 1 << 20)
 
 
+def unpack_wheel_tree(archive, prefix, folder):
+    """The files below `prefix` of a wheel."""
+    count = 0
+    with zipfile.ZipFile(archive) as wheel:
+        for name in wheel.namelist():
+            if not name.startswith(prefix + '/') or name.endswith('/'):
+                continue
+            relative = name[len(prefix) + 1:]
+            if '..' in relative.split('/'):
+                raise FetchError(f'{archive}: {name} is not a plain file below {prefix}. Refused.')
+            target = folder / relative
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with wheel.open(name) as source, target.open('wb') as out:
+                shutil.copyfileobj(source, out, 1 << 20)
+            count += 1
+    if count == 0:
+        raise FetchError(f'{archive}: nothing below {prefix}; third_party.lock and the file do not belong together')
+
+
+def unpack(archive, artifact, fresh):
+    """A single file if its hash is pinned, else a folder."""
+    if 'extracted_sha256' in artifact:
+        unpack_file(archive, artifact['extract'], fresh)
+    elif artifact['kind'] == 'wheel':
+        unpack_wheel_tree(archive, artifact['extract'], fresh)
+    else:
+        unpack_tree(archive, artifact['extract'], fresh)
+
+
 def replace(fresh, target):
     """Puts `fresh` where `target` is. A folder that is there moves aside first, so nobody ever sees half of one."""
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -278,10 +307,7 @@ def extract(archive, artifact, target):
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix='.unpack-') as scratch:
         fresh = pathlib.Path(scratch) / 'fresh'
-        if artifact['kind'] != 'wheel':
-            unpack_tree(archive, artifact['extract'], fresh)
-        else:
-            unpack_file(archive, artifact['extract'], fresh)
+        unpack(archive, artifact, fresh)
         if 'extracted_sha256' in artifact:
             check_extracted(fresh, artifact)
         replace(fresh, target)
@@ -322,7 +348,7 @@ def verify(artifact, cache):
     if not archive.exists() or sha256_of(archive) != artifact['sha256']:
         raise FetchError(f'{archive} is missing or changed, so {target} cannot be compared with it. Delete both and fetch again.')
     with tempfile.TemporaryDirectory(prefix='hearth-verify-') as scratch:
-        unpack_tree(archive, artifact['extract'], pathlib.Path(scratch))
+        unpack(archive, artifact, pathlib.Path(scratch))
         differing = compare(pathlib.Path(scratch), target)
     if differing:
         raise FetchError(f'{target} differs from {archive.name}: {", ".join(differing[:5])}'

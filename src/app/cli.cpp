@@ -343,6 +343,21 @@ void add_show(CLI::App& app, ShowFlags& flags, Action& action) {
     command.callback([&] { action = [&] { return show(flags); }; });
 }
 
+void add_convert(CLI::App& app, ConvertFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("convert", "Turn a Hugging Face folder (safetensors) into a GGUF file");
+    command.footer(
+        "The file appears whole or not at all; Ctrl-C leaves nothing behind. Its path is printed.\n"
+        "Example:\n  hearth convert ./SmolLM2-135M-Instruct -o smollm2.gguf --type bf16");
+    command.add_option("folder", flags.folder, "Folder with config.json, tokenizer.json and safetensors")->required();
+    command.add_option("-o,--output", flags.output, "File to write (default: FOLDER-TYPE.gguf in the current folder)");
+    command.add_option("--type", flags.type, "Type of matrices: auto, f32, f16 or bf16")
+        ->check(CLI::IsMember({"auto", "f32", "f16", "bf16"}))
+        ->capture_default_str();
+    command.add_flag("--force", flags.force, "Replace the file if it exists");
+    command.add_flag("--json", flags.json, "Print a JSON object instead of the path");
+    command.callback([&] { action = [&] { return convert(flags); }; });
+}
+
 void add_bench_tree(CLI::App& bench, BenchTreeFlags& flags, Action& action) {
     auto& command = *bench.add_subcommand("tree", "Measure look-ups in the scheduler's prefix tree");
     command.add_option("--tokens", flags.tokens, "Tokens in the tree")
@@ -602,6 +617,7 @@ int run_command_line(std::vector<std::string> arguments) {
     CheckFlags check_flags;
     ListFlags list_flags;
     ShowFlags show_flags;
+    ConvertFlags convert_flags;
     BenchFlags bench_flags;
     SimFlags sim_flags;
     std::string shell;
@@ -612,6 +628,7 @@ int run_command_line(std::vector<std::string> arguments) {
     add_check(app, check_flags, action);
     add_list(app, list_flags, action);
     add_show(app, show_flags, action);
+    add_convert(app, convert_flags, action);
     add_bench(app, bench_flags, action);
     add_sim(app, sim_flags, action);
     add_version(app, json, action);

@@ -92,6 +92,15 @@ struct PullFlags {
 };
 int pull(PullFlags const& flags);
 
+struct ConvertFlags {
+    std::string folder;
+    std::string output;         // empty: FOLDER-TYPE.gguf here
+    std::string type = "auto";  // auto, f32, f16, bf16
+    bool force = false;
+    bool json = false;
+};
+int convert(ConvertFlags const& flags);
+
 struct CheckFlags {
     std::vector<std::string> files;
     bool json = false;

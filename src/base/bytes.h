@@ -69,6 +69,7 @@ public:
     // A u32 length, then the bytes. REQUIRES: text.size() < 2^32
     void write_string(std::string_view text);
     void write_count(std::size_t count);
+    void write_bytes(std::string_view bytes) { out_.append(bytes); }
 
     // Overwrites four bytes written before, e.g. a length known only now.
     void patch_u32(std::size_t at, std::uint32_t value);

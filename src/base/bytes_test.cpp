@@ -18,6 +18,12 @@ TEST(Bytes, WhatIsWrittenIsReadBack) {
     EXPECT_EQ(reader.left(), 0U);
 }
 
+TEST(Bytes, RawBytesAreWrittenAsTheyAre) {
+    ByteWriter writer;
+    writer.write_bytes(std::string_view("a\0b", 3));
+    EXPECT_EQ(writer.bytes(), std::string("a\0b", 3));
+}
+
 TEST(Bytes, ALengthPastTheEndFailsAndSticks) {
     ByteWriter writer;
     writer.write(std::uint32_t{1000});

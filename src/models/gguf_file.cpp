@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "base/assert.h"
+#include "models/descriptor.h"
 #include "models/gguf.h"
 #include "models/gguf_header.h"
 
@@ -22,20 +23,6 @@ namespace {
 
 constexpr std::uint64_t kFirstRead = 256U << 10;
 constexpr std::uint64_t kFileBytesMax = std::numeric_limits<std::int64_t>::max();
-
-class Descriptor {
-public:
-    explicit Descriptor(int fd) : fd_(fd) {}
-    Descriptor(Descriptor const&) = delete;
-    Descriptor& operator=(Descriptor const&) = delete;
-    ~Descriptor() {
-        if (fd_ >= 0) ::close(fd_);
-    }
-    [[nodiscard]] int get() const { return fd_; }
-
-private:
-    int const fd_;
-};
 
 class SpanSource final : public HeaderSource {
 public:

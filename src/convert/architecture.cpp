@@ -1,0 +1,375 @@
+#include "convert/architecture.h"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <cmath>
+#include <numbers>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+namespace hearth::convert {
+namespace {
+
+constexpr std::uint32_t kHeadsMax = 4096;
+constexpr std::uint32_t kGemma3Context = 131072;  // transformers' defaults for what a config may leave out
+constexpr std::uint32_t kGemma3HeadWidth = 256;
+constexpr std::uint32_t kQwen3HeadWidth = 128;
+constexpr double kGemma3LocalTheta = 10000;
+
+bool remove_prefix(std::string_view& text, std::string_view prefix) {
+    if (!text.starts_with(prefix)) return false;
+    text.remove_prefix(prefix.size());
+    return true;
+}
+
+std::string_view gguf_name(std::span<NamePair const> table, std::string_view hf) {
+    auto const found = std::find_if(table.begin(), table.end(), [&](NamePair const& pair) { return pair.hf == hf; });
+    return found == table.end() ? std::string_view() : found->gguf;
+}
+
+// The engine's spelling of TensorFlow's names for the parts of a norm.
+std::string modern_name(std::string_view name) {
+    if (name.ends_with(".gamma")) return std::string(name.substr(0, name.size() - 5)) + "weight";
+    if (name.ends_with(".beta")) return std::string(name.substr(0, name.size() - 4)) + "bias";
+    return std::string(name);
+}
+
+double default_theta(Family family) { return family == Family::gemma3 || family == Family::lfm2 ? 1e6 : 1e4; }
+
+std::uint32_t default_context(Family family) {
+    switch (family) {
+        case Family::llama: return 2048;
+        case Family::qwen2:
+        case Family::qwen3: return 32768;
+        case Family::gemma3: return kGemma3Context;
+        case Family::lfm2: return 128000;
+        case Family::bert: return 512;
+    }
+    return 0;
+}
+
+std::optional<json::View> rope_parameters(HfConfig const& config) {
+    return config.find({"rope_parameters", "rope_scaling"});
+}
+
+// The part of the parameters that is for layers with full attention.
+std::optional<json::View> full_rope(HfConfig const& config) {
+    auto const rope = rope_parameters(config);
+    auto const full = rope ? rope->find("full_attention") : std::nullopt;
+    return full ? full : rope;
+}
+
+std::string_view rope_type(std::optional<json::View> rope) {
+    auto value = rope ? rope->find("rope_type") : std::nullopt;
+    if (!value && rope) value = rope->find("type");
+    return value ? value->text().value_or("") : "";
+}
+
+}  // namespace
+
+Result<Architecture> Architecture::of(HfConfig const& config) {
+    HEARTH_TRY(auto const name, config.architecture());
+    Architecture architecture;
+    std::vector<std::string_view> known;
+    for (auto const& table : family_tables()) {
+        for (auto const hf_name : table.hf_names) {
+            known.push_back(hf_name);
+            if (hf_name == name) architecture.table_ = &table;
+        }
+    }
+    if (architecture.table_ == nullptr) {
+        return config.wrong("architectures",
+                            fmt::format("\"{}\" is not converted; known are {}", name, fmt::join(known, ", ")),
+                            Code::unsupported);
+    }
+    HEARTH_TRY(architecture.layers_,
+               config.count({"num_hidden_layers", "n_layers", "n_layer", "num_layers"}, kLayersMax));
+    HEARTH_TRY(architecture.width_, config.count({"hidden_size", "n_embd", "dim"}));
+    HEARTH_TRY(architecture.heads_, config.count({"num_attention_heads", "n_head", "n_heads"}, kHeadsMax));
+    HEARTH_TRY(architecture.kv_heads_,
+               config.count_or({"num_key_value_heads", "n_kv_heads"}, architecture.heads_, kHeadsMax));
+    HEARTH_TRY(architecture.vocabulary_, config.count({"vocab_size"}));
+    if (config.find({"num_local_experts", "num_experts", "n_routed_experts"}))
+        return config.wrong("num_experts", "mixtures of experts are not converted", Code::unsupported);
+    if (config.find({"quantization_config"}))
+        return config.wrong("quantization_config", "quantised folders are not converted", Code::unsupported);
+    return architecture;
+}
+
+std::string Architecture::key(std::string_view name) const { return fmt::format("{}.{}", table_->gguf, name); }
+
+Result<std::optional<TensorTarget>> Architecture::target(std::string_view hf_name) const {
+    auto const name = table_->family == Family::bert ? modern_name(hf_name) : std::string(hf_name);
+    std::string_view rest = name;
+    remove_prefix(rest, "bert.");
+    remove_prefix(rest, "model.");
+    if (!remove_prefix(rest, "language_model.model.")) remove_prefix(rest, "language_model.");
+    for (auto const skipped : table_->skipped) {
+        if (rest.starts_with(skipped)) return std::optional<TensorTarget>();
+    }
+    if (rest.ends_with(".rotary_emb.inv_freq")) return std::optional<TensorTarget>();
+
+    auto const unknown = [&] {
+        return Error(Code::unsupported, fmt::format("tensor \"{}\": not known in models of {}", hf_name, table_->gguf));
+    };
+    TensorTarget target;
+    if (remove_prefix(rest, table_->layers)) {
+        std::uint32_t layer = 0;
+        auto const [end, failed] = std::from_chars(rest.data(), rest.data() + rest.size(), layer);
+        if (failed != std::errc{} || layer >= layers_ || end == rest.data() + rest.size() || *end != '.')
+            return unknown();
+        target.layer = layer;
+        rest.remove_prefix(static_cast<std::size_t>(end - rest.data()) + 1);
+    }
+    auto const dot = rest.rfind('.');
+    auto const suffix = dot == std::string_view::npos ? std::string_view() : rest.substr(dot + 1);
+    if (suffix != "weight" && suffix != "bias") return unknown();
+    auto const base = gguf_name(target.layer ? table_->inner : table_->outer, rest.substr(0, dot));
+    if (base.empty()) return unknown();
+    target.name =
+        target.layer ? fmt::format("blk.{}.{}.{}", *target.layer, base, suffix) : fmt::format("{}.{}", base, suffix);
+    if (table_->permuted && base == "attn_q") target.heads = heads_;
+    if (table_->permuted && base == "attn_k") target.heads = kv_heads_;
+    if (target.name.ends_with("norm.weight")) target.shift = table_->norm_shift;
+    target.squeeze = base == "shortconv.conv";
+    return std::optional(std::move(target));
+}
+
+ElementType Architecture::type_of(std::string_view gguf_name, std::size_t dimensions, ElementType wanted) {
+    constexpr std::array<std::string_view, 2> kAlwaysF32{"position_embd.weight", "token_types.weight"};
+    bool const f32 = dimensions <= 1 || gguf_name.ends_with("_norm.weight") || !gguf_name.ends_with(".weight") ||
+                     gguf_name.ends_with(".shortconv.conv.weight") ||
+                     std::find(kAlwaysF32.begin(), kAlwaysF32.end(), gguf_name) != kAlwaysF32.end();
+    return f32 ? ElementType::f32 : wanted;
+}
+
+Status Architecture::add_parameters(Metadata& metadata, HfConfig const& config, ElementType type) const {
+    HEARTH_CHECK(add_sizes(metadata, config));
+    if (family() != Family::bert) HEARTH_CHECK(add_rope(metadata, config));
+    HEARTH_CHECK(add_norms(metadata, config));
+    HEARTH_TRY(auto const width, head_width(config));
+    if (width) {
+        metadata.u32(key("attention.key_length"), *width);
+        metadata.u32(key("attention.value_length"), *width);
+    }
+    metadata.u32("general.file_type", file_type_of(type));
+    return add_family(metadata, config);
+}
+
+Status Architecture::add_sizes(Metadata& metadata, HfConfig const& config) const {
+    metadata.u32(key("block_count"), layers_);
+    HEARTH_TRY(auto const context,
+               config.count_or({"max_position_embeddings", "n_ctx", "n_positions"}, default_context(family())));
+    metadata.u32(key("context_length"), context);
+    metadata.u32(key("embedding_length"), width_);
+    HEARTH_TRY(auto const feed_forward, config.count({"intermediate_size", "n_inner", "block_ff_dim"}));
+    metadata.u32(key("feed_forward_length"), feed_forward);
+    metadata.u32(key("attention.head_count"), heads_);
+    if (family() == Family::bert) return ok();
+    if (family() == Family::lfm2) return add_lfm2(metadata, config);
+    metadata.u32(key("attention.head_count_kv"), kv_heads_);
+    return ok();
+}
+
+Status Architecture::add_rope(Metadata& metadata, HfConfig const& config) const {
+    auto const full = full_rope(config);
+    if (full) HEARTH_CHECK(add_scaling(metadata, config, *full));
+    HEARTH_TRY(auto theta, config.real_or({"global_rope_theta", "rope_theta"}, default_theta(family())));
+    if (auto const value = full ? full->find("rope_theta") : std::nullopt) theta = value->number().value_or(theta);
+    metadata.f32(key("rope.freq_base"), theta);
+
+    auto const rope = rope_parameters(config);
+    auto const sliding = rope ? rope->find("sliding_attention") : std::nullopt;
+    HEARTH_TRY(auto local, config.real({"local_rope_theta", "rope_local_base_freq"}));
+    if (!local && family() == Family::gemma3) local = kGemma3LocalTheta;
+    if (auto const value = sliding ? sliding->find("rope_theta") : std::nullopt) local = value->number();
+    if (local) metadata.f32(key("rope.freq_base_swa"), *local);
+    return ok();
+}
+
+Status Architecture::add_scaling(Metadata& metadata, HfConfig const& config, json::View scaling) const {
+    auto const type = rope_type(scaling);
+    // Llama 3's scaling is a tensor; "default" is none.
+    if (type.empty() || type == "default" || type == "llama3") return ok();
+    auto const real = [&](std::string_view name) {
+        auto const value = scaling.find(name);
+        return value ? value->number() : std::nullopt;
+    };
+    auto const factor = real("factor");
+    if ((type != "linear" && type != "yarn") || !factor)
+        return config.wrong("rope_scaling", fmt::format("type \"{}\" is not converted", type), Code::unsupported);
+    metadata.text(key("rope.scaling.type"), type);
+    metadata.f32(key("rope.scaling.factor"), *factor);
+    if (type == "linear") return ok();
+    auto original = scaling.find("original_max_position_embeddings");
+    if (!original) original = config.find({"original_max_position_embeddings"});
+    auto const context = original ? original->integer() : std::nullopt;
+    if (!context || *context < 1 || *context > kWidthMax)
+        return config.wrong("rope_scaling", "original_max_position_embeddings is no length of a context");
+    metadata.u32(key("rope.scaling.original_context_length"), static_cast<std::uint32_t>(*context));
+    constexpr std::array<std::pair<std::string_view, std::string_view>, 4> kYarn{
+        {{"extrapolation_factor", "rope.scaling.yarn_ext_factor"},
+         {"attention_factor", "rope.scaling.yarn_attn_factor"},
+         {"beta_fast", "rope.scaling.yarn_beta_fast"},
+         {"beta_slow", "rope.scaling.yarn_beta_slow"}}};
+    for (auto const& [hf, gguf] : kYarn) {
+        if (auto const value = real(hf)) metadata.f32(key(gguf), *value);
+    }
+    return ok();
+}
+
+Status Architecture::add_norms(Metadata& metadata, HfConfig const& config) const {
+    if (family() == Family::bert) {
+        HEARTH_TRY(auto const epsilon, config.real_or({"layer_norm_eps"}, 1e-12));
+        metadata.f32(key("attention.layer_norm_epsilon"), epsilon);
+        return ok();
+    }
+    bool const lfm2 = family() == Family::lfm2;
+    HEARTH_TRY(auto const epsilon,
+               lfm2 ? config.real_or({"norm_eps"}, 1e-5) : config.real_or({"rms_norm_eps", "norm_eps"}, 1e-6));
+    metadata.f32(key("attention.layer_norm_rms_epsilon"), epsilon);
+    return ok();
+}
+
+// The width of a head where it is said, or where transformers' config has a default for it.
+Result<std::optional<std::uint32_t>> Architecture::head_width(HfConfig const& config) const {
+    std::optional<std::uint32_t> width;
+    if (config.find({"head_dim"})) {
+        HEARTH_TRY(width, config.count({"head_dim"}, kWidthMax));
+        return width;
+    }
+    if (family() == Family::llama) width = width_ / heads_;
+    if (family() == Family::qwen3) width = kQwen3HeadWidth;
+    if (family() == Family::gemma3) width = kGemma3HeadWidth;
+    return width;
+}
+
+Status Architecture::add_family(Metadata& metadata, HfConfig const& config) const {
+    switch (family()) {
+        case Family::llama: {
+            metadata.u32(key("vocab_size"), vocabulary_);
+            HEARTH_TRY(auto const width, head_width(config));
+            metadata.u32(key("rope.dimension_count"), width.value_or(width_ / heads_));
+            return ok();
+        }
+        case Family::qwen2:
+        case Family::qwen3: return add_pooling(metadata, config);
+        case Family::gemma3: return add_gemma3(metadata, config);
+        case Family::lfm2: {
+            metadata.u32(key("vocab_size"), vocabulary_);
+            HEARTH_TRY(auto const cache, config.count_or({"conv_L_cache"}, 3));
+            metadata.u32(key("shortconv.l_cache"), cache);
+            return ok();
+        }
+        case Family::bert: metadata.boolean(key("attention.causal"), false); return add_pooling(metadata, config);
+    }
+    return ok();
+}
+
+Status Architecture::add_gemma3(Metadata& metadata, HfConfig const& config) const {
+    if (config.find({"attn_logit_softcapping"}))
+        return config.wrong("attn_logit_softcapping", "is not known in Gemma 3", Code::unsupported);
+    HEARTH_TRY(auto const softcap, config.real_or({"final_logit_softcapping"}, 0));
+    if (softcap != 0) metadata.f32(key("final_logit_softcapping"), softcap);
+    HEARTH_TRY(auto const pattern, config.count_or({"sliding_window_pattern"}, 6));
+    if (pattern == 1) return ok();
+    HEARTH_TRY(auto const window, config.count_or({"sliding_window"}, 4096));
+    metadata.u32(key("attention.sliding_window"), window);
+    return ok();
+}
+
+// Layers without attention have no heads; the feed-forward width is computed.
+Status Architecture::add_lfm2(Metadata& metadata, HfConfig const& config) const {
+    auto const types = config.find({"layer_types"});
+    if (!types || types->size() != layers_)
+        return config.wrong("layer_types", fmt::format("does not have the {} entries of the layers", layers_));
+    std::vector<std::int32_t> heads;
+    for (auto const type : types->elements())
+        heads.push_back(type.text().value_or("") == "conv" ? 0 : static_cast<std::int32_t>(kv_heads_));
+    metadata.i32s(key("attention.head_count_kv"), heads);
+
+    HEARTH_TRY(std::uint64_t width, config.count({"block_ff_dim", "intermediate_size"}));
+    auto const adjust = config.find({"block_auto_adjust_ff_dim"});
+    if (!adjust || adjust->boolean().value_or(true)) {
+        HEARTH_TRY(auto const multiplier, config.real_or({"block_ffn_dim_multiplier"}, 1));
+        HEARTH_TRY(auto const multiple, config.count_or({"block_multiple_of"}, 256));
+        width = 2 * width / 3;
+        if (multiplier <= 0 || multiplier > 64)
+            return config.wrong("block_ffn_dim_multiplier", "is not within 0 to 64");
+        width = static_cast<std::uint64_t>(multiplier * static_cast<double>(width));
+        width = (width + multiple - 1) / multiple * multiple;
+    }
+    metadata.u32(key("feed_forward_length"), static_cast<std::uint32_t>(width));
+    return ok();
+}
+
+Status Architecture::add_pooling(Metadata& metadata, HfConfig const& config) const {
+    HEARTH_TRY(auto const modules, read_json(config.folder() + "/modules.json", config_limits()));
+    if (!modules) return ok();
+    for (auto const module : modules->root().elements()) {
+        auto const type = module.find("type");
+        auto const path = module.find("path");
+        if (!type || !path || !type->text().value_or("").ends_with("Pooling")) continue;
+        auto const folder = path->text().value_or("");
+        if (folder.empty() || folder.starts_with('.') ||
+            folder.find_first_of(std::string_view("/\\\0", 3)) != std::string_view::npos)
+            return config.wrong("modules.json", "its pooling module lies outside of the folder");
+        HEARTH_TRY(auto const pooling,
+                   read_json(fmt::format("{}/{}/config.json", config.folder(), folder), config_limits()));
+        auto const is = [&](std::string_view name) {
+            auto const value = pooling ? pooling->root().find(name) : std::nullopt;
+            return value && value->boolean().value_or(false);
+        };
+        constexpr std::uint32_t kMean = 1;
+        constexpr std::uint32_t kCls = 2;
+        constexpr std::uint32_t kLast = 3;
+        auto const mode = pooling ? pooling->root().find("pooling_mode") : std::nullopt;
+        auto const named = mode ? mode->text().value_or("") : "";
+        if (is("pooling_mode_mean_tokens") || named == "mean") metadata.u32(key("pooling_type"), kMean);
+        else if (is("pooling_mode_cls_token") || named == "cls") metadata.u32(key("pooling_type"), kCls);
+        else if (is("pooling_mode_lasttoken") || named == "lasttoken") metadata.u32(key("pooling_type"), kLast);
+        else
+            return config.wrong("modules.json", "pools neither by mean nor by first nor by last token",
+                                Code::unsupported);
+        return ok();
+    }
+    return ok();
+}
+
+Result<std::vector<float>> Architecture::rope_factors(HfConfig const& config) const {
+    auto const rope = full_rope(config);
+    if (family() != Family::llama || rope_type(rope) != "llama3") return std::vector<float>();
+    auto const real = [&](std::string_view name, double absent) {
+        auto const value = rope->find(name);
+        return static_cast<float>(value ? value->number().value_or(absent) : absent);
+    };
+    HEARTH_TRY(auto const width, head_width(config));
+    HEARTH_TRY(auto theta, config.real_or({"rope_theta"}, default_theta(family())));
+    if (auto const value = rope->find("rope_theta")) theta = value->number().value_or(theta);
+    float const factor = real("factor", 8);
+    float const low = real("low_freq_factor", 1);
+    float const high = real("high_freq_factor", 4);
+    float const context = real("original_max_position_embeddings", 8192);
+    auto const dimensions = width.value_or(0);
+    std::vector<float> factors;
+    // In single precision throughout, as upstream computes it.
+    for (std::uint32_t i = 0; i < dimensions; i += 2) {
+        float const frequency =
+            1.0F / std::pow(static_cast<float>(theta), static_cast<float>(i) / static_cast<float>(dimensions));
+        float const wavelength = static_cast<float>(2 * std::numbers::pi) / frequency;
+        if (wavelength < context / high) {
+            factors.push_back(1);
+        } else if (wavelength > context / low) {
+            factors.push_back(factor);
+        } else {
+            float const smooth = (context / wavelength - low) / (high - low);
+            factors.push_back(1 / ((1 - smooth) / factor + smooth));
+        }
+    }
+    return factors;
+}
+
+}  // namespace hearth::convert

@@ -1,0 +1,231 @@
+"""Hugging Face folders for conversion tests, rebuilt from GGUF files: the same bytes at every run.
+
+SmolLM2's own safetensors cannot be fetched at set-up. Its GGUF can, so the folder is made from it: each tensor
+dequantised by gguf-py (from the engine's pinned source), the engine's order of query and key rows undone, rounded to
+BF16, and tokenizer.json rebuilt from the vocabulary, the token types and the merges. config.json and the pre-tokenizer
+are as published.
+"""
+import hashlib
+import json
+import struct
+import sys
+
+import numpy as np
+import support
+
+sys.path.insert(0, str(support.CACHE / 'third_party/llama.cpp/gguf-py'))
+import gguf  # noqa: E402
+
+SMOLLM2_CONFIG = {
+    'architectures': ['LlamaForCausalLM'], 'attention_bias': False, 'attention_dropout': 0.0, 'bos_token_id': 1,
+    'eos_token_id': 2, 'hidden_act': 'silu', 'hidden_size': 576, 'initializer_range': 0.041666666666666664,
+    'intermediate_size': 1536, 'is_llama_config': True, 'max_position_embeddings': 8192, 'mlp_bias': False,
+    'model_type': 'llama', 'num_attention_heads': 9, 'num_hidden_layers': 30, 'num_key_value_heads': 3, 'pad_token_id': 2,
+    'pretraining_tp': 1, 'rms_norm_eps': 1e-05, 'rope_interleaved': False, 'rope_scaling': None, 'rope_theta': 100000,
+    'tie_word_embeddings': True, 'torch_dtype': 'bfloat16', 'transformers_version': '4.42.3', 'use_cache': True,
+    'vocab_size': 49152}
+SMOLLM2_PRE_TOKENIZER = {'type': 'Sequence', 'pretokenizers': [
+    {'type': 'Digits', 'individual_digits': True},
+    {'type': 'ByteLevel', 'add_prefix_space': False, 'trim_offsets': True, 'use_regex': True}]}
+BYTE_LEVEL = {'type': 'ByteLevel', 'add_prefix_space': True, 'trim_offsets': True, 'use_regex': True}
+LLAMA_NAMES = {
+    'attn_norm': 'input_layernorm', 'attn_q': 'self_attn.q_proj', 'attn_k': 'self_attn.k_proj', 'attn_v': 'self_attn.v_proj',
+    'attn_output': 'self_attn.o_proj', 'ffn_norm': 'post_attention_layernorm', 'ffn_gate': 'mlp.gate_proj',
+    'ffn_up': 'mlp.up_proj', 'ffn_down': 'mlp.down_proj'}
+CONTROL, USER_DEFINED, UNUSED = 3, 4, 5
+
+
+def write_json(path, value):
+    path.write_text(json.dumps(value, ensure_ascii=False, indent=1), encoding='utf-8')
+
+
+def bf16_bits(values):
+    bits = np.ascontiguousarray(values, dtype=np.float32).view(np.uint32)
+    return ((bits + 0x7fff + ((bits >> 16) & 1)) >> 16).astype(np.uint16)  # no NaN among weights
+
+
+def write_safetensors(path, tensors):
+    """`tensors`: name -> (type, array)"""
+    header, offset = {}, 0
+    for name, (kind, values) in tensors.items():
+        header[name] = {'dtype': kind, 'shape': list(values.shape), 'data_offsets': [offset, offset + values.nbytes]}
+        offset += values.nbytes
+    text = json.dumps(header).encode()
+    text += b' ' * (-len(text) % 8)
+    with path.open('wb') as file:
+        file.write(struct.pack('<Q', len(text)) + text)
+        for _, values in tensors.values():
+            file.write(values.tobytes())
+
+
+def hf_name(name):
+    if name.startswith('blk.'):
+        _, layer, rest = name.split('.', 2)
+        return f'model.layers.{layer}.{LLAMA_NAMES[rest.removesuffix(".weight")]}.weight'
+    return {'token_embd.weight': 'model.embed_tokens.weight', 'output_norm.weight': 'model.norm.weight'}[name]
+
+
+def undo_permute(values, heads):
+    return values.reshape(heads, values.shape[0] // heads // 2, 2, *values.shape[1:]).swapaxes(1, 2).reshape(values.shape)
+
+
+def bpe_tokenizer(reader, pre_tokenizer, post_processor):
+    tokens = reader.fields['tokenizer.ggml.tokens'].contents()
+    types = reader.fields['tokenizer.ggml.token_type'].contents()
+    added = [{'id': i, 'content': token, 'single_word': False, 'lstrip': False, 'rstrip': False, 'normalized': False,
+              'special': types[i] == CONTROL} for i, token in enumerate(tokens) if types[i] in (CONTROL, USER_DEFINED)]
+    return {
+        'version': '1.0', 'truncation': None, 'padding': None, 'added_tokens': added, 'normalizer': None,
+        'pre_tokenizer': pre_tokenizer, 'post_processor': post_processor, 'decoder': BYTE_LEVEL,
+        'model': {'type': 'BPE', 'dropout': None, 'unk_token': None, 'continuing_subword_prefix': None,
+                  'end_of_word_suffix': None, 'fuse_unk': False, 'byte_fallback': False,
+                  'vocab': {token: i for i, token in enumerate(tokens) if types[i] != UNUSED},
+                  'merges': reader.fields['tokenizer.ggml.merges'].contents()}}
+
+
+def smollm2(source, folder):
+    """Writes SmolLM2-135M-Instruct in BF16 below `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    reader = gguf.GGUFReader(source)
+    heads = {'attn_q': SMOLLM2_CONFIG['num_attention_heads'], 'attn_k': SMOLLM2_CONFIG['num_key_value_heads']}
+    tensors = {}
+    for tensor in reader.tensors:
+        values = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        kind = tensor.name.split('.')[-2]
+        tensors[hf_name(tensor.name)] = ('BF16', bf16_bits(undo_permute(values, heads[kind]) if kind in heads else values))
+    write_safetensors(folder / 'model.safetensors', tensors)
+    write_json(folder / 'config.json', SMOLLM2_CONFIG)
+    write_json(folder / 'generation_config.json',
+               {'_from_model_config': True, 'bos_token_id': 1, 'eos_token_id': 2, 'pad_token_id': 2, 'transformers_version': '4.42.3'})
+    write_json(folder / 'tokenizer.json', bpe_tokenizer(reader, SMOLLM2_PRE_TOKENIZER, None))
+    write_json(folder / 'tokenizer_config.json', {
+        'add_prefix_space': False, 'bos_token': '<|im_start|>', 'eos_token': '<|im_end|>', 'unk_token': '<|endoftext|>',
+        'pad_token': '<|im_end|>', 'clean_up_tokenization_spaces': False, 'model_max_length': 8192, 'tokenizer_class': 'GPT2Tokenizer',
+        'chat_template': reader.fields['tokenizer.chat_template'].contents()})
+    return folder
+
+
+# --- tiny models of the other families ---------------------------------------
+# Random weights, but the vocabularies, and the rules that split text, are those of published models: the engine's
+# source has the former as GGUF files without weights.
+
+TINY_WIDTH, TINY_FEED_FORWARD, TINY_HEADS, TINY_KV_HEADS, TINY_HEAD_WIDTH = 32, 64, 4, 2, 8
+LLAMA3_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+                  r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+QWEN2_PATTERN = LLAMA3_PATTERN.replace(r'\p{N}{1,3}', r'\p{N}')
+LLAMA3_POST = {'type': 'Sequence', 'processors': [
+    {'type': 'ByteLevel', 'add_prefix_space': True, 'trim_offsets': False, 'use_regex': True},
+    {'type': 'TemplateProcessing',
+     'single': [{'SpecialToken': {'id': '<|begin_of_text|>', 'type_id': 0}}, {'Sequence': {'id': 'A', 'type_id': 0}}],
+     'pair': [{'SpecialToken': {'id': '<|begin_of_text|>', 'type_id': 0}}, {'Sequence': {'id': 'A', 'type_id': 0}},
+              {'SpecialToken': {'id': '<|begin_of_text|>', 'type_id': 1}}, {'Sequence': {'id': 'B', 'type_id': 1}}],
+     'special_tokens': {'<|begin_of_text|>': {'id': '<|begin_of_text|>', 'ids': [128000], 'tokens': ['<|begin_of_text|>']}}}]}
+TINY = {
+    'llama3': ('LlamaForCausalLM', 'llama-bpe', 'F16', {
+        'rope_theta': 500000.0, 'tie_word_embeddings': False, 'rope_scaling': {
+            'factor': 32.0, 'high_freq_factor': 4.0, 'low_freq_factor': 1.0, 'original_max_position_embeddings': 8192,
+            'rope_type': 'llama3'}}),
+    'qwen2': ('Qwen2ForCausalLM', 'qwen2', 'BF16', {'rope_theta': 1000000.0, 'head_dim': None}),
+    'qwen3': ('Qwen3ForCausalLM', 'qwen2', 'F32', {'rope_theta': 1000000}),
+    'gemma3': ('Gemma3ForCausalLM', 'qwen2', 'BF16', {'sliding_window': 512, 'rope_local_base_freq': 10000.0}),
+    'lfm2': ('Lfm2ForCausalLM', 'llama-bpe', 'BF16', {
+        'layer_types': ['conv', 'full_attention'], 'norm_eps': 1e-05, 'conv_L_cache': 3, 'block_auto_adjust_ff_dim': True,
+        'block_ffn_dim_multiplier': 1.0, 'block_multiple_of': 16, 'rope_theta': 1000000.0}),
+}
+
+
+def tiny_tokenizer(folder, vocabulary):
+    reader = gguf.GGUFReader(support.CACHE / f'third_party/llama.cpp/models/ggml-vocab-{vocabulary}.gguf')
+    llama3 = vocabulary == 'llama-bpe'
+    split = {'type': 'Split', 'pattern': {'Regex': LLAMA3_PATTERN if llama3 else QWEN2_PATTERN}, 'behavior': 'Isolated',
+             'invert': False}
+    pre = {'type': 'Sequence', 'pretokenizers': [split, {**BYTE_LEVEL, 'add_prefix_space': False, 'use_regex': False}]}
+    tokenizer = bpe_tokenizer(reader, pre, LLAMA3_POST if llama3 else None)
+    tokenizer['model']['ignore_merges'] = llama3
+    tokenizer['model']['merges'] = [merge.split(' ') for merge in tokenizer['model']['merges']]  # as newer files have it
+    write_json(folder / 'tokenizer.json', tokenizer)
+    names = ({'bos_token': '<|begin_of_text|>', 'eos_token': '<|end_of_text|>'} if llama3 else
+             {'eos_token': {'__type': 'AddedToken', 'content': '<|endoftext|>', 'special': True}, 'pad_token': '<|endoftext|>'})
+    write_json(folder / 'tokenizer_config.json', {'tokenizer_class': 'PreTrainedTokenizerFast', **names})
+    (folder / 'chat_template.jinja').write_text('{% for m in messages %}{{ m.content }}{% endfor %}', encoding='utf-8')
+    return len(reader.fields['tokenizer.ggml.tokens'].contents())
+
+
+def tiny_shapes(family, vocabulary):
+    """Name -> shape of every tensor."""
+    q, kv = TINY_HEADS * TINY_HEAD_WIDTH, TINY_KV_HEADS * TINY_HEAD_WIDTH
+    norms = {'gemma3': ['input_layernorm', 'post_attention_layernorm', 'pre_feedforward_layernorm', 'post_feedforward_layernorm'],
+             'lfm2': ['operator_norm', 'ffn_norm']}.get(family, ['input_layernorm', 'post_attention_layernorm'])
+    shapes = {'model.embed_tokens.weight': (vocabulary, TINY_WIDTH)}
+    shapes['model.embedding_norm.weight' if family == 'lfm2' else 'model.norm.weight'] = (TINY_WIDTH,)
+    if family == 'llama3':
+        shapes['lm_head.weight'] = (vocabulary, TINY_WIDTH)
+    for layer in range(2):
+        inner = {f'{name}.weight': (TINY_WIDTH,) for name in norms}
+        attention = {'self_attn.q_proj': q, 'self_attn.k_proj': kv, 'self_attn.v_proj': kv}
+        if family == 'lfm2' and layer == 0:
+            inner |= {'conv.conv.weight': (TINY_WIDTH, 1, 3), 'conv.in_proj.weight': (3 * TINY_WIDTH, TINY_WIDTH),
+                      'conv.out_proj.weight': (TINY_WIDTH, TINY_WIDTH)}
+        else:
+            inner |= {f'{name}.weight': (rows, TINY_WIDTH) for name, rows in attention.items()}
+            inner[f'self_attn.{"out" if family == "lfm2" else "o"}_proj.weight'] = (TINY_WIDTH, q)
+            if family == 'qwen2':
+                inner |= {f'{name}.bias': (rows,) for name, rows in attention.items()}
+            if family in ('qwen3', 'gemma3', 'lfm2'):
+                ending = 'layernorm' if family == 'lfm2' else 'norm'
+                inner |= {f'self_attn.{part}_{ending}.weight': (TINY_HEAD_WIDTH,) for part in 'qk'}
+        names = ['feed_forward.w1', 'feed_forward.w3', 'feed_forward.w2'] if family == 'lfm2' else [
+            'mlp.gate_proj', 'mlp.up_proj', 'mlp.down_proj']
+        width = 48 if family == 'lfm2' else TINY_FEED_FORWARD  # two thirds, rounded up to 16
+        inner |= {f'{names[0]}.weight': (width, TINY_WIDTH), f'{names[1]}.weight': (width, TINY_WIDTH),
+                  f'{names[2]}.weight': (TINY_WIDTH, width)}
+        shapes |= {f'model.layers.{layer}.{name}': shape for name, shape in inner.items()}
+    return shapes
+
+
+def tiny(family, folder):
+    """Writes a model of two layers in two shards below `folder`."""
+    architecture, vocabulary, kind, more = TINY[family]
+    folder.mkdir(parents=True, exist_ok=True)
+    tokens = tiny_tokenizer(folder, vocabulary)
+    config = {'architectures': [architecture], 'model_type': {'gemma3': 'gemma3_text', 'llama3': 'llama'}.get(family, family),
+              'hidden_size': TINY_WIDTH, 'intermediate_size': TINY_FEED_FORWARD, 'num_attention_heads': TINY_HEADS,
+              'num_key_value_heads': TINY_KV_HEADS, 'num_hidden_layers': 2, 'head_dim': TINY_HEAD_WIDTH, 'vocab_size': tokens,
+              'max_position_embeddings': 4096, 'rms_norm_eps': 1e-06, 'tie_word_embeddings': True, **more}
+    write_json(folder / 'config.json', {key: value for key, value in config.items() if key != 'head_dim' or value})
+    write_json(folder / 'generation_config.json', {'temperature': 0.7, 'top_k': 20, 'top_p': 0.8, 'repetition_penalty': 1.05})
+    random = np.random.Generator(np.random.PCG64(7))
+    tensors = {}
+    for name, shape in tiny_shapes(family, tokens).items():
+        values = random.standard_normal(shape, dtype=np.float32)
+        tensors[name] = (kind, {'F32': values, 'F16': values.astype(np.float16), 'BF16': bf16_bits(values)}[kind])
+    shards = {f'model-0000{i + 1}-of-00002.safetensors': dict(list(tensors.items())[i::2]) for i in range(2)}
+    for name, part in shards.items():
+        write_safetensors(folder / name, part)
+    write_json(folder / 'model.safetensors.index.json', {
+        'metadata': {}, 'weight_map': {tensor: name for name, part in shards.items() for tensor in part}})
+    return folder
+
+
+# --- what is compared --------------------------------------------------------
+
+MINILM = support.CACHE / 'models/all-MiniLM-L6-v2'
+# The folder's name is part of the result: general.name and its kin come from it.
+CASES = {'all-MiniLM-L6-v2': ['f16'], 'SmolLM2-135M-Instruct': ['bf16'],
+         **{f'Tiny-{family}-1M': ['bf16'] for family in TINY}}
+
+
+def make(name, scratch):
+    """The folder of that case, made below `scratch` if it is not there yet."""
+    if name == 'all-MiniLM-L6-v2':
+        return MINILM
+    folder = scratch / name
+    if not folder.exists():
+        smollm2(support.SMOLLM2, folder) if name.startswith('SmolLM2') else tiny(name.split('-')[1], folder)
+    return folder
+
+
+def digest(path):
+    """SHA-256 of the whole file: equal keys in equal order, equal tensors, equal padding."""
+    with path.open('rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()

@@ -1,0 +1,109 @@
+"""hearth convert: the bytes of upstream's converter, models that load, and nothing half written."""
+import json
+import signal
+import subprocess
+
+import hf_folder
+import pytest
+import support
+
+EXPECTED = json.loads((support.SOURCE / 'tests/integration/conversion_expected.json').read_text())
+CASES = [(name, kind) for name, kinds in hf_folder.CASES.items() for kind in kinds]
+
+
+@pytest.fixture(scope='module')
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp('folders')
+
+
+def folder_of(name, scratch):
+    if name.startswith('SmolLM2') and not support.SMOLLM2.exists():
+        pytest.skip(f'no test model at {support.SMOLLM2}: `./dev setup` fetches it')
+    if name == 'all-MiniLM-L6-v2' and not hf_folder.MINILM.exists():
+        pytest.skip(f'no test model at {hf_folder.MINILM}: `./dev setup` fetches it')
+    return hf_folder.make(name, scratch)
+
+
+def convert(folder, output, *arguments):
+    return support.run_cli('convert', folder, '-o', output, *arguments)
+
+
+@pytest.mark.parametrize(('name', 'kind'), CASES)
+def test_the_bytes_are_upstreams(name, kind, scratch, tmp_path):
+    output = tmp_path / 'out.gguf'
+    result = convert(folder_of(name, scratch), output, '--type', kind, '--json')
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert report['type'] == kind and report['file_bytes'] == output.stat().st_size
+    assert hf_folder.digest(output) == EXPECTED[f'{name} {kind}']
+
+
+def test_what_comes_out_is_valid(scratch, tmp_path):
+    for name in hf_folder.CASES:
+        output = tmp_path / f'{name}.gguf'
+        assert convert(folder_of(name, scratch), output).returncode == 0
+        checked = support.run_cli('check', output, '--json')
+        assert checked.returncode == 0, checked.stdout
+        output.unlink()
+
+
+def test_smollm2_says_what_its_weights_say(scratch, tmp_path):
+    output = tmp_path / 'smollm2.gguf'
+    assert convert(folder_of('SmolLM2-135M-Instruct', scratch), output, '--type', 'f16').returncode == 0
+    result = support.run_cli('run', output, 'What is the capital of France?', '--temperature', '0', '-n', '12')
+    assert result.returncode == 0 and 'Paris' in result.stdout, (result.stdout, result.stderr)
+
+
+@pytest.mark.skipif(support.PATIENCE_S > 120, reason='a sanitizer reserves address space without bound')
+def test_memory_does_not_grow_with_the_model(scratch, tmp_path):
+    folder = folder_of('SmolLM2-135M-Instruct', scratch)
+    assert (folder / 'model.safetensors').stat().st_size > 250 << 20
+    script = f'ulimit -v {200 << 10}; exec "$0" convert "$1" -o "$2"'  # KiB of address space, the program's own included
+    result = subprocess.run(['bash', '-c', script, support.BINARY, str(folder), str(tmp_path / 'out.gguf')], capture_output=True,
+                            text=True, timeout=support.PATIENCE_S)
+    assert result.returncode == 0, result.stderr
+
+
+def test_ctrl_c_leaves_nothing_behind(scratch, tmp_path):
+    target = tmp_path / 'target'
+    target.mkdir()
+    process = subprocess.Popen([support.BINARY, 'convert', str(folder_of('SmolLM2-135M-Instruct', scratch)), '-o',
+                                str(target / 'out.gguf'), '--type', 'f32'], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    support.wait_until(lambda: list(target.iterdir()) or process.poll() is not None, 'the output file')
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=support.PATIENCE_S)
+    assert process.returncode == 130 and 'nothing was written' in errors
+    assert list(target.iterdir()) == []
+
+
+def test_a_killed_conversion_leaves_a_file_that_the_next_one_removes(scratch, tmp_path):
+    target = tmp_path / 'target'
+    target.mkdir()
+    folder = folder_of('SmolLM2-135M-Instruct', scratch)
+    process = subprocess.Popen([support.BINARY, 'convert', str(folder), '-o', str(target / 'out.gguf'), '--type', 'f32'],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    support.wait_until(lambda: list(target.iterdir()), 'the output file')
+    process.kill()
+    process.wait()
+    assert not (target / 'out.gguf').exists() and len(list(target.iterdir())) == 1
+    assert convert(folder, target / 'out.gguf', '--type', 'f16').returncode == 0
+    assert [path.name for path in target.iterdir()] == ['out.gguf']
+
+
+def test_an_existing_file_is_replaced_only_when_asked(scratch, tmp_path):
+    folder, output = folder_of('Tiny-qwen3-1M', scratch), tmp_path / 'out.gguf'
+    output.write_text('mine')
+    refused = convert(folder, output)
+    assert refused.returncode == 2 and 'exists already' in refused.stderr and output.read_text() == 'mine'
+    assert convert(folder, output, '--force').returncode == 0
+    assert output.stat().st_size > 1 << 20
+
+
+def test_what_is_refused_says_why_and_writes_nothing(tmp_path):
+    missing = convert(tmp_path / 'nowhere', tmp_path / 'out.gguf')
+    assert missing.returncode == 3 and 'config.json' in missing.stderr
+    (tmp_path / 'config.json').write_text('{"architectures": ["MambaForCausalLM"]}')
+    unknown = convert(tmp_path, tmp_path / 'out.gguf')
+    assert unknown.returncode == 1 and 'MambaForCausalLM' in unknown.stderr
+    assert convert(tmp_path, tmp_path / 'out.gguf', '--type', 'q8').returncode == 2
+    assert [path.name for path in tmp_path.iterdir()] == ['config.json']
