@@ -1,0 +1,36 @@
+// The command line of the commands that are about models as files.
+//
+// Threads: one. Private to app.
+#pragma once
+
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "app/commands.h"
+
+namespace CLI {
+class App;
+}
+
+namespace hearth::app {
+
+// What the chosen command runs; set by its callback.
+using Action = std::function<int()>;
+
+// Outlives the parsing and the action.
+struct ModelFlags {
+    PullFlags pull;
+    CheckFlags check;
+    ListFlags list;
+    ShowFlags show;
+    ConvertFlags convert;
+};
+
+// pull, check, list, show, convert
+void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action);
+
+// --models-dir, of every command that looks a model up by its name
+void add_models_dir(CLI::App& command, std::vector<std::string>& folders);
+
+}  // namespace hearth::app
