@@ -137,7 +137,7 @@ constexpr std::array kCatalogue{
     CatalogueEntry{Kind::no_slot_available, 503, kUnavailable, "no_slot_available", Retry::later,
         "Ask again after the time in Retry-After, or leave out fail_on_no_slot.",
         "GET /slots?fail_on_no_slot=1 found every sequence of the model in use, as llama-server tells it."},
-    CatalogueEntry{Kind::insufficient_memory, 507, kServer, "insufficient_memory", Retry::useless,
+    CatalogueEntry{Kind::insufficient_memory, 507, kUnavailable, "insufficient_memory", Retry::useless,
         "Use a smaller model or context, or start the server with more --memory; the message quotes both sizes.",
         "The model alone takes more memory than the server may use for all models."},
 };

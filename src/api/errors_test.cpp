@@ -50,7 +50,7 @@ TEST(Catalogue, MapsEveryCode) {
         {Code::cancelled, 503},        {Code::deadline_exceeded, 504}, {Code::internal, 500},
         {Code::unsupported, 400},      {Code::context_overflow, 400},  {Code::unavailable, 503},
         {Code::engine_lost, 500},      {Code::corrupt, 500},           {Code::io, 500},
-        {Code::too_large, 413}};
+        {Code::too_large, 413},        {Code::exhausted, 507}};
     ASSERT_EQ(statuses.size(), kCodeCount);
     for (auto const& [code, status] : statuses) {
         auto const problem = to_problem(Error(code, "words", "field"));
