@@ -138,7 +138,7 @@ private:
 
     TokenizerJson const& tokenizer_;
     struct Hash : std::hash<std::string_view> {
-        using is_transparent = void;
+        using is_transparent = void;  // NOLINT(readability-identifier-naming): the standard's
     };
     std::unordered_map<std::string, std::uint32_t, Hash, std::equal_to<>> ids_;
     std::unordered_map<std::string, std::uint32_t, Hash, std::equal_to<>> ranks_;

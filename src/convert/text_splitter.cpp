@@ -43,7 +43,7 @@ char32_t lower(char32_t c) {
 
 // GPT-2's characters for bytes: printable ones stand for themselves, the others for U+0100 on.
 std::u32string byte_characters(std::u32string_view text) {
-    static auto const kTable = [] {
+    static auto const characters = [] {
         std::array<char32_t, 256> table{};
         char32_t next = 0x100;
         for (char32_t b = 0; b < 256; ++b) {
@@ -53,7 +53,7 @@ std::u32string byte_characters(std::u32string_view text) {
         return table;
     }();
     std::u32string out;
-    for (char const c : utf8_of(text)) out += kTable[static_cast<unsigned char>(c)];
+    for (char const c : utf8_of(text)) out += characters[static_cast<unsigned char>(c)];
     return out;
 }
 

@@ -112,14 +112,15 @@ private:
     }
 
     Status keep_number(std::string_view text, bool whole) {
-        auto const* const end = text.data() + text.size();
-        if (std::int64_t value = 0; whole && std::from_chars(text.data(), end, value).ec == std::errc{}) {
+        auto const* const begin = text.data();
+        auto const* const end = begin + text.size();
+        if (std::int64_t value = 0; whole && std::from_chars(begin, end, value).ec == std::errc{}) {
             HEARTH_TRY(auto const at, add(Kind::integer));
             nodes_[at].integer = value;
             return ok();
         }
         double value = 0;
-        if (std::from_chars(text.data(), end, value).ec != std::errc{} || !std::isfinite(value))
+        if (std::from_chars(begin, end, value).ec != std::errc{} || !std::isfinite(value))
             return wrong("a number out of range");
         HEARTH_TRY(auto const at, add(Kind::number));
         nodes_[at].number = value;

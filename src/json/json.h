@@ -121,8 +121,8 @@ class View::Elements {
 public:
     class Iterator {
     public:
-        using value_type = View;
-        using difference_type = std::ptrdiff_t;
+        using value_type = View;                 // NOLINT(readability-identifier-naming): the standard's
+        using difference_type = std::ptrdiff_t;  // NOLINT(readability-identifier-naming): the standard's
         View operator*() const { return View(document_, at_); }
         Iterator& operator++();
         void operator++(int) { ++*this; }
@@ -150,8 +150,8 @@ class View::Members {
 public:
     class Iterator {
     public:
-        using value_type = Member;
-        using difference_type = std::ptrdiff_t;
+        using value_type = Member;                 // NOLINT(readability-identifier-naming): the standard's
+        using difference_type = std::ptrdiff_t;  // NOLINT(readability-identifier-naming): the standard's
         Member operator*() const;
         Iterator& operator++();
         void operator++(int) { ++*this; }

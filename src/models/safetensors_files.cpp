@@ -133,7 +133,7 @@ Result<SafetensorsModel> SafetensorsModel::open(std::string const& folder) {
                      index_path);
     }
     std::vector<std::string> const files(names.begin(), names.end());
-    for (auto const& file : files) HEARTH_CHECK(model.add_shard(folder + "/" + file));
+    for (auto const& file : files) HEARTH_CHECK(model.add_shard(fmt::format("{}/{}", folder, file)));
     HEARTH_CHECK(check_agreement(index, files, model.tensors_, index_path));
     return model;
 }
