@@ -1,6 +1,7 @@
 // Base64 of RFC 4648, section 4, with padding.
 #pragma once
 
+#include <cstddef>
 #include <span>
 #include <string>
 
