@@ -35,7 +35,7 @@ Status rename(Plan& plan, std::string const& name) {
         } else {
             auto const dot = file.name.rfind('.');
             auto const ending = dot == std::string::npos ? std::string(".gguf") : file.name.substr(dot);
-            file.name = stem + split_suffix(file.name) + ending;
+            file.name = fmt::format("{}{}{}", stem, split_suffix(file.name), ending);
         }
     }
     plan.model = stem;
