@@ -242,26 +242,26 @@ TEST_F(DownloaderTest, ACancelledDownloadGoesOnWhereItWas) {
     auto const mode = std::filesystem::status(path("file.partial")).permissions();
     EXPECT_EQ(mode, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
     on_progress = nullptr;
-    auto const result = fetch(request(server));
+    // A server of its own: the first one may still be reading what was asked before the cancel.
+    FileServer later("127.0.0.1", plain_);
+    auto const result = fetch(request(later));
     ASSERT_TRUE(result) << result.error().message;
     EXPECT_EQ(content(), content_);
     EXPECT_LE(result->fetched, 60'000U);
-    EXPECT_EQ(server.asked().back().headers["if-range"].empty(), false);
+    for (auto& asked : later.asked()) EXPECT_EQ(asked.headers["if-range"], etag_);
     expect_only("file");
 }
 
 TEST_F(DownloaderTest, WhatChangedSinceIsNotMixedWithWhatWasFetched) {
-    auto now = content_;
-    auto tag = etag_;
-    FileServer server("127.0.0.1", [&](Asked const& asked) { return serve_file(asked, now, tag); });
+    FileServer server("127.0.0.1", plain_);
     on_progress = [&](FileProgress const& progress) {
         if (progress.done >= 40'000) running->cancel_all();
     };
     ASSERT_FALSE(fetch(request(server)));
     on_progress = nullptr;
-    now = some_bytes(content_.size(), 3);
-    tag = "\"three\"";
-    auto const result = fetch(request(server));
+    auto const now = some_bytes(content_.size(), 3);
+    FileServer later("127.0.0.1", [&](Asked const& asked) { return serve_file(asked, now, "\"three\""); });
+    auto const result = fetch(request(later));
     ASSERT_TRUE(result) << result.error().message;
     EXPECT_EQ(content(), now);
 }
