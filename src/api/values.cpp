@@ -21,6 +21,10 @@ Problem missing(std::string_view field) {
     return make_problem(Kind::missing_required_parameter, fmt::format("'{}' is required.", field), field);
 }
 
+Problem unsupported(std::string_view field, std::string message) {
+    return make_problem(Kind::unsupported_parameter, std::move(message), field);
+}
+
 Problem unsupported(std::string_view field, JsonView got, std::string_view allowed) {
     return make_problem(
         Kind::unsupported_parameter,

@@ -19,6 +19,7 @@ using Verdict = std::optional<Problem>;
 [[nodiscard]] Problem wrong_type(std::string_view field, std::string_view wanted, JsonView got);
 [[nodiscard]] Problem invalid_value(std::string_view field, std::string message);
 [[nodiscard]] Problem missing(std::string_view field);
+[[nodiscard]] Problem unsupported(std::string_view field, std::string message);
 [[nodiscard]] Problem unsupported(std::string_view field, JsonView got, std::string_view allowed);
 
 // The value for a message: short texts and numbers as they are, the rest by kind and size.

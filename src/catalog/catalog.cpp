@@ -10,7 +10,7 @@
 
 #include "base/ascii.h"
 #include "catalog/facts.h"
-#include "catalog/file_hash.h"
+#include "digest/sha256.h"
 #include "store/database.h"
 
 namespace hearth::catalog {
@@ -305,7 +305,7 @@ Status Catalog::confirm_template(std::string_view name) {
 Status Catalog::verify(std::string_view name, std::function<bool()> const& stop) {
     HEARTH_TRY(auto model, find(name));
     for (auto& file : model.files) {
-        HEARTH_TRY(auto const hash, sha256_of_file(file.path, stop));
+        HEARTH_TRY(auto const hash, digest::sha256_of_file(file.path, stop));
         if (!file.sha256.empty() && file.sha256 != hash)
             return Error(Code::corrupt,
                          fmt::format("'{}' has SHA-256 {}, it should be {}", file.path, hash, file.sha256), file.path);

@@ -6,22 +6,15 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "base/ascii.h"
+#include "digest/sha256.h"
 
 namespace hearth::catalog {
 namespace {
 
 using Json = nlohmann::json;
 
-constexpr std::size_t kDigestDigits = 64;
-
 Error bad(std::size_t entry, std::string_view what) {
     return {Code::corrupt, fmt::format("list of known models, entry {}: {}", entry + 1, what)};
-}
-
-bool is_digest(std::string_view text) {
-    return text.size() == kDigestDigits &&
-           std::ranges::all_of(text, [](char c) { return hex_digit(c) >= 0 && !(c >= 'A' && c <= 'F'); });
 }
 
 Result<KnownModel> parse_entry(Json const& json, std::size_t number) {
@@ -46,7 +39,7 @@ Result<KnownModel> parse_entry(Json const& json, std::size_t number) {
             return bad(number, fmt::format("`{}` has {} bytes, the limit is {}", key, field->size(), kKnownTextMax));
     }
     if (model.name.empty() || model.source.empty()) return bad(number, "needs `name` and `source`");
-    if (!model.sha256.empty() && !is_digest(model.sha256))
+    if (!model.sha256.empty() && !digest::is_sha256(model.sha256))
         return bad(number, "`sha256` is not 64 lowercase hexadecimal digits");
     return model;
 }

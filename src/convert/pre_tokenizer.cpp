@@ -10,7 +10,7 @@
 #include "base/utf8.h"
 #include "convert/probe_text.h"
 #include "convert/text_splitter.h"
-#include "models/sha256.h"
+#include "digest/sha256.h"
 
 namespace hearth::convert {
 namespace {
@@ -223,7 +223,7 @@ Result<std::string> detect_pre_tokenizer(TokenizerJson const& tokenizer, std::st
         return Error(ids.error().code, fmt::format("{}: its pre-tokeniser is not known: {}", path, ids.error().message),
                      path);
     }
-    auto const hash = models::sha256_hex(fmt::format("[{}]", fmt::join(*ids, ", ")));
+    auto const hash = digest::sha256_hex(fmt::format("[{}]", fmt::join(*ids, ", ")));
     auto const name = pre_tokenizer_named_by(hash);
     if (!name.empty()) return std::string(name);
     return Error(Code::unsupported,

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
-#include "fetch/sha256.h"
+#include "digest/sha256.h"
 
 namespace hearth::fetch {
 namespace {
@@ -52,7 +52,7 @@ std::string strong_etag(std::string_view value) {
 
 std::string linked_sha256(std::string_view value) {
     if (value.starts_with('"') && value.ends_with('"') && value.size() >= 2) value = value.substr(1, value.size() - 2);
-    return is_sha256(value) ? std::string(value) : std::string();
+    return digest::is_sha256(value) ? std::string(value) : std::string();
 }
 
 bool is_passing_trouble(unsigned status) {

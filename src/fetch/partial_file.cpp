@@ -14,7 +14,7 @@
 
 #include <fmt/format.h>
 
-#include "fetch/sha256.h"
+#include "digest/sha256.h"
 
 namespace hearth::fetch {
 namespace {
@@ -103,7 +103,7 @@ Result<PartialState> parse_state(std::string_view text) {
     if (etag.size() > kEtagBytesMax || !is_plain_text(etag)) return Error(Code::corrupt, "the state's ETag is none");
     if (etag != "-") state.etag = etag;
     HEARTH_TRY(auto const sha256, take_line(text, "sha256"));
-    if (sha256 != "-" && !is_sha256(sha256)) return Error(Code::corrupt, "the state's SHA-256 is none");
+    if (sha256 != "-" && !digest::is_sha256(sha256)) return Error(Code::corrupt, "the state's SHA-256 is none");
     if (sha256 != "-") state.sha256 = sha256;
     std::uint64_t last = 0;
     while (text != "end .\n") {

@@ -115,7 +115,7 @@ net::Task<Result<bool>> Transfer::is_present() {
     if (!request_.sha256.empty() && size == request_.size.value_or(*size)) {
         report(Stage::verifying);
         auto const path = request_.path;
-        auto hash = [path] { return sha256_of_file(path); };
+        auto hash = [path] { return digest::sha256_of_file(path); };
         auto const found = co_await blocking(pool_, std::move(hash));
         if (!found) co_return found.error();
         same = *found == request_.sha256;

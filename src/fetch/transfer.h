@@ -15,10 +15,10 @@
 #include <string>
 #include <vector>
 
+#include "digest/sha256.h"
 #include "fetch/byte_ranges.h"
 #include "fetch/downloader.h"
 #include "fetch/partial_file.h"
-#include "fetch/sha256.h"
 
 namespace hearth::fetch {
 
@@ -99,7 +99,7 @@ private:
     ByteRange first_piece_;
     bool ranged_ = false;
 
-    Sha256 hash_;
+    digest::Sha256 hash_;
     std::uint64_t hashed_ = 0;
     bool all_written_ = false;
     bool hashing_ = false;

@@ -17,7 +17,7 @@
 
 #include <fmt/format.h>
 
-#include "models/sha256.h"
+#include "digest/sha256.h"
 
 namespace hearth::models {
 namespace {
@@ -99,17 +99,17 @@ public:
         }
         auto const got = ::read(fd_, buffer_.data(), buffer_.size());
         if (got < 0 && errno != EINTR) return system_error(entry_->paths[next_ - 1]);
-        if (got > 0) hash_.add(std::string_view(buffer_).substr(0, static_cast<std::size_t>(got)));
+        if (got > 0) hash_.add(std::as_bytes(std::span(buffer_).first(static_cast<std::size_t>(got))));
         if (got == 0) close();
         return std::optional<std::string>();
     }
 
 private:
-    Result<std::optional<std::string>> finish() const {
+    Result<std::optional<std::string>> finish() {
         HEARTH_TRY(auto const now, stamp_of(entry_->paths));
         if (now != entry_->stamp)
             return Error(Code::io, fmt::format("{}: it changed while it was read", entry_->path), entry_->path);
-        return std::optional(hash_.hex());
+        return std::optional(hash_.finish());
     }
 
     void close() {
@@ -119,7 +119,7 @@ private:
 
     std::shared_ptr<Entry> entry_;
     std::string buffer_;
-    Sha256 hash_;
+    digest::Sha256 hash_;
     std::size_t next_ = 0;  // of entry_->paths
     int fd_ = -1;
 };

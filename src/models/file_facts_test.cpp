@@ -6,7 +6,7 @@
 
 #include <gtest/gtest.h>
 
-#include "models/sha256.h"
+#include "digest/sha256.h"
 #include "testing/gguf_writer.h"
 
 namespace hearth::models {
@@ -38,7 +38,7 @@ TEST(FactsReader, TellsHeaderAndDigest) {
 
     auto const whole = ask(reader, path, Depth::digest);
     ASSERT_TRUE(whole.has_value());
-    EXPECT_EQ((*whole)->digest, sha256_hex(bytes));
+    EXPECT_EQ((*whole)->digest, digest::sha256_hex(bytes));
     EXPECT_EQ((*whole)->report.architecture, "llama");
 }
 
@@ -58,7 +58,7 @@ TEST(FactsReader, KeepsWhatItReadWhileTheFileStaysTheSame) {
     ASSERT_TRUE(third.has_value());
     EXPECT_EQ((*third)->files.front().text("general.name"), "other");
     EXPECT_EQ((*third)->digest, "") << "that of the old file is forgotten";
-    EXPECT_EQ((*ask(reader, path, Depth::digest))->digest, sha256_hex(changed));
+    EXPECT_EQ((*ask(reader, path, Depth::digest))->digest, digest::sha256_hex(changed));
 }
 
 // Headers go between the pieces of a digest; a second caller waits for the same digest.
@@ -76,7 +76,7 @@ TEST(FactsReader, AnswersEverybodyWhileItHashes) {
                     [said](Result<FactsPointer> facts) { said->set_value(facts ? (*facts)->digest : "failed"); });
     }
     EXPECT_TRUE(ask(reader, small, Depth::header).has_value());
-    for (auto& digest : digests) EXPECT_EQ(digest.get(), sha256_hex(large));
+    for (auto& digest : digests) EXPECT_EQ(digest.get(), digest::sha256_hex(large));
 }
 
 TEST(FactsReader, SaysWhatIsWrongWithAFile) {

@@ -10,8 +10,8 @@
 
 #include "base/clock.h"
 #include "base/utf8.h"
+#include "digest/sha256.h"
 #include "models/gguf.h"
-#include "models/sha256.h"
 
 namespace hearth::models {
 namespace {
@@ -80,7 +80,7 @@ void describe(GgufFile const& file, CheckReport& report) {
     if (auto const pre = file.text("tokenizer.ggml.pre"); !pre.empty()) report.tokenizer += fmt::format(" ({})", pre);
     if (auto const source = file.text("tokenizer.chat_template"); !source.empty()) {
         report.chat_template = true;
-        report.chat_template_sha256 = sha256_hex(source);
+        report.chat_template_sha256 = digest::sha256_hex(source);
     }
 }
 

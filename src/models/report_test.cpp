@@ -7,7 +7,7 @@
 
 #include <gtest/gtest.h>
 
-#include "models/sha256.h"
+#include "digest/sha256.h"
 #include "models/testing/says.h"
 #include "testing/gguf_writer.h"
 
@@ -40,7 +40,7 @@ TEST(Report, DescribesAModel) {
     EXPECT_EQ(report.vocabulary, 264U);
     EXPECT_EQ(report.tensors, 11U);
     EXPECT_EQ(report.tensor_types, (std::vector<std::pair<std::string, std::uint64_t>>{{"Q4_1", 8}, {"F32", 3}}));
-    EXPECT_EQ(report.chat_template_sha256, sha256_hex("{% for m in messages %}{{ m.content }}{% endfor %}"));
+    EXPECT_EQ(report.chat_template_sha256, digest::sha256_hex("{% for m in messages %}{{ m.content }}{% endfor %}"));
 }
 
 TEST(Report, GuessesAQuantizationThatIsNotDeclared) {

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "api/field_table.h"
 #include "api/ollama/messages.h"
 #include "api/ollama/times.h"
 #include "base/ascii.h"
@@ -16,8 +17,6 @@ namespace {
 
 using enum Surface;
 using enum Action;
-
-constexpr std::size_t kUnknownBytesMax = 256;
 
 template <bool Draft::* Member>
 Verdict flag(Field const& field, JsonView value, Draft& draft) {
@@ -115,9 +114,7 @@ Verdict read_options(Field const& field, JsonView value, Draft& draft) {
     }
     value.for_each_member([&](std::string const& name, JsonView) {
         bool const known = std::ranges::find(options(), name, &Field::name) != options().end();
-        if (known || draft.unknown_options.size() > kUnknownBytesMax) return;
-        if (!draft.unknown_options.empty()) draft.unknown_options += ',';
-        draft.unknown_options += name.substr(0, 64);
+        if (!known) add_unknown(draft.unknown_options, name);
     });
     return std::nullopt;
 }

@@ -5,39 +5,11 @@
 
 #include <fmt/format.h>
 
+#include "api/field_table.h"
 #include "api/ollama/fields.h"
 
 namespace hearth::api::ollama {
 namespace {
-
-constexpr std::size_t kUnknownBytesMax = 256;
-
-bool covers(Surface field, Surface body) { return (static_cast<unsigned>(field) & static_cast<unsigned>(body)) != 0; }
-
-Problem unsupported(std::string_view field, std::string message) {
-    return make_problem(Kind::unsupported_parameter, std::move(message), field);
-}
-
-Verdict read_fields(JsonView body, Draft& draft) {
-    for (auto const& field : fields()) {
-        if (!covers(field.surface, draft.surface)) continue;
-        auto const value = body.find(field.name);
-        if (!value) continue;
-        if (auto problem = field.read(field, *value, draft)) return problem;
-    }
-    return std::nullopt;
-}
-
-std::string unknown_fields(JsonView body, Surface surface) {
-    std::string names;
-    body.for_each_member([&](std::string const& name, JsonView) {
-        auto const known = [&](Field const& field) { return covers(field.surface, surface) && field.name == name; };
-        if (names.size() > kUnknownBytesMax || std::ranges::any_of(fields(), known)) return;
-        if (!names.empty()) names += ',';
-        names += name.substr(0, 64);
-    });
-    return names;
-}
 
 // What one field alone cannot tell.
 Verdict check_together(Draft const& draft) {
@@ -128,10 +100,10 @@ std::variant<Call, Problem> parse_request(Surface surface, std::string_view body
     draft.request.sampling.temperature = 0.8F;  // Ollama's defaults
     draft.request.sampling.top_k = 40;
     draft.request.sampling.top_p = 0.9F;
-    if (auto problem = read_fields(root, draft)) return *std::move(problem);
+    if (auto problem = read_fields(fields(), root, draft)) return *std::move(problem);
     if (auto problem = check_together(draft)) return *std::move(problem);
     Call call;
-    call.unknown_fields = unknown_fields(root, surface);
+    call.unknown_fields = unknown_fields(fields(), root, surface);
     if (auto problem = fill(std::move(draft), call)) return *std::move(problem);
     return call;
 }

@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "api/json_document.h"
+#include "api/field_table.h"
 #include "api/openai/embeddings.h"
 #include "api/openai/fields.h"
 #include "api/openai/messages.h"
@@ -16,36 +16,8 @@ namespace hearth::api::openai {
 namespace {
 
 constexpr std::uint32_t kTextMaxTokens = 16;  // OpenAI's default of /v1/completions
-constexpr std::size_t kUnknownBytesMax = 256;
-
-bool covers(Surface field, Surface body) { return (static_cast<unsigned>(field) & static_cast<unsigned>(body)) != 0; }
 
 Problem invalid_json(std::string message) { return make_problem(Kind::invalid_json, std::move(message)); }
-
-Problem unsupported(std::string_view field, std::string message) {
-    return make_problem(Kind::unsupported_parameter, std::move(message), field);
-}
-
-Verdict read_fields(JsonView body, Draft& draft) {
-    for (auto const& field : fields()) {
-        if (!covers(field.surface, draft.surface)) continue;
-        auto const value = body.find(field.name);
-        if (!value) continue;
-        if (auto problem = field.read(field, *value, draft)) return problem;
-    }
-    return std::nullopt;
-}
-
-std::string unknown_fields(JsonView body, Surface surface) {
-    std::string names;
-    body.for_each_member([&](std::string const& name, JsonView) {
-        auto const known = [&](Field const& field) { return covers(field.surface, surface) && field.name == name; };
-        if (names.size() > kUnknownBytesMax || std::ranges::any_of(fields(), known)) return;
-        if (!names.empty()) names += ',';
-        names += name.substr(0, 64);
-    });
-    return names;
-}
 
 std::string_view prompt_field(Surface surface) {
     if (surface == Surface::embed) return "input";
@@ -144,12 +116,12 @@ std::variant<Call, Problem> parse_request(Surface surface, std::string_view body
     draft.request.deadlines = defaults.deadlines;
     draft.request.tenant = defaults.tenant;
     if (surface == Surface::text) draft.request.max_tokens = kTextMaxTokens;
-    if (auto problem = read_fields(root, draft)) return *std::move(problem);
+    if (auto problem = read_fields(fields(), root, draft)) return *std::move(problem);
     std::erase_if(draft.aliases, [&](auto const& alias) { return root.find(alias.first).has_value(); });
     split_inputs(draft);
     if (auto problem = check_together(draft)) return *std::move(problem);
     Call call;
-    call.unknown_fields = unknown_fields(root, surface);
+    call.unknown_fields = unknown_fields(fields(), root, surface);
     if (auto problem = read_echoes(draft, call)) return *std::move(problem);
     if (auto problem = fill(std::move(draft), call)) return *std::move(problem);
     return call;

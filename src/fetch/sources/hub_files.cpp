@@ -10,7 +10,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/ascii.h"
-#include "fetch/sha256.h"
+#include "digest/sha256.h"
 #include "fetch/sources/reference.h"
 
 namespace hearth::fetch {
@@ -120,7 +120,7 @@ Result<HubListing> parse_hub_listing(std::string_view json) {
         auto const lfs = entry.find("lfs");
         if (lfs != entry.end() && lfs->is_object()) {
             auto const hash = lfs->find("sha256");
-            if (hash != lfs->end() && hash->is_string() && is_sha256(hash->get<std::string>()))
+            if (hash != lfs->end() && hash->is_string() && digest::is_sha256(hash->get<std::string>()))
                 file.sha256 = hash->get<std::string>();
         }
         listing.files.push_back(std::move(file));

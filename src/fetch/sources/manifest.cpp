@@ -7,7 +7,7 @@
 #include <nlohmann/json.hpp>
 
 #include "base/ascii.h"
-#include "fetch/sha256.h"
+#include "digest/sha256.h"
 
 namespace hearth::fetch {
 namespace {
@@ -33,7 +33,7 @@ Result<Layer> parse_layer(nlohmann::json const& entry) {
     if (digest == nullptr || size == nullptr || type == nullptr)
         return bad("a layer has no digest, size or media type");
     std::string_view const text = digest->get_ref<std::string const&>();
-    if (!text.starts_with(kDigestPrefix) || !is_sha256(text.substr(kDigestPrefix.size())))
+    if (!text.starts_with(kDigestPrefix) || !digest::is_sha256(text.substr(kDigestPrefix.size())))
         return bad("a digest is not sha256: and 64 hexadecimal digits in lower case");
     Layer layer;
     layer.sha256 = text.substr(kDigestPrefix.size());

@@ -5,8 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "digest/sha256.h"
 #include "fetch/partial_file.h"
-#include "fetch/sha256.h"
 #include "fetch/sources/hub_files.h"
 #include "fetch/sources/note.h"
 

@@ -5,7 +5,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "fetch/sha256.h"
+#include "digest/sha256.h"
 #include "fetch/sources/manifest.h"
 #include "fetch/sources/plan.h"
 
@@ -105,9 +105,7 @@ net::Task<Status> read_notes(Registry& registry, RegistryReference const& refere
                             fmt::format("its {} has {} bytes, the limit is {}", layer.kind, layer.size, kNoteBytesMax));
         auto const text = co_await registry.read(blob_path(reference, layer), "", kNoteBytesMax);
         if (!text) co_return text.error();
-        Sha256 hash;
-        hash.add(std::as_bytes(std::span(*text)));
-        if (text->size() != layer.size || hash.finish() != layer.sha256)
+        if (text->size() != layer.size || digest::sha256_hex(*text) != layer.sha256)
             co_return Error(Code::corrupt, fmt::format("its {} is not what the manifest says", layer.kind));
         auto& note = plan.notes[layer.kind];
         note += note.empty() ? *text : "\n" + *text;  // licences may be several
@@ -135,9 +133,7 @@ net::Task<Result<Plan>> plan_registry(Client& client, RegistryReference referenc
     Plan plan;
     plan.source = to_string(Reference(reference));
     plan.model = reference.tag == "latest" ? reference.model : reference.model + ":" + reference.tag;
-    Sha256 hash;
-    hash.add(std::as_bytes(std::span(*text)));
-    plan.revision = "sha256:" + hash.finish();
+    plan.revision = "sha256:" + digest::sha256_hex(*text);
     auto const read = co_await read_notes(registry, reference, *manifest, plan);
     if (!read) co_return read.error();
     auto const& model = *manifest->find("model");

@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
+#include "digest/sha256.h"
 #include "fetch/downloader.h"
-#include "fetch/sha256.h"
 #include "fetch/testing/file_server.h"
 
 namespace hearth::fetch::test {
@@ -115,11 +115,7 @@ protected:
         }
     }
 
-    static std::string sha256(std::string_view bytes) {
-        Sha256 hash;
-        hash.add(std::as_bytes(std::span(bytes)));
-        return hash.finish();
-    }
+    static std::string sha256(std::string_view bytes) { return digest::sha256_hex(bytes); }
 
     std::string folder;
     ClientOptions client_options;

@@ -1,10 +1,10 @@
-// Sha256: a running SHA-256 (FIPS 180-4), by OpenSSL, which uses the processor's
-// instructions for it.
+// SHA-256 (FIPS 180-4), by OpenSSL, which uses the processor's instructions for it.
 //
-// Threads: one at a time.
+// Threads: one at a time per object.
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -12,7 +12,7 @@
 
 #include "base/result.h"
 
-namespace hearth::fetch {
+namespace hearth::digest {
 
 class Sha256 {
 public:
@@ -31,10 +31,13 @@ private:
     std::unique_ptr<State> state_;
 };
 
-// Of a whole file. `io` when it cannot be read.
-[[nodiscard]] Result<std::string> sha256_of_file(std::string const& path);
+[[nodiscard]] std::string sha256_hex(std::string_view data);
+
+// Of a whole file, read in pieces; `stop`, if there is one, is asked before each. Errors: `not_found`,
+// `io`, `cancelled`.
+[[nodiscard]] Result<std::string> sha256_of_file(std::string const& path, std::function<bool()> const& stop = {});
 
 // 64 hexadecimal digits in lower case, and nothing else.
 [[nodiscard]] bool is_sha256(std::string_view text);
 
-}  // namespace hearth::fetch
+}  // namespace hearth::digest

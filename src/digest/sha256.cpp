@@ -1,4 +1,4 @@
-#include "fetch/sha256.h"
+#include "digest/sha256.h"
 
 #include <fcntl.h>
 #include <openssl/evp.h>
@@ -11,14 +11,22 @@
 #include <vector>
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
 #include "base/assert.h"
 
-namespace hearth::fetch {
+namespace hearth::digest {
 namespace {
 
 constexpr std::size_t kDigestBytes = 32;
 constexpr std::size_t kReadBytes = 1U << 20;
+
+struct Descriptor {
+    int fd;
+    ~Descriptor() {
+        if (fd >= 0) ::close(fd);
+    }
+};
 
 }  // namespace
 
@@ -44,20 +52,28 @@ std::string Sha256::finish() {
     return fmt::format("{:02x}", fmt::join(digest, ""));
 }
 
-Result<std::string> sha256_of_file(std::string const& path) {
-    int const fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return Error(Code::io, fmt::format("cannot read '{}': {}", path, std::strerror(errno)));
+std::string sha256_hex(std::string_view data) {
+    Sha256 hash;
+    hash.add(std::as_bytes(std::span(data)));
+    return hash.finish();
+}
+
+Result<std::string> sha256_of_file(std::string const& path, std::function<bool()> const& stop) {
+    Descriptor const file{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
+    auto const failed = [&](std::string_view step) {
+        return Error(errno == ENOENT ? Code::not_found : Code::io,
+                     fmt::format("cannot {} '{}': {}", step, path, std::strerror(errno)), path);
+    };
+    if (file.fd < 0) return failed("open");
+    ::posix_fadvise(file.fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     Sha256 hash;
     std::vector<std::byte> buffer(kReadBytes);
     for (;;) {
-        auto const count = ::read(fd, buffer.data(), buffer.size());
+        if (stop && stop()) return Error(Code::cancelled, fmt::format("checking '{}' was stopped", path), path);
+        auto const count = ::read(file.fd, buffer.data(), buffer.size());
         if (count < 0 && errno == EINTR) continue;
-        if (count <= 0) {
-            int const why = errno;
-            ::close(fd);
-            if (count == 0) return hash.finish();
-            return Error(Code::io, fmt::format("cannot read '{}': {}", path, std::strerror(why)));
-        }
+        if (count < 0) return failed("read");
+        if (count == 0) return hash.finish();
         hash.add(std::span(buffer).first(static_cast<std::size_t>(count)));
     }
 }
@@ -67,4 +83,4 @@ bool is_sha256(std::string_view text) {
     return text.size() == 2 * kDigestBytes && std::ranges::all_of(text, digit);
 }
 
-}  // namespace hearth::fetch
+}  // namespace hearth::digest
