@@ -6,6 +6,8 @@
 # sources and tests, TEST_DEPS only in its tests (any lower layer). EXTERNAL is
 # a third-party target that users of the module need too, PRIVATE_EXTERNAL one
 # that stops here. A header not listed in HEADERS is private to the folder.
+add_custom_target(unit_tests)  # the test programs of all modules
+
 function(hearth_module name)
   cmake_parse_arguments(M "" "LAYER"
     "HEADERS;SOURCES;TESTS;PUBLIC_DEPS;PRIVATE_DEPS;TEST_DEPS;EXTERNAL;PRIVATE_EXTERNAL" ${ARGN})
@@ -22,7 +24,9 @@ function(hearth_module name)
   list(TRANSFORM M_TEST_DEPS PREPEND hearth:: OUTPUT_VARIABLE testdeps)
   target_link_libraries(${target} PUBLIC ${pub} ${M_EXTERNAL} PRIVATE ${priv} ${M_PRIVATE_EXTERNAL} hearth_warnings)
   if(M_TESTS AND BUILD_TESTING)
-    add_executable(${target}_tests ${M_TESTS})
+    # Not part of `all`: `./dev test` builds those that it runs.
+    add_executable(${target}_tests EXCLUDE_FROM_ALL ${M_TESTS})
+    add_dependencies(unit_tests ${target}_tests)
     target_link_libraries(${target}_tests PRIVATE
       hearth::${name} ${priv} ${testdeps} ${M_PRIVATE_EXTERNAL} GTest::gtest_main hearth_warnings)
     target_include_directories(${target}_tests PRIVATE ${CMAKE_SOURCE_DIR}/tests)  # testing/: shared fakes
