@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "api/embedding.h"
 #include "api/ollama/fields.h"
 
 namespace hearth::api::ollama {
@@ -133,6 +134,28 @@ std::variant<Call, Problem> parse_request(Surface surface, std::string_view body
     Call call;
     call.unknown_fields = unknown_fields(root, surface);
     if (auto problem = fill(std::move(draft), call)) return *std::move(problem);
+    return call;
+}
+
+std::variant<EmbedCall, Problem> parse_embed(Surface surface, std::string_view body) {
+    auto parsed = parse_object(body);
+    if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
+    auto const root = std::get<JsonDocument>(parsed).root();
+    Draft draft;
+    draft.surface = surface;
+    if (auto problem = read_fields(root, draft)) return *std::move(problem);
+    EmbedCall call;
+    call.surface = surface;
+    call.model = std::move(draft.model);
+    call.dimensions = draft.dimensions;
+    call.unknown_fields = unknown_fields(root, surface);
+    call.unknown_options = std::move(draft.unknown_options);
+    for (auto& prompt : split_inputs(std::move(draft.inputs), draft.truncate.value_or(true))) {
+        domain::GenerateRequest request;
+        request.prompt = std::move(prompt);
+        if (auto const status = domain::validate(request); !status) return to_problem(status.error());
+        call.generations.push_back(std::move(request));
+    }
     return call;
 }
 
