@@ -63,6 +63,23 @@ def test_a_system_prompt_is_read(client):
     assert told.prompt_eval_count != plain.prompt_eval_count
 
 
+def test_a_context_goes_on_where_it_ended(client):
+    first = client.generate(MODEL, 'My name is Ada. Say hello.', options=GREEDY)
+    assert len(first.context) == first.prompt_eval_count + first.eval_count
+    second = client.generate(MODEL, 'What is my name?', context=first.context, options={'temperature': 0, 'num_predict': 24})
+    assert second.context[:len(first.context)] == first.context
+    alone = client.generate(MODEL, 'What is my name?', options=GREEDY)
+    assert second.prompt_eval_count == len(first.context) + alone.prompt_eval_count
+    assert client.generate(MODEL, 'Hello', raw=True, options=GREEDY).context is None
+
+
+def test_raw_prompts_may_name_special_tokens(client):
+    by_hand = '<|im_start|>system\nYou are kind.<|im_end|>\n<|im_start|>user\nName a colour.<|im_end|>\n<|im_start|>assistant\n'
+    raw = client.generate(MODEL, by_hand, raw=True, options=GREEDY)
+    templated = client.generate(MODEL, 'Name a colour.', system='You are kind.', options=GREEDY)
+    assert (raw.prompt_eval_count, raw.response) == (templated.prompt_eval_count, templated.response)
+
+
 def test_options_do_what_they_say(client):
     def sample(seed):
         return client.generate(MODEL, 'Once', raw=True, options={'seed': seed, 'temperature': 1.5, 'num_predict': 12}).response
@@ -132,7 +149,6 @@ def test_errors_have_status_and_text(client):
     assert refused(lambda: client.chat(MODEL, ASK, think=True)).error == f'"{MODEL}" does not support thinking'
     assert refused(lambda: client.chat(MODEL, ASK, format='json')).status_code == 400
     assert 'num_ctx' in refused(lambda: client.chat(MODEL, ASK, options={'num_ctx': 8192})).error
-    assert refused(lambda: client.generate(MODEL, 'a', context=[1, 2])).status_code == 400
 
 
 def test_what_does_not_exist_yet_says_so(client):

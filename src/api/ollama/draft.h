@@ -26,7 +26,6 @@ struct Draft {
     std::vector<domain::EmbedPrompt::Input> inputs;  // embed
     std::optional<std::uint32_t> dimensions;         // of each vector; absent: all there are
     bool raw = false;
-    bool has_context = false;
     bool stream = true;
     bool logprobs = false;
     std::optional<std::uint32_t> top_logprobs;

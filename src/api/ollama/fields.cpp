@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -78,7 +79,15 @@ Verdict format(Field const&, JsonView value, Draft&) {
 
 Verdict context(Field const& field, JsonView value, Draft& draft) {
     if (value.kind() != JsonKind::array) return wrong_type(field.name, "an array", value);
-    draft.has_context = value.size() > 0;
+    if (auto problem = read_array(field.name, value, domain::kContextTokensMax, "tokens")) return problem;
+    draft.request.context.clear();
+    for (std::size_t i = 0; i < value.size(); ++i) {
+        std::int64_t token = 0;
+        auto problem = read_integer(fmt::format("{}[{}]", field.name, i), value.at(i), 0,
+                                    std::numeric_limits<domain::Token>::max(), token);
+        if (problem) return problem;
+        draft.request.context.push_back(static_cast<domain::Token>(token));
+    }
     return std::nullopt;
 }
 
@@ -163,10 +172,11 @@ constexpr Field kFields[] = {
     {"truncate",     embed,    honoured, "boolean", "default true: a text that is too long loses its end; false: \"the input length exceeds the context length\"",
      maybe<&Draft::truncate>},
     {"system",       generate, honoured, "string",  "a system message before it; an error where the model has no chat template", text<&Draft::system>},
-    {"raw",          generate, honoured, "boolean", "default false; true: the prompt as it is, without a template. Names of special tokens in it are plain text",
+    {"raw",          generate, honoured, "boolean", "default false; true: the prompt as it is, without a template. Names of special tokens in it are "
+                                                    "those tokens, which they are in no other text",
      flag<&Draft::raw>},
     {"template",     generate, refused,  "string",  "empty: the model's own template is used", text<&Draft::custom_template>},
-    {"context",      generate, refused,  "array",   "empty; answers carry no `context` either: send the conversation to /api/chat", context},
+    {"context",      generate, honoured, "array",   "what an earlier answer's `context` was, at most 1048576 tokens: the prompt goes on behind it", context},
     {"suffix",       generate, refused,  "string",  "empty: \"does not support insert\"", suffix},
     {"images",       generate, refused,  "array",   "empty: \"does not support vision\"", images},
     {"tools",        chat,     refused,  "array",   "empty: \"does not support tools\"", tools},

@@ -42,15 +42,11 @@ std::string unknown_fields(JsonView body, Surface surface) {
 
 // What one field alone cannot tell.
 Verdict check_together(Draft const& draft) {
-    bool const templated = !draft.system.empty() || !draft.custom_template.empty() || draft.has_context;
+    bool const templated = !draft.system.empty() || !draft.custom_template.empty() || !draft.request.context.empty();
     if (draft.raw && templated) return invalid_value("raw", "raw mode does not support template, system, or context");
     if (!draft.custom_template.empty())
         return unsupported("template",
                            "\"template\" is not supported by this server: it uses the model's own template");
-    if (draft.has_context) {
-        return unsupported("context",
-                           "\"context\" is not supported by this server: send the conversation to /api/chat instead");
-    }
     if (draft.top_logprobs.value_or(0) > 0 && !draft.logprobs)
         return invalid_value("top_logprobs", "\"top_logprobs\" needs \"logprobs\" to be true");
     if (!draft.truncate.value_or(true) && draft.shift.value_or(false)) {
@@ -68,7 +64,7 @@ domain::Overflow overflow_of(Draft const& draft) {
 
 domain::Prompt take_prompt(Draft& draft) {
     if (draft.surface == Surface::chat) return std::move(draft.chat);
-    if (draft.raw) return domain::TextPrompt{std::move(draft.prompt)};
+    if (draft.raw) return domain::TextPrompt{std::move(draft.prompt), true};
     domain::ChatPrompt chat;
     if (!draft.system.empty()) chat.messages.push_back({"system", std::move(draft.system)});
     chat.messages.push_back({"user", std::move(draft.prompt)});
@@ -100,6 +96,7 @@ Verdict fill(Draft&& draft, Call& call) {
     call.model = std::move(draft.model);
     if (draft.logprobs) draft.request.top_logprobs = draft.top_logprobs.value_or(0);
     draft.request.overflow = overflow_of(draft);
+    draft.request.return_context = draft.surface == Surface::generate && !draft.raw;
     draft.request.prompt = nothing ? domain::Prompt(domain::TextPrompt{}) : take_prompt(draft);
     call.request = std::move(draft.request);
     if (auto const status = domain::validate(call.request); !status) return respelled(status.error());
