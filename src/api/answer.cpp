@@ -71,7 +71,9 @@ private:
         totals_.usage.left_out_tokens += done.usage.left_out_tokens;
         totals_.usage.context_shifts += done.usage.context_shifts;
         totals_.usage.shifted_tokens += done.usage.shifted_tokens;
-        if (generations_ == 1) totals_.timings = done.timings;
+        if (generations_ != 1) return;
+        totals_.timings = done.timings;
+        totals_.context = done.context;
     }
 
     std::uint32_t generations_;

@@ -32,6 +32,7 @@ namespace hearth::api {
 struct Totals {
     domain::Usage usage;                     // summed over the generations
     std::optional<domain::Timings> timings;  // of the one generation; absent with several
+    std::vector<domain::Token> context;      // likewise, if it was asked for
 };
 
 struct ChoiceAnswer {

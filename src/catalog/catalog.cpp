@@ -8,9 +8,9 @@
 
 #include <fmt/format.h>
 
-#include "base/ascii.h"
 #include "catalog/facts.h"
 #include "digest/sha256.h"
+#include "models/names.h"
 #include "store/database.h"
 
 namespace hearth::catalog {
@@ -230,8 +230,7 @@ Result<std::string> Catalog::Impl::resolve(std::string_view name) const {
     if (some) return std::string(alias.text(0));
     std::vector<std::string> hits;
     for (auto const& one : all) {
-        auto const lower = ascii_lower(one), wanted = ascii_lower(name);
-        if (lower == wanted || lower == wanted + ":latest") hits.push_back(one);
+        if (models::is_same_name(one, name)) hits.push_back(one);
     }
     if (hits.size() == 1) return hits[0];
     if (hits.size() > 1)

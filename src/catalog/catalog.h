@@ -70,8 +70,8 @@ public:
 
     [[nodiscard]] Result<std::vector<Model>> list();
 
-    // By name, then by alias, then by name without regard to case where that is
-    // unambiguous; NAME also finds NAME:latest.
+    // By name, then by alias, then as models::is_same_name() compares names, where
+    // that is unambiguous: NAME and NAME:latest find one another.
     [[nodiscard]] Result<Model> find(std::string_view name);
 
     // `alias` must not be a model's name. Replaces.

@@ -6,8 +6,8 @@
 
 #include <fmt/format.h>
 
-#include "base/ascii.h"
 #include "catalog/layouts.h"
+#include "models/names.h"
 #include "models/report.h"
 
 namespace hearth::catalog {
@@ -16,9 +16,7 @@ namespace {
 constexpr std::size_t kListed = 20;  // names in an error
 
 bool is_called(std::string_view name, std::string_view wanted, bool exact) {
-    if (exact) return name == wanted;
-    auto const lower = ascii_lower(name), asked = ascii_lower(wanted);
-    return lower == asked || lower == asked + ":latest";
+    return exact ? name == wanted : models::is_same_name(name, wanted);
 }
 
 }  // namespace

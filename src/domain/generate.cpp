@@ -98,6 +98,7 @@ std::size_t bytes_of(EmbedPrompt::Input const& input) {
 
 Status validate(GenerateRequest const& request) {
     HEARTH_CHECK(std::visit([](auto const& prompt) { return validate_prompt(prompt); }, request.prompt));
+    HEARTH_CHECK(at_most(request.context.size(), kContextTokensMax, "context", "tokens"));
     HEARTH_CHECK(validate_sampling(request.sampling));
     HEARTH_CHECK(in_range(request.choices, 1, kChoicesMax, "n"));
     HEARTH_CHECK(at_most(request.tenant.size(), kTenantBytesMax, "tenant", "bytes"));

@@ -44,6 +44,7 @@ inline constexpr std::uint32_t kCacheSaltBytesMax = 256;
 inline constexpr std::uint32_t kDeadlineMsMax = 24 * 3600 * 1000;
 inline constexpr std::uint32_t kPromptBytesMax = 16U << 20;
 inline constexpr std::uint32_t kEmbedInputsMax = 64;       // of one request: dialects split what is longer
+inline constexpr std::uint32_t kContextTokensMax = 1U << 20;  // of GenerateRequest::context and Done::context
 inline constexpr std::uint32_t kEmbeddingWidthMax = 16384;  // numbers of one vector
 
 struct Message {
@@ -59,7 +60,8 @@ struct ChatPrompt {
     bool operator==(ChatPrompt const&) const = default;
 };
 struct TextPrompt {
-    std::string text;  // special-token text inside is plain text
+    std::string text;
+    bool parse_special = false;  // names of special tokens in it are those tokens; else plain text
     bool operator==(TextPrompt const&) const = default;
 };
 struct TokenPrompt {
@@ -146,6 +148,8 @@ struct Deadlines {
 struct GenerateRequest {
     std::string model;  // resolved id of a resident model
     Prompt prompt;
+    std::vector<Token> context;  // stands before a chat or text prompt: what an earlier Done said
+    bool return_context = false;  // Done says what a later request may go on from
     SamplingParams sampling;
     std::uint32_t choices = 1;  // n
     std::optional<std::uint32_t> max_tokens;  // absent: until the context is full; of those that shift, one context
@@ -234,6 +238,7 @@ struct ChoiceDone {
 struct Done {
     Usage usage;
     Timings timings;
+    std::vector<Token> context{};  // if asked for: the prompt and choice 0, the last kContextTokensMax of them
     bool operator==(Done const&) const = default;
 };
 struct Failed {

@@ -13,6 +13,24 @@ using domain::FinishReason;
 namespace {
 constexpr double kOutputsRemembered = 16;
 constexpr std::uint32_t kHintTokens = 1024;
+
+// Of a text that has no end the last kContextTokensMax tokens are remembered, at least.
+void remember_said(std::vector<Token>& said, Token token) {
+    if (said.size() == 2 * std::size_t{domain::kContextTokensMax})
+        said.erase(said.begin(), said.begin() + domain::kContextTokensMax);
+    said.push_back(token);
+}
+
+// What the request read and its choice 0 said.
+std::vector<Token> context_of(Request const& request) {
+    if (!request.spec.return_context || request.choices.empty()) return {};
+    auto context = request.spec.prompt;
+    auto const& said = request.choices.front().said;
+    context.insert(context.end(), said.begin(), said.end());
+    if (context.size() > domain::kContextTokensMax)
+        context.erase(context.begin(), context.end() - static_cast<std::ptrdiff_t>(domain::kContextTokensMax));
+    return context;
+}
 }  // namespace
 
 void EngineCore::prompt_advanced(Request& request, std::size_t tokens, std::size_t logits_at) {
@@ -143,6 +161,7 @@ bool EngineCore::sample(Request& request, Choice& choice, std::span<float const>
     --request.credit;
     ++choice.tokens;
     ++generated_tokens_total_;
+    if (request.spec.return_context && choice.index == 0) remember_said(choice.said, token);
     request.last_token = now_;
 
     domain::Delta delta;
@@ -219,7 +238,7 @@ void EngineCore::finish(Request& request) {
     usage.context_shifts = request.shifts;
     usage.shifted_tokens = request.shifted;
     for (auto const& choice : request.choices) usage.completion_tokens += choice.tokens;
-    push_event(request, domain::Done{usage, timings(request)});
+    push_event(request, domain::Done{usage, timings(request), context_of(request)});
     request.phase = Request::Phase::ended;
 }
 

@@ -73,6 +73,8 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
     auto stops = std::move(request.stop);
     prepared.named_stops = stops.size();
     HEARTH_TRY(prepared.prompt, tokens_of(request.prompt, stops));
+    HEARTH_CHECK(check_vocabulary(request.context, backend_.properties().vocabulary, "context"));
+    stand_on(std::move(request.context), prepared.prompt);
     if (prepared.prompt.empty())
         return Error(Code::invalid_argument, fmt::format("'{}' holds no tokens", field), field);
     HEARTH_CHECK(fit(prepared, request));
@@ -87,6 +89,7 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
     prepared.seed = prepared.sampling.seed ? *prepared.sampling.seed : next_seed();
     prepared.top_logprobs = request.top_logprobs;
     prepared.return_prompt_progress = request.return_prompt_progress;
+    prepared.return_context = request.return_context;
     prepared.priority = request.priority;
     prepared.tenant = std::move(request.tenant);
     prepared.cache_salt = std::move(request.cache_salt);
@@ -193,6 +196,15 @@ Status Preparer::fit_by_shift(PreparedRequest& prepared, domain::GenerateRequest
     return ok();
 }
 
+// Puts `context` before the prompt, which then opens no text of its own.
+void Preparer::stand_on(std::vector<Token> context, std::vector<Token>& prompt) const {
+    if (context.empty()) return;
+    auto const opens = std::mismatch(opening_.begin(), opening_.end(), prompt.begin(), prompt.end());
+    auto const begin = opens.first == opening_.end() ? opens.second : prompt.begin();
+    context.insert(context.end(), begin, prompt.end());
+    prompt = std::move(context);
+}
+
 // Tokens of the prompt's head that are its first message; 0 if that cannot be told.
 std::size_t Preparer::first_message(domain::Prompt const& prompt, std::vector<Token> const& tokens) const {
     auto const* chat = std::get_if<domain::ChatPrompt>(&prompt);
@@ -205,7 +217,8 @@ std::size_t Preparer::first_message(domain::Prompt const& prompt, std::vector<To
 
 // Appends to `stops` what the template says ends a turn.
 Result<std::vector<Token>> Preparer::tokens_of(domain::Prompt const& prompt, std::vector<std::string>& stops) const {
-    if (auto const* text = std::get_if<domain::TextPrompt>(&prompt)) return backend_.tokenize(text->text, {});
+    if (auto const* text = std::get_if<domain::TextPrompt>(&prompt))
+        return backend_.tokenize(text->text, {.parse_special = text->parse_special});
     if (auto const* tokens = std::get_if<domain::TokenPrompt>(&prompt)) return tokens->tokens;
     HEARTH_TRY(auto chat, backend_.render_chat(std::get<domain::ChatPrompt>(prompt)));
     for (auto& stop : chat.additional_stops) stops.push_back(std::move(stop));

@@ -42,6 +42,7 @@ struct PreparedRequest {
                                       // with a shift max_tokens, or one context
     std::optional<std::uint32_t> top_logprobs;
     bool return_prompt_progress = false;
+    bool return_context = false;
     domain::Priority priority = domain::Priority::normal;
     std::string tenant;
     std::string cache_salt;
@@ -80,6 +81,7 @@ private:
     [[nodiscard]] Result<PreparedRequest> prepare_inputs(domain::RequestId id, domain::GenerateRequest request,
                                                          Instant now) const;
     [[nodiscard]] Result<std::vector<Token>> tokens_of(domain::EmbedPrompt::Input& input, std::size_t index) const;
+    void stand_on(std::vector<Token> context, std::vector<Token>& prompt) const;
     [[nodiscard]] Status fit_by_shift(PreparedRequest& prepared, domain::GenerateRequest const& request) const;
     [[nodiscard]] Status fit(PreparedRequest& prepared, domain::GenerateRequest const& request) const;
     [[nodiscard]] std::size_t first_message(domain::Prompt const& prompt, std::vector<Token> const& tokens) const;

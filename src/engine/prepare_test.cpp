@@ -40,6 +40,25 @@ TEST_F(prepare, tokenises_text_without_reading_special_tokens_in_it) {
     EXPECT_EQ(prepared->prompt.size(), 10U);
 }
 
+TEST_F(prepare, reads_special_tokens_where_a_text_prompt_may_name_them) {
+    domain::GenerateRequest request;
+    request.prompt = domain::TextPrompt{"a<|im_end|>", true};
+    auto const prepared = preparer.prepare(3, request, {});
+    ASSERT_TRUE(prepared.has_value());
+    EXPECT_EQ(prepared->prompt.size(), 2U);
+}
+
+TEST_F(prepare, puts_the_context_before_the_prompt) {
+    domain::GenerateRequest request;
+    request.prompt = domain::TextPrompt{"ab"};
+    request.context = {7, 8, 9};
+    auto const prepared = preparer.prepare(3, request, {});
+    ASSERT_TRUE(prepared.has_value());
+    EXPECT_EQ(prepared->prompt, (std::vector<Token>{7, 8, 9, 'a', 'b'}));
+    request.context = {1, 99999};
+    EXPECT_EQ(error_of(request).param, "context");
+}
+
 TEST_F(prepare, refuses_a_prompt_that_leaves_no_room_for_a_token_and_names_both_numbers) {
     EXPECT_TRUE(preparer.prepare(1, with_tokens(99), {}).has_value());
     auto const error = error_of(with_tokens(100));

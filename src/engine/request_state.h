@@ -67,6 +67,7 @@ struct Choice {
     std::uint32_t positions = 0;   // in the cache or in the blob
     std::uint32_t ahead = 0;       // guesses in the cache behind those; none between steps
     std::uint32_t tokens = 0;      // sampled
+    std::vector<Token> said;       // the same, if the request returns its context: the last of them
     std::uint32_t noted = 0;       // positions the tiers know of,
     Instant noted_at{};            // since then
     std::unique_ptr<sched::NgramDrafter> drafter;  // from the first token on, if it may speculate

@@ -78,6 +78,13 @@ Result<ModelName> parse_model_name(std::string_view text) {
     return name;
 }
 
+bool is_same_name(std::string_view a, std::string_view b) {
+    if (equal_ignoring_case(a, b)) return true;
+    auto const first = parse_model_name(a);
+    auto const second = parse_model_name(b);
+    return first && second && *first == *second;
+}
+
 std::string full_name(ModelName const& name) {
     return fmt::format("{}/{}/{}:{}", name.host, name.space, name.model, name.tag);
 }

@@ -45,6 +45,10 @@ struct ModelName {
 // All four parts.
 [[nodiscard]] std::string full_name(ModelName const& name);
 
+// Whether two texts name the same model: without regard to case, and, where both
+// are model names, with what they leave out.
+[[nodiscard]] bool is_same_name(std::string_view a, std::string_view b);
+
 // Without the host and namespace that are meant anyway; always with the tag.
 [[nodiscard]] std::string short_name(ModelName const& name);
 

@@ -20,6 +20,15 @@ std::string why_not(std::string_view text) {
     return name ? "valid: " + full_name(*name) : name.error().message;
 }
 
+TEST(ModelName, SameNamesLookDifferent) {
+    EXPECT_TRUE(is_same_name("smollm2", "SmolLM2:latest"));
+    EXPECT_TRUE(is_same_name("registry.ollama.ai/library/smollm2:135m", "smollm2:135M"));
+    EXPECT_FALSE(is_same_name("smollm2", "smollm2:135m"));
+    EXPECT_FALSE(is_same_name("me/smollm2", "smollm2"));
+    EXPECT_TRUE(is_same_name("a file.v1", "A file.V1")) << "no model name, and the same but for case";
+    EXPECT_FALSE(is_same_name("a file", "a file:latest"));
+}
+
 TEST(ModelName, FillsInWhatIsLeftOut) {
     EXPECT_EQ(full_name(parse("smollm2")), "registry.ollama.ai/library/smollm2:latest");
     EXPECT_EQ(full_name(parse("smollm2:135m")), "registry.ollama.ai/library/smollm2:135m");

@@ -112,7 +112,8 @@ ModelStatus Model::status() const {
     out.pid = worker_ ? worker_->handle->pid() : 0;
     out.problem = problem_;
     out.created_unix = created_unix_;
-    out.awaited = !spec_.lazy && !info_ && state_ != ModelState::failed;
+    out.awaited = !spec_.lazy && !info_ && !retiring_ && state_ != ModelState::failed;
+    out.removing = retiring_;
     out.memory_bytes = cost();
     if (state_ == ModelState::ready && spec_.keep_alive && flights_.empty())
         out.idle_left = std::max(used_ + *spec_.keep_alive - env_.clock.now(), Duration::zero());
@@ -398,6 +399,16 @@ void Model::close(std::function<void()> over) {
     for (auto const& flight : in_order()) cancel(*flight);
     if (worker_ && worker_->pipe) worker_->pipe->send(*encode(CloseFrame{}));
     changed_.notify();
+}
+
+void Model::retire() {
+    retiring_ = true;
+    env_.residency->notify();
+}
+
+void Model::forget_metrics() {
+    HEARTH_ASSERT(over_ && flights_.empty(), "nothing counts any more");
+    env_.metrics.forget("model", spec_.id);
 }
 
 void Model::kill() {

@@ -82,6 +82,14 @@ public:
     void kill();
     [[nodiscard]] bool over() const { return over_; }
 
+    // --- removal: submit() refuses, what is inside ends, then the pool closes and forgets it ---
+    void retire();
+    [[nodiscard]] bool retiring() const { return retiring_; }
+    // Retiring, and nothing is left inside.
+    [[nodiscard]] bool to_close() const { return retiring_ && !closing_ && flights_.empty(); }
+    // REQUIRES: over()
+    void forget_metrics();
+
     // The pool goes away, and with it everything Environment refers to.
     void abandon();
 
@@ -176,6 +184,7 @@ private:
     bool draining_ = false;  // its worker gets no more requests
     std::optional<Instant> wanted_since_;  // somebody waits for it to be loaded
     Instant used_{};         // the last request ended, or it got ready
+    bool retiring_ = false;
     bool closing_ = false;
     bool abandoned_ = false;
     bool over_ = false;

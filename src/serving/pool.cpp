@@ -28,6 +28,17 @@ struct House {
     bool gone = false;  // the pool is
 };
 
+// Those that are removed: closed when nothing is inside any more, forgotten when they are over.
+void sweep(House& house) {
+    for (auto const& model : house.models)
+        if (model->to_close()) model->close([changed = house.changed] { changed->notify(); });
+    std::erase_if(house.models, [](auto const& model) {
+        if (!model->retiring() || !model->over()) return false;
+        model->forget_metrics();
+        return true;
+    });
+}
+
 // Until when nothing is to be done if nothing happens.
 std::optional<Instant> tend(House& house, std::uint64_t budget, Instant now) {
     std::vector<Resident> residents;
@@ -43,6 +54,7 @@ std::optional<Instant> tend(House& house, std::uint64_t budget, Instant now) {
 net::Task<void> keep_house(std::shared_ptr<House> house, std::uint64_t budget, Clock const& clock) {
     while (!house->gone) {
         auto const now = clock.now();
+        sweep(*house);
         if (auto const again = tend(*house, budget, now)) co_await house->changed->wait_for(*again - now);
         else co_await house->changed->wait();
     }
@@ -80,9 +92,17 @@ public:
         return ok();
     }
 
+    Status remove(std::string_view id) override {
+        if (id.empty()) return Error(Code::invalid_argument, "which model is to be removed is not said", "id");
+        auto const model = std::ranges::find_if(models_, [&](auto const& each) { return each->spec().id == id; });
+        if (model == models_.end()) return missing(id);
+        (*model)->retire();
+        return ok();
+    }
+
     Result<std::unique_ptr<Generation>> submit(domain::GenerateRequest request) override {
         if (draining_) return Error(Code::unavailable, "the server is shutting down");
-        auto const model = named(request.model);
+        auto const model = staying(request.model);
         if (!model) return model.error();
         request.model = (*model)->spec().id;
         HEARTH_CHECK(check_budget(request.model, (*model)->cost()));
@@ -92,7 +112,7 @@ public:
 
     Status warm(std::string_view name) override {
         if (draining_) return Error(Code::unavailable, "the server is shutting down");
-        HEARTH_TRY(auto const model, named(name));
+        HEARTH_TRY(auto const model, staying(name));
         HEARTH_CHECK(check_budget(model->spec().id, model->cost()));
         if (model->state() == ModelState::cold || model->state() == ModelState::unloading) model->want();
         return ok();
@@ -131,7 +151,8 @@ public:
     bool ready() const override {
         return std::ranges::all_of(models_, [](auto const& model) {
             auto const state = model->state();
-            return state == ModelState::ready || (state == ModelState::cold && !model->status().awaited);
+            return model->retiring() || state == ModelState::ready ||
+                   (state == ModelState::cold && !model->status().awaited);
         });
     }
 
@@ -178,13 +199,25 @@ private:
     }
 
     [[nodiscard]] Result<std::shared_ptr<Model>> named(std::string_view name) const {
-        auto model = name.empty() && !models_.empty() ? models_.front() : find(name);
+        auto const first = std::ranges::find_if(models_, [](auto const& model) { return !model->retiring(); });
+        auto model = name.empty() && first != models_.end() ? *first : find(name);
         if (model) return model;
+        return missing(name);
+    }
+
+    // The same for who wants something computed.
+    [[nodiscard]] Result<std::shared_ptr<Model>> staying(std::string_view name) const {
+        HEARTH_TRY(auto model, named(name));
+        if (!model->retiring()) return model;
+        return Error(Code::not_found, fmt::format("model '{}' is being removed", model->spec().id), "model");
+    }
+
+    [[nodiscard]] Error missing(std::string_view name) const {
         std::string known;
         for (auto const& each : models_) known += (known.empty() ? "'" : ", '") + each->spec().id + "'";
-        return Error(Code::not_found,
-                     fmt::format("there is no model '{}'; this server has {}", name, known.empty() ? "none" : known),
-                     "model");
+        return {Code::not_found,
+                fmt::format("there is no model '{}'; this server has {}", name, known.empty() ? "none" : known),
+                "model"};
     }
 
     Model::Environment const env_;

@@ -77,6 +77,7 @@ struct ModelStatus {
     std::string problem;                    // why it is failed or restarting
     std::int64_t created_unix = 0;          // when the pool took it on
     bool awaited = false;                   // it is to be there from the start, and was not yet
+    bool removing = false;                  // it takes nothing new and is gone when what runs has ended
     std::uint64_t memory_bytes = 0;         // what it takes, or is thought to take; 0: not known
     std::optional<Duration> idle_left;      // until it is let go, if nobody asks it for anything
 };
@@ -143,10 +144,16 @@ public:
                                         telemetry::Log& log, telemetry::Registry& metrics);
     virtual ~Pool() = default;  // kills the workers; what runs ends with Failed{unavailable}
 
-    // Starts the model's worker, unless it is lazy. Fails with `invalid_argument` for a
+    // Takes the model on, at any time, and starts its worker, unless it is lazy. Fails with `invalid_argument` for a
     // taken id or alias, `exhausted` for one that is not lazy and
     // alone takes more than there may be used.
     [[nodiscard]] virtual Status add(ModelSpec spec) = 0;
+
+    // Removes a model: refuses new requests for it (`not_found`), lets those inside end,
+    // ends its worker, and then forgets it, its metrics too. Until then its names stay
+    // taken and status() tells `removing`. Of one that is being removed already it is fine.
+    // Fails with `invalid_argument` for an empty id, `not_found`. Aliases are no ids.
+    [[nodiscard]] virtual Status remove(std::string_view id) = 0;
 
     // `request.model` empty: the first model added. Fails with `invalid_argument`
     // also for a request that no frame can carry (see protocol.h).

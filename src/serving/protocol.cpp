@@ -71,6 +71,12 @@ void fields(Io& io, T& error) {
     io.text(error.param);
 }
 
+template <typename Io, typename T>
+void context(Io& io, T& tokens) {
+    io.list(tokens, domain::kContextTokensMax, sizeof(domain::Token), "number of context tokens",
+            [](auto& inner, auto& token) { inner.number(token); });
+}
+
 // --- the request ---
 
 template <typename Io, Is<domain::ChatPrompt> T>
@@ -85,6 +91,7 @@ void fields(Io& io, T& prompt) {
 template <typename Io, Is<domain::TextPrompt> T>
 void fields(Io& io, T& prompt) {
     io.bytes(prompt.text);
+    io.flag(prompt.parse_special);
 }
 
 template <typename Io, Is<std::string> T>
@@ -169,6 +176,8 @@ void fields(Io& io, T& request) {
     io.optional(request.discard_tokens, [](auto& inner, auto& tokens) { inner.number(tokens); });
     io.flag(request.speculate);
     io.flag(request.deterministic);
+    context(io, request.context);
+    io.flag(request.return_context);
 }
 
 // --- events ---
@@ -233,6 +242,7 @@ void fields(Io& io, T& event) {
     finite(io, event.timings.queue_ms, "queue_ms");
     io.number(event.timings.draft_n);
     io.number(event.timings.draft_n_accepted);
+    context(io, event.context);
 }
 
 template <typename Io, Is<domain::Failed> T>

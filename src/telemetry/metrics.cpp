@@ -233,6 +233,16 @@ Histogram& Registry::histogram(std::string_view name, std::string_view help, std
     return *std::get<std::unique_ptr<Histogram>>(child);
 }
 
+void Registry::forget(std::string_view label_name, std::string_view value) {
+    std::lock_guard const lock(impl_->mutex);
+    for (auto& [name, family] : impl_->families) {
+        auto const label = std::ranges::find(family.label_names, label_name);
+        if (label == family.label_names.end()) continue;
+        auto const index = static_cast<std::size_t>(label - family.label_names.begin());
+        std::erase_if(family.children, [&](auto const& child) { return child.first[index] == value; });
+    }
+}
+
 void Registry::on_collect(std::function<void()> callback) {
     std::lock_guard const lock(impl_->mutex);
     impl_->callbacks.push_back(std::make_shared<std::function<void()>>(std::move(callback)));

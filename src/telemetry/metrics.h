@@ -7,7 +7,7 @@
 // grow memory.
 //
 // Threads: everything from any thread. Ownership: children live as long as the
-// registry.
+// registry, or until forget().
 #pragma once
 
 #include <atomic>
@@ -74,6 +74,10 @@ public:
                  Labels const& labels = {});
     Histogram& histogram(std::string_view name, std::string_view help, std::vector<double> const& bounds,
                          std::vector<std::string> const& label_names = {}, Labels const& labels = {});
+
+    // Ends all children, of every family, whose label `label_name` has this value. What
+    // counter(), gauge() and histogram() gave for them is gone. REQUIRES: nobody uses it any more
+    void forget(std::string_view label_name, std::string_view value);
 
     // Called before each render(), to refresh gauges that are read, not pushed;
     // on the thread of render(), which may be several at once. What `callback`

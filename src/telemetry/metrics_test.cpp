@@ -108,5 +108,18 @@ TEST(Metrics, ThreadsCountWithoutLoss) {
     EXPECT_EQ(registry.histogram("h", "x", {1}).count(), 8000U);
 }
 
+TEST(Metrics, ForgetsTheChildrenOfOneLabelValue) {
+    Registry registry;
+    registry.counter("c_total", "x", {"model", "outcome"}, {"a", "ok"}).add();
+    registry.counter("c_total", "x", {"model", "outcome"}, {"b", "ok"}).add();
+    registry.gauge("g", "x", {"name"}, {"a"}).set(1);
+    registry.forget("model", "a");
+    auto const text = registry.render();
+    EXPECT_EQ(text.find("model=\"a\""), std::string::npos);
+    EXPECT_NE(text.find("c_total{model=\"b\",outcome=\"ok\"} 1"), std::string::npos);
+    EXPECT_NE(text.find("g{name=\"a\"} 1"), std::string::npos) << "another label";
+    EXPECT_EQ(registry.counter("c_total", "x", {"model", "outcome"}, {"a", "ok"}).value(), 0) << "counts anew";
+}
+
 }  // namespace
 }  // namespace hearth::telemetry

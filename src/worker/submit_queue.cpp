@@ -7,7 +7,7 @@
 namespace hearth::worker {
 namespace {
 
-std::uint64_t prompt_bytes(domain::Prompt const& prompt) {
+std::uint64_t prompt_bytes(domain::GenerateRequest const& request) {
     struct Sum {
         std::uint64_t operator()(domain::ChatPrompt const& chat) const {
             std::uint64_t bytes = 0;
@@ -24,7 +24,7 @@ std::uint64_t prompt_bytes(domain::Prompt const& prompt) {
             return bytes;
         }
     };
-    return std::visit(Sum{}, prompt);
+    return std::visit(Sum{}, request.prompt) + request.context.size() * sizeof(domain::Token);
 }
 
 }  // namespace
@@ -32,7 +32,7 @@ std::uint64_t prompt_bytes(domain::Prompt const& prompt) {
 bool SubmitQueue::push(serving::SubmitFrame& frame) {
     {
         std::lock_guard const lock(mutex_);
-        auto const bytes = prompt_bytes(frame.request.prompt);
+        auto const bytes = prompt_bytes(frame.request);
         if (waiting_.size() >= requests_max_ || bytes > bytes_max_ - bytes_) return false;
         if (closed_) return true;
         bytes_ += bytes;
@@ -52,7 +52,7 @@ SubmitQueue::Cancelled SubmitQueue::cancel(RequestId id) {
         std::find_if(waiting_.begin(), waiting_.end(), [id](auto const& frame) { return frame.id == id; });
     if (found == waiting_.end()) return {};
     Cancelled const result{Cancel::removed, found->request.choices};
-    bytes_ -= prompt_bytes(found->request.prompt);
+    bytes_ -= prompt_bytes(found->request);
     waiting_.erase(found);
     return result;
 }
@@ -63,7 +63,7 @@ std::optional<serving::SubmitFrame> SubmitQueue::take() {
     if (closed_) return std::nullopt;
     auto frame = std::move(waiting_.front());
     waiting_.pop_front();
-    bytes_ -= prompt_bytes(frame.request.prompt);
+    bytes_ -= prompt_bytes(frame.request);
     submitting_ = frame.id;
     cancelled_ = false;
     return frame;

@@ -1,9 +1,11 @@
 """The real Ollama SDK as the client: what its users call must work, and its error class must come out."""
 import asyncio
 import hashlib
+import math
 import os
 import re
 
+import hf_folder
 import ollama
 import pytest
 import support
@@ -59,6 +61,23 @@ def test_a_system_prompt_is_read(client):
     plain = client.generate(MODEL, 'Name a colour.', options=GREEDY)
     told = client.generate(MODEL, 'Name a colour.', system='You speak of nothing but the sea.', options=GREEDY)
     assert told.prompt_eval_count != plain.prompt_eval_count
+
+
+def test_a_context_goes_on_where_it_ended(client):
+    first = client.generate(MODEL, 'My name is Ada. Say hello.', options=GREEDY)
+    assert len(first.context) == first.prompt_eval_count + first.eval_count
+    second = client.generate(MODEL, 'What is my name?', context=first.context, options={'temperature': 0, 'num_predict': 24})
+    assert second.context[:len(first.context)] == first.context
+    alone = client.generate(MODEL, 'What is my name?', options=GREEDY)
+    assert second.prompt_eval_count == len(first.context) + alone.prompt_eval_count
+    assert client.generate(MODEL, 'Hello', raw=True, options=GREEDY).context is None
+
+
+def test_raw_prompts_may_name_special_tokens(client):
+    by_hand = '<|im_start|>system\nYou are kind.<|im_end|>\n<|im_start|>user\nName a colour.<|im_end|>\n<|im_start|>assistant\n'
+    raw = client.generate(MODEL, by_hand, raw=True, options=GREEDY)
+    templated = client.generate(MODEL, 'Name a colour.', system='You are kind.', options=GREEDY)
+    assert (raw.prompt_eval_count, raw.response) == (templated.prompt_eval_count, templated.response)
 
 
 def test_options_do_what_they_say(client):
@@ -130,13 +149,54 @@ def test_errors_have_status_and_text(client):
     assert refused(lambda: client.chat(MODEL, ASK, think=True)).error == f'"{MODEL}" does not support thinking'
     assert refused(lambda: client.chat(MODEL, ASK, format='json')).status_code == 400
     assert 'num_ctx' in refused(lambda: client.chat(MODEL, ASK, options={'num_ctx': 8192})).error
-    assert refused(lambda: client.generate(MODEL, 'a', context=[1, 2])).status_code == 400
 
 
 def test_what_does_not_exist_yet_says_so(client):
     for call in (lambda: client.pull('x'), lambda: client.push('x'), lambda: client.copy('a', 'b'), lambda: client.delete('a'),
-                 lambda: client.create('a', from_='b'), lambda: client.embed(MODEL, 'a'), lambda: client.embeddings(MODEL, 'a')):
+                 lambda: client.create('a', from_='b')):
         assert refused(call).status_code == 501
+
+
+@pytest.fixture(scope='module')
+def minilm(tmp_path_factory):
+    if not hf_folder.MINILM.exists():
+        pytest.skip(f'no test model at {hf_folder.MINILM}: `./dev setup` fetches it')
+    path = tmp_path_factory.mktemp('minilm') / 'minilm.gguf'
+    converted = support.run_cli('convert', hf_folder.MINILM, '-o', path)
+    assert converted.returncode == 0, converted.stderr
+    with support.Server(models=[path]) as server:
+        yield ollama.Client(host=server.url)
+
+
+def cosine(a, b):
+    return sum(x * y for x, y in zip(a, b)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+
+def test_texts_become_vectors_of_length_1(minilm):
+    texts = ['A cat sits on the mat.', 'There is a kitten on the rug.', 'The bank raised its interest rates.']
+    answer = minilm.embed('minilm', texts)
+    cat, kitten, bank = answer.embeddings
+    assert answer.model == 'minilm' and len(cat) == 384 and answer.prompt_eval_count > 20
+    assert 0 <= answer.load_duration <= answer.total_duration
+    assert all(abs(sum(x * x for x in vector) - 1) < 1e-5 for vector in (cat, kitten, bank))
+    assert cosine(cat, kitten) > 0.5 > 0.2 > cosine(cat, bank)
+    assert minilm.embed('minilm', texts[1]).embeddings[0] == pytest.approx(kitten, abs=1e-4)
+    assert cosine(minilm.embeddings('minilm', texts[0]).embedding, cat) > 0.9999
+    shorter, = minilm.embed('minilm', texts[0], dimensions=8).embeddings
+    assert len(shorter) == 8 and cosine(shorter, cat[:8]) > 0.9999
+    assert minilm.embed('minilm', []).embeddings == []
+
+
+def test_a_text_that_is_too_long_loses_its_end_unless_told_otherwise(minilm):
+    assert minilm.embed('minilm', 'word ' * 2000).prompt_eval_count == 512
+    error = refused(lambda: minilm.embed('minilm', 'word ' * 2000, truncate=False))
+    assert (error.status_code, error.error) == (400, 'the input length exceeds the context length')
+
+
+def test_hundreds_of_texts_are_one_call(minilm):
+    texts = [f'Text number {i} speaks of {i * 7}.' for i in range(300)]
+    vectors = minilm.embed('minilm', texts).embeddings
+    assert len(vectors) == 300 and cosine(vectors[299], minilm.embed('minilm', texts[299]).embeddings[0]) > 0.9999
 
 
 def test_leaving_a_stream_early_frees_the_engine(client, smollm2):

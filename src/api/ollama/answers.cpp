@@ -53,6 +53,11 @@ void end(JsonWriter& json, AnswerShape const& shape, domain::FinishReason reason
     auto const timings = totals.timings.value_or(domain::Timings{});
     json.key("done").boolean(true);
     json.key("done_reason").string(spell(reason));
+    if (!totals.context.empty()) {
+        json.key("context").begin_array();
+        for (auto const token : totals.context) json.number(token);
+        json.end_array();
+    }
     json.key("total_duration").number(shape.elapsed_ns());
     json.key("load_duration").number(shape.load_ns);
     json.key("prompt_eval_count").number(totals.usage.prompt_tokens);

@@ -15,7 +15,6 @@
 #include "api/ollama/lookup.h"
 #include "api/ollama/request.h"
 #include "api/tenant.h"
-#include "telemetry/log.h"
 
 namespace hearth::api::ollama {
 namespace {
@@ -34,12 +33,7 @@ std::variant<Asked, Problem> read(Services& services, Surface surface, http::Req
     if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
     Asked asked{std::get<Call>(std::move(parsed)), {}};
     auto& call = asked.call;
-    if (!call.unknown_options.empty())
-        services.log.warning("unknown options ignored",
-                             {{"request_id", request.id}, {"options", call.unknown_options}});
-    if (!call.unknown_fields.empty())
-        services.log.debug("unknown fields ignored", {{"request_id", request.id}, {"fields", call.unknown_fields}});
-
+    log_unknown(services, request, call.unknown_fields, call.unknown_options);
     if (call.model.empty()) return missing("model");
     auto const model = find_model(services.pool, call.model);
     if (!model) return model_not_found(call.model);
@@ -80,16 +74,6 @@ CallInfo describe(Services const& services, Call const& call, http::Request cons
     info.stream = call.stream;
     info.arrived = arrived;
     return info;
-}
-
-Problem refused(Services const& services, std::string const& model, Error const& error) {
-    auto problem = to_problem(error);
-    if (problem.kind == Kind::overloaded) problem.retry_after_s = services.pool.retry_after_s(model);
-    if (problem.kind == Kind::queue_timeout)
-        problem.retry_after_s = services.pool.predicted_wait_s(model, domain::Priority::normal);
-    if (error.code == Code::unavailable && services.draining())
-        problem = make_problem(Kind::shutting_down, "the server is shutting down and takes no new requests");
-    return problem;
 }
 
 struct Prepared {

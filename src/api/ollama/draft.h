@@ -1,4 +1,4 @@
-// Draft: what a body of /api/chat or /api/generate says, while it is being read
+// Draft: what a body of a route that runs a model says, while it is being read
 // field by field. Private to the dialect.
 #pragma once
 
@@ -7,22 +7,25 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "api/values.h"
 #include "domain/generate.h"
 
 namespace hearth::api::ollama {
 
-enum class Surface : std::uint8_t { chat = 1, generate = 2, both = 3 };
+// Which body has a field: one of the first four is a body, the others are sets.
+enum class Surface : std::uint8_t { chat = 1, generate = 2, both = 3, embed = 4, embeddings = 8, all = 15 };
 
 struct Draft {
-    Surface surface = Surface::chat;  // of the body: chat or generate
+    Surface surface = Surface::chat;  // of the body
     std::string model;                // as the client spelled it
     domain::GenerateRequest request;  // without prompt and model
     domain::ChatPrompt chat;
     std::string prompt, system, custom_template;
+    std::vector<domain::EmbedPrompt::Input> inputs;  // embed
+    std::optional<std::uint32_t> dimensions;         // of each vector; absent: all there are
     bool raw = false;
-    bool has_context = false;
     bool stream = true;
     bool logprobs = false;
     std::optional<std::uint32_t> top_logprobs;

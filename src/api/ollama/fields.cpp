@@ -4,6 +4,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <limits>
 
 #include <fmt/format.h>
 
@@ -77,7 +78,15 @@ Verdict format(Field const&, JsonView value, Draft&) {
 
 Verdict context(Field const& field, JsonView value, Draft& draft) {
     if (value.kind() != JsonKind::array) return wrong_type(field.name, "an array", value);
-    draft.has_context = value.size() > 0;
+    if (auto problem = read_array(field.name, value, domain::kContextTokensMax, "tokens")) return problem;
+    draft.request.context.clear();
+    for (std::size_t i = 0; i < value.size(); ++i) {
+        std::int64_t token = 0;
+        auto problem = read_integer(fmt::format("{}[{}]", field.name, i), value.at(i), 0,
+                                    std::numeric_limits<domain::Token>::max(), token);
+        if (problem) return problem;
+        draft.request.context.push_back(static_cast<domain::Token>(token));
+    }
     return std::nullopt;
 }
 
@@ -104,6 +113,34 @@ Verdict top_logprobs(Field const& field, JsonView value, Draft& draft) {
     return std::nullopt;
 }
 
+// A string or strings; "" is none where it stands alone.
+Verdict inputs(Field const& field, JsonView value, Draft& draft) {
+    if (value.kind() == JsonKind::string) {
+        if (!value.as_string().empty()) draft.inputs.emplace_back(value.as_string());
+        return std::nullopt;
+    }
+    if (value.kind() != JsonKind::array) return invalid_value(field.name, "invalid input type");
+    for (std::size_t i = 0; i < value.size(); ++i) {
+        if (value.at(i).kind() != JsonKind::string) return invalid_value(field.name, "invalid input type");
+        draft.inputs.emplace_back(value.at(i).as_string());
+    }
+    return std::nullopt;
+}
+
+Verdict one_input(Field const& field, JsonView value, Draft& draft) {
+    std::string text;
+    if (auto problem = read_string(field.name, value, text)) return problem;
+    if (!text.empty()) draft.inputs.emplace_back(std::move(text));
+    return std::nullopt;
+}
+
+Verdict dimensions(Field const& field, JsonView value, Draft& draft) {
+    std::int64_t count = 0;
+    if (auto problem = read_integer(field.name, value, 0, domain::kEmbeddingWidthMax, count)) return problem;
+    if (count > 0) draft.dimensions = static_cast<std::uint32_t>(count);
+    return std::nullopt;
+}
+
 // Entries that are not known are Ollama's warning, not its error.
 Verdict read_options(Field const& field, JsonView value, Draft& draft) {
     if (auto problem = read_object(field.name, value)) return problem;
@@ -121,24 +158,30 @@ Verdict read_options(Field const& field, JsonView value, Draft& draft) {
 
 // clang-format off
 constexpr Field kFields[] = {
-    {"model",        both,     honoured, "string",  "a served model, by its id or by Ollama's name of it: NAME, NAME:latest, any case", text<&Draft::model>},
+    {"model",        all,      honoured, "string",  "a served model, by its id or by Ollama's name of it: NAME, NAME:latest, any case", text<&Draft::model>},
     {"messages",     chat,     honoured, "array",   "at most 4096 of role system, user or assistant with `content` as text; none or an empty list loads the model. `thinking` "
                                                     "makes no difference; `images`, `tool_calls` and role tool are refused unless empty", messages},
     {"prompt",       generate, honoured, "string",  "put into the model's chat template as a user message (as it is where the model has none); none or \"\" loads the model",
      text<&Draft::prompt>},
+    {"input",        embed,    honoured, "string or array", "a text or texts, as many as fit in a body; none or \"\" loads the model", inputs},
+    {"prompt",       embeddings, honoured, "string", "one text; none or \"\" loads the model", one_input},
+    {"dimensions",   embed,    honoured, "integer", "the first of each vector, scaled to length 1 again; 0, the default, and more than there are: all", dimensions},
+    {"truncate",     embed,    honoured, "boolean", "default true: a text that is too long loses its end; false: \"the input length exceeds the context length\"",
+     maybe<&Draft::truncate>},
     {"system",       generate, honoured, "string",  "a system message before it; an error where the model has no chat template", text<&Draft::system>},
-    {"raw",          generate, honoured, "boolean", "default false; true: the prompt as it is, without a template. Names of special tokens in it are plain text",
+    {"raw",          generate, honoured, "boolean", "default false; true: the prompt as it is, without a template. Names of special tokens in it are "
+                                                    "those tokens, which they are in no other text",
      flag<&Draft::raw>},
     {"template",     generate, refused,  "string",  "empty: the model's own template is used", text<&Draft::custom_template>},
-    {"context",      generate, refused,  "array",   "empty; answers carry no `context` either: send the conversation to /api/chat", context},
+    {"context",      generate, honoured, "array",   "what an earlier answer's `context` was, at most 1048576 tokens: the prompt goes on behind it", context},
     {"suffix",       generate, refused,  "string",  "empty: \"does not support insert\"", suffix},
     {"images",       generate, refused,  "array",   "empty: \"does not support vision\"", images},
     {"tools",        chat,     refused,  "array",   "empty: \"does not support tools\"", tools},
     {"think",        both,     refused,  "boolean or string", "false: \"does not support thinking\"", think},
     {"format",       both,     refused,  "string or object", "\"\": answers cannot be held to a format yet", format},
-    {"options",      both,     honoured, "object",  "see below; entries that are not known are named in a warning of the log", read_options},
+    {"options",      all,      honoured, "object",  "see below; entries that are not known are named in a warning of the log", read_options},
     {"stream",       both,     honoured, "boolean", "default true: application/x-ndjson, one object a line; false: one object", flag<&Draft::stream>},
-    {"keep_alive",   both,     ignored,  "string or number", "checked (Go's durations, seconds, negative for ever); models stay loaded. 0 with nothing to answer would unload: "
+    {"keep_alive",   all,      ignored,  "string or number", "checked (Go's durations, seconds, negative for ever); models stay loaded. 0 with nothing to answer would unload: "
                                                     "an error, 501", keep_alive},
     {"truncate",     both,     honoured, "boolean", "default true: a prompt that is too long loses tokens from its middle; false: it is an error", maybe<&Draft::truncate>},
     {"shift",        both,     honoured, "boolean", "default as `truncate`: a full context makes room and the answer goes on; false: it ends with done_reason length. "
@@ -153,6 +196,9 @@ std::string_view spell(Surface surface) {
         case chat: return "chat";
         case generate: return "generate";
         case both: return "both";
+        case embed: return "embed";
+        case embeddings: return "embeddings";
+        case all: return "all";
     }
     return "";
 }

@@ -1,4 +1,4 @@
-// The field table: every field of /api/chat and /api/generate, and every entry
+// The field table: every field of the routes that run a model, and every entry
 // of their "options", one line each, with what Hearth does about it.
 //
 // The table is the behaviour and the documentation: docs/api/ollama.md is made

@@ -9,6 +9,7 @@
 
 #include "api/ollama/errors.h"
 #include "models/names.h"
+#include "telemetry/log.h"
 
 namespace hearth::api::ollama {
 namespace {
@@ -91,6 +92,23 @@ net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& 
         co_await services.loop.sleep(poll);
         poll = std::min<Duration>(2 * poll, kPollMax);
     }
+}
+
+void log_unknown(Services& services, http::Request const& request, std::string const& fields,
+                 std::string const& options) {
+    if (!options.empty())
+        services.log.warning("unknown options ignored", {{"request_id", request.id}, {"options", options}});
+    if (!fields.empty()) services.log.debug("unknown fields ignored", {{"request_id", request.id}, {"fields", fields}});
+}
+
+Problem refused(Services const& services, std::string const& model, Error const& error) {
+    auto problem = to_problem(error);
+    if (problem.kind == Kind::overloaded) problem.retry_after_s = services.pool.retry_after_s(model);
+    if (problem.kind == Kind::queue_timeout)
+        problem.retry_after_s = services.pool.predicted_wait_s(model, domain::Priority::normal);
+    if (error.code == Code::unavailable && services.draining())
+        problem = make_problem(Kind::shutting_down, "the server is shutting down and takes no new requests");
+    return problem;
 }
 
 net::Task<models::FactsPointer> facts_of(Services& services, std::string path, models::FactsReader::Depth depth,

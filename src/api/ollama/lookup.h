@@ -31,6 +31,13 @@ enum class Stage : std::uint8_t { loaded, ready };
 net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& services, http::Exchange& exchange,
                                                                       std::string id, Stage stage);
 
+// Says in the log what of a body is not known; both are comma-separated, maybe empty.
+void log_unknown(Services& services, http::Request const& request, std::string const& fields,
+                 std::string const& options);
+
+// Why the pool did not take a request for it.
+[[nodiscard]] Problem refused(Services const& services, std::string const& model, Error const& error);
+
 // What the model's file says; null if that is not known, or not within `patience`.
 net::Task<models::FactsPointer> facts_of(Services& services, std::string path, models::FactsReader::Depth depth,
                                          Duration patience);

@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "api/embedding.h"
 #include "api/field_table.h"
 #include "api/ollama/fields.h"
 
@@ -13,15 +14,11 @@ namespace {
 
 // What one field alone cannot tell.
 Verdict check_together(Draft const& draft) {
-    bool const templated = !draft.system.empty() || !draft.custom_template.empty() || draft.has_context;
+    bool const templated = !draft.system.empty() || !draft.custom_template.empty() || !draft.request.context.empty();
     if (draft.raw && templated) return invalid_value("raw", "raw mode does not support template, system, or context");
     if (!draft.custom_template.empty())
         return unsupported("template",
                            "\"template\" is not supported by this server: it uses the model's own template");
-    if (draft.has_context) {
-        return unsupported("context",
-                           "\"context\" is not supported by this server: send the conversation to /api/chat instead");
-    }
     if (draft.top_logprobs.value_or(0) > 0 && !draft.logprobs)
         return invalid_value("top_logprobs", "\"top_logprobs\" needs \"logprobs\" to be true");
     if (!draft.truncate.value_or(true) && draft.shift.value_or(false)) {
@@ -39,7 +36,7 @@ domain::Overflow overflow_of(Draft const& draft) {
 
 domain::Prompt take_prompt(Draft& draft) {
     if (draft.surface == Surface::chat) return std::move(draft.chat);
-    if (draft.raw) return domain::TextPrompt{std::move(draft.prompt)};
+    if (draft.raw) return domain::TextPrompt{std::move(draft.prompt), true};
     domain::ChatPrompt chat;
     if (!draft.system.empty()) chat.messages.push_back({"system", std::move(draft.system)});
     chat.messages.push_back({"user", std::move(draft.prompt)});
@@ -71,6 +68,7 @@ Verdict fill(Draft&& draft, Call& call) {
     call.model = std::move(draft.model);
     if (draft.logprobs) draft.request.top_logprobs = draft.top_logprobs.value_or(0);
     draft.request.overflow = overflow_of(draft);
+    draft.request.return_context = draft.surface == Surface::generate && !draft.raw;
     draft.request.prompt = nothing ? domain::Prompt(domain::TextPrompt{}) : take_prompt(draft);
     call.request = std::move(draft.request);
     if (auto const status = domain::validate(call.request); !status) return respelled(status.error());
@@ -105,6 +103,28 @@ std::variant<Call, Problem> parse_request(Surface surface, std::string_view body
     Call call;
     call.unknown_fields = unknown_fields(fields(), root, surface);
     if (auto problem = fill(std::move(draft), call)) return *std::move(problem);
+    return call;
+}
+
+std::variant<EmbedCall, Problem> parse_embed(Surface surface, std::string_view body) {
+    auto parsed = parse_object(body);
+    if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
+    auto const root = std::get<JsonDocument>(parsed).root();
+    Draft draft;
+    draft.surface = surface;
+    if (auto problem = read_fields(root, draft)) return *std::move(problem);
+    EmbedCall call;
+    call.surface = surface;
+    call.model = std::move(draft.model);
+    call.dimensions = draft.dimensions;
+    call.unknown_fields = unknown_fields(root, surface);
+    call.unknown_options = std::move(draft.unknown_options);
+    for (auto& prompt : split_inputs(std::move(draft.inputs), draft.truncate.value_or(true))) {
+        domain::GenerateRequest request;
+        request.prompt = std::move(prompt);
+        if (auto const status = domain::validate(request); !status) return to_problem(status.error());
+        call.generations.push_back(std::move(request));
+    }
     return call;
 }
 

@@ -1,8 +1,8 @@
-// parse_request: a body of /api/chat or /api/generate as one Call. Private to
-// the dialect.
+// parse_request, parse_embed: a body as one Call or EmbedCall. Private to the
+// dialect.
 //
-// Behind a Call nothing is checked again but what only the model can tell: its
-// request passed domain::validate().
+// Behind them nothing is checked again but what only the model can tell: their
+// requests passed domain::validate().
 #pragma once
 
 #include <cstdint>
@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <variant>
+#include <vector>
 
 #include "api/errors.h"
 #include "api/ollama/draft.h"
@@ -35,8 +36,20 @@ struct Call {
     std::string unknown_options;  // likewise
 };
 
+struct EmbedCall {
+    Surface surface = Surface::embed;                 // embed or embeddings
+    std::string model;                                // as the client spelled it; maybe empty
+    std::vector<domain::GenerateRequest> generations; // without model, deadlines and tenant; none: only load
+    std::optional<std::uint32_t> dimensions;
+    std::string unknown_fields;   // as of a Call
+    std::string unknown_options;
+};
+
 // REQUIRES: surface is chat or generate
 [[nodiscard]] std::variant<Call, Problem> parse_request(Surface surface, std::string_view body);
+
+// REQUIRES: surface is embed or embeddings
+[[nodiscard]] std::variant<EmbedCall, Problem> parse_embed(Surface surface, std::string_view body);
 
 // What only the model can tell: whether num_ctx fits, and how a prompt is put
 // where there is no chat template. The error, if it cannot be honoured.

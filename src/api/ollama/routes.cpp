@@ -8,6 +8,7 @@
 #include "api/answer.h"
 #include "api/json_writer.h"
 #include "api/ollama/completions.h"
+#include "api/ollama/embed.h"
 #include "api/ollama/errors.h"
 #include "api/ollama/models.h"
 
@@ -42,6 +43,14 @@ net::Task<void> generate(Services& services, http::Exchange& exchange) {
     return complete(services, Surface::generate, exchange);
 }
 
+net::Task<void> embed(Services& services, http::Exchange& exchange) {
+    return compute_vectors(services, Surface::embed, exchange);
+}
+
+net::Task<void> embeddings(Services& services, http::Exchange& exchange) {
+    return compute_vectors(services, Surface::embeddings, exchange);
+}
+
 net::Task<void> not_here(Services& services, http::Exchange& exchange) {
     auto problem = make_problem(Kind::not_implemented,
                                 fmt::format("{} is not supported by this server yet", exchange.request().path));
@@ -66,8 +75,8 @@ std::vector<http::Route> routes(Services& services) {
         {Method::post, "/api/show",           Permission::infer,      body, to(show_model)},
         {Method::post, "/api/chat",           Permission::infer,      body, to(chat)},
         {Method::post, "/api/generate",       Permission::infer,      body, to(generate)},
-        {Method::post, "/api/embed",          Permission::infer,      body, to(not_here)},
-        {Method::post, "/api/embeddings",     Permission::infer,      body, to(not_here)},
+        {Method::post, "/api/embed",          Permission::infer,      body, to(embed)},
+        {Method::post, "/api/embeddings",     Permission::infer,      body, to(embeddings)},
         {Method::post, "/api/pull",           Permission::administer, body, to(not_here)},
         {Method::post, "/api/push",           Permission::administer, body, to(not_here)},
         {Method::post, "/api/create",         Permission::administer, body, to(not_here)},

@@ -51,7 +51,7 @@ Totals totals() {
     timings.predicted_n = 2;
     timings.predicted_ms = 10;
     timings.queue_ms = 1;
-    return {{10, 2, 3}, timings};
+    return {{10, 2, 3}, timings, {}};
 }
 
 TEST(OpenAiStream, WritesAChatFromRoleToDone) {

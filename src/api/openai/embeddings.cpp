@@ -1,7 +1,6 @@
 #include "api/openai/embeddings.h"
 
 #include <bit>
-#include <cmath>
 #include <limits>
 #include <span>
 #include <utility>
@@ -11,6 +10,7 @@
 #include <fmt/format.h>
 
 #include "api/base64.h"
+#include "api/embedding.h"
 #include "api/json_writer.h"
 #include "api/values.h"
 
@@ -49,19 +49,6 @@ Verdict read_input(std::string_view field, JsonView value, Draft& draft) {
     return std::nullopt;
 }
 
-// The first `dimensions` of it, of length 1 if wanted; a vector of zeros stays one.
-std::vector<float> shaped(std::span<float const> vector, VectorShape const& shape) {
-    if (shape.dimensions) vector = vector.first(*shape.dimensions);
-    std::vector<float> out(vector.begin(), vector.end());
-    if (!shape.normalize) return out;
-    double sum = 0;
-    for (float const value : out) sum += static_cast<double>(value) * value;
-    if (sum == 0) return out;
-    double const length = std::sqrt(sum);
-    for (auto& value : out) value = static_cast<float>(value / length);
-    return out;
-}
-
 void write_vector(JsonWriter& json, std::vector<float> const& vector, bool as_base64) {
     if (as_base64) {
         json.string(base64(std::as_bytes(std::span(vector))));
@@ -85,24 +72,6 @@ Verdict read_inputs(JsonView value, Draft& draft) {
     return std::nullopt;
 }
 
-void split_inputs(Draft& draft) {
-    std::size_t bytes = 0;
-    for (auto& input : draft.inputs) {
-        auto const more = domain::bytes_of(input);
-        auto* last = draft.prompts.empty() ? nullptr : &std::get<domain::EmbedPrompt>(draft.prompts.back());
-        bool const full =
-            last == nullptr || last->inputs.size() == domain::kEmbedInputsMax || bytes + more > domain::kPromptBytesMax;
-        if (full) {
-            last = &std::get<domain::EmbedPrompt>(draft.prompts.emplace_back(domain::EmbedPrompt{}));
-            last->truncate = draft.truncate;
-            bytes = 0;
-        }
-        bytes += more;
-        last->inputs.push_back(std::move(input));
-    }
-    draft.inputs.clear();
-}
-
 Error too_many_dimensions(std::size_t wanted, std::size_t width) {
     return {Code::invalid_argument,
             fmt::format("'dimensions' is {}, but the model's embeddings have {}", wanted, width), "dimensions"};
@@ -113,12 +82,13 @@ Result<std::string> render_embeddings(std::string_view model, VectorShape const&
     JsonWriter json(body);
     json.begin_object().key("object").string("list").key("data").begin_array();
     std::size_t index = 0;
+    auto const length = shape.normalize ? Length::one : Length::as_it_is;
     for (auto const& part : answer.embedded) {
         for (auto const& vector : part.vectors) {
             if (shape.dimensions.value_or(0) > vector.size())
                 return too_many_dimensions(*shape.dimensions, vector.size());
             json.begin_object().key("object").string("embedding").key("index").number(index++).key("embedding");
-            write_vector(json, shaped(vector, shape), shape.base64);
+            write_vector(json, shaped(vector, shape.dimensions, length), shape.base64);
             json.end_object();
         }
     }

@@ -1,8 +1,5 @@
 // Embeddings in the OpenAI dialect: what a body asks for, and the answer.
 //
-// A body holds as many inputs as fit in it; they are split over requests of the
-// engine's size, so that others have their turn between them.
-//
 // Private to the dialect.
 #pragma once
 
@@ -17,10 +14,6 @@
 namespace hearth::api::openai {
 
 [[nodiscard]] Verdict read_inputs(JsonView value, Draft& draft);
-
-// The draft's inputs as prompts of at most domain::kEmbedInputsMax inputs and
-// domain::kPromptBytesMax bytes each.
-void split_inputs(Draft& draft);
 
 // {"object": "list", "data": [...]}. Fails with `invalid_argument` for more
 // dimensions than the vectors have.

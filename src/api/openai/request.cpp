@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "api/embedding.h"
 #include "api/field_table.h"
 #include "api/openai/embeddings.h"
 #include "api/openai/fields.h"
@@ -118,7 +119,8 @@ std::variant<Call, Problem> parse_request(Surface surface, std::string_view body
     if (surface == Surface::text) draft.request.max_tokens = kTextMaxTokens;
     if (auto problem = read_fields(fields(), root, draft)) return *std::move(problem);
     std::erase_if(draft.aliases, [&](auto const& alias) { return root.find(alias.first).has_value(); });
-    split_inputs(draft);
+    for (auto& prompt : split_inputs(std::exchange(draft.inputs, {}), draft.truncate))
+        draft.prompts.emplace_back(std::move(prompt));
     if (auto problem = check_together(draft)) return *std::move(problem);
     Call call;
     call.unknown_fields = unknown_fields(fields(), root, surface);

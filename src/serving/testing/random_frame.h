@@ -112,7 +112,7 @@ private:
                 for (auto left = below(6); left > 0; --left) chat.messages.push_back({bytes(), bytes()});
                 return chat;
             }
-            case 1: return domain::TextPrompt{bytes()};
+            case 1: return domain::TextPrompt{bytes(), coin()};
             case 2: return domain::TokenPrompt{tokens()};
             default: {
                 domain::EmbedPrompt embed{{}, coin()};
@@ -159,6 +159,8 @@ private:
         if (coin()) r.discard_tokens = number();
         r.speculate = coin();
         r.deterministic = coin();
+        r.context = tokens();
+        r.return_context = coin();
         return r;
     }
 
@@ -175,7 +177,8 @@ private:
     }
 
     domain::Done done() {
-        return {{number(), number(), number(), number()}, {number(), number(), real(), number(), real(), real()}};
+        return {
+            {number(), number(), number(), number()}, {number(), number(), real(), number(), real(), real()}, tokens()};
     }
 
     StepFrame step() {

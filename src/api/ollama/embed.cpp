@@ -1,0 +1,189 @@
+#include "api/ollama/embed.h"
+
+#include <algorithm>
+#include <chrono>
+#include <memory>
+#include <span>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
+
+#include <fmt/format.h>
+
+#include "api/answer.h"
+#include "api/content.h"
+#include "api/embedding.h"
+#include "api/json_writer.h"
+#include "api/ollama/errors.h"
+#include "api/ollama/lookup.h"
+#include "api/ollama/request.h"
+#include "api/tenant.h"
+#include "telemetry/log.h"
+
+namespace hearth::api::ollama {
+namespace {
+
+// Everything the body alone tells, and whom it asks.
+struct Asked {
+    EmbedCall call;
+    std::string model;  // id of the served model
+};
+
+std::variant<Asked, Problem> read(Services& services, Surface surface, http::Request const& request) {
+    if (auto problem = check_content(request)) return *std::move(problem);
+    auto tenant = tenant_of(services.options, request);
+    if (auto* problem = std::get_if<Problem>(&tenant)) return std::move(*problem);
+    auto parsed = parse_embed(surface, request.body);
+    if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
+    Asked asked{std::get<EmbedCall>(std::move(parsed)), {}};
+    auto& call = asked.call;
+    log_unknown(services, request, call.unknown_fields, call.unknown_options);
+    if (call.model.empty()) return missing("model");
+    auto const model = find_model(services.pool, call.model);
+    if (!model) return model_not_found(call.model);
+    // As many as the model never takes would be turned away for ever.
+    if (call.generations.size() > model->requests_max) {
+        return invalid_value("input",
+                             fmt::format("input makes {} requests of up to {} texts, the model takes {} at a time",
+                                         call.generations.size(), domain::kEmbedInputsMax, model->requests_max));
+    }
+    asked.model = model->id;
+    for (auto& generation : call.generations) {
+        generation.model = model->id;
+        generation.deadlines = services.options.deadlines;
+        generation.tenant = std::get<std::string>(tenant);
+    }
+    return asked;
+}
+
+// What the answer says beside its vectors.
+struct AnswerShape {
+    Surface surface = Surface::embed;
+    std::string model;  // as the client spelled it
+    std::optional<std::uint32_t> dimensions;
+    std::int64_t load_ns = 0;
+    std::function<std::int64_t()> elapsed_ns;
+};
+
+void write_vector(JsonWriter& json, std::span<float const> vector) {
+    json.begin_array();
+    for (float const value : vector) json.number(value);
+    json.end_array();
+}
+
+// Of length 1; but the older route's are as the model gives them, as they are with Ollama.
+std::string render(AnswerShape const& shape, Answer const& answer) {
+    std::string out;
+    JsonWriter json(out);
+    json.begin_object();
+    if (shape.surface == Surface::embeddings) {
+        json.key("embedding");
+        if (answer.embedded.empty()) json.begin_array().end_array();
+        else write_vector(json, answer.embedded.front().vectors.front());
+        json.end_object();
+        return out;
+    }
+    json.key("model").string(shape.model).key("embeddings").begin_array();
+    for (auto const& part : answer.embedded) {
+        for (auto const& vector : part.vectors) {
+            auto dimensions = shape.dimensions;
+            if (dimensions && *dimensions > vector.size()) dimensions.reset();
+            write_vector(json, shaped(vector, dimensions, Length::one));
+        }
+    }
+    json.end_array();
+    json.key("total_duration").number(shape.elapsed_ns());
+    json.key("load_duration").number(shape.load_ns);
+    json.key("prompt_eval_count").number(answer.totals.usage.prompt_tokens);
+    json.end_object();
+    return out;
+}
+
+// Ollama's words for a text that is too long.
+http::Response vectors_error(Problem const& problem, std::string_view request_id) {
+    if (problem.kind != Kind::context_length_exceeded) return ollama::error_response(problem, request_id);
+    auto respelled = problem;
+    respelled.message = "the input length exceeds the context length";
+    return ollama::error_response(respelled, request_id);
+}
+
+struct Prepared {
+    std::shared_ptr<EventSource> source;
+    CallPlan plan;
+};
+
+// Every part is admitted, or none stays.
+std::variant<Prepared, Problem> admit(Services& services, http::Request const& request, Asked asked, AnswerShape shape,
+                                      Instant arrived) {
+    auto const& first = asked.call.generations.front();
+    CallInfo info;
+    info.request_id = request.id;
+    info.answer_id = "ollama-" + services.random_suffix();
+    info.model = asked.model;
+    info.path = request.path;
+    info.tenant = first.tenant;
+    info.priority = first.priority;
+    info.arrived = arrived;
+    auto const queue_ms = first.deadlines.queue_ms;
+
+    std::vector<std::unique_ptr<serving::Generation>> admitted;
+    for (auto& part : asked.call.generations) {
+        auto generation = services.pool.submit(std::move(part));
+        if (!generation) return refused(services, asked.model, generation.error());
+        info.generations.push_back((*generation)->id());
+        admitted.push_back(*std::move(generation));
+    }
+    Prepared prepared;
+    prepared.plan.generations = static_cast<std::uint32_t>(admitted.size());
+    prepared.plan.ping_interval = Duration::max();
+    if (queue_ms) prepared.plan.queue_timeout = std::chrono::milliseconds(*queue_ms);
+    prepared.plan.info = std::move(info);
+    prepared.plan.render_problem = vectors_error;
+    prepared.plan.render = [shape = std::move(shape)](Answer const& answer) -> Result<std::string> {
+        return render(shape, answer);
+    };
+    prepared.source = make_event_source(services.loop, std::move(admitted));
+    return prepared;
+}
+
+}  // namespace
+
+net::Task<void> compute_vectors(Services& services, Surface surface, http::Exchange& exchange) {
+    auto const arrived = services.clock.now();
+    auto read_body = read(services, surface, exchange.request());
+    if (auto* problem = std::get_if<Problem>(&read_body)) {
+        co_await send_problem(services, exchange, std::move(*problem), error_response);
+        co_return;
+    }
+    auto& asked = std::get<Asked>(read_body);
+    auto const stage = asked.call.generations.empty() ? Stage::ready : Stage::loaded;
+    auto loaded = co_await wait_for_model(services, exchange, asked.model, stage);
+    if (auto* problem = std::get_if<Problem>(&loaded)) {
+        co_await send_problem(services, exchange, std::move(*problem), error_response);
+        co_return;
+    }
+    AnswerShape shape;
+    shape.surface = surface;
+    shape.model = asked.call.model;
+    shape.dimensions = asked.call.dimensions;
+    shape.load_ns = std::chrono::nanoseconds(services.clock.now() - arrived).count();
+    shape.elapsed_ns = [&clock = services.clock, arrived] {
+        return std::chrono::nanoseconds(clock.now() - arrived).count();
+    };
+    if (asked.call.generations.empty()) {
+        http::Response response;
+        response.body = render(shape, Answer{});
+        co_await exchange.send(std::move(response));
+        co_return;
+    }
+    auto admitted = admit(services, exchange.request(), std::move(asked), std::move(shape), arrived);
+    if (auto* problem = std::get_if<Problem>(&admitted)) {
+        co_await send_problem(services, exchange, std::move(*problem), error_response);
+        co_return;
+    }
+    auto& ready = std::get<Prepared>(admitted);
+    co_await run_call(services, exchange, std::move(ready.source), std::move(ready.plan));
+}
+
+}  // namespace hearth::api::ollama

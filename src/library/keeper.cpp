@@ -1,0 +1,275 @@
+#include "library/keeper.h"
+
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+#include "library/folder_watch.h"
+#include "telemetry/log.h"
+
+namespace hearth::library {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::steady_clock;
+
+// Changes that come close together are one scan: after a quiet while, or at the latest then.
+constexpr milliseconds kQuiet{100};
+constexpr milliseconds kQuietMost{2000};
+
+jobs::UnixMs unix_ms() {
+    return std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+}  // namespace
+
+struct Keeper::Impl final : Keeper::Desk {
+    Impl(Options o, telemetry::Log& l)
+        : options(std::move(o)), log(l), wake(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)), watch(options.folders) {}
+    ~Impl() override {
+        if (wake >= 0) ::close(wake);
+    }
+    Impl(Impl const&) = delete;
+    Impl& operator=(Impl const&) = delete;
+
+    // --- Desk ---
+    Result<catalog::Catalog*> catalog() override {
+        if (books) return books.get();
+        return problem;
+    }
+    Result<jobs::Queue*> jobs() override {
+        if (queue) return queue.get();
+        return queue_problem;
+    }
+    [[nodiscard]] bool writes() const override { return writer; }
+    Status scan() override;
+
+    // --- the thread ---
+    void live();
+    void open_catalog();
+    void open_jobs();
+    void wait();
+    [[nodiscard]] milliseconds patience() const;
+    bool work();
+    void tell_shelf();
+    void ring() const { static_cast<void>(::eventfd_write(wake, 1)); }
+
+    Options const options;
+    telemetry::Log& log;
+    int const wake;
+
+    std::mutex mutex;  // guards the next two
+    std::deque<Task> tasks;
+    bool stopping = false;
+
+    // The rest is the thread's.
+    FolderWatch watch;
+    std::unique_ptr<catalog::Catalog> books;
+    bool writer = false;
+    bool said_reader = false;
+    Error problem{Code::unavailable, "the catalog of models is not open yet"};
+    std::unique_ptr<jobs::Queue> queue;
+    Error queue_problem{Code::unavailable, "the list of jobs is not open yet"};
+    jobs::Watch job_watch;
+    std::unique_ptr<jobs::Runner> runner;
+    std::size_t refused = 0;  // told by the last scan
+    std::optional<steady_clock::time_point> changed_first, changed_last;
+    steady_clock::time_point scanned{};
+
+    std::thread thread;  // last: it uses all of the above
+};
+
+// --- databases ---------------------------------------------------------------
+
+void Keeper::Impl::open_catalog() {
+    if (writer) return;
+    auto const path = options.data_folder + "/catalog.db";
+    if (auto opened = catalog::Catalog::open(path, catalog::Access::read_write)) {
+        books = *std::move(opened);
+        writer = true;
+        return;
+    } else {
+        problem = opened.error();
+    }
+    if (problem.code != Code::unavailable || books) return;
+    auto opened = catalog::Catalog::open(path, catalog::Access::read_only);
+    if (!opened) {
+        problem = opened.error();
+        return;
+    }
+    books = *std::move(opened);
+    if (!std::exchange(said_reader, true))
+        log.warning("another process keeps the catalog of models: it is read as that one writes it",
+                    {{"data_folder", options.data_folder}});
+}
+
+void Keeper::Impl::open_jobs() {
+    if (queue || options.pulls == nullptr) return;
+    jobs::Options wanted;
+    wanted.path = options.data_folder + "/jobs.db";
+    wanted.now = unix_ms;
+    wanted.new_id = options.new_id;
+    auto opened = jobs::Queue::open(std::move(wanted));
+    if (!opened) {
+        queue_problem = Error(opened.error().code, fmt::format("there are no jobs: {}", opened.error().message));
+        return;
+    }
+    queue = *std::move(opened);
+    if (auto watched = queue->watch(options.on_job)) job_watch = *std::move(watched);
+    jobs::Runner::Options running;
+    running.holder = "server";
+    running.on_error = [this](Error const& error) { log.warning("job queue", {{"problem", error.message}}); };
+    runner = std::make_unique<jobs::Runner>(*queue, std::move(running));
+    runner->add("pull", *options.pulls, options.pulls_at_once);
+    if (auto const started = runner->start(); !started)
+        log.error("jobs are not run", {{"problem", started.error().message}});
+}
+
+// --- scanning ----------------------------------------------------------------
+
+Status Keeper::Impl::scan() {
+    changed_first.reset();
+    changed_last.reset();
+    scanned = steady_clock::now();
+    open_catalog();
+    open_jobs();
+    watch.renew();
+    if (!books) {
+        log.warning("models are not looked for", {{"problem", problem.message}});
+        tell_shelf();
+        return problem;
+    }
+    if (writer) {
+        auto const report = books->scan(options.folders);
+        if (!report) {
+            log.warning("models folders were not read", {{"problem", report.error().message}});
+            return report.error();
+        }
+        if (report->refused.size() != std::exchange(refused, report->refused.size())) {
+            for (auto const& each : report->refused)
+                log.warning("not taken as a model", {{"path", each.path}, {"why", each.why}});
+        }
+    }
+    tell_shelf();
+    return ok();
+}
+
+void Keeper::Impl::tell_shelf() {
+    auto shelf = std::make_shared<Shelf>();
+    if (books) {
+        auto models = books->list();
+        if (!models) {
+            log.warning("the catalog was not read", {{"problem", models.error().message}});
+            return;
+        }
+        for (auto& model : *models) {
+            if (model.files.empty()) continue;
+            std::error_code failed;
+            auto const real = std::filesystem::canonical(model.files.front().path, failed);
+            shelf->files.push_back(failed ? model.files.front().path : real.string());
+            shelf->models.push_back(std::make_shared<catalog::Model const>(std::move(model)));
+        }
+    }
+    options.on_shelf(std::move(shelf));
+}
+
+// --- the thread --------------------------------------------------------------
+
+milliseconds Keeper::Impl::patience() const {
+    auto until = scanned + options.rescan;
+    if (changed_last) until = std::min(*changed_last + kQuiet, *changed_first + kQuietMost);
+    auto const left = std::chrono::ceil<milliseconds>(until - steady_clock::now());
+    return std::max(left, milliseconds(0));
+}
+
+void Keeper::Impl::wait() {
+    pollfd sources[] = {{.fd = wake, .events = POLLIN, .revents = 0},
+                        {.fd = watch.fd(), .events = POLLIN, .revents = 0}};
+    static_cast<void>(::poll(sources, 2, static_cast<int>(patience().count())));
+    eventfd_t rung = 0;
+    static_cast<void>(::eventfd_read(wake, &rung));
+    if (!watch.changed()) return;
+    changed_last = steady_clock::now();
+    if (!changed_first) changed_first = changed_last;
+}
+
+// False when it is to end.
+bool Keeper::Impl::work() {
+    for (;;) {
+        Task task;
+        {
+            std::lock_guard const lock(mutex);
+            if (stopping) return false;
+            if (tasks.empty()) return true;
+            task = std::move(tasks.front());
+            tasks.pop_front();
+        }
+        task(*this);
+    }
+}
+
+void Keeper::Impl::live() {
+    static_cast<void>(scan());
+    while (work()) {
+        wait();
+        if (patience() == milliseconds(0)) static_cast<void>(scan());
+    }
+    if (runner) runner->stop();
+    job_watch.end();
+}
+
+Keeper::Keeper(Options options, telemetry::Log& log) : impl_(std::make_unique<Impl>(std::move(options), log)) {
+    HEARTH_ASSERT(impl_->options.on_shelf && impl_->options.on_job && impl_->options.new_id, "Options is complete");
+    impl_->thread = std::thread([impl = impl_.get()] { impl->live(); });
+}
+
+Keeper::~Keeper() {
+    {
+        std::lock_guard const lock(impl_->mutex);
+        impl_->stopping = true;
+    }
+    impl_->ring();
+    impl_->thread.join();
+}
+
+Status Keeper::post(Task task) {
+    {
+        std::lock_guard const lock(impl_->mutex);
+        if (impl_->stopping) return Error(Code::unavailable, "the server is shutting down");
+        if (impl_->tasks.size() >= kTasksMax)
+            return Error(Code::overloaded,
+                         fmt::format("{} tasks wait for the catalog of models, which is the limit", kTasksMax));
+        impl_->tasks.push_back(std::move(task));
+    }
+    impl_->ring();
+    return ok();
+}
+
+Status Keeper::run(std::function<Status(Desk&)> task, std::stop_token const& stop) {
+    struct Outcome {
+        std::mutex mutex;
+        std::condition_variable_any done;
+        std::optional<Status> status;
+    };
+    auto const outcome = std::make_shared<Outcome>();
+    HEARTH_CHECK(post([outcome, task = std::move(task)](Desk& desk) {
+        auto status = task(desk);
+        std::lock_guard const lock(outcome->mutex);
+        outcome->status = std::move(status);
+        outcome->done.notify_all();
+    }));
+    std::unique_lock lock(outcome->mutex);
+    if (!outcome->done.wait(lock, stop, [&] { return outcome->status.has_value(); }))
+        return Error(Code::cancelled, "the job is to stop");
+    return *outcome->status;
+}
+
+}  // namespace hearth::library

@@ -1,0 +1,88 @@
+// Keeper: the thread on which the library's databases and scans live.
+//
+// It owns the catalog and the queue of jobs, looks into the folders when something
+// changes there or some time has passed, and does what it is given in between. One
+// process writes a data folder: where another one does, the catalog is read as that
+// one left it and there are no jobs; both are tried again with every scan.
+//
+// Threads:   post() and run() from any thread but its own; the callbacks of Options
+//            come on its thread or on a job's.
+// Ownership: owns its thread and those of the jobs; destruction ends them.
+// Limits:    kTasksMax tasks wait; one more is `overloaded`.
+// Private to library.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <stop_token>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "base/result.h"
+#include "catalog/catalog.h"
+#include "jobs/queue.h"
+#include "jobs/runner.h"
+
+namespace hearth::telemetry {
+class Log;
+}
+
+namespace hearth::library {
+
+inline constexpr std::size_t kTasksMax = 1024;
+
+// The models the catalog lists, as they were when the last scan ended.
+struct Shelf {
+    std::vector<std::shared_ptr<catalog::Model const>> models;  // by name
+    std::vector<std::string> files;                             // of each, the first, with links resolved
+};
+
+class Keeper {
+public:
+    struct Options {
+        std::vector<std::string> folders;
+        std::string data_folder;
+        std::chrono::milliseconds rescan{30'000};
+        std::uint32_t pulls_at_once = 2;
+        std::function<std::string()> new_id;
+        jobs::Handler* pulls = nullptr;  // outlives the keeper
+        std::function<void(std::shared_ptr<Shelf const>)> on_shelf;
+        std::function<void(jobs::Job const&)> on_job;
+    };
+
+    // What tasks work with, on the keeper's thread.
+    class Desk {
+    public:
+        virtual ~Desk() = default;
+        // Fails with the error that says why there is none.
+        [[nodiscard]] virtual Result<catalog::Catalog*> catalog() = 0;
+        [[nodiscard]] virtual Result<jobs::Queue*> jobs() = 0;
+        // False where another process writes: nothing can be remembered.
+        [[nodiscard]] virtual bool writes() const = 0;
+        // Looks into the folders and tells on_shelf.
+        virtual Status scan() = 0;
+    };
+    using Task = std::function<void(Desk&)>;
+
+    Keeper(Options options, telemetry::Log& log);
+    ~Keeper();
+    Keeper(Keeper const&) = delete;
+    Keeper& operator=(Keeper const&) = delete;
+
+    [[nodiscard]] Status post(Task task);
+
+    // Waits for it; `cancelled` when `stop` came first.
+    [[nodiscard]] Status run(std::function<Status(Desk&)> task, std::stop_token const& stop);
+
+private:
+    struct Impl;
+    std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace hearth::library

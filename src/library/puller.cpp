@@ -1,0 +1,57 @@
+#include "library/puller.h"
+
+#include <utility>
+#include <variant>
+
+namespace hearth::library {
+
+Puller::Puller(Network network, PullOrder order, Events events)
+    : network_(std::move(network)), order_(std::move(order)), events_(std::move(events)) {}
+
+Puller::~Puller() = default;
+
+Result<fetch::Pulled> Puller::run() {
+    // Copied where the file system does not link: that blocks, and nobody else is on this thread.
+    if (auto const* local = std::get_if<fetch::LocalReference>(&order_.reference))
+        return fetch::import_local(*local, order_.name, order_.folder);
+    HEARTH_TRY(client_, fetch::Client::create(loop_, network_.client));
+    downloader_ = std::make_unique<fetch::Downloader>(loop_, *client_, network_.download);
+    loop_.spawn(pull());
+    loop_.run();
+    if (!result_) return Error(Code::cancelled, "stopped before anything was fetched");
+    return std::move(*result_);
+}
+
+void Puller::stop() {
+    loop_.post([this] {
+        if (stopping_ || !planned_) loop_.stop();
+        stopping_ = true;
+        if (downloader_) downloader_->cancel_all();
+    });
+}
+
+net::Task<Result<fetch::Plan>> Puller::plan() {
+    if (auto const* hub = std::get_if<fetch::HubReference>(&order_.reference))
+        co_return co_await fetch::plan_hub(*client_, *hub, network_.hub);
+    if (auto const* registry = std::get_if<fetch::RegistryReference>(&order_.reference))
+        co_return co_await fetch::plan_registry(*client_, *registry, network_.client.plain_http);
+    co_return fetch::plan_url(std::get<fetch::UrlReference>(order_.reference));
+}
+
+net::Task<void> Puller::pull() {
+    auto planned = co_await plan();
+    if (planned && !order_.name.empty()) {
+        auto const renamed = fetch::rename(*planned, order_.name);
+        if (!renamed) planned = renamed.error();
+    }
+    if (planned) {
+        planned_ = true;
+        if (events_.planned) events_.planned(*planned);
+        result_ = co_await fetch::pull(loop_, *downloader_, std::move(*planned), order_.folder, events_.progress);
+    } else {
+        result_ = planned.error();
+    }
+    loop_.stop();
+}
+
+}  // namespace hearth::library

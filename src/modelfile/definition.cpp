@@ -1,0 +1,110 @@
+#include "modelfile/definition.h"
+
+#include <utility>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "json/json.h"
+
+namespace hearth::modelfile {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+std::string text_of(json::View object, std::string_view name) {
+    auto const member = object.find(name);
+    auto const text = member ? member->text() : std::nullopt;
+    return text ? std::string(*text) : std::string();
+}
+
+// Texts may come from a registry and hold anything.
+std::string dump(Json const& json, int indent) { return json.dump(indent, ' ', false, Json::error_handler_t::replace); }
+
+std::string joined(std::vector<std::string> const& texts) {
+    std::string out;
+    for (auto const& text : texts) out += (out.empty() ? "" : "\n") + text;
+    return out;
+}
+
+}  // namespace
+
+Result<std::vector<Message>> read_messages(std::string text) {
+    std::vector<Message> out;
+    if (text.empty()) return out;
+    HEARTH_TRY(auto const document, json::Document::parse(std::move(text), {}, "messages"));
+    if (!document.root().is(json::Kind::array)) return Error(Code::corrupt, "messages: no JSON array");
+    if (document.root().size() > kMessagesMax)
+        return Error(Code::corrupt,
+                     fmt::format("messages: {} of them, the limit is {}", document.root().size(), kMessagesMax));
+    for (auto const element : document.root().elements()) {
+        Message message{text_of(element, "role"), text_of(element, "content")};
+        if (message.role != "system" && message.role != "user" && message.role != "assistant")
+            return Error(Code::corrupt, "messages: a role is none of system, user and assistant");
+        out.push_back(std::move(message));
+    }
+    return out;
+}
+
+Result<Definition> read_definition(std::string text) {
+    json::Limits limits;
+    limits.bytes = kDefinitionBytesMax;
+    HEARTH_TRY(auto const document, json::Document::parse(std::move(text), limits, "a model's note"));
+    auto const root = document.root();
+    if (!root.is(json::Kind::object)) return Error(Code::corrupt, "a model's note is no JSON object");
+    Definition out;
+    out.source = text_of(root, "source");
+    out.from = text_of(root, "from");
+    out.template_text = text_of(root, "template");
+    out.system = text_of(root, "system");
+    out.license = text_of(root, "license");
+    out.needs = text_of(root, "requires");
+    out.options = text_of(root, "params");
+    HEARTH_TRY(out.messages, read_messages(text_of(root, "messages")));
+    return out;
+}
+
+std::string write_definition(Definition const& definition) {
+    Json root = {{"source", definition.source}};
+    auto const add = [&](char const* name, std::string const& text) {
+        if (!text.empty()) root[name] = text;
+    };
+    add("from", definition.from);
+    add("template", definition.template_text);
+    add("system", definition.system);
+    add("params", definition.options);
+    add("license", definition.license);
+    add("requires", definition.needs);
+    if (!definition.messages.empty()) {
+        auto messages = Json::array();
+        for (auto const& [role, content] : definition.messages)
+            messages.push_back(Json{{"role", role}, {"content", content}});
+        add("messages", dump(messages, -1));
+    }
+    return dump(root, 2) + "\n";
+}
+
+Modelfile to_modelfile(Definition const& definition, std::string from) {
+    Modelfile out;
+    out.from = std::move(from);
+    out.template_text = definition.template_text;
+    out.system = definition.system;
+    out.needs = definition.needs;
+    if (auto parameters = from_options(definition.options)) out.parameters = *std::move(parameters);
+    out.messages = definition.messages;
+    if (!definition.license.empty()) out.licenses.push_back(definition.license);
+    return out;
+}
+
+Result<Definition> apply(Modelfile const& modelfile, Definition base) {
+    HEARTH_TRY(auto const options, to_options(modelfile.parameters));
+    HEARTH_TRY(base.options, merge_options(base.options, options));
+    if (!modelfile.template_text.empty()) base.template_text = modelfile.template_text;
+    if (!modelfile.system.empty()) base.system = modelfile.system;
+    if (!modelfile.needs.empty()) base.needs = modelfile.needs;
+    if (!modelfile.licenses.empty()) base.license = joined(modelfile.licenses);
+    if (!modelfile.messages.empty()) base.messages = modelfile.messages;
+    return base;
+}
+
+}  // namespace hearth::modelfile

@@ -1,0 +1,55 @@
+// Definition: what a model is beside its weights, as MODEL.hearth.json holds it
+// beside MODEL.gguf. Pulling from a registry writes one, and so does create.
+//
+//   {"source": "...", "system": "...", "params": "{\"temperature\":0.7}",
+//    "messages": "[{\"role\":\"user\",\"content\":\"Hi\"}]", "template": "...",
+//    "license": "...", "requires": "...", "from": "..."}
+//
+// params and messages are JSON as registries have it, as text. Other members are
+// not looked at. docs/formats/model-note.md is the specification.
+//
+// Threads: none; pure functions. Limits: kDefinitionBytesMax, kMessagesMax,
+// kParametersMax. Errors: `corrupt`, or those of from_options().
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+#include "modelfile/modelfile.h"
+
+namespace hearth::modelfile {
+
+inline constexpr std::size_t kDefinitionBytesMax = std::size_t{16} << 20;
+inline constexpr std::string_view kDefinitionSuffix = ".hearth.json";
+
+struct Definition {
+    std::string source;         // where the weights came from
+    std::string from;           // the model it was made of; empty: none
+    std::string template_text;  // kept to be shown: the file's own chat template is used
+    std::string system;
+    std::string options;        // as to_options() writes them
+    std::string license;
+    std::string needs;
+    std::vector<Message> messages;
+
+    // It changes nothing of what its file alone would do.
+    [[nodiscard]] bool plain() const { return system.empty() && options.empty() && messages.empty(); }
+    bool operator==(Definition const&) const = default;
+};
+
+[[nodiscard]] Result<Definition> read_definition(std::string text);
+[[nodiscard]] std::string write_definition(Definition const& definition);
+
+// messages as the definition holds them, and back.
+[[nodiscard]] Result<std::vector<Message>> read_messages(std::string text);
+
+// As a Modelfile that begins with `from`; what no Modelfile can hold is left out.
+[[nodiscard]] Modelfile to_modelfile(Definition const& definition, std::string from);
+
+// `base` as the Modelfile changes it: what it says replaces, parameters one by
+// one. Errors as to_options().
+[[nodiscard]] Result<Definition> apply(Modelfile const& modelfile, Definition base);
+
+}  // namespace hearth::modelfile
