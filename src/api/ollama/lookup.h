@@ -29,7 +29,8 @@ namespace hearth::api::ollama {
 // when the client has left.
 enum class Stage : std::uint8_t { loaded, ready };
 net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& services, http::Exchange& exchange,
-                                                                      std::string id, Stage stage);
+                                                                      std::string id, Stage stage,
+                                                                      std::optional<Duration> keep_alive = {});
 
 // What the model's file says; null if that is not known, or not within `patience`.
 net::Task<models::FactsPointer> facts_of(Services& services, std::string path, models::FactsReader::Depth depth,
