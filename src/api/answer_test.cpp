@@ -150,13 +150,15 @@ public:
 class FakePool final : public serving::Pool {
 public:
     Status add(serving::ModelSpec) override { return ok(); }
-    Status warm(std::string_view) override { return ok(); }
+    Status warm(std::string_view, std::optional<Duration>) override { return ok(); }
+    Status unload(std::string_view) override { return ok(); }
     Result<std::unique_ptr<serving::Generation>> submit(domain::GenerateRequest) override {
         return Error(Code::internal, "unused");
     }
     [[nodiscard]] Result<serving::ModelStatus> status(std::string_view) const override {
         return Error(Code::not_found, "unused");
     }
+    [[nodiscard]] serving::PoolMemory memory() const override { return {}; }
     [[nodiscard]] std::vector<serving::ModelStatus> models() const override { return {}; }
     [[nodiscard]] std::uint32_t retry_after_s(std::string_view) const override { return 1; }
     [[nodiscard]] std::optional<std::uint32_t> predicted_wait_s(std::string_view, domain::Priority) const override {

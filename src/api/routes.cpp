@@ -5,6 +5,7 @@
 #include "api/calls.h"
 #include "api/native/calls.h"
 #include "api/native/engine.h"
+#include "api/native/residency.h"
 #include "api/native/slots.h"
 #include "api/ollama/routes.h"
 #include "api/openai/completions.h"
@@ -44,6 +45,7 @@ std::vector<http::Route> routes(Services& services) {
     if (!services.unix_ns) services.unix_ns = [&services] { return services.unix_seconds() * 1'000'000'000; };
     http::RouteLimits const none{0};
     http::RouteLimits const body{services.options.body_max};
+    http::RouteLimits const small{64U << 10};  // a few fields
     auto const to = [&](Serve serve) { return bind(services, serve); };
     // /completions and /embeddings without /v1 are llama-server's native endpoints, other shapes: no aliases.
     // clang-format off
@@ -60,6 +62,9 @@ std::vector<http::Route> routes(Services& services) {
         {Method::get,  "/api/v1/engine",       Permission::observe, none, to(native::show_engine)},
         {Method::get,  "/api/v1/requests",     Permission::infer,   none, to(native::list_calls)},
         {Method::del,  "/api/v1/requests/{id}", Permission::infer,  none, to(native::cancel_call)},
+        {Method::get,  "/api/v1/residency",    Permission::observe, none, to(native::show_residency)},
+        {Method::post, "/api/v1/models/{name}/load", Permission::administer, small, to(native::load_model)},
+        {Method::post, "/api/v1/models/{name}/unload", Permission::administer, none, to(native::unload_model)},
         {Method::get,  "/health",              Permission::anyone,  none, to(health)},
         {Method::get,  "/healthz",             Permission::anyone,  none, to(health)},
         {Method::get,  "/livez",               Permission::anyone,  none, to(live)},

@@ -152,9 +152,20 @@ void add_memory_flags(CLI::App& command, ServeFlags& flags) {
     command
         .add_option(
             "--keep-alive", flags.keep_alive_s,
-            "Seconds after which a model that nobody uses leaves memory; the next request loads it again; 0: never")
+            "Seconds after which a model that nobody uses leaves memory; the next request loads it again; 0: never, "
+            "the default; with --ollama 300, as there. A request may say otherwise (keep_alive)")
         ->check(CLI::Range(0.0, 31536000.0))
-        ->capture_default_str()
+        ->group("Limits");
+    command
+        .add_option("--pin", flags.pins,
+                    "NAME of a model that stays once it is loaded, whoever wants room (repeatable)")
+        ->type_name("NAME")
+        ->allow_extra_args(false)
+        ->group("Limits");
+    command
+        .add_option("--preload", flags.preloads, "NAME of a model that is loaded at start although --lazy (repeatable)")
+        ->type_name("NAME")
+        ->allow_extra_args(false)
         ->group("Limits");
 }
 

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -46,7 +47,10 @@ struct ServeFlags {
     std::uint32_t queue = 256;  // requests inside one model, running and waiting
     bool lazy = false;          // models are loaded by the first request for them
     std::string memory = "0";   // of all loaded models; 0: no bound
-    double keep_alive_s = 0;    // an idle model goes after them; 0: never
+    std::optional<double>
+        keep_alive_s;  // an idle model goes after them; 0: never; absent: as Ollama has it with `ollama`, else never
+    std::vector<std::string> pins;       // names of models that stay once they are loaded
+    std::vector<std::string> preloads;   // names of those that are loaded at start though `lazy`
     double request_timeout_s = 120;
     double grace_s = 30;
     double ping_interval_s = 15;

@@ -281,6 +281,38 @@ Result<std::optional<Address>> address_for_ollama(ServeFlags const& flags) {
     return std::optional(std::move(address));
 }
 
+// Ollama's own default, which its clients count on; 0: never.
+double keep_alive_of(ServeFlags const& flags) {
+    constexpr double kOllamaKeepAlive_s = 300;
+    return flags.keep_alive_s.value_or(flags.ollama ? kOllamaKeepAlive_s : 0);
+}
+
+Result<serving::ModelSpec*> find_spec(std::vector<serving::ModelSpec>& specs, std::string const& name,
+                                      std::string const& flag) {
+    auto const found = std::ranges::find_if(specs, [&](serving::ModelSpec const& spec) {
+        return spec.id == name || std::ranges::find(spec.aliases, name) != spec.aliases.end();
+    });
+    if (found != specs.end()) return &*found;
+    return Error(Code::invalid_argument, fmt::format("{} '{}': no model of that name is served", flag, name), flag);
+}
+
+// Who is loaded when, and for how long.
+Status set_residency(std::vector<serving::ModelSpec>& specs, ServeFlags const& flags) {
+    for (auto& spec : specs) {
+        spec.lazy = flags.lazy;
+        if (auto const keep_alive_s = keep_alive_of(flags); keep_alive_s > 0) spec.keep_alive = seconds(keep_alive_s);
+    }
+    for (auto const& name : flags.pins) {
+        HEARTH_TRY(auto* const spec, find_spec(specs, name, "--pin"));
+        spec->pinned = true;
+    }
+    for (auto const& name : flags.preloads) {
+        HEARTH_TRY(auto* const spec, find_spec(specs, name, "--preload"));
+        spec->lazy = false;
+    }
+    return ok();
+}
+
 Status check_flags(ServeFlags const& flags) {
     if (flags.models.empty()) {
         return Error(Code::invalid_argument, "no model given: use `--model FILE` (a GGUF file) or `--model NAME`",
@@ -323,11 +355,10 @@ int serve(ServeFlags const& flags) {
         if (!spec) return report(spec.error());
         spec->tenant_weights = *weights;
         spec->public_prefixes = *public_prefixes;
-        spec->lazy = flags.lazy;
-        if (flags.keep_alive_s > 0) spec->keep_alive = seconds(flags.keep_alive_s);
         specs.push_back(std::move(spec).value());
     }
     if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());
+    if (auto const set = set_residency(specs, flags); !set) return report(set.error());
     Front front(flags, *memory, *std::move(ollama), std::move(log).value());
     if (auto const started = front.start(std::move(specs)); !started) return report(started.error());
     return front.run();

@@ -24,6 +24,7 @@
 #include <variant>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/result.h"
 
 namespace hearth::domain {
@@ -167,6 +168,9 @@ struct GenerateRequest {
     std::optional<std::uint32_t> discard_tokens;  // what a shift drops; absent: half of what is behind the head
     bool speculate = true;  // guess tokens ahead where that pays; the output is the same
     bool deterministic = false;  // what is said must not depend on what else is computed
+    // The front's, in no frame: how long the model stays loaded once nobody uses it, until
+    // a request says otherwise; 0: not at all, negative: for ever; absent: as before.
+    std::optional<Duration> keep_alive;
     bool operator==(GenerateRequest const&) const = default;
 };
 

@@ -30,6 +30,7 @@ Model::Model(Environment environment, ModelSpec spec, std::int64_t created_unix)
       backoff_(env_.options.backoff_min),
       reporting_(std::make_shared<Reporting>(env_.loop)) {
     if (spec_.lazy || env_.options.memory_bytes != 0) state_ = ModelState::cold;
+    keep_alive_ = spec_.keep_alive;
     metrics_.set_state(state_);
 }
 
@@ -38,61 +39,6 @@ void Model::start() {
     // Without a budget there is nothing to decide.
     if (!spec_.lazy && env_.options.memory_bytes == 0) load();
     env_.loop.spawn(supervise(shared_from_this()));
-}
-
-// --- residency ---
-
-std::uint64_t Model::cost() const { return info_ ? info_->memory_bytes : spec_.memory_bytes; }
-
-Resident Model::resident() const {
-    using State = Resident::State;
-    Resident out;
-    switch (state_) {
-        case ModelState::cold: out.state = wanted_ ? State::loading : State::cold; break;
-        case ModelState::starting:
-        case ModelState::loading:
-        case ModelState::restarting: out.state = State::loading; break;
-        case ModelState::ready: out.state = draining_ ? State::draining : State::ready; break;
-        case ModelState::unloading: out.state = State::leaving; break;
-        case ModelState::failed:
-        case ModelState::stopped: out.state = State::failed; break;
-    }
-    out.cost = cost();
-    out.busy = std::ranges::any_of(flights_, [](auto const& flight) { return flight.second->phase != Phase::unsent; });
-    out.pinned = spec_.pinned;
-    out.wanted_since = wanted_since_;
-    out.used = used_;
-    out.ready = worker_ ? worker_->ready : Instant{};
-    out.keep_alive = spec_.keep_alive;
-    return out;
-}
-
-void Model::want() {
-    if (wanted_since_) return;
-    wanted_since_ = env_.clock.now();
-    env_.residency->notify();
-}
-
-void Model::load() {
-    wanted_ = true;
-    changed_.notify();
-}
-
-void Model::let_go() {
-    HEARTH_ASSERT(state_ == ModelState::ready && worker_->lost.empty(), "a model that is ready is let go");
-    set_state(ModelState::unloading);
-    worker_->heard = env_.clock.now();
-    worker_->pipe->send(*encode(CloseFrame{}));
-    env_.log.info("model is let go", {{"model", spec_.id}, {"bytes", cost()}});
-    changed_.notify();
-}
-
-// Its worker is: what waits has it loaded again.
-void Model::gone() {
-    wanted_ = draining_ = false;
-    stats_ = {};
-    set_state(ModelState::cold);
-    env_.residency->notify();
 }
 
 ModelStatus Model::status() const {
@@ -115,8 +61,9 @@ ModelStatus Model::status() const {
     out.awaited = !spec_.lazy && !info_ && !retiring_ && state_ != ModelState::failed;
     out.removing = retiring_;
     out.memory_bytes = cost();
-    if (state_ == ModelState::ready && spec_.keep_alive && flights_.empty())
-        out.idle_left = std::max(used_ + *spec_.keep_alive - env_.clock.now(), Duration::zero());
+    out.pinned = spec_.pinned;
+    out.keep_alive = keep_alive_;
+    out.idle_left = idle_left();
     return out;
 }
 
@@ -333,7 +280,7 @@ void Model::handle_ready(ReadyFrame& ready) {
     starts_failed_ = 0;
     set_state(ModelState::ready);
     wanted_since_.reset();
-    draining_ = false;
+    draining_ = asked_ = false;
     used_ = worker_->ready;
     env_.residency->notify();  // it may take more than it was thought to
     env_.log.info("worker ready", {{"model", spec_.id},
@@ -341,6 +288,7 @@ void Model::handle_ready(ReadyFrame& ready) {
                                    {"pid", worker_->handle->pid()},
                                    {"isolation", info_->isolation}});
     send_unsent();
+    draining_ = std::exchange(leaves_, false);
 }
 
 void Model::handle_load_failed(Error const& error) {

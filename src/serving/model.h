@@ -2,7 +2,8 @@
 //
 // Lives as long as the pool or its supervise() coroutine. model_requests.cpp
 // holds what happens to requests, model_waiting.cpp how long they wait and what
-// the engine tells, model.cpp what happens to the worker.
+// the engine tells, model_residency.cpp whether it is loaded, model.cpp what
+// happens to the worker.
 //
 // Threads: the loop's. Private to serving.
 #pragma once
@@ -60,6 +61,10 @@ public:
     void let_go();
     // It takes nothing new from now on: what comes waits until it was loaded again.
     void drain_for_others() { draining_ = true; }
+    // Stays for so long once it is idle, until it is told otherwise; negative: for ever.
+    void keep(Duration keep_alive);
+    // Leaves once what it has was answered. What comes later has it loaded again.
+    void unload();
 
     [[nodiscard]] Result<std::shared_ptr<Flight>> submit(RequestId id, domain::GenerateRequest request);
 
@@ -110,6 +115,11 @@ private:
         std::string lost;             // why it is over; empty while it lives
     };
 
+    // --- model_residency.cpp ---
+    void gone();
+    [[nodiscard]] std::optional<Duration> idle_limit() const;
+    [[nodiscard]] std::optional<Duration> idle_left() const;
+
     // --- model.cpp: the worker ---
     net::Task<void> supervise(std::shared_ptr<Model> self);
     net::Task<void> attend();
@@ -120,7 +130,6 @@ private:
     [[nodiscard]] Instant next_check() const;
     void check(Instant planned);
     [[nodiscard]] Duration silence_limit() const;
-    void gone();
     [[nodiscard]] bool could_step() const;
     void ping(Instant now);
     void on_bytes(std::string_view bytes);
@@ -182,6 +191,9 @@ private:
     Duration backoff_;
     bool wanted_ = false;    // it is to have a worker
     bool draining_ = false;  // its worker gets no more requests
+    bool leaves_ = false;    // it is to drain as soon as it is ready
+    bool asked_ = false;     // its worker was sent a request
+    std::optional<Duration> keep_alive_;   // idle for so long, it goes; absent: it stays
     std::optional<Instant> wanted_since_;  // somebody waits for it to be loaded
     Instant used_{};         // the last request ended, or it got ready
     bool retiring_ = false;

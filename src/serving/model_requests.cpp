@@ -47,12 +47,14 @@ Result<std::shared_ptr<Flight>> Model::submit(RequestId id, domain::GenerateRequ
         metrics_.count_outcome("queue_timeout");
         return std::move(late).error();
     }
+    auto const keep_alive = request.keep_alive;
     auto flight = std::make_shared<Flight>(env_.loop, id, request, env_.clock.now());
     HEARTH_TRY(auto frame, encode(SubmitFrame{id, std::move(request)}));
     if (frame_bytes_ + frame.size() > env_.options.request_bytes_max) {
         return refuse(fmt::format("model '{}' holds {} bytes of requests, this one has {}, the limit is {}", spec_.id,
                                   frame_bytes_, frame.size(), env_.options.request_bytes_max));
     }
+    if (keep_alive) keep(*keep_alive);
     frame_bytes_ += frame.size();
     flight->frame = std::move(frame);
     flights_.emplace(id, flight);
@@ -65,6 +67,7 @@ Result<std::shared_ptr<Flight>> Model::submit(RequestId id, domain::GenerateRequ
 
 void Model::send(Flight& flight) {
     flight.phase = Phase::sent;
+    asked_ = true;
     flight.granted = env_.options.credit_tokens;
     flight.received = 0;
     worker_->pipe->send(flight.frame);

@@ -110,11 +110,18 @@ public:
         return make_generation(std::move(flight), *model);
     }
 
-    Status warm(std::string_view name) override {
+    Status warm(std::string_view name, std::optional<Duration> keep_alive) override {
         if (draining_) return Error(Code::unavailable, "the server is shutting down");
         HEARTH_TRY(auto const model, staying(name));
         HEARTH_CHECK(check_budget(model->spec().id, model->cost()));
+        if (keep_alive) model->keep(*keep_alive);
         if (model->state() == ModelState::cold || model->state() == ModelState::unloading) model->want();
+        return ok();
+    }
+
+    Status unload(std::string_view name) override {
+        HEARTH_TRY(auto const model, named(name));
+        model->unload();
         return ok();
     }
 
@@ -127,6 +134,15 @@ public:
         std::vector<ModelStatus> out;
         out.reserve(models_.size());
         for (auto const& model : models_) out.push_back(model->status());
+        return out;
+    }
+
+    PoolMemory memory() const override {
+        PoolMemory out{env_.options.memory_bytes, 0};
+        for (auto const& model : models_) {
+            auto const resident = model->resident();
+            out.used_bytes += is_there(resident) ? resident.cost : 0;
+        }
         return out;
     }
 
@@ -151,8 +167,8 @@ public:
     bool ready() const override {
         return std::ranges::all_of(models_, [](auto const& model) {
             auto const state = model->state();
-            return model->retiring() || state == ModelState::ready ||
-                   (state == ModelState::cold && !model->status().awaited);
+            bool const away = state == ModelState::cold || state == ModelState::unloading;
+            return model->retiring() || state == ModelState::ready || (away && !model->status().awaited);
         });
     }
 

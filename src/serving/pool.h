@@ -79,7 +79,9 @@ struct ModelStatus {
     bool awaited = false;                   // it is to be there from the start, and was not yet
     bool removing = false;                  // it takes nothing new and is gone when what runs has ended
     std::uint64_t memory_bytes = 0;         // what it takes, or is thought to take; 0: not known
-    std::optional<Duration> idle_left;      // until it is let go, if nobody asks it for anything
+    std::optional<Duration> keep_alive;     // how long it stays when it is idle; absent: until room is wanted
+    std::optional<Duration> idle_left;  // of a loaded one: until it is let go, if nobody asks it for anything more
+    bool pinned = false;  // it stays, whatever is wanted
 };
 
 struct PoolOptions {
@@ -97,6 +99,12 @@ struct PoolOptions {
     Duration step_timeout = std::chrono::seconds(60);  // without a step although a sequence could go on
     Duration backoff_min = std::chrono::milliseconds(100);
     Duration backoff_max = std::chrono::seconds(30);
+};
+
+// Bytes of all models.
+struct PoolMemory {
+    std::uint64_t budget_bytes = 0;  // 0: no bound
+    std::uint64_t used_bytes = 0;  // of those that are there, come or go
 };
 
 // What a client that waits may be told.
@@ -160,13 +168,19 @@ public:
     // REQUIRES: domain::validate(request)
     [[nodiscard]] virtual Result<std::unique_ptr<Generation>> submit(domain::GenerateRequest request) = 0;
 
-    // Has a model loaded that is cold, without a request for it. Fails with `not_found`,
-    // `exhausted`, or `unavailable` while draining.
-    [[nodiscard]] virtual Status warm(std::string_view model) = 0;
+    // Has a model loaded that is cold, without a request for it, to stay for `keep_alive`
+    // as a request would say it. Fails with `not_found`, `exhausted`, or `unavailable`
+    // while draining.
+    [[nodiscard]] virtual Status warm(std::string_view model, std::optional<Duration> keep_alive) = 0;
+
+    // The model leaves memory once what it has was answered, pinned or not; what comes for
+    // it meanwhile has it loaded again. Fails with `not_found`.
+    [[nodiscard]] virtual Status unload(std::string_view model) = 0;
 
     // Id or alias; empty = the first.
     [[nodiscard]] virtual Result<ModelStatus> status(std::string_view model) const = 0;
     [[nodiscard]] virtual std::vector<ModelStatus> models() const = 0;
+    [[nodiscard]] virtual PoolMemory memory() const = 0;
 
     // Seconds a refused caller should wait, from the measured rate: 1 to 60.
     [[nodiscard]] virtual std::uint32_t retry_after_s(std::string_view model) const = 0;

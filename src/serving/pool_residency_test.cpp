@@ -135,10 +135,85 @@ TEST_F(PoolResidency, AnIdleModelGoesWhenItsTimeIsUp) {
 TEST_F(PoolResidency, WarmLoadsAModelBeforeAnybodyAsksIt) {
     run([](PoolResidency& t) -> net::Task<void> {
         t.add("a", 10);
-        EXPECT_TRUE(t.pool().warm("a"));
+        EXPECT_TRUE(t.pool().warm("a", {}));
         auto a = co_await t.loaded(10);
-        EXPECT_TRUE(t.pool().warm("a")) << "there already";
-        EXPECT_EQ(t.pool().warm("none").error().code, Code::not_found);
+        EXPECT_TRUE(t.pool().warm("a", {})) << "there already";
+        EXPECT_EQ(t.pool().warm("none", {}).error().code, Code::not_found);
+    }(*this));
+}
+
+TEST_F(PoolResidency, TheLastRequestSaysHowLongItsModelStays) {
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("a", 10);
+        auto wanted = t.request();
+        wanted.model = "a";
+        auto first = t.submit(wanted);
+        auto a = co_await t.loaded(10);
+        co_await t.answer(*a, *first);
+        EXPECT_FALSE(t.pool().status("a")->idle_left) << "nobody said";
+        wanted.keep_alive = 1h;
+        auto second = t.submit(wanted);
+        co_await t.answer(*a, *second);
+        EXPECT_GT(t.pool().status("a")->idle_left.value_or(0s), 59min);
+        wanted.keep_alive.reset();
+        auto third = t.submit(wanted);
+        co_await t.answer(*a, *third);
+        EXPECT_EQ(t.pool().status("a")->keep_alive, Duration(1h)) << "what was said before";
+        wanted.keep_alive = -1s;
+        auto fourth = t.submit(wanted);
+        co_await t.answer(*a, *fourth);
+        EXPECT_FALSE(t.pool().status("a")->idle_left) << "for ever";
+        wanted.keep_alive = 0s;
+        auto last = t.submit(wanted);
+        EXPECT_EQ(t.state_of("a"), ModelState::ready) << "it is busy";
+        co_await t.answer(*a, *last);
+        co_await t.until("a", ModelState::cold);
+    }(*this));
+}
+
+TEST_F(PoolResidency, KeepAliveBeyondAllTimeIsForEver) {
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("a", 10, 1h);
+        EXPECT_TRUE(t.pool().warm("a", Duration::max()));
+        auto a = co_await t.loaded(10);
+        EXPECT_FALSE(t.pool().status("a")->idle_left);
+    }(*this));
+}
+
+TEST_F(PoolResidency, ToStayForNoTimeStillMeansToBeAskedFirst) {
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("a", 10);
+        EXPECT_TRUE(t.pool().warm("a", Duration::zero()));
+        auto a = co_await t.loaded(10);
+        co_await t.settle();
+        EXPECT_EQ(t.state_of("a"), ModelState::ready);
+        auto first = t.ask("a");
+        co_await t.answer(*a, *first);
+        co_await t.until("a", ModelState::cold);
+    }(*this));
+}
+
+TEST_F(PoolResidency, UnloadLetsWhatRunsEndAndWhatComesLaterLoadsItAgain) {
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("a", 10);
+        EXPECT_EQ(t.pool().unload("none").error().code, Code::not_found);
+        EXPECT_TRUE(t.pool().unload("a")) << "cold";
+        auto running = t.ask("a");
+        EXPECT_TRUE(t.pool().unload("a")) << "what waits is answered first";
+        auto a = co_await t.loaded(10);
+        auto const id = co_await t.submitted(*a);
+        a->event(id, Started{1, 0});
+        auto late = t.ask("a");
+        co_await t.settle();
+        EXPECT_EQ(a->unread(), 0U);
+        a->event(id, t.choice_done());
+        a->event(id, Done{{1, 0, 0}, {}});
+        auto again = co_await t.loaded(10);
+        co_await t.answer(*again, *late);
+        EXPECT_EQ(t.state_of("a"), ModelState::ready);
+        EXPECT_TRUE(t.pool().unload("a"));
+        co_await t.until("a", ModelState::cold);
+        EXPECT_EQ(t.pool().status("a")->restarts, 0U);
     }(*this));
 }
 

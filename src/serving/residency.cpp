@@ -8,8 +8,6 @@ namespace {
 
 using State = Resident::State;
 
-bool is_there(Resident const& model) { return model.state != State::cold && model.state != State::failed; }
-
 bool is_idle(Resident const& model) {
     return (model.state == State::ready || model.state == State::draining) && !model.busy && !model.wanted_since;
 }
@@ -124,6 +122,8 @@ private:
 };
 
 }  // namespace
+
+bool is_there(Resident const& model) { return model.state != State::cold && model.state != State::failed; }
 
 ResidencyPlan plan_residency(std::span<Resident const> models, std::uint64_t budget, Instant now) {
     return Planner(models, budget, now).make();

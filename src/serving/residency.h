@@ -42,6 +42,9 @@ struct Resident {
     std::optional<Duration> keep_alive;     // idle for so long, it goes; absent: it stays until room is wanted
 };
 
+// Its cost counts.
+[[nodiscard]] bool is_there(Resident const& model);
+
 struct ResidencyPlan {
     std::vector<std::size_t> load, let_go, drain;  // indexes
     std::optional<Instant> again;  // when to look again if nothing changes before

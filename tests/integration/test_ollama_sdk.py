@@ -135,7 +135,7 @@ def test_show_tells_what_clients_look_for(client):
 def test_nothing_to_answer_loads_the_model(client):
     assert client.generate(MODEL).done_reason == 'load'
     assert client.chat(MODEL, keep_alive='5m').done_reason == 'load'
-    assert refused(lambda: client.generate(MODEL, keep_alive=0)).status_code == 501
+    assert client.generate(MODEL, keep_alive=0).done_reason == 'unload'
 
 
 def test_errors_have_status_and_text(client):

@@ -122,11 +122,11 @@ std::string render_answer(AnswerShape const& shape, Answer const& answer) {
     return out;
 }
 
-std::string render_loaded(AnswerShape const& shape) {
+std::string render_nothing(AnswerShape const& shape, std::string_view reason) {
     std::string out;
     JsonWriter json(out);
     begin(json, shape, "");
-    json.key("done").boolean(true).key("done_reason").string("load");
+    json.key("done").boolean(true).key("done_reason").string(reason);
     json.end_object();
     return out;
 }

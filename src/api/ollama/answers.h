@@ -27,7 +27,7 @@ struct AnswerShape {
 [[nodiscard]] std::unique_ptr<StreamAnswer> make_stream_answer(AnswerShape shape);
 [[nodiscard]] std::string render_answer(AnswerShape const& shape, Answer const& answer);
 
-// What a request that only loads the model is told.
-[[nodiscard]] std::string render_loaded(AnswerShape const& shape);
+// What a request is told that has nothing to answer: "load" or "unload".
+[[nodiscard]] std::string render_nothing(AnswerShape const& shape, std::string_view reason);
 
 }  // namespace hearth::api::ollama

@@ -38,10 +38,6 @@ std::variant<Asked, Problem> read(Services& services, Surface surface, http::Req
     auto const model = find_model(services.pool, call.model);
     if (!model) return model_not_found(call.model);
     if (!call.lacks.empty()) return does_not_support(call.model, call.lacks);
-    if (call.goal == Call::Goal::unload) {
-        return make_problem(Kind::not_implemented,
-                            fmt::format("this server keeps its models loaded: \"{}\" was not unloaded", call.model));
-    }
     asked.model = model->id;
     call.request.model = model->id;
     call.request.deadlines = services.options.deadlines;
@@ -109,6 +105,14 @@ std::variant<Prepared, Problem> admit(Services& services, http::Request const& r
     return prepared;
 }
 
+// At once: the model goes when what it has was answered.
+net::Task<void> unload(Services& services, http::Exchange& exchange, Call const& call, std::string model) {
+    static_cast<void>(services.pool.unload(model));  // it was there when the call was read
+    http::Response response;
+    response.body = render_nothing(shape_of(services, call, services.clock.now(), 0), "unload");
+    co_await exchange.send(std::move(response));
+}
+
 }  // namespace
 
 net::Task<void> complete(Services& services, Surface surface, http::Exchange& exchange) {
@@ -119,8 +123,14 @@ net::Task<void> complete(Services& services, Surface surface, http::Exchange& ex
         co_return;
     }
     auto& [call, model] = std::get<Asked>(asked);
+    if (call.goal == Call::Goal::unload) {
+        co_await unload(services, exchange, call, model);
+        co_return;
+    }
     auto const stage = call.goal == Call::Goal::load ? Stage::ready : Stage::loaded;
-    auto loaded = co_await wait_for_model(services, exchange, model, stage);
+    // A request that is computed says it when it is admitted.
+    auto const keep_alive = call.goal == Call::Goal::load ? call.request.keep_alive : std::nullopt;
+    auto loaded = co_await wait_for_model(services, exchange, model, stage, keep_alive);
     auto* const status = std::get_if<serving::ModelStatus>(&loaded);
     auto problem = status == nullptr ? Verdict(std::get<Problem>(std::move(loaded))) : settle(call, *status->info);
     if (problem) {
@@ -131,7 +141,7 @@ net::Task<void> complete(Services& services, Surface surface, http::Exchange& ex
     auto shape = shape_of(services, call, arrived, load_ns);
     if (call.goal == Call::Goal::load) {
         http::Response response;
-        response.body = render_loaded(shape);
+        response.body = render_nothing(shape, "load");
         co_await exchange.send(std::move(response));
         co_return;
     }

@@ -2,7 +2,6 @@
 // field by field. Private to the dialect.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -31,7 +30,6 @@ struct Draft {
     std::optional<std::uint32_t> top_logprobs;
     std::optional<bool> truncate, shift;
     std::optional<std::uint32_t> num_ctx;
-    std::optional<std::chrono::nanoseconds> keep_alive;  // negative: for ever
     std::string_view lacks;       // the first thing asked for that no model can do here: "tools"
     std::string unknown_options;  // comma-separated
 };

@@ -2,15 +2,14 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
 #include <limits>
 
 #include <fmt/format.h>
 
 #include "api/field_table.h"
+#include "api/keep_alive.h"
 #include "api/ollama/messages.h"
-#include "api/ollama/times.h"
 #include "base/ascii.h"
 
 namespace hearth::api::ollama {
@@ -90,20 +89,8 @@ Verdict context(Field const& field, JsonView value, Draft& draft) {
     return std::nullopt;
 }
 
-// A Go duration, or seconds.
-Verdict keep_alive(Field const&, JsonView value, Draft& draft) {
-    constexpr double kSecondsMax = 9.2e9;  // what 64 bits of nanoseconds hold
-    if (value.kind() == JsonKind::string) {
-        auto const duration = parse_go_duration(value.as_string());
-        if (!duration) return invalid_value("keep_alive", fmt::format("keep_alive: {}", duration.error().message));
-        draft.keep_alive = *duration;
-        return std::nullopt;
-    }
-    if (value.kind() != JsonKind::integer && value.kind() != JsonKind::number)
-        return wrong_type("keep_alive", "a duration like \"5m\" or a number of seconds", value);
-    auto const seconds = std::clamp(value.as_number(), -1.0, kSecondsMax);
-    draft.keep_alive = std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::duration<double>(seconds));
-    return std::nullopt;
+Verdict keep_alive(Field const& field, JsonView value, Draft& draft) {
+    return read_keep_alive(field.name, value, draft.request.keep_alive);
 }
 
 Verdict top_logprobs(Field const& field, JsonView value, Draft& draft) {
@@ -181,8 +168,8 @@ constexpr Field kFields[] = {
     {"format",       both,     refused,  "string or object", "\"\": answers cannot be held to a format yet", format},
     {"options",      all,      honoured, "object",  "see below; entries that are not known are named in a warning of the log", read_options},
     {"stream",       both,     honoured, "boolean", "default true: application/x-ndjson, one object a line; false: one object", flag<&Draft::stream>},
-    {"keep_alive",   all,      ignored,  "string or number", "checked (Go's durations, seconds, negative for ever); models stay loaded. 0 with nothing to answer would unload: "
-                                                    "an error, 501", keep_alive},
+    {"keep_alive",   all,      honoured, "string or number", "how long the model stays loaded once it is idle (Go's durations, seconds, negative for ever), until a "
+                                                    "request says otherwise; default: --keep-alive. 0 with nothing to answer unloads it", keep_alive},
     {"truncate",     both,     honoured, "boolean", "default true: a prompt that is too long loses tokens from its middle; false: it is an error", maybe<&Draft::truncate>},
     {"shift",        both,     honoured, "boolean", "default as `truncate`: a full context makes room and the answer goes on; false: it ends with done_reason length. "
                                                     "true with truncate false is an error", maybe<&Draft::shift>},

@@ -77,9 +77,10 @@ std::string display_name(std::string const& id) {
 }
 
 net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& services, http::Exchange& exchange,
-                                                                      std::string id, Stage stage) {
+                                                                      std::string id, Stage stage,
+                                                                      std::optional<Duration> keep_alive) {
     auto const deadline = services.clock.now() + services.options.request_timeout;
-    if (auto const warm = services.pool.warm(id); !warm && warm.error().code == Code::exhausted)
+    if (auto const warm = services.pool.warm(id, keep_alive); !warm && warm.error().code == Code::exhausted)
         co_return to_problem(warm.error());
     Duration poll = kPollMin;
     for (;;) {

@@ -29,7 +29,8 @@ namespace hearth::api::ollama {
 // when the client has left.
 enum class Stage : std::uint8_t { loaded, ready };
 net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& services, http::Exchange& exchange,
-                                                                      std::string id, Stage stage);
+                                                                      std::string id, Stage stage,
+                                                                      std::optional<Duration> keep_alive = {});
 
 // Says in the log what of a body is not known; both are comma-separated, maybe empty.
 void log_unknown(Services& services, http::Request const& request, std::string const& fields,

@@ -51,6 +51,12 @@ net::Task<std::vector<Known>> known_models(Services& services) {
     co_return known;
 }
 
+// Ollama's spelling of for ever is a day that is far away.
+std::string expires_at(std::int64_t now_ns, serving::ModelStatus const& model) {
+    constexpr std::chrono::nanoseconds kForEver = std::chrono::hours(100 * 365 * 24);
+    return rfc3339(now_ns + model.idle_left.value_or(kForEver).count());
+}
+
 std::string modified_at(Known const& model) {
     return rfc3339(model.facts ? model.facts->modified_ns : model.status.created_unix * kSecond);
 }
@@ -171,8 +177,6 @@ net::Task<void> list_models(Services& services, http::Exchange& exchange) {
 }
 
 net::Task<void> list_loaded(Services& services, http::Exchange& exchange) {
-    // Models stay loaded: Ollama's spelling of for ever.
-    auto const expires = rfc3339(services.unix_ns() + 100LL * 365 * 24 * 3600 * kSecond);
     auto const known = co_await known_models(services);
     http::Response response;
     JsonWriter json(response.body);
@@ -180,8 +184,8 @@ net::Task<void> list_loaded(Services& services, http::Exchange& exchange) {
     for (auto const& model : known) {
         if (model.status.state != serving::ModelState::ready || !model.status.info) continue;
         json.begin_object();
-        write_entry(json, model, model.status.info->memory_bytes);
-        json.key("expires_at").string(expires);
+        write_entry(json, model, model.status.memory_bytes);
+        json.key("expires_at").string(expires_at(services.unix_ns(), model.status));
         json.key("size_vram").number(0);
         json.key("context_length").number(model.status.info->context_request);
         json.end_object();

@@ -59,7 +59,7 @@ Problem respelled(Error const& error) {
 
 Verdict fill(Draft&& draft, Call& call) {
     bool const nothing = draft.surface == Surface::chat ? draft.chat.messages.empty() : draft.prompt.empty();
-    if (nothing) call.goal = draft.keep_alive == std::chrono::nanoseconds(0) ? Call::Goal::unload : Call::Goal::load;
+    if (nothing) call.goal = draft.request.keep_alive == Duration::zero() ? Call::Goal::unload : Call::Goal::load;
     call.surface = draft.surface;
     call.lacks = draft.lacks;
     call.stream = draft.stream;

@@ -64,6 +64,9 @@ Verdict read_deadline(Field const& field, JsonView value, Draft& draft) {
 [[nodiscard]] Verdict read_input_field(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict read_encoding_format(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict read_dimensions(Field const& field, JsonView value, Draft& draft);
+// How long the model stays loaded.
+[[nodiscard]] Verdict read_keep_alive_field(Field const& field, JsonView value, Draft& draft);
+[[nodiscard]] Verdict read_ttl(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict read_service_tier(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict read_priority(Field const& field, JsonView value, Draft& draft);
 [[nodiscard]] Verdict read_context_overflow(Field const& field, JsonView value, Draft& draft);

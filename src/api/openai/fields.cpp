@@ -114,6 +114,10 @@ constexpr Field kFields[] = {
     {"deterministic",        both,     honoured, "boolean", "default false; true: what is said does not depend on what else is computed; refused where the model's kernels cannot",
      read_request<&domain::GenerateRequest::deterministic>},
 
+    {"ttl",                  all,      honoured, "number",  "LM Studio's: keep_alive in seconds", read_ttl},
+    {"keep_alive",           all,      honoured, "string or number", "how long the model stays loaded once it is idle, until a request says otherwise: Ollama's durations (5m, "
+                                                    "1h30m) or seconds; 0: it goes at once, negative: it stays; default: --keep-alive", read_keep_alive_field},
+
     // makes no difference here
     {"user",                 all,      ignored,  "string",  "", ignore<JsonKind::string>},
     {"metadata",             both,     ignored,  "object",  "", ignore<JsonKind::object>},
@@ -124,8 +128,6 @@ constexpr Field kFields[] = {
     {"parallel_tool_calls",  both,     ignored,  "boolean", "tools are refused, so there is nothing to run in parallel", ignore<JsonKind::boolean>},
     {"n_cache_reuse",        both,     ignored,  "integer", "reuse never changes an answer", ignore<JsonKind::integer>},
     {"request_id",           all,      ignored,  "string",  "send the header x-request-id", ignore<JsonKind::string>},
-    {"keep_alive",           all,      ignored,  "string or number", "models stay loaded", ignore_any},
-    {"ttl",                  both,     ignored,  "number",  "models stay loaded", ignore_any},
     {"backend_sampling",     both,     ignored,  "boolean", "", ignore<JsonKind::boolean>},
     {"dynatemp_exponent",    both,     ignored,  "number",  "dynatemp_range is refused", ignore_any},
     {"adaptive_decay",       both,     ignored,  "number",  "adaptive_target is refused", ignore_any},

@@ -122,8 +122,8 @@ TEST(ParseRequest, TakesNullAsAbsentForEveryField) {
 
 TEST(ParseRequest, NeverTakesAnObjectOfTheWrongKindForAnyField) {
     // No field means anything by an object with this member, but those that are free-form.
-    std::set<std::string_view> const free_form{"metadata",          "prompt_cache_options", "keep_alive",    "ttl",
-                                               "dynatemp_exponent", "adaptive_decay",       "stream_options"};
+    std::set<std::string_view> const free_form{"metadata", "prompt_cache_options", "dynatemp_exponent",
+                                               "adaptive_decay", "stream_options"};
     for (auto const& field : fields()) {
         if (free_form.contains(field.name)) continue;
         auto const surface = one_of(field);

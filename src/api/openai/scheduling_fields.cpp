@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "api/keep_alive.h"
 #include "api/openai/field_readers.h"
 
 namespace hearth::api::openai {
@@ -54,6 +55,14 @@ Verdict read_timeout(Field const& field, JsonView value, std::optional<std::uint
     ms.reset();
     if (given > 0) ms = static_cast<std::uint32_t>(given);
     return std::nullopt;
+}
+
+Verdict read_keep_alive_field(Field const& field, JsonView value, Draft& draft) {
+    return read_keep_alive(field.name, value, draft.request.keep_alive);
+}
+
+Verdict read_ttl(Field const& field, JsonView value, Draft& draft) {
+    return read_seconds_to_live(field.name, value, draft.request.keep_alive);
 }
 
 Verdict read_service_tier(Field const& field, JsonView value, Draft& draft) {

@@ -1,0 +1,156 @@
+#include "api/native/residency.h"
+
+#include <algorithm>
+#include <chrono>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include <fmt/format.h>
+
+#include "api/answer.h"
+#include "api/content.h"
+#include "api/json_document.h"
+#include "api/json_writer.h"
+#include "api/keep_alive.h"
+
+namespace hearth::api::native {
+namespace {
+
+using serving::ModelState;
+using serving::ModelStatus;
+
+// How often it is looked whether a model has come or gone: at first, and in the end.
+constexpr Duration kPollMin = std::chrono::milliseconds(2);
+constexpr Duration kPollMax = std::chrono::milliseconds(50);
+
+Problem not_served(std::string_view name) {
+    return make_problem(Kind::model_not_found, fmt::format("The model '{}' is not served here.", name.substr(0, 128)),
+                        "model");
+}
+
+void write_seconds(JsonWriter& json, std::string_view key, std::optional<Duration> value) {
+    json.key(key);
+    if (value) json.number(std::chrono::duration<double>(*value).count());
+    else json.null();
+}
+
+void write_model(JsonWriter& json, ModelStatus const& model) {
+    json.begin_object().key("id").string(model.id).key("state").string(to_string(model.state));
+    json.key("memory_bytes").number(model.memory_bytes).key("pinned").boolean(model.pinned);
+    json.key("requests").number(model.inside).key("context").number(model.info ? model.info->context_request : 0U);
+    write_seconds(json, "keep_alive_s", model.keep_alive);
+    write_seconds(json, "idle_left_s", model.idle_left);
+    json.end_object();
+}
+
+http::Response answer_of(ModelStatus const& model) {
+    http::Response response;
+    JsonWriter json(response.body);
+    write_model(json, model);
+    return response;
+}
+
+// The body's keep_alive; the body may be empty.
+Verdict read_body(http::Request const& request, std::optional<Duration>& keep_alive) {
+    if (request.body.find_first_not_of(" \t\r\n") == std::string_view::npos) return std::nullopt;
+    if (auto problem = check_content(request)) return problem;
+    auto const document = JsonDocument::parse(request.body);
+    if (!document) return make_problem(Kind::invalid_json, document.error().message);
+    Verdict verdict;
+    if (document->root().kind() != JsonKind::object)
+        return make_problem(Kind::invalid_json, "The body must be an object.");
+    document->root().for_each_member([&](std::string const& name, JsonView value) {
+        if (verdict) return;
+        if (name == "keep_alive") verdict = read_keep_alive(name, value, keep_alive);
+        else
+            verdict = make_problem(Kind::unsupported_parameter,
+                                   fmt::format("'{}' is not known here.", name.substr(0, 64)), name);
+    });
+    return verdict;
+}
+
+// Where waiting for a model has an end: the state it is in, or why nobody waits any longer.
+template <typename Reached>
+net::Task<std::variant<ModelStatus, Problem>> wait_until(Services& services, http::Exchange& exchange, std::string name,
+                                                         Reached reached) {
+    auto const deadline = services.clock.now() + services.options.request_timeout;
+    for (Duration poll = kPollMin;; poll = std::min(2 * poll, kPollMax)) {
+        auto const status = services.pool.status(name);
+        if (!status) co_return not_served(name);
+        if (reached(*status)) co_return *status;
+        if (status->state == ModelState::failed || status->state == ModelState::stopped) {
+            auto problem =
+                make_problem(Kind::model_unavailable, fmt::format("The model '{}' could not be loaded.", name));
+            problem.internal = status->problem;
+            co_return problem;
+        }
+        if (exchange.disconnected()) co_return make_problem(Kind::request_cancelled, "The client left.");
+        if (services.clock.now() >= deadline) {
+            co_return make_problem(Kind::request_timeout,
+                                   fmt::format("The model '{}' is {} after {:.3g} s.", name, to_string(status->state),
+                                               to_ms(services.options.request_timeout) / 1000));
+        }
+        co_await services.loop.sleep(poll);
+    }
+}
+
+net::Task<void> send_outcome(Services& services, http::Exchange& exchange, std::variant<ModelStatus, Problem> outcome) {
+    if (auto* problem = std::get_if<Problem>(&outcome)) {
+        co_await send_problem(services, exchange, std::move(*problem));
+        co_return;
+    }
+    auto response = answer_of(std::get<ModelStatus>(outcome));
+    co_await exchange.send(std::move(response));
+}
+
+}  // namespace
+
+net::Task<void> show_residency(Services& services, http::Exchange& exchange) {
+    auto const memory = services.pool.memory();
+    http::Response response;
+    JsonWriter json(response.body);
+    json.begin_object().key("memory").begin_object();
+    json.key("budget_bytes").number(memory.budget_bytes).key("used_bytes").number(memory.used_bytes);
+    json.end_object().key("models").begin_array();
+    for (auto const& model : services.pool.models()) write_model(json, model);
+    json.end_array().end_object();
+    co_await exchange.send(std::move(response));
+}
+
+net::Task<void> load_model(Services& services, http::Exchange& exchange) {
+    std::string name(exchange.request().parameter("name"));
+    std::optional<Duration> keep_alive;
+    auto problem = read_body(exchange.request(), keep_alive);
+    if (!problem && !services.pool.status(name)) problem = not_served(name);
+    if (!problem) {
+        auto const warmed = services.pool.warm(name, keep_alive);
+        if (!warmed) problem = to_problem(warmed.error());
+    }
+    if (problem) {
+        co_await send_problem(services, exchange, *std::move(problem));
+        co_return;
+    }
+    auto const there = [](ModelStatus const& model) { return model.state == ModelState::ready; };
+    auto outcome = co_await wait_until(services, exchange, std::move(name), there);
+    co_await send_outcome(services, exchange, std::move(outcome));
+}
+
+net::Task<void> unload_model(Services& services, http::Exchange& exchange) {
+    std::string name(exchange.request().parameter("name"));
+    auto const before = services.pool.status(name);
+    if (!before || !services.pool.unload(name)) {
+        auto problem = not_served(name);
+        co_await send_problem(services, exchange, std::move(problem));
+        co_return;
+    }
+    // Who waits for it may have had it loaded again already.
+    auto const gone = [pid = before->pid](ModelStatus const& model) {
+        return model.state == ModelState::cold || model.state == ModelState::failed || model.pid != pid;
+    };
+    auto outcome = co_await wait_until(services, exchange, std::move(name), gone);
+    co_await send_outcome(services, exchange, std::move(outcome));
+}
+
+}  // namespace hearth::api::native

@@ -1,0 +1,100 @@
+// Whether the model is loaded: what the pool's plan looks at, and what is done about it.
+#include <algorithm>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "base/assert.h"
+#include "serving/model.h"
+#include "telemetry/log.h"
+
+namespace hearth::serving {
+namespace {
+
+// Longer is for ever: an Instant ends some day.
+constexpr Duration kKeepAliveMax = std::chrono::hours(24 * 365 * 10);
+// Who had a model loaded without a request asks it something within that time.
+constexpr Duration kUnaskedMin = std::chrono::seconds(2);
+
+}  // namespace
+
+std::uint64_t Model::cost() const { return info_ ? info_->memory_bytes : spec_.memory_bytes; }
+
+Resident Model::resident() const {
+    using State = Resident::State;
+    Resident out;
+    switch (state_) {
+        case ModelState::cold: out.state = wanted_ ? State::loading : State::cold; break;
+        case ModelState::starting:
+        case ModelState::loading:
+        case ModelState::restarting: out.state = State::loading; break;
+        case ModelState::ready: out.state = draining_ ? State::draining : State::ready; break;
+        case ModelState::unloading: out.state = State::leaving; break;
+        case ModelState::failed:
+        case ModelState::stopped: out.state = State::failed; break;
+    }
+    out.cost = cost();
+    out.busy = std::ranges::any_of(flights_, [](auto const& flight) { return flight.second->phase != Phase::unsent; });
+    out.pinned = spec_.pinned;
+    out.wanted_since = wanted_since_;
+    out.used = used_;
+    out.ready = worker_ ? worker_->ready : Instant{};
+    out.keep_alive = idle_limit();
+    return out;
+}
+
+void Model::want() {
+    if (wanted_since_) return;
+    wanted_since_ = env_.clock.now();
+    env_.residency->notify();
+}
+
+void Model::load() {
+    wanted_ = true;
+    changed_.notify();
+}
+
+void Model::let_go() {
+    HEARTH_ASSERT(state_ == ModelState::ready && worker_->lost.empty(), "a model that is ready is let go");
+    set_state(ModelState::unloading);
+    worker_->heard = env_.clock.now();
+    worker_->pipe->send(*encode(CloseFrame{}));
+    env_.log.info("model is let go", {{"model", spec_.id}, {"bytes", cost()}});
+    changed_.notify();
+}
+
+// Its worker is: what waits has it loaded again.
+void Model::gone() {
+    wanted_ = draining_ = leaves_ = false;
+    if (flights_.empty()) keep_alive_ = spec_.keep_alive;
+    stats_ = {};
+    set_state(ModelState::cold);
+    env_.residency->notify();
+}
+
+void Model::keep(Duration keep_alive) {
+    keep_alive_.reset();
+    if (keep_alive >= Duration::zero() && keep_alive < kKeepAliveMax) keep_alive_ = keep_alive;
+    env_.residency->notify();
+}
+
+void Model::unload() {
+    if (state_ == ModelState::ready) draining_ = true;
+    else if (state_ == ModelState::cold && flights_.empty() && !wanted_) wanted_since_.reset();
+    else if (state_ != ModelState::unloading) leaves_ = true;
+    env_.residency->notify();
+}
+
+std::optional<Duration> Model::idle_limit() const {
+    if (!keep_alive_ || asked_) return keep_alive_;
+    return std::max(*keep_alive_, kUnaskedMin);
+}
+
+std::optional<Duration> Model::idle_left() const {
+    auto const limit = idle_limit();
+    if (state_ != ModelState::ready || !limit || spec_.pinned) return std::nullopt;
+    if (!flights_.empty()) return limit;
+    return std::max(used_ + *limit - env_.clock.now(), Duration::zero());
+}
+
+}  // namespace hearth::serving
