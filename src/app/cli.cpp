@@ -513,6 +513,10 @@ int run_command_line(std::vector<std::string> arguments) {
         arguments.erase(arguments.begin());
         return worker(arguments);
     }
+    if (!arguments.empty() && arguments.front() == "maker") {
+        arguments.erase(arguments.begin());
+        return maker(arguments);
+    }
     CLI::App app("Hearth: a self-hosted AI inference server", "hearth");
     app.require_subcommand(1);
     app.get_formatter()->column_width(36);

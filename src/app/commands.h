@@ -101,6 +101,16 @@ struct ConvertFlags {
 };
 int convert(ConvertFlags const& flags);
 
+struct QuantizeFlags {
+    std::string model;          // FILE, FOLDER or NAME
+    std::string form = "auto";  // profile, type or auto
+    std::string output;         // empty: NAME-TYPE.gguf here
+    std::vector<std::string> models_dirs;
+    bool force = false;
+    bool json = false;
+};
+int quantize(QuantizeFlags const& flags);
+
 struct CheckFlags {
     std::vector<std::string> files;
     bool json = false;
@@ -186,6 +196,9 @@ int sim(SimFlags const& flags);
 
 // `hearth worker ...`: internal; arguments as serving::worker_arguments makes them.
 int worker(std::vector<std::string> const& arguments);
+
+// `hearth maker ...`: internal; arguments as formats::maker_arguments makes them.
+int maker(std::vector<std::string> const& arguments);
 
 int version(bool json);
 
