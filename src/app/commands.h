@@ -34,6 +34,9 @@ struct EngineFlags {
     std::string cache_disk;      // SIZE; empty: kCacheDiskDefault for serve, none for run
     std::string cache_dir;       // empty: the user's cache folder
     std::string cache_key_file;  // empty: files are not sealed
+    std::string quantize;        // profile, type or auto; empty: a model's weights as they are
+    std::string quant_cache_size = "20GiB";
+    std::string quant_cache_dir;  // empty: the user's cache folder
 };
 
 struct ServeFlags {

@@ -3,18 +3,26 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <string_view>
+#include <system_error>
+#include <utility>
 
 #include <fmt/format.h>
 
 #include "app/environment.h"
+#include "catalog/locate.h"
+#include "formats/cache.h"
 #include "formats/source.h"
 #include "llama/compute_threads.h"
+#include "llama/libllama_backend.h"
+#include "models/gguf.h"
 
 namespace hearth::app {
 namespace {
@@ -36,6 +44,41 @@ std::uint64_t available_memory() {
     return 0;
 }
 
+// Quantised already: `auto` leaves it alone.
+Result<bool> has_plain_weights(std::string const& source) {
+    if (formats::is_folder(source)) return true;
+    HEARTH_TRY(auto const files, models::read_gguf_model(source));
+    auto const type = files.front().number("general.file_type");
+    constexpr std::array<std::uint64_t, 3> kPlain{0, 1, 32};  // F32, F16, BF16
+    return type && std::ranges::find(kPlain, *type) != kPlain.end();
+}
+
+struct NamedSource {
+    std::string id;
+    std::string path;
+};
+
+// Of `FOLDER`, `FILE`, `NAME`, or one of them behind "ID=".
+Result<NamedSource> find_source(std::string const& argument, std::vector<std::string> const& folders) {
+    NamedSource source;
+    source.path = argument;
+    if (auto const equals = argument.find('='); equals != std::string::npos && ::access(argument.c_str(), F_OK) != 0) {
+        source.id = argument.substr(0, equals);
+        source.path = argument.substr(equals + 1);
+    }
+    if (formats::is_model_folder(source.path)) {
+        if (source.id.empty()) {
+            std::error_code failed;
+            source.id = std::filesystem::canonical(source.path, failed).filename().string();
+        }
+        return source;
+    }
+    HEARTH_TRY(auto located, catalog::locate(source.path, folders));
+    source.path = std::move(located.path);
+    if (source.id.empty()) source.id = std::move(located.id);
+    return source;
+}
+
 }  // namespace
 
 formats::Workshop workshop() {
@@ -46,6 +89,31 @@ Result<formats::Form> form_for(std::string const& text, std::string const& sourc
     if (text != "auto") return formats::parse_form(text);
     HEARTH_TRY(auto const parameters, formats::count_parameters(source));
     return formats::form_of(formats::choose_profile(parameters, available_memory()));
+}
+
+Result<ServableModel> make_servable(std::string const& argument, std::vector<std::string> const& folders,
+                                    EngineFlags const& engine) {
+    auto const as_it_is = ServableModel{argument, nullptr};
+    auto const equals = argument.find('=');
+    bool const folder = formats::is_model_folder(argument) ||
+                        (equals != std::string::npos && formats::is_model_folder(argument.substr(equals + 1)));
+    if (engine.quantize.empty() && !folder) return as_it_is;
+    HEARTH_TRY(auto const source, find_source(argument, folders));
+    HEARTH_TRY(bool const plain, has_plain_weights(source.path));
+    if (engine.quantize == "auto" && !plain) return as_it_is;
+    HEARTH_TRY(auto const form, form_for(engine.quantize.empty() ? "full" : engine.quantize, source.path));
+    if (form.as_source() && !formats::is_folder(source.path)) return as_it_is;
+    auto const cache_folder = quant_cache_folder(engine.quant_cache_dir);
+    if (cache_folder.empty()) {
+        return Error(Code::invalid_argument, "there is no folder for what is made of a model: use --quant-cache-dir",
+                     "--quant-cache-dir");
+    }
+    HEARTH_TRY(auto const bytes_max, parse_size(engine.quant_cache_size, "--quant-cache-size"));
+    formats::QuantCache const cache({cache_folder, bytes_max, llama::upstream_version()});
+    MakingLine line;
+    HEARTH_TRY(auto entry, cache.provide(source.path, form, workshop(),
+                                         [&](formats::Progress const& progress) { return line.show(progress); }));
+    return ServableModel{source.id + "=" + entry.path, std::move(entry.hold)};
 }
 
 unsigned usual_file_mode() {

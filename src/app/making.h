@@ -6,8 +6,11 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
+#include "app/commands.h"
 #include "base/result.h"
 #include "formats/form.h"
 #include "formats/make.h"
@@ -19,6 +22,18 @@ namespace hearth::app {
 // The form that `text` names; "auto" by the parameters of `source`, a folder or a
 // GGUF file, and the memory that is free now.
 [[nodiscard]] Result<formats::Form> form_for(std::string const& text, std::string const& source);
+
+// A model that may be served: `ID=FILE`, as model_spec() takes it, and what keeps
+// the file where it is for as long as it is served.
+struct ServableModel {
+    std::string argument;
+    std::shared_ptr<void> hold;  // null: nobody removes it
+};
+// What the commands are told to serve, made servable: a folder is converted, and the
+// weights get the form of --quantize, by way of the cache of such models. A file
+// that needs neither is left alone. Fails as formats::QuantCache::provide().
+[[nodiscard]] Result<ServableModel> make_servable(std::string const& argument, std::vector<std::string> const& folders,
+                                                  EngineFlags const& engine);
 
 // What a file made in the usual way would have. REQUIRES: one thread
 [[nodiscard]] unsigned usual_file_mode();

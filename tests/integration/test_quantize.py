@@ -139,3 +139,76 @@ def test_the_default_name_says_source_and_type(model, tmp_path):
                             timeout=support.PATIENCE_S)
     assert result.returncode == 0 and result.stdout == 'smollm2-bf16-Q4_0.gguf\n'
     assert [path.name for path in pathlib.Path(tmp_path).iterdir()] == ['smollm2-bf16-Q4_0.gguf']
+
+
+# --- the cache -----------------------------------------------------------------
+
+
+def run(model, cache, *arguments):
+    return support.run_cli('run', model, 'The capital of France is', '--quant-cache-dir', cache, '-t', '0', '-n', '4', *arguments)
+
+
+def made_in(cache):
+    """Inode of each model in the cache: one that is made again has another."""
+    return sorted(path.stat().st_ino for path in cache.glob('*.gguf'))
+
+
+def test_a_folder_is_served_and_quantised_once(folder, tmp_path):
+    cache = tmp_path / 'cache'
+    first = run(folder, cache, '--quantize', 'fast')
+    assert first.returncode == 0, first.stderr
+    made = made_in(cache)
+    assert len(made) == 1
+    second = run(folder, cache, '--quantize', 'fast')
+    assert second.stdout == first.stdout and made_in(cache) == made
+    assert run(folder, cache).returncode == 0 and len(made_in(cache)) == 2  # as it is: another model
+    assert not list(cache.glob('.*')) and not list(cache.glob('*.new'))
+
+
+def test_a_damaged_model_is_made_again_not_served(model, tmp_path):
+    first = run(model, tmp_path, '--quantize', 'fast')
+    assert first.returncode == 0, first.stderr
+    kept = next(tmp_path.glob('*.gguf'))
+    digest = hf_folder.digest(kept)
+    with kept.open('r+b') as file:
+        file.seek(kept.stat().st_size // 2)
+        file.write(b'damage')
+    assert hf_folder.digest(kept) != digest
+    assert run(model, tmp_path, '--quantize', 'fast').stdout == first.stdout
+    assert hf_folder.digest(kept) == digest
+
+
+def test_a_kill_at_any_moment_leaves_no_wrong_model(model, tmp_path):
+    expected = run(model, tmp_path / 'other', '--quantize', 'Q8_0')
+    assert expected.returncode == 0, expected.stderr
+    digest = hf_folder.digest(next((tmp_path / 'other').glob('*.gguf')))
+    cache = tmp_path / 'cache'
+    for wanted in ('*.lock', '.*.part', '*.gguf', '*.entry'):
+        process = subprocess.Popen([support.BINARY, 'run', str(model), 'x', '-n', '1', '--quantize', 'Q8_0', '--quant-cache-dir',
+                                    str(cache)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        support.wait_until(lambda wanted=wanted, process=process: list(cache.glob(wanted)) or process.poll() is not None, wanted)
+        makers = support.children(process.pid)
+        process.kill()
+        process.wait()
+        support.wait_until(lambda makers=makers: not any(support.alive(pid) for pid in makers), 'children to die')
+        entries = list(cache.glob('*.entry'))
+        assert not entries or hf_folder.digest(entries[0].with_suffix('.gguf')) == digest
+    assert run(model, cache, '--quantize', 'Q8_0').stdout == expected.stdout
+
+
+def test_the_server_serves_what_it_made(folder, tmp_path):
+    server = support.Server('--quantize', 'quality', '--quant-cache-dir', str(tmp_path), models=[f'small={folder}'])
+    try:
+        answer = server.complete('The capital of France is', model='small', max_tokens=4, temperature=0)
+        assert 'Paris' in answer['choices'][0]['text']
+    finally:
+        server.stop()
+
+
+def test_auto_leaves_what_is_quantised_alone_and_too_small_a_cache_is_said(model, tmp_path):
+    if support.SMOLLM2.exists():
+        assert run(support.SMOLLM2, tmp_path, '--quantize', 'auto').returncode == 0
+        assert not list(tmp_path.glob('*.gguf'))
+    refused = run(model, tmp_path, '--quantize', 'fast', '--quant-cache-size', '1MiB')
+    assert refused.returncode == 1 and '1048576 (--quant-cache-size)' in refused.stderr
+    assert not list(tmp_path.glob('*.gguf'))
