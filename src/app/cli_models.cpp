@@ -85,6 +85,23 @@ void add_convert(CLI::App& app, ConvertFlags& flags, Action& action) {
     command.callback([&] { action = [&] { return convert(flags); }; });
 }
 
+void add_quantize(CLI::App& app, QuantizeFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("quantize", "Make a smaller GGUF file of a model");
+    command.footer(
+        "PROFILE: fast (INT4), balanced, quality (INT8), full (folders only), or auto: by the model's size and the\n"
+        "memory that is free. TYPE: as upstream names them, e.g. Q4_K_M. Weights that are quantised already are not\n"
+        "quantised again. The file appears whole or not at all; Ctrl-C leaves nothing behind. Its path is printed.\n"
+        "Example:\n  hearth quantize ./SmolLM2-135M-Instruct fast -o smollm2.gguf\n"
+        "  hearth quantize model-f16.gguf Q4_K_M");
+    command.add_option("model", flags.model, "GGUF file, Hugging Face folder, or NAME in a models folder")->required();
+    command.add_option("form", flags.form, "PROFILE or TYPE")->type_name("PROFILE|TYPE")->capture_default_str();
+    command.add_option("-o,--output", flags.output, "File to write (default: NAME-TYPE.gguf in the current folder)");
+    add_models_dir(command, flags.models_dirs);
+    command.add_flag("--force", flags.force, "Replace the file if it exists");
+    command.add_flag("--json", flags.json, "Print a JSON object instead of the path");
+    command.callback([&] { action = [&] { return quantize(flags); }; });
+}
+
 }  // namespace
 
 void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action) {
@@ -93,6 +110,7 @@ void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action) {
     add_list(app, flags.list, action);
     add_show(app, flags.show, action);
     add_convert(app, flags.convert, action);
+    add_quantize(app, flags.quantize, action);
 }
 
 void add_models_dir(CLI::App& command, std::vector<std::string>& folders) {

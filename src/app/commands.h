@@ -35,6 +35,9 @@ struct EngineFlags {
     std::string cache_disk;      // SIZE; empty: kCacheDiskDefault for serve, none for run
     std::string cache_dir;       // empty: the user's cache folder
     std::string cache_key_file;  // empty: files are not sealed
+    std::string quantize;        // profile, type or auto; empty: a model's weights as they are
+    std::string quant_cache_size = "20GiB";
+    std::string quant_cache_dir;  // empty: the user's cache folder
 };
 
 struct ServeFlags {
@@ -104,6 +107,16 @@ struct ConvertFlags {
     bool json = false;
 };
 int convert(ConvertFlags const& flags);
+
+struct QuantizeFlags {
+    std::string model;          // FILE, FOLDER or NAME
+    std::string form = "auto";  // profile, type or auto
+    std::string output;         // empty: NAME-TYPE.gguf here
+    std::vector<std::string> models_dirs;
+    bool force = false;
+    bool json = false;
+};
+int quantize(QuantizeFlags const& flags);
 
 struct CheckFlags {
     std::vector<std::string> files;
@@ -190,6 +203,9 @@ int sim(SimFlags const& flags);
 
 // `hearth worker ...`: internal; arguments as serving::worker_arguments makes them.
 int worker(std::vector<std::string> const& arguments);
+
+// `hearth maker ...`: internal; arguments as formats::maker_arguments makes them.
+int maker(std::vector<std::string> const& arguments);
 
 int version(bool json);
 

@@ -1,9 +1,4 @@
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <chrono>
-#include <csignal>
-#include <cstdio>
+// `hearth convert` and `hearth quantize`: a GGUF file out of a folder or of another file.
 #include <string>
 
 #include <fmt/format.h>
@@ -12,82 +7,90 @@
 #include "app/cli.h"
 #include "app/commands.h"
 #include "app/environment.h"
-#include "convert/convert.h"
+#include "app/making.h"
+#include "base/ascii.h"
+#include "catalog/locate.h"
+#include "formats/make.h"
+#include "formats/maker.h"
+#include "formats/source.h"
 
 namespace hearth::app {
 namespace {
 
-std::sig_atomic_t volatile g_stopped = 0;
-
-void stop(int /*signal*/) { g_stopped = 1; }
-
-// Without SA_RESTART or anything else clever: whoever reads or writes meanwhile tries again.
-void stop_on_signals() {
-    struct ::sigaction action{};
-    action.sa_handler = stop;
-    for (int const signal : {SIGINT, SIGTERM, SIGHUP}) ::sigaction(signal, &action, nullptr);
-}
-
-// The line that a terminal shows while the weights pass.
-class ProgressLine {
-public:
-    explicit ProgressLine(bool shown) : shown_(shown) {}
-
-    void show(convert::Progress const& progress) {
-        auto const now = std::chrono::steady_clock::now();
-        if (!shown_ || now - last_ < std::chrono::milliseconds(100)) return;
-        last_ = now;
-        auto const percent = progress.bytes == 0 ? 100 : progress.bytes_done * 100 / progress.bytes;
-        fmt::print(stderr, "\r{:3}%  {} of {} tensors, {} of {} MiB ", percent, progress.tensors_done, progress.tensors,
-                   progress.bytes_done >> 20, progress.bytes >> 20);
-        std::fflush(stderr);
-    }
-    void clear() const {
-        if (shown_) fmt::print(stderr, "\r\x1b[K");
-    }
-
-private:
-    bool const shown_;
-    std::chrono::steady_clock::time_point last_;
-};
-
-// What a file made in the usual way would have. Only the main thread runs yet.
-unsigned file_mode() {
-    auto const mask = ::umask(0);
-    ::umask(mask);
-    return 0666U & ~static_cast<unsigned>(mask);
-}
-
-std::string render(convert::Report const& report, bool json) {
-    if (!json) return report.output + "\n";
-    nlohmann::ordered_json const object{{"output", report.output},         {"architecture", report.architecture},
-                                        {"type", to_string(report.type)},  {"tensors", report.tensors},
-                                        {"parameters", report.parameters}, {"file_bytes", report.file_bytes}};
+std::string render(formats::Made const& made, bool json) {
+    if (!json) return made.output + "\n";
+    nlohmann::ordered_json const object{
+        {"output", made.output},    {"architecture", made.architecture}, {"type", made.type},
+        {"tensors", made.tensors},  {"parameters", made.parameters},     {"file_bytes", made.file_bytes},
+        {"sandbox", made.isolation}};
     return object.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
+}
+
+int finish(Result<formats::Made> const& made, bool json) {
+    if (!made && made.error().code == Code::cancelled) {
+        fmt::print(stderr, "hearth: stopped; nothing was written\n");
+        return kExitInterrupted;
+    }
+    if (!made) return report(made.error());
+    return write_out(render(*made, json));
+}
+
+formats::Existing existing(bool force) { return force ? formats::Existing::replace : formats::Existing::refuse; }
+
+// A folder as it is; else a file as serve and run find it.
+Result<std::string> source_of(std::string const& model, std::vector<std::string> const& folders) {
+    if (formats::is_model_folder(model)) return model;
+    HEARTH_TRY(auto located, catalog::locate(model, folders));
+    return std::move(located.path);
+}
+
+Result<formats::Made> make_quantized(QuantizeFlags const& flags) {
+    HEARTH_TRY(auto const source, source_of(flags.model, models_folders(flags.models_dirs)));
+    HEARTH_TRY(auto const form, form_for(flags.form, source));
+    MakingLine line;
+    return formats::make({.source = source,
+                          .output = flags.output,
+                          .form = form,
+                          .existing = existing(flags.force),
+                          .mode = usual_file_mode()},
+                         workshop(), [&](formats::Progress const& progress) { return line.show(progress); });
 }
 
 }  // namespace
 
 int convert(ConvertFlags const& flags) {
-    stop_on_signals();
-    ProgressLine line(::isatty(STDERR_FILENO) != 0);
-    auto const report =
-        convert::convert({.folder = flags.folder,
-                          .output = flags.output,
-                          .type = convert::element_type_named(flags.type),
-                          .existing = flags.force ? convert::Existing::replace : convert::Existing::refuse,
-                          .mode = file_mode()},
-                         [&](convert::Progress const& progress) {
-                             line.show(progress);
-                             return g_stopped == 0;
-                         });
-    line.clear();
-    if (!report && report.error().code == Code::cancelled) {
-        fmt::print(stderr, "hearth: stopped; nothing was written\n");
-        return kExitInterrupted;
+    formats::Form form;
+    if (flags.type != "auto") {
+        auto const parsed = formats::parse_form(flags.type);
+        if (!parsed) return report(parsed.error());
+        form = *parsed;
     }
-    if (!report) return app::report(report.error());
-    return write_out(render(*report, flags.json));
+    auto made = [&]() -> Result<formats::Made> {
+        if (!formats::is_folder(flags.folder)) {
+            return Error(Code::not_found, fmt::format("{}/config.json: there is no such file", flags.folder),
+                         flags.folder);
+        }
+        MakingLine line;
+        return formats::make({.source = flags.folder,
+                              .output = flags.output,
+                              .form = form,
+                              .existing = existing(flags.force),
+                              .mode = usual_file_mode()},
+                             workshop(), [&](formats::Progress const& progress) { return line.show(progress); });
+    }();
+    if (made) made->type = ascii_lower(made->type);
+    return finish(made, flags.json);
+}
+
+int quantize(QuantizeFlags const& flags) { return finish(make_quantized(flags), flags.json); }
+
+int maker(std::vector<std::string> const& arguments) {
+    auto const task = formats::parse_maker_arguments(arguments);
+    if (!task) {
+        fmt::print(stderr, "hearth: {}\n", task.error().message);
+        return kExitUsage;
+    }
+    return formats::run_maker(*task);
 }
 
 }  // namespace hearth::app

@@ -156,6 +156,12 @@ std::string data_folder(std::string const& given) {
     return data.empty() ? data : data + "/hearth";
 }
 
+std::string quant_cache_folder(std::string const& given) {
+    if (!given.empty()) return given;
+    auto const cache = user_cache();
+    return cache.empty() ? cache : cache + "/hearth/quantised";
+}
+
 NetworkEnvironment network_environment() {
     NetworkEnvironment network;
     network.hub_endpoint = variable("HF_ENDPOINT");

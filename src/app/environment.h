@@ -22,6 +22,10 @@ namespace hearth::app {
 // user's data folder; empty without a home.
 [[nodiscard]] std::string data_folder(std::string const& given);
 
+// The folder of models that were made of others: `given`, else in the user's cache;
+// empty without a home.
+[[nodiscard]] std::string quant_cache_folder(std::string const& given);
+
 // What downloads are told by the environment; each is empty where nothing is set.
 struct NetworkEnvironment {
     std::string hub_endpoint;  // HF_ENDPOINT

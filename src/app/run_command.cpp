@@ -17,6 +17,7 @@
 #include "app/cli.h"
 #include "app/commands.h"
 #include "app/environment.h"
+#include "app/making.h"
 #include "domain/generate.h"
 #include "net/loop.h"
 #include "serving/launcher.h"
@@ -178,7 +179,9 @@ private:
 int run(RunFlags const& flags) {
     std::signal(SIGPIPE, SIG_IGN);  // a reader that leaves shows as a failed write
     auto const folders = models_folders(flags.models_dirs);
-    auto spec = model_spec(flags.model, folders, flags.engine);
+    auto const servable = make_servable(flags.model, folders, flags.engine);
+    if (!servable) return report(servable.error());
+    auto spec = model_spec(servable->argument, folders, flags.engine);
     if (!spec) return report(spec.error());
     std::vector<serving::ModelSpec> specs{std::move(spec).value()};
     if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());

@@ -18,6 +18,7 @@
 #include "app/cli.h"
 #include "app/commands.h"
 #include "app/environment.h"
+#include "app/making.h"
 #include "http/server.h"
 #include "models/file_facts.h"
 #include "net/loop.h"
@@ -350,8 +351,12 @@ int serve(ServeFlags const& flags) {
 
     std::vector<serving::ModelSpec> specs;
     auto const folders = models_folders(flags.models_dirs);
+    std::vector<std::shared_ptr<void>> holds;  // until the last worker is gone
     for (auto const& argument : flags.models) {
-        auto spec = model_spec(argument, folders, flags.engine);
+        auto const servable = make_servable(argument, folders, flags.engine);
+        if (!servable) return report(servable.error());
+        holds.push_back(servable->hold);
+        auto spec = model_spec(servable->argument, folders, flags.engine);
         if (!spec) return report(spec.error());
         spec->tenant_weights = *weights;
         spec->public_prefixes = *public_prefixes;

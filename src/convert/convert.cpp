@@ -9,8 +9,10 @@
 
 #include <fmt/format.h>
 
+#include "base/assert.h"
 #include "convert/architecture.h"
 #include "convert/general.h"
+#include "convert/gguf_output.h"
 #include "convert/hf_config.h"
 #include "convert/metadata.h"
 #include "convert/vocabulary.h"
@@ -193,12 +195,12 @@ std::string folder_name(std::string const& folder) {
 
 }  // namespace
 
-Result<Report> convert(Options const& options, Watch const& watch) {
+Result<Report> convert(Options const& options, Planned const& planned, Watch const& watch) {
     HEARTH_TRY(auto const config, HfConfig::read(options.folder));
     HEARTH_TRY(auto const architecture, Architecture::of(config));
     HEARTH_TRY(auto const model, models::SafetensorsModel::open(options.folder));
 
-    Report report{.output = options.output, .architecture = std::string(architecture.name())};
+    Report report{.architecture = std::string(architecture.name())};
     report.type = options.type.value_or(guess_type(model.tensors()));
     Planner planner(architecture, report.type, options.folder);
     HEARTH_TRY(auto factors, architecture.rope_factors(config));
@@ -208,10 +210,10 @@ Result<Report> convert(Options const& options, Watch const& watch) {
 
     std::vector<OutputTensor> tensors;
     Progress progress{.tensors = plan.size()};
-    for (auto const& planned : plan) {
-        tensors.push_back(planned.output);
-        progress.bytes += planned.output.bytes();
-        report.parameters += planned.output.bytes() / element_bytes(planned.output.type);
+    for (auto const& tensor : plan) {
+        tensors.push_back(tensor.output);
+        progress.bytes += tensor.output.bytes();
+        report.parameters += tensor.output.bytes() / element_bytes(tensor.output.type);
     }
     Metadata metadata;
     metadata.text("general.architecture", architecture.name());
@@ -220,15 +222,14 @@ Result<Report> convert(Options const& options, Watch const& watch) {
     metadata.u32("general.quantization_version", kQuantizationVersion);
     HEARTH_CHECK(add_vocabulary(metadata, config, architecture));
 
-    if (report.output.empty())
-        report.output = fmt::format("{}-{}.gguf", folder_name(options.folder), to_string(report.type));
-    HEARTH_TRY(auto output, GgufOutput::create({report.output, options.existing, options.mode}, metadata, tensors));
-    Writer writer(model, output, progress, watch);
-    for (auto const& planned : plan) HEARTH_CHECK(writer.write(planned));
-    HEARTH_CHECK(model.unchanged());
-    HEARTH_CHECK(output.finish());
     report.tensors = plan.size();
-    report.file_bytes = output.file_bytes();
+    report.file_bytes = GgufOutput::file_bytes(metadata, tensors);
+    if (planned) HEARTH_CHECK(planned(report));
+    HEARTH_TRY(auto output, GgufOutput::create(options.output, metadata, tensors));
+    Writer writer(model, output, progress, watch);
+    for (auto const& tensor : plan) HEARTH_CHECK(writer.write(tensor));
+    HEARTH_ASSERT(output.complete(), "every tensor is written");
+    HEARTH_CHECK(model.unchanged());
     return report;
 }
 

@@ -5,8 +5,9 @@
 // models it is compared on. Weights pass through in pieces: peak memory does
 // not grow with the model, only with its vocabulary and its largest head.
 //
-// Threads: the caller's, until it is done; `watch` is called on it. Nothing is
-// kept. Output appears whole or not at all (gguf_output.h).
+// Threads: the caller's, until it is done; `planned` and `watch` are called on it.
+// Nothing is kept. That the output appears whole or not at all is the caller's
+// doing (formats/make.h).
 #pragma once
 
 #include <cstdint>
@@ -16,7 +17,6 @@
 
 #include "base/result.h"
 #include "convert/elements.h"
-#include "convert/gguf_output.h"
 
 namespace hearth::convert {
 
@@ -27,10 +27,8 @@ inline constexpr std::uint64_t kHeadBytesMax = 256U << 20;
 
 struct Options {
     std::string folder;
-    std::string output;               // empty: FOLDER-TYPE.gguf in the current folder
+    int output = -1;                  // a descriptor, written from where it stands
     std::optional<ElementType> type;  // of matrices; absent: as the first one in the folder, f16 for f32
-    Existing existing = Existing::refuse;
-    unsigned mode = 0644;
 };
 
 struct Progress {
@@ -40,11 +38,7 @@ struct Progress {
     std::uint64_t bytes = 0;
 };
 
-// Called after each piece; false stops, and nothing is left behind.
-using Watch = std::function<bool(Progress const&)>;
-
 struct Report {
-    std::string output;
     std::string architecture;
     ElementType type{};
     std::uint64_t tensors = 0;
@@ -52,8 +46,14 @@ struct Report {
     std::uint64_t file_bytes = 0;
 };
 
+// Called once, when all is known but nothing written; an error ends the conversion with it.
+using Planned = std::function<Status(Report const&)>;
+
+// Called after each piece; false stops.
+using Watch = std::function<bool(Progress const&)>;
+
 // `cancelled` when `watch` said so; `unsupported` for models and tokenizers that
 // are not converted, `corrupt`, `too_large`, `io` and `not_found` for their files.
-[[nodiscard]] Result<Report> convert(Options const& options, Watch const& watch);
+[[nodiscard]] Result<Report> convert(Options const& options, Planned const& planned, Watch const& watch);
 
 }  // namespace hearth::convert

@@ -76,12 +76,12 @@ std::pair<RulesetAttributes, std::size_t> attributes_for(int abi) {
     return {attributes, size};
 }
 
-Status allow(int ruleset, std::string const& path, std::uint64_t folder_access) {
+Status allow(int ruleset, std::string const& path, std::uint64_t folder_access, std::uint64_t file_access = kReadFile) {
     Descriptor const beneath(::open(path.c_str(), O_PATH | O_CLOEXEC));
     if (beneath.get() < 0) return system_error(fmt::format("cannot open '{}', which the worker is to use", path));
     struct stat info{};
     if (::fstat(beneath.get(), &info) != 0) return system_error(fmt::format("cannot look at '{}'", path));
-    PathBeneath const rule{S_ISDIR(info.st_mode) ? folder_access : kReadFile, beneath.get()};
+    PathBeneath const rule{S_ISDIR(info.st_mode) ? folder_access : file_access, beneath.get()};
     if (::syscall(SYS_landlock_add_rule, ruleset, kRulePathBeneath, &rule, 0U) != 0) {
         return system_error(fmt::format("Landlock does not take a rule for '{}'", path));
     }
@@ -98,7 +98,8 @@ LandlockSupport probe_landlock() {
     return {0, fmt::format("Landlock is not available: {}", std::strerror(errno))};
 }
 
-Status restrict_files(int abi, std::vector<std::string> const& readable, std::string const& writable) {
+Status restrict_files(int abi, std::vector<std::string> const& readable, std::string const& writable,
+                      std::string const& rewritable) {
     auto const [attributes, size] = attributes_for(abi);
     Descriptor const ruleset(static_cast<int>(::syscall(SYS_landlock_create_ruleset, &attributes, size, 0U)));
     if (ruleset.get() < 0) return system_error(fmt::format("Landlock (ABI {}) does not take the ruleset", abi));
@@ -106,6 +107,9 @@ Status restrict_files(int abi, std::vector<std::string> const& readable, std::st
     for (auto const& path : readable) HEARTH_CHECK(allow(ruleset.get(), path, kRead));
     if (!writable.empty())
         HEARTH_CHECK(allow(ruleset.get(), writable, kRead | kWriteFile | kRemoveFile | kMakeRegular));
+    // A right that the kernel does not know is not handled, so it is not restricted either.
+    if (!rewritable.empty())
+        HEARTH_CHECK(allow(ruleset.get(), rewritable, 0, (kWriteFile | kFsTruncate) & attributes.handled_access_fs));
     if (::syscall(SYS_landlock_restrict_self, ruleset.get(), 0U) != 0)
         return system_error("Landlock does not take effect");
     return ok();

@@ -22,9 +22,10 @@ struct LandlockSupport {
 
 // Allows reading `readable` (files, or folders with everything below), and in the
 // folder `writable`, if it is not empty, also making, writing, renaming and
-// removing regular files; forbids all other access. Fails with `io` naming the
-// path or step.
+// removing regular files, and writing and truncating the file `rewritable`, if it
+// is not empty; forbids all other access. Fails with `io` naming the path or step.
 // REQUIRES: probe_landlock().abi > 0, no_new_privs is set
-[[nodiscard]] Status restrict_files(int abi, std::vector<std::string> const& readable, std::string const& writable);
+[[nodiscard]] Status restrict_files(int abi, std::vector<std::string> const& readable, std::string const& writable,
+                                    std::string const& rewritable);
 
 }  // namespace hearth::sandbox

@@ -103,7 +103,7 @@ Result<Report> enter(Policy const& policy) {
     Report report;
     auto const landlock = probe_landlock();
     if (landlock.abi > 0) {
-        HEARTH_CHECK(restrict_files(landlock.abi, policy.readable, policy.writable));
+        HEARTH_CHECK(restrict_files(landlock.abi, policy.readable, policy.writable, policy.rewritable));
         report.writable = !policy.writable.empty();
         report.landlock_abi = landlock.abi;
         report.description = fmt::format("landlock abi {} ({})", landlock.abi, landlock_parts(landlock.abi));
@@ -113,7 +113,10 @@ Result<Report> enter(Policy const& policy) {
 
     auto const obstacle = policy.seccomp ? seccomp_obstacle() : std::string("seccomp is switched off by configuration");
     if (obstacle.empty()) {
-        HEARTH_TRY(auto const allowed, install_seccomp_filter(report.writable ? Files::written : Files::read));
+        auto const files = !policy.rewritable.empty() ? Files::rewritten
+                           : report.writable          ? Files::written
+                                                      : Files::read;
+        HEARTH_TRY(auto const allowed, install_seccomp_filter(files));
         report.seccomp = true;
         report.description += fmt::format(", seccomp ({} rules)", allowed);
     } else {
@@ -121,6 +124,7 @@ Result<Report> enter(Policy const& policy) {
     }
     if (!policy.writable.empty())
         report.description += report.writable ? ", writes in one folder" : ", no folder to write in without Landlock";
+    if (!policy.rewritable.empty()) report.description += ", writes one file";
     report.description += fmt::format(", no_new_privs, {}", capabilities);
     return report;
 }

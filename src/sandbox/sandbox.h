@@ -22,6 +22,8 @@ namespace hearth::sandbox {
 struct Policy {
     std::vector<std::string> readable;   // files or folders
     std::string writable;                // a folder: files right in it may be made, written, renamed and removed
+    std::string rewritable;              // a file that is there: may be opened for writing from its beginning; not
+                                         // together with `writable`
     std::vector<int> keep_fds;           // besides 0, 1, 2
     std::uint64_t open_files_max = 64;
     std::uint64_t core_bytes_max = 0;

@@ -203,6 +203,32 @@ TEST_F(Sandbox, WritesNowhereElseAndNothingThatIsThere) {
     EXPECT_EQ(content(folder_ / "secret"), "secret");
 }
 
+// What a program needs that writes one file as a stream.
+TEST_F(Sandbox, RewritesTheOneFileAndNoOther) {
+    NEEDS_LANDLOCK();
+    write(folder_ / "output", "what was there before");
+    policy_.rewritable = folder_ / "output";
+    expect_passes([&] {
+        std::ofstream out(folder_ / "output", std::ios::binary);
+        out << "......";
+        out.seekp(0);
+        out << "new";
+        out.close();
+        return out ? 0 : 1;
+    });
+    EXPECT_EQ(content(folder_ / "output"), "new...");
+    auto const opens = [&](fs::path const& path, int flags) {
+        expect_passes([=] { return ::open(path.c_str(), flags | O_CLOEXEC, 0600) < 0 ? 0 : 1; });
+    };
+    for (auto const* name : {"model.gguf", "secret", "new"}) opens(folder_ / name, O_WRONLY | O_CREAT | O_TRUNC);
+    for (int const flags : {O_WRONLY, O_RDWR, O_RDONLY | O_TRUNC, O_RDONLY | O_CREAT}) {
+        opens(folder_ / "secret", flags);
+        if (has_seccomp()) opens(folder_ / "output", flags);
+    }
+    EXPECT_EQ(content(folder_ / "output"), "new...");
+    EXPECT_EQ(content(folder_ / "secret"), "secret");
+}
+
 TEST_F(Sandbox, AWritableFolderAllowsNoOtherCall) {
     NEEDS_LANDLOCK();
     NEEDS_SECCOMP();

@@ -138,10 +138,22 @@ void add_writing_rules(Filter& filter) {
     filter.allow("utimensat", {equals(1, 0)});  // of an open file
 }
 
+// As a stream opens a file that it writes from its beginning.
+void add_rewriting_rules(Filter& filter) {
+    constexpr std::uint64_t kRewriting = O_WRONLY | O_TRUNC;
+    filter.allow("openat", {bits(2, O_ACCMODE | O_TRUNC, kRewriting)});
+    filter.refuse("openat", EACCES, {bits(2, O_RDWR, O_RDWR)});
+    filter.refuse("openat", EACCES, {bits(2, O_RDWR | kRewriting, O_WRONLY)});
+    filter.refuse("openat", EACCES, {bits(2, O_RDWR | kRewriting, O_TRUNC)});
+    filter.refuse("openat", EACCES, {bits(2, O_ACCMODE | O_TRUNC | O_CREAT, O_CREAT)});
+}
+
 void add_file_rules(Filter& filter, Files files) {
     filter.allow("openat", {bits(2, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY)});
     if (files == Files::written) {
         add_writing_rules(filter);
+    } else if (files == Files::rewritten) {
+        add_rewriting_rules(filter);
     } else {
         for (auto const flag : {O_WRONLY, O_RDWR, O_CREAT, O_TRUNC}) {
             auto const bit = static_cast<std::uint64_t>(flag);

@@ -15,7 +15,9 @@ namespace hearth::sandbox {
 
 // `written`: new files may be made, and files renamed, removed and flushed.
 // Landlock decides where; without it, never ask for this.
-enum class Files : std::uint8_t { read, written };
+// `rewritten`: files may be opened for writing if that truncates them. Landlock
+// decides which.
+enum class Files : std::uint8_t { read, written, rewritten };
 
 // Installs the filter for all threads of this process and returns the number of
 // calls it allows. Fails with `io`.

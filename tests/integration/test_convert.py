@@ -82,9 +82,11 @@ def test_a_killed_conversion_leaves_a_file_that_the_next_one_removes(scratch, tm
     folder = folder_of('SmolLM2-135M-Instruct', scratch)
     process = subprocess.Popen([support.BINARY, 'convert', str(folder), '-o', str(target / 'out.gguf'), '--type', 'f32'],
                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    support.wait_until(lambda: list(target.iterdir()), 'the output file')
+    support.wait_until(lambda: list(target.iterdir()) and support.children(process.pid), 'the maker and its output file')
+    makers = support.children(process.pid)
     process.kill()
     process.wait()
+    support.wait_until(lambda: not any(support.alive(pid) for pid in makers), 'the maker to die with who started it')
     assert not (target / 'out.gguf').exists() and len(list(target.iterdir())) == 1
     assert convert(folder, target / 'out.gguf', '--type', 'f16').returncode == 0
     assert [path.name for path in target.iterdir()] == ['out.gguf']

@@ -1,0 +1,58 @@
+// What the commands share that make model files: how a maker is started, what a
+// terminal shows meanwhile, and what Ctrl-C does.
+//
+// Threads: one. Private to app.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "app/commands.h"
+#include "base/result.h"
+#include "formats/form.h"
+#include "formats/make.h"
+
+namespace hearth::app {
+
+[[nodiscard]] formats::Workshop workshop();
+
+// The form that `text` names; "auto" by the parameters of `source`, a folder or a
+// GGUF file, and the memory that is free now.
+[[nodiscard]] Result<formats::Form> form_for(std::string const& text, std::string const& source);
+
+// A model that may be served: `ID=FILE`, as model_spec() takes it, and what keeps
+// the file where it is for as long as it is served.
+struct ServableModel {
+    std::string argument;
+    std::shared_ptr<void> hold;  // null: nobody removes it
+};
+// What the commands are told to serve, made servable: a folder is converted, and the
+// weights get the form of --quantize, by way of the cache of such models. A file
+// that needs neither is left alone. Fails as formats::QuantCache::provide().
+[[nodiscard]] Result<ServableModel> make_servable(std::string const& argument, std::vector<std::string> const& folders,
+                                                  EngineFlags const& engine);
+
+// What a file made in the usual way would have. REQUIRES: one thread
+[[nodiscard]] unsigned usual_file_mode();
+
+// While it lives, SIGINT, SIGTERM and SIGHUP stop what is made instead of the
+// process, and a terminal has a line that says how far it is. One at a time.
+class MakingLine {
+public:
+    MakingLine();
+    ~MakingLine();
+    MakingLine(MakingLine const&) = delete;
+    MakingLine& operator=(MakingLine const&) = delete;
+
+    // False once a signal came.
+    bool show(formats::Progress const& progress);
+
+private:
+    bool const shown_;
+    std::chrono::steady_clock::time_point last_;
+};
+
+}  // namespace hearth::app
