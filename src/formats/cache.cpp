@@ -22,8 +22,8 @@
 
 #include <fmt/format.h>
 
+#include "digest/sha256.h"
 #include "formats/source_digest.h"
-#include "models/sha256.h"
 
 namespace hearth::formats {
 namespace {
@@ -145,7 +145,7 @@ Result<QuantCache::Entry> QuantCache::provide(std::string const& source, Form co
     fs::permissions(options_.folder, fs::perms::owner_all, failed);
     HEARTH_TRY(auto const digest, source_digest(source, options_.folder, [&] { return watch && !watch({}); }));
     auto const key =
-        models::sha256_hex(fmt::format("{}\n{}\n{}\n{}\n", digest, form.type, options_.quantizer, kConversionVersion));
+        digest::sha256_hex(fmt::format("{}\n{}\n{}\n{}\n", digest, form.type, options_.quantizer, kConversionVersion));
     HEARTH_TRY(auto const locked, lock(path(key, ".lock"), watch));
     if (auto held = open_whole(path(key, ".gguf"), path(key, ".entry"))) {
         ::utimensat(AT_FDCWD, path(key, ".entry").c_str(), nullptr, 0);  // used now

@@ -18,10 +18,9 @@
 
 #include <fmt/format.h>
 
-#include "fetch/sha256.h"
+#include "digest/sha256.h"
 #include "formats/source.h"
 #include "models/gguf.h"
-#include "models/sha256.h"
 
 namespace hearth::formats {
 namespace {
@@ -29,7 +28,6 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t kFilesMax = 4096;
-constexpr std::size_t kPiece = std::size_t{1} << 20;
 constexpr std::string_view kMemoFormat = "hearth-source-1";
 
 Error io_error(std::string const& path, std::string_view what) {
@@ -69,52 +67,28 @@ Result<std::vector<std::string>> files_of(std::string const& source) {
 
 // What tells that a file changed.
 Result<std::string> stamp_of(std::vector<std::string> const& files) {
-    models::Sha256 stamp;
+    std::string stamp;
     for (auto const& path : files) {
         struct ::stat info{};
         if (::stat(path.c_str(), &info) != 0) return io_error(path, "cannot be looked at");
-        stamp.add(fmt::format("{} {} {} {} {}.{} {}.{}\n", path, info.st_dev, info.st_ino, info.st_size,
-                              info.st_mtim.tv_sec, info.st_mtim.tv_nsec, info.st_ctim.tv_sec, info.st_ctim.tv_nsec));
+        stamp += fmt::format("{} {} {} {} {}.{} {}.{}\n", path, info.st_dev, info.st_ino, info.st_size,
+                             info.st_mtim.tv_sec, info.st_mtim.tv_nsec, info.st_ctim.tv_sec, info.st_ctim.tv_nsec);
     }
-    return stamp.hex();
-}
-
-Status add_file(std::string const& path, fetch::Sha256& sum, std::function<bool()> const& stop) {
-    int const fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return io_error(path, "cannot be opened");
-    std::vector<std::byte> piece(kPiece);
-    Status status = ok();
-    for (;;) {
-        if (stop && stop()) {
-            status = Error(Code::cancelled, "computing a checksum was stopped");
-            break;
-        }
-        auto const count = ::read(fd, piece.data(), piece.size());
-        if (count < 0 && errno == EINTR) continue;
-        if (count < 0) status = io_error(path, "cannot be read");
-        if (count <= 0) break;
-        sum.add(std::span(piece).first(static_cast<std::size_t>(count)));
-    }
-    ::close(fd);
-    return status;
+    return digest::sha256_hex(stamp);
 }
 
 Result<std::string> compute(std::string const& source, std::vector<std::string> const& files,
                             std::function<bool()> const& stop) {
-    fetch::Sha256 sum;
-    if (!is_folder(source)) {
-        for (auto const& path : files) HEARTH_CHECK(add_file(path, sum, stop));
-        return sum.finish();
-    }
-    models::Sha256 all;
+    bool const folder = is_folder(source);
+    if (!folder && files.size() == 1) return digest::sha256_of_file(files.front(), stop);
     std::error_code failed;
-    all.add(fs::canonical(source, failed).filename().string() + "\n");
+    auto const base = folder ? fs::path(source) : fs::path(source).parent_path();
+    std::string list = folder ? fs::canonical(source, failed).filename().string() + "\n" : std::string();
     for (auto const& path : files) {
-        sum.restart();
-        HEARTH_CHECK(add_file(path, sum, stop));
-        all.add(fmt::format("{} {}\n", fs::path(path).lexically_relative(source).string(), sum.finish()));
+        HEARTH_TRY(auto const sum, digest::sha256_of_file(path, stop));
+        list += fmt::format("{} {}\n", fs::path(path).lexically_relative(base).string(), sum);
     }
-    return all.hex();
+    return digest::sha256_hex(list);
 }
 
 }  // namespace
@@ -138,12 +112,12 @@ Result<std::string> source_digest(std::string const& source, std::string const& 
     HEARTH_TRY(auto const stamp, stamp_of(files));
     std::error_code failed;
     auto const memo =
-        fmt::format("{}/{}.source", memo_folder, models::sha256_hex(fs::weakly_canonical(source, failed).string()));
+        fmt::format("{}/{}.source", memo_folder, digest::sha256_hex(fs::weakly_canonical(source, failed).string()));
     std::string format;
     std::string stamp_then;
     std::string digest;
     if (std::ifstream(memo) >> format >> stamp_then >> digest;
-        format == kMemoFormat && stamp_then == stamp && fetch::is_sha256(digest))
+        format == kMemoFormat && stamp_then == stamp && digest::is_sha256(digest))
         return digest;
     HEARTH_TRY(digest, compute(source, files, stop));
     HEARTH_TRY(auto const stamp_now, stamp_of(files));

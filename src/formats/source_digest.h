@@ -1,8 +1,8 @@
 // SHA-256 of what a model is made from, remembered as long as no file of it changes.
 //
-// Of a GGUF file: of the bytes of all its splits in order. Of a folder: of its
-// name, which the model's name is made of, and of the names and digests of the
-// files that conversion may read.
+// Of a GGUF file: of its bytes. Of a split one: of the names and digests of its
+// parts. Of a folder: of its name, which the model's name is made of, and of the names
+// and digests of the files that conversion may read.
 //
 // Threads: any. Private to formats.
 #pragma once

@@ -112,12 +112,12 @@ std::variant<EmbedCall, Problem> parse_embed(Surface surface, std::string_view b
     auto const root = std::get<JsonDocument>(parsed).root();
     Draft draft;
     draft.surface = surface;
-    if (auto problem = read_fields(root, draft)) return *std::move(problem);
+    if (auto problem = read_fields(fields(), root, draft)) return *std::move(problem);
     EmbedCall call;
     call.surface = surface;
     call.model = std::move(draft.model);
     call.dimensions = draft.dimensions;
-    call.unknown_fields = unknown_fields(root, surface);
+    call.unknown_fields = unknown_fields(fields(), root, surface);
     call.unknown_options = std::move(draft.unknown_options);
     for (auto& prompt : split_inputs(std::move(draft.inputs), draft.truncate.value_or(true))) {
         domain::GenerateRequest request;
