@@ -24,10 +24,11 @@ struct ModelFlags {
     CheckFlags check;
     ListFlags list;
     ShowFlags show;
+    ChangeFlags remove, copy, trust;
     ConvertFlags convert;
 };
 
-// pull, check, list, show, convert
+// pull, check, list, show, rm, cp, trust, convert
 void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action);
 
 // Which models `serve` has, and may get

@@ -85,6 +85,7 @@ struct RunFlags {
 int run(RunFlags const& flags);
 
 struct PullFlags {
+    std::string host;        // HOST[:PORT] of a server; empty: the usual one, if it answers
     std::string name;
     std::string source;      // empty: the name says it
     std::string models_dir;  // empty: the first of models_folders()
@@ -118,6 +119,7 @@ struct CatalogFlags {
 };
 
 struct ListFlags {
+    std::string host;          // as of PullFlags
     CatalogFlags catalog;
     bool known = false;       // names that can be got instead of models that are there
     std::string known_models;  // FILE with more of them
@@ -131,6 +133,17 @@ struct ShowFlags {
     bool confirm_template = false;  // a template that changed is the pinned one from now on
 };
 int show(ShowFlags const& flags);
+
+// `rm`, `cp` and `trust`: by the server, or in this process.
+struct ChangeFlags {
+    std::string host;  // as of PullFlags
+    CatalogFlags catalog;
+    std::string model;
+    std::string destination;  // of cp
+};
+int remove_model(ChangeFlags const& flags);
+int copy_model(ChangeFlags const& flags);
+int trust_model(ChangeFlags const& flags);
 
 // Options of `bench serve` as (name, value) pairs of bench::serve_option_table().
 struct BenchServeFlags {

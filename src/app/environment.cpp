@@ -210,6 +210,18 @@ std::int64_t unix_nanoseconds() {
 
 Result<Address> ollama_address() { return parse_ollama_host(variable("OLLAMA_HOST")); }
 
+Result<Address> server_address(std::string const& given) {
+    auto const text = given.empty() ? variable("HEARTH_HOST") : given;
+    HEARTH_TRY(auto address, parse_ollama_host(text));
+    if (text.ends_with(fmt::format(":{}", address.port))) return address;
+    address.port = 8080;
+    auto const port = variable("HEARTH_PORT");
+    if (port.empty()) return address;
+    auto const [end, failed] = std::from_chars(port.data(), port.data() + port.size(), address.port);
+    if (failed == std::errc{} && end == port.data() + port.size() && address.port != 0) return address;
+    return Error(Code::invalid_argument, fmt::format("HEARTH_PORT must be 1 to 65535, got '{}'", port), "HEARTH_PORT");
+}
+
 std::string random_suffix() {
     constexpr std::string_view kAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
     // The device is the kernel's generator; one read seeds many draws cheaply.

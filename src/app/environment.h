@@ -44,6 +44,10 @@ struct NetworkEnvironment {
 // Where Ollama's clients look for a server. Fails as parse_ollama_host().
 [[nodiscard]] Result<Address> ollama_address();
 
+// Where commands look for a server: HOST[:PORT] as `given`, else $HEARTH_HOST; the port is
+// else $HEARTH_PORT, or 8080. Fails with `invalid_argument`.
+[[nodiscard]] Result<Address> server_address(std::string const& given);
+
 // 24 random letters and digits, for ids that nobody can guess.
 [[nodiscard]] std::string random_suffix();
 

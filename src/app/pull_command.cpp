@@ -4,6 +4,7 @@
 #include <csignal>
 #include <string>
 #include <utility>
+#include <variant>
 #include <vector>
 
 #include <fmt/format.h>
@@ -12,6 +13,7 @@
 #include "app/cli.h"
 #include "app/commands.h"
 #include "app/environment.h"
+#include "app/library_commands.h"
 #include "app/pull_display.h"
 #include "fetch/sources/pull.h"
 #include "library/puller.h"
@@ -21,16 +23,11 @@ namespace hearth::app {
 namespace {
 
 constexpr std::size_t kColumnsDefault = 80;
+constexpr std::uint32_t kConnections = 4;  // PullFlags' own
 
 std::size_t terminal_columns() {
     winsize size{};
     return ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : kColumnsDefault;
-}
-
-int report_pull(Error const& error) {
-    int const code = report(error);
-    bool const unreachable = error.code == Code::unavailable || error.code == Code::deadline_exceeded;
-    return unreachable ? kExitUnreachable : code;
 }
 
 Result<library::Network> network_of(PullFlags const& flags) {
@@ -82,6 +79,11 @@ std::string to_json(fetch::Pulled const& pulled, std::string const& folder) {
     return root.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + '\n';
 }
 
+bool names_a_file(PullFlags const& flags) {
+    auto const reference = fetch::parse_reference(flags.source.empty() ? flags.name : flags.source);
+    return reference && std::holds_alternative<fetch::LocalReference>(*reference);
+}
+
 // Whole is not yet good: what Hearth would refuse to load is said now.
 int check_pulled(fetch::Pulled const& pulled) {
     auto const& first = pulled.files.front().path;
@@ -100,6 +102,11 @@ int check_pulled(fetch::Pulled const& pulled) {
 int pull(PullFlags const& flags) {
     std::signal(SIGPIPE, SIG_IGN);  // a reader that leaves shows as a failed write
     std::signal(SIGXFSZ, SIG_IGN);  // and so does a limit on file sizes
+    bool const local_options =
+        !flags.models_dir.empty() || !flags.limit_rate.empty() || flags.connections != kConnections;
+    auto const server = server_for(flags.host, local_options || names_a_file(flags));
+    if (!server) return report_client(server.error());
+    if (*server) return pull_by(**server, flags);
     auto const reference = fetch::parse_reference(flags.source.empty() ? flags.name : flags.source);
     if (!reference) return report(reference.error());
     auto folder = flags.models_dir;
@@ -111,7 +118,7 @@ int pull(PullFlags const& flags) {
     }
     auto const pulled = pull_here(flags, *reference, folder);
     if (!pulled) {
-        int const code = report_pull(pulled.error());
+        int const code = report_client(pulled.error());
         if (pulled.error().code == Code::cancelled)
             fmt::print(stderr, "hearth: what was fetched is kept; the same command goes on from there\n");
         return code;

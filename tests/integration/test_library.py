@@ -245,3 +245,45 @@ def test_what_was_named_is_the_default_and_stays(model, models):
         status, _, body = server.request('DELETE', '/v1/models/z')
         assert status == 403 and '--model' in body['error']['message']
         assert server.request('DELETE', '/v1/models/a')[2] == {'id': 'a', 'object': 'model', 'deleted': True}
+
+
+def cli(server, *arguments, **more):
+    environment = {**os.environ, 'HEARTH_HOST': '127.0.0.1', 'HEARTH_PORT': str(server.port)}
+    return support.run_cli(*arguments, environment={**environment, **more})
+
+
+def test_commands_ask_the_server_that_runs(model, models):
+    with ModelSource({'tiny-Q4_0.gguf': model}) as hub, serve(models, env={'HF_ENDPOINT': hub.url}) as server:
+        pulled = cli(server, 'pull', 'hf.co/org/repo')
+        assert pulled.returncode == 0 and pulled.stdout == 'hf.co/org/repo is there\n', pulled.stderr
+        assert 'of' in pulled.stderr or 'success' in pulled.stderr
+        assert json.loads(cli(server, 'pull', 'small', '--source', 'hf.co/org/repo', '--json').stdout)['state'] == 'done'
+        table = cli(server, 'list')
+        assert table.returncode == 0 and [line.split()[0] for line in table.stdout.splitlines()] == ['NAME', 'small', 'tiny-Q4_0']
+        assert [entry['name'] for entry in json.loads(cli(server, 'list', '--json').stdout)] == ['small', 'tiny-Q4_0']
+        failed = cli(server, 'pull', 'hf.co/org/none')
+        assert failed.returncode == 1 and failed.stderr
+        assert cli(server, 'cp', 'small', 'copy').returncode == 0
+        assert cli(server, 'trust', 'copy').returncode == 0
+        assert cli(server, 'rm', 'small').returncode == 0
+        gone = cli(server, 'rm', 'small')
+        assert gone.returncode == 3 and 'small' in gone.stderr
+        assert listed(server) == ['copy', 'tiny-Q4_0']
+        refused = cli(server, 'pull', 'hf.co/org/repo', '--host', f'127.0.0.1:{server.port}', '--models-dir', models)
+        assert refused.returncode == 2 and '--host' in refused.stderr
+
+
+def test_without_a_server_commands_do_it_themselves(model, models, tmp_path):
+    (models / 'tiny.gguf').write_bytes(model)
+    environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path / 'cache'), 'HEARTH_MODELS_DIR': ''}
+
+    def here(*arguments):
+        return support.run_cli(*arguments, '--models-dir', models, '--data-dir', tmp_path / 'data', environment=environment)
+
+    assert here('cp', 'tiny', 'mine').returncode == 0
+    assert here('trust', 'mine').returncode == 0
+    assert here('rm', 'TINY').returncode == 0
+    assert here('rm', 'tiny').returncode == 3
+    assert [entry['name'] for entry in json.loads(here('list', '--json').stdout)] == ['mine']
+    nobody = support.run_cli('list', '--host', '127.0.0.1:1')
+    assert nobody.returncode == 4 and 'no Hearth server answers' in nobody.stderr
