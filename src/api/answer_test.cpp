@@ -151,6 +151,7 @@ class FakePool final : public serving::Pool {
 public:
     Status add(serving::ModelSpec) override { return ok(); }
     Status warm(std::string_view, std::optional<Duration>) override { return ok(); }
+    Status remove(std::string_view) override { return ok(); }
     Status unload(std::string_view) override { return ok(); }
     Result<std::unique_ptr<serving::Generation>> submit(domain::GenerateRequest) override {
         return Error(Code::internal, "unused");

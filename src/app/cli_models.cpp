@@ -5,15 +5,25 @@
 namespace hearth::app {
 namespace {
 
+void add_host(CLI::App& command, std::string& host) {
+    command
+        .add_option("--host", host,
+                    "HOST[:PORT] of a running server (default: $HEARTH_HOST and $HEARTH_PORT, else 127.0.0.1:8080, "
+                    "where one answers)")
+        ->type_name("HOST");
+}
+
 void add_pull(CLI::App& app, PullFlags& flags, Action& action) {
     auto& command = *app.add_subcommand("pull", "Download a model into the models folder");
     command.footer(
         "NAME says where from: hf.co/ORG/REPO[@REVISION][:QUANT], HOST[:PORT]/[NAMESPACE/]MODEL[:TAG] of a registry\n"
         "that speaks Ollama's protocol, https://HOST/FILE, ./FILE. Stopped, it goes on where it was.\n"
+        "A server that runs does it; with --models-dir, --limit-rate, --connections or a ./FILE this process does.\n"
         "Exit codes: 0 ok, 1 error, 2 usage, 3 no such model, 4 unreachable, 130 interrupted.\n"
         "Example:\n  hearth pull hf.co/unsloth/SmolLM2-135M-Instruct-GGUF:Q4_K_M\n"
         "  hearth pull small --source https://example.org/model.gguf");
     command.add_option("name", flags.name, "What to get; with --source, what to call it")->required();
+    add_host(command, flags.host);
     command.add_option("--source", flags.source, "Where from, written as NAME is")->type_name("FROM");
     command.add_option("--models-dir", flags.models_dir,
                        "Folder to put it in (default: $HEARTH_MODELS_DIR, else the user's cache)");
@@ -34,13 +44,30 @@ void add_check(CLI::App& app, CheckFlags& flags, Action& action) {
     command.callback([&] { action = [&] { return check(flags); }; });
 }
 
-void add_catalog_flags(CLI::App& command, CatalogFlags& flags) {
+void add_folders(CLI::App& command, CatalogFlags& flags) {
     add_models_dir(command, flags.models_dirs);
     command
         .add_option("--data-dir", flags.data_dir,
                     "Folder of what is remembered of models (default: $HEARTH_DATA_DIR, else $XDG_DATA_HOME/hearth)")
         ->type_name("DIR");
+}
+
+void add_catalog_flags(CLI::App& command, CatalogFlags& flags) {
+    add_folders(command, flags);
     command.add_flag("--json", flags.json, "Print JSON instead of text");
+}
+
+void add_change(CLI::App& app, char const* name, char const* what, ChangeFlags& flags, int (*act)(ChangeFlags const&),
+                Action& action) {
+    auto& command = *app.add_subcommand(name, what);
+    command.footer(
+        "A server that runs does it; with --models-dir or --data-dir this process does.\n"
+        "Exit codes: 0 ok, 1 error, 2 usage, 3 no such model, 4 no server at --host.");
+    command.add_option("model", flags.model, "NAME as `hearth list` prints it, or an alias")->required();
+    if (act == copy_model) command.add_option("destination", flags.destination, "What the copy is called")->required();
+    add_host(command, flags.host);
+    add_folders(command, flags.catalog);
+    command.callback([&flags, &action, act] { action = [&flags, act] { return act(flags); }; });
 }
 
 void add_list(CLI::App& app, ListFlags& flags, Action& action) {
@@ -49,6 +76,7 @@ void add_list(CLI::App& app, ListFlags& flags, Action& action) {
         "Found in place, and served by these names: *.gguf files directly in a models folder, Ollama's models\n"
         "(a folder with manifests/ and blobs/) and Hugging Face's cache (models--ORG--REPO).\n"
         "Example:\n  hearth list --models-dir ~/.ollama/models --models-dir ~/.cache/huggingface");
+    add_host(command, flags.host);
     add_catalog_flags(command, flags.catalog);
     auto* const known =
         command.add_flag("--known", flags.known, "List the short names Hearth knows a source for instead");
@@ -109,8 +137,32 @@ void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action) {
     add_check(app, flags.check, action);
     add_list(app, flags.list, action);
     add_show(app, flags.show, action);
+    add_change(app, "rm", "Delete a model", flags.remove, remove_model, action);
+    add_change(app, "cp", "Give a model another name as well", flags.copy, copy_model, action);
+    add_change(app, "trust", "Accept the chat template a model's file has now", flags.trust, trust_model, action);
     add_convert(app, flags.convert, action);
     add_quantize(app, flags.quantize, action);
+}
+
+void add_library_flags(CLI::App& command, ServeFlags& flags) {
+    command.add_option("-m,--model", flags.models,
+                       "GGUF file, NAME in a models folder, or ID=FILE to have loaded from the start (repeatable; the "
+                       "first is the default)");
+    add_models_dir(command, flags.models_dirs);
+    command
+        .add_option("--data-dir", flags.data_dir,
+                    "Folder of what is remembered of models and downloads (default: $HEARTH_DATA_DIR, else "
+                    "$XDG_DATA_HOME/hearth)")
+        ->type_name("DIR");
+    command
+        .add_option("--allow-model", flags.allowed_models,
+                    "Models that may be loaded, pulled and removed, by name or source: a pattern with * and ? "
+                    "(repeatable; default: all, but beyond loopback none is pulled or removed)")
+        ->type_name("PATTERN")
+        ->allow_extra_args(false);
+    command.add_option("--pulls", flags.pulls, "Models downloaded at the same time")
+        ->check(CLI::Range(1U, 16U))
+        ->capture_default_str();
 }
 
 void add_models_dir(CLI::App& command, std::vector<std::string>& folders) {

@@ -24,12 +24,16 @@ struct ModelFlags {
     CheckFlags check;
     ListFlags list;
     ShowFlags show;
+    ChangeFlags remove, copy, trust;
     ConvertFlags convert;
     QuantizeFlags quantize;
 };
 
-// pull, check, list, show, convert, quantize
+// pull, check, list, show, rm, cp, trust, convert, quantize
 void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action);
+
+// Which models `serve` has, and may get
+void add_library_flags(CLI::App& command, ServeFlags& flags);
 
 // --models-dir, of every command that looks a model up by its name
 void add_models_dir(CLI::App& command, std::vector<std::string>& folders);

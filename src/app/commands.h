@@ -43,6 +43,9 @@ struct EngineFlags {
 struct ServeFlags {
     std::vector<std::string> models;  // FILE, NAME or ID=FILE
     std::vector<std::string> models_dirs;
+    std::string data_dir;                      // empty: the user's data folder
+    std::vector<std::string> allowed_models;   // patterns
+    std::uint32_t pulls = 2;                   // at once
     std::string host = "127.0.0.1";
     std::uint16_t port = 8080;
     bool ollama = false;  // also listen where Ollama's clients look
@@ -89,6 +92,7 @@ struct RunFlags {
 int run(RunFlags const& flags);
 
 struct PullFlags {
+    std::string host;        // HOST[:PORT] of a server; empty: the usual one, if it answers
     std::string name;
     std::string source;      // empty: the name says it
     std::string models_dir;  // empty: the first of models_folders()
@@ -132,6 +136,7 @@ struct CatalogFlags {
 };
 
 struct ListFlags {
+    std::string host;          // as of PullFlags
     CatalogFlags catalog;
     bool known = false;       // names that can be got instead of models that are there
     std::string known_models;  // FILE with more of them
@@ -145,6 +150,17 @@ struct ShowFlags {
     bool confirm_template = false;  // a template that changed is the pinned one from now on
 };
 int show(ShowFlags const& flags);
+
+// `rm`, `cp` and `trust`: by the server, or in this process.
+struct ChangeFlags {
+    std::string host;  // as of PullFlags
+    CatalogFlags catalog;
+    std::string model;
+    std::string destination;  // of cp
+};
+int remove_model(ChangeFlags const& flags);
+int copy_model(ChangeFlags const& flags);
+int trust_model(ChangeFlags const& flags);
 
 // Options of `bench serve` as (name, value) pairs of bench::serve_option_table().
 struct BenchServeFlags {

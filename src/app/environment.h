@@ -10,6 +10,7 @@
 #include "app/ollama_host.h"
 #include "base/result.h"
 #include "kvstore/options.h"
+#include "library/puller.h"
 #include "serving/launcher.h"
 #include "telemetry/log.h"
 
@@ -47,6 +48,10 @@ struct NetworkEnvironment {
 // Where Ollama's clients look for a server. Fails as parse_ollama_host().
 [[nodiscard]] Result<Address> ollama_address();
 
+// Where commands look for a server: HOST[:PORT] as `given`, else $HEARTH_HOST; the port is
+// else $HEARTH_PORT, or 8080. Fails with `invalid_argument`.
+[[nodiscard]] Result<Address> server_address(std::string const& given);
+
 // 24 random letters and digits, for ids that nobody can guess.
 [[nodiscard]] std::string random_suffix();
 
@@ -55,6 +60,12 @@ struct NetworkEnvironment {
 // message says what to do.
 [[nodiscard]] Result<serving::ModelSpec> model_spec(std::string const& argument,
                                                     std::vector<std::string> const& folders, EngineFlags const& engine);
+
+// The same of a file that is known, for a model that is called `id`.
+[[nodiscard]] Result<serving::ModelSpec> spec_of(std::string id, std::string path, EngineFlags const& engine);
+
+// How downloads reach others, as the environment says. Fails for a proxy that is none.
+[[nodiscard]] Result<library::Network> network_settings();
 
 // Gives each spec the draft model that `engine` names for it: `FILE` or `NAME` where
 // there is one model, `ID=FILE` where there are several. Fails as model_spec(), and with

@@ -11,6 +11,7 @@
 #include "app/cli.h"
 #include "app/commands.h"
 #include "app/environment.h"
+#include "app/library_commands.h"
 #include "base/utf8.h"
 #include "catalog/catalog.h"
 #include "catalog/known_models.h"
@@ -214,10 +215,49 @@ int list_known(ListFlags const& flags) {
     return write_out(dumped(array));
 }
 
+// What a server says of a model, as far as the table shows it.
+catalog::Model from_server(ordered_json const& said) {
+    catalog::Model model;
+    model.name = said.value("name", "");
+    model.bytes = said.value("size", std::uint64_t{0});
+    model.parameters = said.value("parameters", std::uint64_t{0});
+    model.quantization = said.value("quantization", "");
+    model.context = said.value("context", std::uint64_t{0});
+    model.capabilities = said.value("capabilities", std::vector<std::string>());
+    model.problem = said.value("problem", "");
+    if (said.value("template_changed", false)) model.template_pinned = "another";
+    return model;
+}
+
+// Throws what the JSON library throws for members of other types.
+int print_list(ordered_json const& root, ServerClient const& server, bool json) {
+    if (json) return write_out(dumped(root.at("models")));
+    std::vector<catalog::Model> models;
+    for (auto const& each : root.at("models")) models.push_back(from_server(each));
+    if (!models.empty()) return write_out(table(models));
+    fmt::print(stderr, "hearth: the server at {} has no models; `hearth pull` gets one\n", server.url());
+    return kExitOk;
+}
+
+int list_of(ServerClient const& server, bool json) {
+    auto const answer = server.ask("GET", "/api/v1/models");
+    if (!answer) return report_client(answer.error());
+    if (answer->status != 200) return report(Error(Code::io, message_of(*answer)));
+    try {
+        return print_list(ordered_json::parse(answer->body), server, json);
+    } catch (nlohmann::json::exception const&) {
+        return report(
+            Error(Code::corrupt, fmt::format("the server at {} does not answer as Hearth does", server.url())));
+    }
+}
+
 }  // namespace
 
 int list(ListFlags const& list_flags) {
     if (list_flags.known) return list_known(list_flags);
+    auto const server = server_for(list_flags.host, is_local(list_flags.catalog));
+    if (!server) return report_client(server.error());
+    if (*server) return list_of(**server, list_flags.catalog.json);
     auto const& flags = list_flags.catalog;
     auto const catalog = open_catalog(flags);
     if (!catalog) return report(catalog.error());

@@ -19,7 +19,9 @@
 #include "app/commands.h"
 #include "app/environment.h"
 #include "app/making.h"
+#include "catalog/known_models.h"
 #include "http/server.h"
+#include "library/library.h"
 #include "models/file_facts.h"
 #include "net/loop.h"
 #include "serving/launcher.h"
@@ -105,8 +107,10 @@ public:
         pool_ = serving::Pool::create(loop_, options, *launcher_, clock_, *log_, metrics_);
     }
 
-    Status start(std::vector<serving::ModelSpec> specs) {
+    // `make_spec`: how models that were not named are served.
+    Status start(std::vector<serving::ModelSpec> specs, library::MakeSpec make_spec) {
         for (auto& spec : specs) HEARTH_CHECK(pool_->add(std::move(spec)));
+        HEARTH_CHECK(open_library(std::move(make_spec)));
         services_.emplace(make_services());
         HEARTH_TRY(server_, listen({flags_.host, flags_.port}));
         return ollama_ ? listen_for_ollama() : ok();
@@ -120,6 +124,22 @@ public:
     }
 
 private:
+    // Without a folder for what it remembers there is none: what was named is served.
+    Status open_library(library::MakeSpec make_spec) {
+        library::Options options;
+        options.data_folder = data_folder(flags_.data_dir);
+        if (options.data_folder.empty()) return ok();
+        options.folders = models_folders(flags_.models_dirs);
+        options.allowed = flags_.allowed_models;
+        options.open = http::is_loopback(flags_.host) && (!ollama_ || http::is_loopback(ollama_->host));
+        options.pulls_at_once = flags_.pulls;
+        options.new_id = random_suffix;
+        HEARTH_TRY(options.network, network_settings());
+        HEARTH_TRY(options.known, catalog::parse_known_models(catalog::builtin_known_models()));
+        HEARTH_TRY(library_, library::Library::create(loop_, *pool_, *log_, std::move(options), std::move(make_spec)));
+        return ok();
+    }
+
     Result<std::unique_ptr<http::Server>> listen(Address const& address) {
         http::Options options;
         options.host = address.host;
@@ -163,16 +183,20 @@ private:
                              .random_suffix = random_suffix,
                              .draining = [this] { return stopping_; },
                              .unix_ns = unix_nanoseconds,
-                             .facts = &facts_};
+                             .facts = &facts_,
+                             .library = library_.get()};
     }
 
     // Waits until every model is ready or has failed, then prints the line to
     // try. What works is served; with no model at all the server ends: a front
     // without engines serves nobody.
     net::Task<void> announce() {
+        // Who reads the line may ask for any model at once.
+        if (library_) co_await library_->settled();
         while (!stopping_ && !settled()) co_await loop_.sleep(kStartupPoll);
         if (stopping_) co_return;
-        bool any = false;
+        // With a library and nothing named there is nothing to wait for.
+        bool any = pool_->models().empty();
         for (auto const& model : pool_->models()) {
             any = any || (!model.awaited && model.state != serving::ModelState::failed);
             if (model.state == serving::ModelState::failed)
@@ -256,6 +280,7 @@ private:
     std::unique_ptr<serving::Launcher> launcher_;
     std::unique_ptr<serving::Pool> pool_;
     models::FactsReader facts_;
+    std::unique_ptr<library::Library> library_;  // null: nowhere to remember anything
     std::optional<api::Services> services_;
     std::unique_ptr<http::Server> server_;
     std::unique_ptr<http::Server> ollama_server_;  // null: nobody asked for it
@@ -297,12 +322,9 @@ Result<serving::ModelSpec*> find_spec(std::vector<serving::ModelSpec>& specs, st
     return Error(Code::invalid_argument, fmt::format("{} '{}': no model of that name is served", flag, name), flag);
 }
 
-// Who is loaded when, and for how long.
+// Who is loaded when.
 Status set_residency(std::vector<serving::ModelSpec>& specs, ServeFlags const& flags) {
-    for (auto& spec : specs) {
-        spec.lazy = flags.lazy;
-        if (auto const keep_alive_s = keep_alive_of(flags); keep_alive_s > 0) spec.keep_alive = seconds(keep_alive_s);
-    }
+    for (auto& spec : specs) spec.lazy = flags.lazy;
     for (auto const& name : flags.pins) {
         HEARTH_TRY(auto* const spec, find_spec(specs, name, "--pin"));
         spec->pinned = true;
@@ -315,8 +337,10 @@ Status set_residency(std::vector<serving::ModelSpec>& specs, ServeFlags const& f
 }
 
 Status check_flags(ServeFlags const& flags) {
-    if (flags.models.empty()) {
-        return Error(Code::invalid_argument, "no model given: use `--model FILE` (a GGUF file) or `--model NAME`",
+    if (flags.models.empty() && data_folder(flags.data_dir).empty()) {
+        return Error(Code::invalid_argument,
+                     "no model given and no folder to remember models in: use `--model FILE` (a GGUF file), or give "
+                     "--data-dir",
                      "--model");
     }
     HEARTH_CHECK(check_reach(flags.host, "--host", flags));
@@ -349,6 +373,11 @@ int serve(ServeFlags const& flags) {
     auto const memory = parse_size(flags.memory, "--memory");
     if (!memory) return report(memory.error());
 
+    auto const finish = [&](serving::ModelSpec& spec) {
+        spec.tenant_weights = *weights;
+        spec.public_prefixes = *public_prefixes;
+        if (auto const keep_alive_s = keep_alive_of(flags); keep_alive_s > 0) spec.keep_alive = seconds(keep_alive_s);
+    };
     std::vector<serving::ModelSpec> specs;
     auto const folders = models_folders(flags.models_dirs);
     std::vector<std::shared_ptr<void>> holds;  // until the last worker is gone
@@ -358,14 +387,18 @@ int serve(ServeFlags const& flags) {
         holds.push_back(servable->hold);
         auto spec = model_spec(servable->argument, folders, flags.engine);
         if (!spec) return report(spec.error());
-        spec->tenant_weights = *weights;
-        spec->public_prefixes = *public_prefixes;
+        finish(*spec);
         specs.push_back(std::move(spec).value());
     }
     if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());
     if (auto const set = set_residency(specs, flags); !set) return report(set.error());
     Front front(flags, *memory, *std::move(ollama), std::move(log).value());
-    if (auto const started = front.start(std::move(specs)); !started) return report(started.error());
+    auto const make_spec = [&](std::string const& id, std::string const& path) -> Result<serving::ModelSpec> {
+        HEARTH_TRY(auto spec, spec_of(id, path, flags.engine));
+        finish(spec);
+        return spec;
+    };
+    if (auto const started = front.start(std::move(specs), make_spec); !started) return report(started.error());
     return front.run();
 }
 

@@ -402,7 +402,7 @@ Result<std::unique_ptr<Library>> Library::create(net::Loop& loop, serving::Pool&
     keeping.rescan = self->options.rescan;
     keeping.pulls_at_once = self->options.pulls_at_once;
     keeping.new_id = self->options.new_id;
-    keeping.pulls = &self->handler;
+    if (keeping.pulls_at_once > 0) keeping.pulls = &self->handler;
     // Posted work must not outlive what it touches: the loop does not run any more when the library goes.
     keeping.on_shelf = [self](auto shelf) { self->loop.post([self, shelf = std::move(shelf)] { self->take(shelf); }); };
     keeping.on_job = [self](jobs::Job const& job) { self->loop.post([self, job] { self->tell(job); }); };

@@ -54,7 +54,7 @@ struct Options {
     bool open = true;  // without patterns, whether clients may change anything
     Network network;
     std::vector<catalog::KnownModel> known;
-    std::uint32_t pulls_at_once = 2;
+    std::uint32_t pulls_at_once = 2;   // 0: no jobs are taken or run
     std::chrono::milliseconds rescan{30'000};  // besides what the folders tell
     std::function<std::string()> new_id;  // unguessable
 };

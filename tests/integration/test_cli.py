@@ -50,7 +50,7 @@ def test_exit_codes_tell_what_is_wrong(stories_path, tmp_path):
     missing = support.run_cli('run', 'no-such-model', 'Hello')
     assert missing.returncode == 3 and 'no-such-model' in missing.stderr
     for arguments, word in [(['serve', '--modle', 'x'], '--model'), (['srve'], 'serve'), (['serve', '--port', 'x'], '--port'),
-                            ([], 'subcommand'), (['serve'], '--model'), (['run', stories_path], 'prompt'),
+                            ([], 'subcommand'), (['run', stories_path], 'prompt'),
                             (['run', stories_path, 'x', '-t', '-1'], '--temperature'),
                             (['run', stories_path, 'x', '--raw', '--system', 'y'], '--system')]:
         result = support.run_cli(*arguments)

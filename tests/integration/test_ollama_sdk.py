@@ -9,6 +9,7 @@ import hf_folder
 import ollama
 import pytest
 import support
+from model_source import ModelSource
 
 
 @pytest.fixture(scope='module')
@@ -152,9 +153,23 @@ def test_errors_have_status_and_text(client):
 
 
 def test_what_does_not_exist_yet_says_so(client):
-    for call in (lambda: client.pull('x'), lambda: client.push('x'), lambda: client.copy('a', 'b'), lambda: client.delete('a'),
-                 lambda: client.create('a', from_='b')):
+    for call in (lambda: client.push('x'), lambda: client.create('a', from_='b')):
         assert refused(call).status_code == 501
+
+
+def test_models_are_pulled_copied_and_deleted(client, stories_path):
+    with ModelSource(layers=[('application/vnd.ollama.image.model', stories_path.read_bytes())]) as registry:
+        name = f'{registry.authority}/ns/model:tiny'
+        assert [step.status for step in client.pull(name, stream=True)][-1] == 'success'
+        assert client.pull(name).status == 'success'
+    assert client.copy('model:tiny', 'mine').status == 'success'
+    assert client.delete('model:tiny').status == 'success'
+    assert 'mine:latest' in [model.model for model in client.list().models]
+    assert client.generate('mine', 'Once', options={'num_predict': 2}).done
+    assert client.delete('mine').status == 'success'
+    assert refused(lambda: client.delete('mine')).status_code == 404
+    assert refused(lambda: client.copy('none', 'x')).status_code == 404
+    assert refused(lambda: client.delete(MODEL)).status_code == 403, 'given by --model'
 
 
 @pytest.fixture(scope='module')

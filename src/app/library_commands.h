@@ -1,0 +1,29 @@
+// Commands about models that a running server does, if there is one.
+//
+// Threads: one. Private to app.
+#pragma once
+
+#include <optional>
+#include <string>
+
+#include "app/commands.h"
+#include "app/server_client.h"
+#include "base/result.h"
+
+namespace hearth::app {
+
+// The server to ask: that of `host`, which must answer (`unavailable`), or the usual one
+// if it answers. Nothing: this process does it itself, as it must where `here`; then `host`
+// is `invalid_argument`.
+[[nodiscard]] Result<std::optional<ServerClient>> server_for(std::string const& host, bool here);
+
+// Whether the flags are about this process's own folders.
+[[nodiscard]] bool is_local(CatalogFlags const& flags);
+
+// As report(), but what cannot be reached has an exit code of its own.
+int report_client(Error const& error);
+
+// A pull as a job of the server, watched until it has ended. Ctrl-C ends the watching.
+[[nodiscard]] int pull_by(ServerClient const& server, PullFlags const& flags);
+
+}  // namespace hearth::app
