@@ -152,6 +152,8 @@ public:
     Status add(serving::ModelSpec) override { return ok(); }
     Status warm(std::string_view, std::optional<Duration>) override { return ok(); }
     Status unload(std::string_view) override { return ok(); }
+    net::Task<Status> swap(std::string, serving::ModelSpec, Duration) override { co_return ok(); }
+    void relieve(serving::Pressure) override {}
     Result<std::unique_ptr<serving::Generation>> submit(domain::GenerateRequest) override {
         return Error(Code::internal, "unused");
     }

@@ -1,4 +1,4 @@
-// The command line of the commands that are about models as files.
+// The command line of the commands that are about models.
 //
 // Threads: one. Private to app.
 #pragma once
@@ -25,9 +25,12 @@ struct ModelFlags {
     ListFlags list;
     ShowFlags show;
     ConvertFlags convert;
+    PsFlags ps;
+    StopFlags stop;
+    EstimateFlags estimate;
 };
 
-// pull, check, list, show, convert
+// pull, check, list, show, convert, ps, stop, estimate
 void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action);
 
 // --models-dir, of every command that looks a model up by its name
