@@ -82,7 +82,9 @@ public:
         finishing_.store(true, std::memory_order_release);
         connection_->shutdown();
         reader.join();
-        return broken_ ? Status(*std::move(broken_)) : std::move(status);
+        if (broken_) status = *std::move(broken_);
+        if (options_.on_finished) options_.on_finished(status);
+        return status;
     }
 
 private:
