@@ -201,11 +201,14 @@ net::Task<void> swap_model(Services& services, http::Exchange& exchange) {
         co_return;
     }
     auto spec = co_await prepare(services, std::move(source));
-    auto swapped = spec ? ok() : Status(spec.error());
-    if (spec) swapped = co_await services.pool.swap(name, *std::move(spec), services.options.request_timeout);
+    if (!spec) {
+        auto refused = make_problem(Kind::invalid_value, spec.error().message, "path");
+        co_await send_problem(services, exchange, std::move(refused));
+        co_return;
+    }
+    auto const swapped = co_await services.pool.swap(name, std::move(spec).value(), services.options.request_timeout);
     if (!swapped) {
         auto refused = to_problem(swapped.error());
-        if (!spec) refused = make_problem(Kind::invalid_value, spec.error().message, "path");
         co_await send_problem(services, exchange, std::move(refused));
         co_return;
     }
