@@ -5,6 +5,7 @@
 #include "api/calls.h"
 #include "api/native/calls.h"
 #include "api/native/engine.h"
+#include "api/native/estimate.h"
 #include "api/native/jobs.h"
 #include "api/native/models.h"
 #include "api/native/residency.h"
@@ -68,6 +69,8 @@ std::vector<http::Route> routes(Services& services) {
         {Method::del,  "/api/v1/requests/{id}", Permission::infer,  none, to(native::cancel_call)},
         {Method::get,  "/api/v1/residency",    Permission::observe, none, to(native::show_residency)},
         {Method::post, "/api/v1/models/{name}/load", Permission::administer, small, to(native::load_model)},
+        {Method::post, "/api/v1/models/{name}/swap", Permission::administer, small, to(native::swap_model)},
+        {Method::get,  "/api/v1/models/estimate", Permission::infer,  none, to(native::show_estimate)},
         {Method::post, "/api/v1/models/{name}/unload", Permission::administer, none, to(native::unload_model)},
         {Method::get,  "/api/v1/models",       Permission::infer,   none, to(native::list_models)},
         {Method::post, "/api/v1/models/pull",  Permission::administer, body, to(native::pull_model)},

@@ -60,6 +60,9 @@ struct Services {
     std::function<bool()> draining;  // the server takes no new work
     std::shared_ptr<CallList> calls{};  // what is inside; routes() makes it
     std::function<std::int64_t()> unix_ns{};  // wall clock; routes() makes it of unix_seconds if it is not given
+    // What a server would serve a file or a NAME as, with the server's options; asked on the loop's
+    // thread, answered there, once. Not set: models cannot be swapped.
+    std::function<void(std::string, std::function<void(Result<serving::ModelSpec>)>)> prepare{};
     models::FactsReader* facts = nullptr;  // of model files; null: nothing but what workers say is told of a model
     library::Library* library = nullptr;  // all models that can be served; null: the pool's, and none is got or removed
 };

@@ -166,8 +166,10 @@ void add_scheduling_flags(CLI::App& command, ServeFlags& flags) {
 void add_memory_flags(CLI::App& command, ServeFlags& flags) {
     command.add_flag("--lazy", flags.lazy, "Load a model when the first request for it comes")->group("Limits");
     command
-        .add_option("--memory", flags.memory,
-                    "Memory of all loaded models together, e.g. 4GiB: idle ones make room for others; 0: no bound")
+        .add_option(
+            "--memory", flags.memory,
+            "Memory of all loaded models together, e.g. 4GiB: idle ones make room for others; 0: no bound; auto: nine "
+            "tenths of the limit of the control group, if it has one")
         ->capture_default_str()
         ->group("Limits");
     command

@@ -130,6 +130,41 @@ void add_quantize(CLI::App& app, QuantizeFlags& flags, Action& action) {
     command.callback([&] { action = [&] { return quantize(flags); }; });
 }
 
+void add_url(CLI::App& command, std::string& url) {
+    command.add_option("--url", url, "Where the server is")->envname("HEARTH_URL")->capture_default_str();
+}
+
+void add_ps(CLI::App& app, PsFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("ps", "List the models a running server has in memory");
+    command.footer("Exit codes: 0 ok, 1 error, 2 usage, 4 no server answers.");
+    add_url(command, flags.url);
+    command.add_flag("--json", flags.json, "Print JSON, with the server's budget of memory");
+    command.callback([&] { action = [&] { return ps(flags); }; });
+}
+
+void add_stop(CLI::App& app, StopFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("stop", "Have a running server let a model go");
+    command.footer(
+        "What runs is answered first; the next request for the model loads it again.\n"
+        "Exit codes: 0 ok, 1 error, 2 usage, 3 no such model, 4 no server answers.");
+    command.add_option("model", flags.model, "NAME as the server has it")->required();
+    add_url(command, flags.url);
+    command.callback([&] { action = [&] { return stop(flags); }; });
+}
+
+void add_estimate(CLI::App& app, EstimateFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("estimate", "Say what a model takes in memory, without loading it");
+    command.footer("Exit codes: 0 ok, 1 error, 2 usage, 3 no such model.");
+    command.add_option("model", flags.model, "GGUF file or NAME in a models folder")->required();
+    add_models_dir(command, flags.models_dirs);
+    command.add_option("--ctx", flags.context, "Most tokens one request may use, as of serve")
+        ->check(CLI::Range(16U, 1U << 24));
+    command.add_option("--kv-cells", flags.kv_cells, "Tokens the KV cache holds, as of serve")
+        ->check(CLI::Range(16U, 1U << 24));
+    command.add_flag("--json", flags.json, "Print a JSON object");
+    command.callback([&] { action = [&] { return estimate(flags); }; });
+}
+
 }  // namespace
 
 void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action) {
@@ -142,6 +177,9 @@ void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action) {
     add_change(app, "trust", "Accept the chat template a model's file has now", flags.trust, trust_model, action);
     add_convert(app, flags.convert, action);
     add_quantize(app, flags.quantize, action);
+    add_ps(app, flags.ps, action);
+    add_stop(app, flags.stop, action);
+    add_estimate(app, flags.estimate, action);
 }
 
 void add_library_flags(CLI::App& command, ServeFlags& flags) {

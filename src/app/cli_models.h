@@ -1,4 +1,4 @@
-// The command line of the commands that are about models as files.
+// The command line of the commands that are about models.
 //
 // Threads: one. Private to app.
 #pragma once
@@ -27,9 +27,12 @@ struct ModelFlags {
     ChangeFlags remove, copy, trust;
     ConvertFlags convert;
     QuantizeFlags quantize;
+    PsFlags ps;
+    StopFlags stop;
+    EstimateFlags estimate;
 };
 
-// pull, check, list, show, rm, cp, trust, convert, quantize
+// pull, check, list, show, rm, cp, trust, convert, quantize, ps, stop, estimate
 void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action);
 
 // Which models `serve` has, and may get

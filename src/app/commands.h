@@ -52,7 +52,7 @@ struct ServeFlags {
     EngineFlags engine;
     std::uint32_t queue = 256;  // requests inside one model, running and waiting
     bool lazy = false;          // models are loaded by the first request for them
-    std::string memory = "0";   // of all loaded models; 0: no bound
+    std::string memory = "auto";  // of all loaded models; auto: by the control group's limit; 0: no bound
     std::optional<double>
         keep_alive_s;  // an idle model goes after them; 0: never; absent: as Ollama has it with `ollama`, else never
     std::vector<std::string> pins;       // names of models that stay once they are loaded
@@ -161,6 +161,27 @@ struct ChangeFlags {
 int remove_model(ChangeFlags const& flags);
 int copy_model(ChangeFlags const& flags);
 int trust_model(ChangeFlags const& flags);
+
+struct PsFlags {
+    std::string url = "http://127.0.0.1:8080";
+    bool json = false;
+};
+int ps(PsFlags const& flags);
+
+struct StopFlags {
+    std::string model;
+    std::string url = "http://127.0.0.1:8080";
+};
+int stop(StopFlags const& flags);
+
+struct EstimateFlags {
+    std::string model;
+    std::vector<std::string> models_dirs;
+    std::uint32_t context = 0;   // 0: as serve has it by default
+    std::uint32_t kv_cells = 0;  // likewise
+    bool json = false;
+};
+int estimate(EstimateFlags const& flags);
 
 // Options of `bench serve` as (name, value) pairs of bench::serve_option_table().
 struct BenchServeFlags {

@@ -89,9 +89,6 @@ Status fill_cache(serving::ModelSpec& spec, EngineFlags const& engine) {
     return ok();
 }
 
-// What the engine takes in one step at most (llama::LoadOptions::batch_max).
-constexpr std::uint64_t kStepTokens = 512;
-
 Status check_file(std::string const& path) {
     auto const checked = models::check_model(path);
     if (checked.valid) return ok();
@@ -266,7 +263,9 @@ Result<serving::ModelSpec> spec_of(std::string id, std::string path, EngineFlags
     spec.kv_cells = engine.kv_cells;
     HEARTH_TRY(auto const files, models::read_gguf_model(spec.path));
     auto const cells = spec.kv_cells != 0 ? spec.kv_cells : models::default_cells(files.front(), spec.context_request);
-    spec.memory_bytes = models::estimate_memory(files, cells, kStepTokens).total();
+    auto const need = models::estimate_memory(files, cells, models::kBatchDefault);
+    spec.memory_bytes = need.total();
+    spec.scratch_bytes = need.scratch;
     spec.sequences_max = engine.max_seqs;
     spec.threads = engine.threads;
     spec.prefix_cache = engine.no_prefix_cache ? 0 : 1;

@@ -11,6 +11,8 @@
 #include <cstdio>
 #include <memory>
 #include <optional>
+#include <thread>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -19,6 +21,7 @@
 #include "app/commands.h"
 #include "app/environment.h"
 #include "app/making.h"
+#include "app/memory_watch.h"
 #include "catalog/known_models.h"
 #include "http/server.h"
 #include "library/library.h"
@@ -35,6 +38,8 @@ namespace {
 
 // How often the start-up watcher looks whether each model is ready or failed.
 constexpr auto kStartupPoll = std::chrono::milliseconds(2);
+// How often it is looked how short memory is.
+constexpr auto kMemoryLook = std::chrono::seconds(1);
 // What workers get to close their connection before they are killed.
 constexpr auto kWorkerGrace = std::chrono::seconds(2);
 constexpr std::size_t kHeaderNameMax = 64;
@@ -117,6 +122,7 @@ public:
     }
 
     int run() {
+        loop_.spawn(watch_memory());
         loop_.on_signals({SIGINT, SIGTERM}, [this](int signal) { on_signal(signal); });
         loop_.spawn(announce());
         loop_.run();
@@ -173,18 +179,56 @@ private:
         options.build = HEARTH_VERSION;
         options.started_unix = unix_seconds();
         options.body_max = std::size_t{flags_.body_mib} << 20;
-        return api::Services{.loop = loop_,
-                             .pool = *pool_,
-                             .log = *log_,
-                             .metrics = metrics_,
-                             .clock = clock_,
-                             .options = options,
-                             .unix_seconds = unix_seconds,
-                             .random_suffix = random_suffix,
-                             .draining = [this] { return stopping_; },
-                             .unix_ns = unix_nanoseconds,
-                             .facts = &facts_,
-                             .library = library_.get()};
+        return api::Services{
+            .loop = loop_,
+            .pool = *pool_,
+            .log = *log_,
+            .metrics = metrics_,
+            .clock = clock_,
+            .options = options,
+            .unix_seconds = unix_seconds,
+            .random_suffix = random_suffix,
+            .draining = [this] { return stopping_; },
+            .unix_ns = unix_nanoseconds,
+            .prepare = [this](std::string argument, auto done) { prepare(std::move(argument), std::move(done)); },
+            .facts = &facts_};
+    }
+
+    net::Task<void> watch_memory() {
+        auto& gauge = metrics_.gauge("hearth_memory_pressure", "0: none, 1: caches are given up, 2: idle models go");
+        MemoryWatch watch(read_small_file);
+        auto before = serving::Pressure::none;
+        while (!stopping_) {
+            auto const pressure = watch.look(clock_.now());
+            pool_->relieve(pressure);
+            gauge.set(static_cast<double>(pressure));
+            if (std::exchange(before, pressure) != pressure) {
+                auto const& signs = watch.signs();
+                log_->warning("memory pressure", {{"pressure", to_string(pressure)},
+                                                  {"group_limit", signs.limit},
+                                                  {"group_used", signs.used},
+                                                  {"machine_available", signs.machine_available},
+                                                  {"stalled_some", signs.stalled_some},
+                                                  {"stalled_full", signs.stalled_full}});
+            }
+            co_await loop_.sleep(kMemoryLook);
+        }
+    }
+
+    // Reads files, so on a thread of its own; one at a time.
+    void prepare(std::string argument, std::function<void(Result<serving::ModelSpec>)> done) {
+        if (preparing_) {
+            done(Error(Code::overloaded, "another model's file is being looked at"));
+            return;
+        }
+        preparing_ = true;
+        preparer_ = std::jthread([this, argument = std::move(argument), done = std::move(done)]() mutable {
+            auto spec = model_spec(argument, models_folders(flags_.models_dirs), flags_.engine);
+            loop_.post([this, spec = std::move(spec), done = std::move(done)]() mutable {
+                preparing_ = false;
+                done(std::move(spec));
+            });
+        });
     }
 
     // Waits until every model is ready or has failed, then prints the line to
@@ -287,6 +331,8 @@ private:
     std::optional<bool> ollama_drained_;           // once it is: whether all finished
     net::Signal ollama_drain_ended_{loop_};
     bool stopping_ = false;
+    bool preparing_ = false;
+    std::jthread preparer_;
     int exit_ = kExitOk;
 };
 
@@ -305,6 +351,11 @@ Result<std::optional<Address>> address_for_ollama(ServeFlags const& flags) {
     HEARTH_TRY(auto address, ollama_address());
     HEARTH_CHECK(check_reach(address.host, "OLLAMA_HOST", flags));
     return std::optional(std::move(address));
+}
+
+Result<std::uint64_t> memory_budget(ServeFlags const& flags) {
+    if (flags.memory == "auto") return automatic_budget(read_memory_signs(read_small_file));
+    return parse_size(flags.memory, "--memory");
 }
 
 // Ollama's own default, which its clients count on; 0: never.
@@ -370,7 +421,7 @@ int serve(ServeFlags const& flags) {
     auto log = telemetry::Log::create(log_options(flags.log));
     if (!log) return report(log.error());
 
-    auto const memory = parse_size(flags.memory, "--memory");
+    auto const memory = memory_budget(flags);
     if (!memory) return report(memory.error());
 
     auto const finish = [&](serving::ModelSpec& spec) {

@@ -152,6 +152,12 @@ int worker(std::vector<std::string> const& arguments) {
     }
     options.statm_fd = statm;
     options.on_abandoned = [] { ::_exit(kExitOk); };
+    // The front is gone or has let go: there is nobody to be tidy for, and a
+    // running decode would hold up an orderly teardown.
+    options.on_finished = [](Status const& outcome) {
+        std::fflush(stderr);
+        ::_exit(outcome ? kExitOk : kExitError);
+    };
     options.isolation = entered.value().description;
     auto const factory = [&](worker::Progress const& progress) {
         auto with_progress = load;
@@ -164,10 +170,7 @@ int worker(std::vector<std::string> const& arguments) {
         };
     }
     auto const status = worker::run(options, factory, clock);
-    // The front is gone or has let go: there is nobody to be tidy for, and a
-    // running decode would hold up an orderly teardown.
-    std::fflush(stderr);
-    ::_exit(status ? kExitOk : kExitError);
+    return status ? kExitOk : kExitError;
 }
 
 }  // namespace hearth::app

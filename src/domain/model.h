@@ -39,7 +39,9 @@ struct ModelInfo {
     std::uint32_t kv_cells = 0;        // tokens all running requests may use together
     std::uint32_t sequences_max = 0;   // sequences that run at once
     std::uint32_t threads = 0;         // compute threads
-    std::uint64_t memory_bytes = 0;    // estimate: weights + KV + scratch
+    std::uint64_t memory_bytes = 0;    // what the engine reserved: weights + KV + scratch
+    std::uint64_t kv_bytes = 0;        // of that, the KV cache, which costs nothing until it is touched
+    std::uint64_t resident_bytes = 0;  // of the worker when it was ready; 0: not known
     bool chat_template = false;        // the file carries one
     bool generates = true;             // else it computes embeddings only
     bool embeds = false;               // made for embeddings: the file says how tokens are pooled

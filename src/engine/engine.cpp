@@ -127,6 +127,7 @@ public:
     void grant(RequestId id, std::uint32_t tokens) override { signal({id, tokens, false}); }
     [[nodiscard]] domain::EngineStats stats() const override;
     [[nodiscard]] bool report(std::function<void(domain::EngineReport)> answer) override;
+    void limit_cache(std::uint64_t bytes) override { core_.limit_cache(bytes); }
     [[nodiscard]] std::uint64_t heartbeat() const override { return heartbeat_.load(std::memory_order_relaxed); }
     void close() override;
     [[nodiscard]] llama::Backend const& backend() const override { return *backend_; }
@@ -153,7 +154,7 @@ private:
     std::condition_variable arrived_;
     Mailbox mailbox_;                         // under mutex_
 
-    EngineCore core_;  // engine thread only; threads of its tiers call wake()
+    EngineCore core_;  // engine thread only, but for limit_cache(); threads of its tiers call wake()
 
     std::unordered_map<RequestId, Inside> inside_;  // under mutex_
     bool closed_ = false;                     // under mutex_

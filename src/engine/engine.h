@@ -123,6 +123,9 @@ public:
     // theirs already, or after close(): then it is not called.
     [[nodiscard]] virtual bool report(std::function<void(domain::EngineReport)> answer) = 0;
 
+    // What prefixes in host memory may take from now on, at most what the options say.
+    virtual void limit_cache(std::uint64_t bytes) = 0;
+
     // Rises with every step and every wake-up; a supervisor that sees it stand
     // still while work waits knows the engine hangs.
     [[nodiscard]] virtual std::uint64_t heartbeat() const = 0;

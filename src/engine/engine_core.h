@@ -115,6 +115,10 @@ public:
     [[nodiscard]] domain::EngineReport report() const;
     // What goes on in the tiers also between steps; from any thread.
     void report_tiers(domain::EngineStats& stats) const;
+    // From any thread.
+    void limit_cache(std::uint64_t bytes) {
+        if (tiers_) tiers_->store().limit_memory(bytes);
+    }
     [[nodiscard]] std::uint64_t checkpoint_bytes() const { return ledger_.tree().checkpoint_bytes(); }
 
     // Dies if an invariant is broken; for tests, and for the engine when it goes idle.

@@ -58,6 +58,7 @@ public:
     void put_state(Space const& space, std::span<Token const> text, std::vector<std::byte> blob, Keep keep) override;
     [[nodiscard]] std::shared_ptr<Fetch> fetch(Space const& space, std::span<Token const> text, std::uint32_t from,
                                                Want want) override;
+    void limit_memory(std::uint64_t bytes) override;
     [[nodiscard]] bool writes() const override;
     [[nodiscard]] Stats stats() const override;
     [[nodiscard]] Held held(Space const& space) const override;
@@ -107,6 +108,7 @@ private:
     std::uint64_t const memory_max_;
 
     mutable std::mutex mutex_;  // guards all below but the threads
+    std::uint64_t memory_limit_ = options_.memory_bytes;  // of what is kept
     std::condition_variable to_write_, to_read_, settled_;
     SegmentIndex index_;
     std::deque<std::pair<SegmentId, std::uint64_t>> dirty_;  // with the bytes of the blob
@@ -297,7 +299,7 @@ void TieredStore::insert(SegmentHead head, SegmentId parent, std::vector<std::by
     SegmentId const id = index_.add(std::move(head), key, parent);
     index_.set_blob(id, std::make_shared<Blob const>(std::move(blob)));
     auto& segment = index_.at(id);
-    segment.keep = keep == Keep::while_room && options_.memory_bytes > 0;
+    segment.keep = keep == Keep::while_room && memory_limit_ > 0;
     if (!files_) return;
     segment.dirty = true;
     dirty_.emplace_back(id, bytes);
@@ -306,7 +308,8 @@ void TieredStore::insert(SegmentHead head, SegmentId parent, std::vector<std::by
 }
 
 bool TieredStore::make_memory_room(std::uint64_t bytes) {
-    while (index_.memory_bytes() + bytes > memory_max_ || index_.size() >= kSegmentsMax) {
+    auto const most = std::max(memory_limit_, files_ ? kWriteBufferBytes : 0);
+    while (index_.memory_bytes() + bytes > most || index_.size() >= kSegmentsMax) {
         SegmentId const id = index_.pick_blob();
         if (id == kNoSegment) return false;
         index_.drop_blob(id);
@@ -345,6 +348,16 @@ std::shared_ptr<Fetch> TieredStore::fetch(Space const& space, std::span<Token co
         to_read_.notify_one();
     }
     return fetch;
+}
+
+void TieredStore::limit_memory(std::uint64_t bytes) {
+    std::scoped_lock const lock(mutex_);
+    memory_limit_ = std::min(bytes, options_.memory_bytes);
+    while (index_.memory_bytes() > memory_limit_) {
+        SegmentId const id = index_.pick_blob();
+        if (id == kNoSegment) return;
+        index_.drop_blob(id);
+    }
 }
 
 bool TieredStore::writes() const {

@@ -109,6 +109,10 @@ public:
     [[nodiscard]] virtual std::shared_ptr<Fetch> fetch(Space const& space, std::span<Token const> text,
                                                        std::uint32_t from, Want want = Want::cells) = 0;
 
+    // Host memory may take so much from now on, at most what it was created with: what it
+    // takes beyond is given up now. What waits to be written stays until it is.
+    virtual void limit_memory(std::uint64_t bytes) = 0;
+
     // There is a disk and it is not failing; and there is room for what put(until_written) brings.
     [[nodiscard]] virtual bool writes() const = 0;
 

@@ -67,6 +67,36 @@ TEST(kvstore, finds_the_longest_prefix_also_within_a_segment) {
     EXPECT_EQ(got(*store, kAlice, std::span(text).first(150)), 150U);
 }
 
+TEST(kvstore, memory_can_be_taken_away_and_given_back) {
+    auto const store = Store::create(in_memory(100U * 24U));
+    auto const text = text_of(1, 80);
+    put_all(*store, kAlice, text, 20);
+    store->limit_memory(50U * 24U);
+    EXPECT_EQ(got(*store, kAlice, text), 40U) << "the beginning is worth most";
+    put_all(*store, kAlice, text, 20);
+    EXPECT_LE(store->stats().memory_bytes, 50U * 24U);
+    store->limit_memory(0);
+    EXPECT_EQ(store->stats().memory_bytes, 0U);
+    put_all(*store, kAlice, text, 20);
+    EXPECT_EQ(got(*store, kAlice, text), 0U);
+    store->limit_memory(1U << 30);
+    put_all(*store, kAlice, text, 20);
+    EXPECT_EQ(got(*store, kAlice, text), 80U);
+    auto const other = text_of(2, 80);
+    put_all(*store, kAlice, other, 20);
+    EXPECT_LE(store->stats().memory_bytes, 100U * 24U) << "never more than it was created with";
+}
+
+TEST(kvstore, what_is_on_disk_stays_there_without_memory) {
+    auto const store = Store::create(on_disk(std::make_shared<testing::MemoryFolder>()));
+    auto const text = text_of(1, 80);
+    store->limit_memory(0);
+    put_all(*store, kAlice, text, 20);
+    store->settle();
+    EXPECT_EQ(store->stats().memory_bytes, 0U);
+    EXPECT_EQ(got(*store, kAlice, text), 80U);
+}
+
 TEST(kvstore, what_lacks_what_it_stands_on_is_not_taken) {
     auto const store = Store::create(in_memory(1U << 20));
     auto const text = text_of(1, 100);

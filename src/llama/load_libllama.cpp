@@ -388,6 +388,7 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     info.context_request = shape.context_request;
     info.kv_cells = properties.kv_cells;
     info.sequences_max = options.sequences_max;
+    info.kv_bytes = parts.memory.kv;
     info.memory_bytes = parts.memory.weights + parts.memory.kv + parts.memory.scratch;
     properties.vocabulary = info.vocabulary;
     set_abilities(properties, parts.kind);

@@ -1,9 +1,12 @@
 // Estimate: what a model will take in memory, from its header alone.
 //
 // Weights are those of the file. The cache is exact for attention; what recurrent
-// layers add is small beside it and left out. Scratch is the largest batch with the
-// scores of the whole vocabulary, and some rows as wide as the layers: upstream plans
-// it by its graph (llama_get_memory_breakdown), which only a loaded model tells.
+// layers add is small beside it and left out. Scratch is what computing a batch
+// touches: rows as wide as the layers, the mask of the batch over all cells, a few rows
+// of scores. Upstream reserves more (scores of every token of a batch), which is never
+// touched. The process is the program, and the vocabulary with its indexes. The factors
+// were fitted to workers' resident memory and hold within 5 % for a cache that is full
+// (tests/integration/test_memory.py).
 //
 // Threads: none; pure functions.
 #pragma once
@@ -15,11 +18,15 @@
 
 namespace hearth::models {
 
+// What the engine takes in one step at most (llama::LoadOptions::batch_max).
+inline constexpr std::uint64_t kBatchDefault = 512;
+
 struct MemoryNeed {  // bytes
     std::uint64_t weights = 0;
     std::uint64_t kv = 0;
     std::uint64_t scratch = 0;
-    [[nodiscard]] std::uint64_t total() const { return weights + kv + scratch; }
+    std::uint64_t process = 0;
+    [[nodiscard]] std::uint64_t total() const { return weights + kv + scratch + process; }
     bool operator==(MemoryNeed const&) const = default;
 };
 

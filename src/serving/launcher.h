@@ -38,6 +38,7 @@ struct ModelSpec {
     std::vector<std::pair<std::string, double>> tenant_weights;  // shares of tenants; 1 for one that is not named
     std::vector<std::string> public_prefixes;  // system messages whose prefixes all tenants share
     std::uint64_t memory_bytes = 0;       // the front's: what it is thought to take when loaded; 0: not known
+    std::uint64_t scratch_bytes = 0;      // the front's: of that, what computing takes
     bool lazy = false;                    // the front's: loaded by the first request for it
     bool pinned = false;                  // the front's: once loaded it stays
     std::optional<Duration> keep_alive;   // the front's: idle for so long, it goes; absent: never by itself

@@ -31,13 +31,15 @@ Model::Model(Environment environment, ModelSpec spec, std::int64_t created_unix)
       reporting_(std::make_shared<Reporting>(env_.loop)) {
     if (spec_.lazy || env_.options.memory_bytes != 0) state_ = ModelState::cold;
     keep_alive_ = spec_.keep_alive;
-    metrics_.set_state(state_);
 }
 
-void Model::start() {
-    if (!spec_.lazy) want();
+void Model::start(Place place) {
+    shown_ = place == Place::named;
+    bool const now = !spec_.lazy || place == Place::beside;
+    if (now) want();
     // Without a budget there is nothing to decide.
-    if (!spec_.lazy && env_.options.memory_bytes == 0) load();
+    if (now && env_.options.memory_bytes == 0) load();
+    set_state(state_);
     env_.loop.spawn(supervise(shared_from_this()));
 }
 
@@ -61,6 +63,8 @@ ModelStatus Model::status() const {
     out.awaited = !spec_.lazy && !info_ && !retiring_ && state_ != ModelState::failed;
     out.removing = retiring_;
     out.memory_bytes = cost();
+    out.estimated_bytes = spec_.memory_bytes;
+    out.resident_bytes = stats_.rss_bytes;
     out.pinned = spec_.pinned;
     out.keep_alive = keep_alive_;
     out.idle_left = idle_left();
@@ -157,7 +161,8 @@ net::Task<void> Model::collect() {
                        {{"model", spec_.id}, {"problem", worker_->lost}, {"exit", exit}, {"restarts", restarts_}});
     }
     worker_.reset();
-    metrics_.forget_worker();
+    cache_limit_sent_.reset();
+    if (shown_) metrics_.forget_worker();
     stats_ = {};
     reporting_->last.reset();
     reporting_->heard = reporting_->asked;
@@ -283,6 +288,8 @@ void Model::handle_ready(ReadyFrame& ready) {
     draining_ = asked_ = false;
     used_ = worker_->ready;
     env_.residency->notify();  // it may take more than it was thought to
+    cost_told_ = cost();
+    send_cache_limit();
     env_.log.info("worker ready", {{"model", spec_.id},
                                    {"ms", to_ms(worker_->ready - worker_->launched)},
                                    {"pid", worker_->handle->pid()},
@@ -308,8 +315,9 @@ void Model::handle_pong(PongFrame const& pong) {
     if (pong.heartbeat != worker.heartbeat) worker.stepped = worker.heard;
     worker.heartbeat = pong.heartbeat;
     stats_ = pong.stats;
-    metrics_.report(stats_);
+    if (shown_) metrics_.report(stats_);
     show_queue();
+    check_cost();
 }
 
 void Model::handle_log(LogFrame const& line) {
@@ -376,7 +384,7 @@ void Model::abandon() {
 
 void Model::set_state(ModelState state) {
     state_ = state;
-    metrics_.set_state(state);
+    if (shown_) metrics_.set_state(state);
 }
 
 }  // namespace hearth::serving

@@ -48,8 +48,13 @@ public:
     Model(Model const&) = delete;
     Model& operator=(Model const&) = delete;
 
-    // Loads it, unless it is lazy or there is a budget to wait for.
-    void start();
+    // Loads it, unless it is lazy or there is a budget to wait for. Beside the model
+    // that has its name it is loaded at once, and shows nothing of itself in the metrics.
+    enum class Place : std::uint8_t { named, beside };
+    void start(Place place);
+    void take_name();
+    // It is another's now: as retire(), and it shows nothing of itself any more.
+    void lose_name();
 
     // --- residency: what is decided elsewhere is done here ---
     [[nodiscard]] Resident resident() const;
@@ -63,6 +68,8 @@ public:
     void drain_for_others() { draining_ = true; }
     // Stays for so long once it is idle, until it is told otherwise; negative: for ever.
     void keep(Duration keep_alive);
+    // What its cache of prefixes in host memory may take; absent: as it was started with.
+    void limit_cache(std::optional<std::uint64_t> bytes);
     // Leaves once what it has was answered. What comes later has it loaded again.
     void unload();
 
@@ -117,6 +124,8 @@ private:
 
     // --- model_residency.cpp ---
     void gone();
+    void check_cost();
+    void send_cache_limit();
     [[nodiscard]] std::optional<Duration> idle_limit() const;
     [[nodiscard]] std::optional<Duration> idle_left() const;
 
@@ -197,6 +206,10 @@ private:
     std::optional<Instant> wanted_since_;  // somebody waits for it to be loaded
     Instant used_{};         // the last request ended, or it got ready
     bool retiring_ = false;
+    std::uint64_t cost_told_ = 0;  // the last that the pool looked at
+    std::optional<std::uint64_t> cache_limit_;       // absent: as started
+    std::optional<std::uint64_t> cache_limit_sent_;  // to this worker
+    bool shown_ = true;      // the gauges of its name are its own
     bool closing_ = false;
     bool abandoned_ = false;
     bool over_ = false;

@@ -289,6 +289,7 @@ std::vector<std::shared_ptr<Flight>> Model::in_order() const {
 }
 
 void Model::show_load() {
+    if (!shown_) return;
     metrics_.waiting.set(line_.size());
     metrics_.running.set(static_cast<double>(flights_.size()) - line_.size());
 }

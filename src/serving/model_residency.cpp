@@ -18,7 +18,24 @@ constexpr Duration kUnaskedMin = std::chrono::seconds(2);
 
 }  // namespace
 
-std::uint64_t Model::cost() const { return info_ ? info_->memory_bytes : spec_.memory_bytes; }
+// Before it was loaded what its file tells; afterwards what it took when it was ready, and what
+// it reserved and had not touched yet; and never less than what it takes now. What its cache of
+// prefixes in host memory takes is not its own: that is what models leave.
+std::uint64_t Model::cost() const {
+    if (!info_) return spec_.memory_bytes;
+    auto const promised = info_->resident_bytes == 0 ? info_->memory_bytes
+                                                     : info_->resident_bytes + info_->kv_bytes + spec_.scratch_bytes;
+    return std::max(promised, stats_.rss_bytes - std::min(stats_.tier_memory_bytes, stats_.rss_bytes));
+}
+
+// The pool looks again when the model takes more than it did.
+void Model::check_cost() {
+    constexpr std::uint64_t kWorthTelling = 1U << 20;
+    auto const now = cost();
+    if (now < cost_told_ + kWorthTelling) return;
+    cost_told_ = now;
+    env_.residency->notify();
+}
 
 Resident Model::resident() const {
     using State = Resident::State;
@@ -70,6 +87,34 @@ void Model::gone() {
     stats_ = {};
     set_state(ModelState::cold);
     env_.residency->notify();
+}
+
+void Model::take_name() {
+    shown_ = true;
+    metrics_.set_state(state_);
+    show_load();
+}
+
+void Model::lose_name() {
+    shown_ = false;
+    leaves_ = false;
+    retire();
+}
+
+void Model::limit_cache(std::optional<std::uint64_t> bytes) {
+    cache_limit_ = bytes;
+    send_cache_limit();
+}
+
+// A little more room is not worth a frame, less always is.
+void Model::send_cache_limit() {
+    if (state_ != ModelState::ready || spec_.cache_memory_bytes == 0) return;
+    auto const wanted = std::min(cache_limit_.value_or(spec_.cache_memory_bytes), spec_.cache_memory_bytes);
+    auto const sent = cache_limit_sent_.value_or(spec_.cache_memory_bytes);
+    bool const more = wanted > sent + sent / 8 || (wanted > sent && wanted == spec_.cache_memory_bytes);
+    if (wanted >= sent && !more) return;
+    cache_limit_sent_ = wanted;
+    worker_->pipe->send(*encode(LimitCacheFrame{wanted}));
 }
 
 void Model::keep(Duration keep_alive) {

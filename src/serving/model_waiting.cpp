@@ -73,6 +73,7 @@ Status Model::check_wait(domain::GenerateRequest const& request) const {
 }
 
 void Model::show_queue() {
+    if (!shown_) return;
     auto const wait = predicted_s(line_.before_newcomer(domain::Priority::normal));
     metrics_.show_queue(line_.by_class(), wait);
 }

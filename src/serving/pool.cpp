@@ -6,8 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "serving/house.h"
 #include "serving/model.h"
-#include "serving/residency.h"
 
 namespace hearth::serving {
 namespace {
@@ -20,58 +20,18 @@ std::int64_t unix_now() {
         .count();
 }
 
-// The models, shared with the coroutine that keeps house among them.
-struct House {
-    explicit House(std::shared_ptr<net::Signal> signal) : changed(std::move(signal)) {}
-    std::shared_ptr<net::Signal> const changed;
-    std::vector<std::shared_ptr<Model>> models;
-    bool gone = false;  // the pool is
-};
-
-// Those that are removed: closed when nothing is inside any more, forgotten when they are over.
-void sweep(House& house) {
-    for (auto const& model : house.models)
-        if (model->to_close()) model->close([changed = house.changed] { changed->notify(); });
-    std::erase_if(house.models, [](auto const& model) {
-        if (!model->retiring() || !model->over()) return false;
-        model->forget_metrics();
-        return true;
-    });
-}
-
-// Until when nothing is to be done if nothing happens.
-std::optional<Instant> tend(House& house, std::uint64_t budget, Instant now) {
-    std::vector<Resident> residents;
-    residents.reserve(house.models.size());
-    for (auto const& model : house.models) residents.push_back(model->resident());
-    auto const plan = plan_residency(residents, budget, now);
-    for (auto const i : plan.let_go) house.models[i]->let_go();
-    for (auto const i : plan.drain) house.models[i]->drain_for_others();
-    for (auto const i : plan.load) house.models[i]->load();
-    return plan.again;
-}
-
-net::Task<void> keep_house(std::shared_ptr<House> house, std::uint64_t budget, Clock const& clock) {
-    while (!house->gone) {
-        auto const now = clock.now();
-        sweep(*house);
-        if (auto const again = tend(*house, budget, now)) co_await house->changed->wait_for(*again - now);
-        else co_await house->changed->wait();
-    }
-}
-
 class PoolOfWorkers final : public Pool {
 public:
     explicit PoolOfWorkers(Model::Environment environment)
         : env_(std::move(environment)),
           over_(std::make_shared<net::Signal>(env_.loop)),
-          house_(std::make_shared<House>(env_.residency)),
+          house_(std::make_shared<House>(env_)),
           models_(house_->models) {
-        env_.loop.spawn(keep_house(house_, env_.options.memory_bytes, env_.clock));
+        env_.loop.spawn(keep_house(house_));
     }
     ~PoolOfWorkers() override {
         house_->gone = true;
-        for (auto const& model : models_) model->abandon();
+        for (auto const& model : house_->all()) model->abandon();
         house_->changed->notify();
     }
     PoolOfWorkers(PoolOfWorkers const&) = delete;
@@ -83,12 +43,12 @@ public:
         auto names = spec.aliases;
         names.push_back(spec.id);
         for (auto const& name : names) {
-            if (find(name) != nullptr)
+            if (house_->find(name) != nullptr)
                 return Error(Code::invalid_argument, fmt::format("two models have the name '{}'", name), "id");
         }
-        if (!spec.lazy) HEARTH_CHECK(check_budget(spec.id, spec.memory_bytes));
+        if (!spec.lazy) HEARTH_CHECK(house_->check_budget(spec.id, spec.memory_bytes));
         models_.push_back(std::make_shared<Model>(env_, std::move(spec), unix_now()));
-        models_.back()->start();
+        models_.back()->start(Model::Place::named);
         return ok();
     }
 
@@ -105,7 +65,7 @@ public:
         auto const model = staying(request.model);
         if (!model) return model.error();
         request.model = (*model)->spec().id;
-        HEARTH_CHECK(check_budget(request.model, (*model)->cost()));
+        HEARTH_CHECK(house_->check_budget(request.model, (*model)->cost()));
         HEARTH_TRY(auto flight, (*model)->submit(++last_id_, std::move(request)));
         return make_generation(std::move(flight), *model);
     }
@@ -113,7 +73,7 @@ public:
     Status warm(std::string_view name, std::optional<Duration> keep_alive) override {
         if (draining_) return Error(Code::unavailable, "the server is shutting down");
         HEARTH_TRY(auto const model, staying(name));
-        HEARTH_CHECK(check_budget(model->spec().id, model->cost()));
+        HEARTH_CHECK(house_->check_budget(model->spec().id, model->cost()));
         if (keep_alive) model->keep(*keep_alive);
         if (model->state() == ModelState::cold || model->state() == ModelState::unloading) model->want();
         return ok();
@@ -137,13 +97,16 @@ public:
         return out;
     }
 
-    PoolMemory memory() const override {
-        PoolMemory out{env_.options.memory_bytes, 0};
-        for (auto const& model : models_) {
-            auto const resident = model->resident();
-            out.used_bytes += is_there(resident) ? resident.cost : 0;
-        }
-        return out;
+    PoolMemory memory() const override { return {env_.options.memory_bytes, house_->used(), house_->pressure}; }
+
+    void relieve(Pressure pressure) override {
+        if (std::exchange(house_->pressure, pressure) != pressure) house_->changed->notify();
+    }
+
+    net::Task<Status> swap(std::string name, ModelSpec spec, Duration timeout) override {
+        if (draining_) co_return Error(Code::unavailable, "the server is shutting down");
+        auto swapped = co_await swap_model(house_, std::move(name), std::move(spec), timeout);
+        co_return swapped;
     }
 
     std::uint32_t retry_after_s(std::string_view name) const override {
@@ -176,7 +139,7 @@ public:
 
     net::Task<void> stop(Duration grace) override {
         draining_ = true;
-        for (auto const& model : models_) {
+        for (auto const& model : house_->all()) {
             model->close([over = over_] { over->notify(); });
         }
         Instant const begin = env_.clock.now();
@@ -184,7 +147,7 @@ public:
         while (!all_over()) {
             Duration const spent = env_.clock.now() - begin;
             if (spent >= grace && !std::exchange(killed, true)) {
-                for (auto const& model : models_) model->kill();
+                for (auto const& model : house_->all()) model->kill();
             }
             Duration const limit = killed ? grace + kKillWait : grace;
             if (killed && spent >= limit) break;
@@ -193,30 +156,13 @@ public:
     }
 
 private:
-    [[nodiscard]] Status check_budget(std::string const& id, std::uint64_t cost) const {
-        auto const budget = env_.options.memory_bytes;
-        if (budget == 0 || cost <= budget) return ok();
-        return Error(
-            Code::exhausted,
-            fmt::format("model '{}' takes {} bytes of memory, the limit for all models is {}", id, cost, budget),
-            "model");
-    }
-
     [[nodiscard]] bool all_over() const {
-        return std::ranges::all_of(models_, [](auto const& model) { return model->over(); });
-    }
-
-    [[nodiscard]] std::shared_ptr<Model> find(std::string_view name) const {
-        for (auto const& model : models_) {
-            auto const& spec = model->spec();
-            if (spec.id == name || std::ranges::find(spec.aliases, name) != spec.aliases.end()) return model;
-        }
-        return nullptr;
+        return std::ranges::all_of(house_->all(), [](auto const& model) { return model->over(); });
     }
 
     [[nodiscard]] Result<std::shared_ptr<Model>> named(std::string_view name) const {
         auto const first = std::ranges::find_if(models_, [](auto const& model) { return !model->retiring(); });
-        auto model = name.empty() && first != models_.end() ? *first : find(name);
+        auto model = name.empty() && first != models_.end() ? *first : house_->find(name);
         if (model) return model;
         return missing(name);
     }
@@ -256,6 +202,15 @@ std::string_view to_string(ModelState state) noexcept {
         case ModelState::stopped: return "stopped";
         case ModelState::cold: return "cold";
         case ModelState::unloading: return "unloading";
+    }
+    return "unknown";
+}
+
+std::string_view to_string(Pressure pressure) noexcept {
+    switch (pressure) {
+        case Pressure::none: return "none";
+        case Pressure::some: return "some";
+        case Pressure::high: return "high";
     }
     return "unknown";
 }

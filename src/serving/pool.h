@@ -79,6 +79,8 @@ struct ModelStatus {
     bool awaited = false;                   // it is to be there from the start, and was not yet
     bool removing = false;                  // it takes nothing new and is gone when what runs has ended
     std::uint64_t memory_bytes = 0;         // what it takes, or is thought to take; 0: not known
+    std::uint64_t estimated_bytes = 0;      // what it was thought to take before it was loaded
+    std::uint64_t resident_bytes = 0;       // of its worker at this moment; 0: not known
     std::optional<Duration> keep_alive;     // how long it stays when it is idle; absent: until room is wanted
     std::optional<Duration> idle_left;  // of a loaded one: until it is let go, if nobody asks it for anything more
     bool pinned = false;  // it stays, whatever is wanted
@@ -101,12 +103,19 @@ struct PoolOptions {
     Duration backoff_max = std::chrono::seconds(30);
 };
 
-// Bytes of all models.
-struct PoolMemory {
-    std::uint64_t budget_bytes = 0;  // 0: no bound
-    std::uint64_t used_bytes = 0;  // of those that are there, come or go
+// How short memory is on the machine, or in the control group the server runs in.
+enum class Pressure : std::uint8_t {
+    none,
+    some,  // caches of prefixes in host memory are given up
+    high,  // and models go that nobody uses, but those that are pinned
 };
+[[nodiscard]] std::string_view to_string(Pressure) noexcept;
 
+struct PoolMemory {
+    std::uint64_t budget_bytes = 0;  // of all models; 0: no bound
+    std::uint64_t used_bytes = 0;  // what those take that are there, come or go
+    Pressure pressure = Pressure::none;
+};
 // What a client that waits may be told.
 struct Waiting {
     std::uint32_t ahead = 0;  // requests of its class or a better one that came before it
@@ -176,6 +185,17 @@ public:
     // The model leaves memory once what it has was answered, pinned or not; what comes for
     // it meanwhile has it loaded again. Fails with `not_found`.
     [[nodiscard]] virtual Status unload(std::string_view model) = 0;
+
+    // Loads the model as `spec` has it beside the present one, moves the name and its
+    // aliases over when that is ready, and lets the present one finish what it has. No
+    // request is lost or refused by that. Fails with `not_found`; `overloaded` while it is
+    // being swapped; `exhausted` when both together take more than there may be used;
+    // `unavailable` when the new one is not ready within `timeout`: then nothing has changed.
+    // Id and aliases of `spec` do not count.
+    [[nodiscard]] virtual net::Task<Status> swap(std::string model, ModelSpec spec, Duration timeout) = 0;
+
+    // From now on, until it is told otherwise.
+    virtual void relieve(Pressure pressure) = 0;
 
     // Id or alias; empty = the first.
     [[nodiscard]] virtual Result<ModelStatus> status(std::string_view model) const = 0;

@@ -27,6 +27,7 @@ enum class Type : std::uint8_t {
     ping = 4,
     close = 5,
     ask_report = 6,
+    limit_cache = 7,
     loading = 16,
     ready = 17,
     load_failed = 18,
@@ -316,6 +317,8 @@ void fields(Io& io, T& frame) {
     io.number(info.sequences_max);
     io.number(info.threads);
     io.number(info.memory_bytes);
+    io.number(info.kv_bytes);
+    io.number(info.resident_bytes);
     io.flag(info.chat_template);
     io.flag(info.generates);
     io.flag(info.embeds);
@@ -364,6 +367,11 @@ void fields(Io& io, T& frame) {
     io.number(frame.nonce);
 }
 
+template <typename Io, Is<LimitCacheFrame> T>
+void fields(Io& io, T& frame) {
+    io.number(frame.bytes);
+}
+
 template <typename Io, Is<ReportFrame> T>
 void fields(Io& io, T& frame) {
     io.number(frame.nonce);
@@ -404,6 +412,8 @@ constexpr Type kTypeOf<LogFrame> = Type::log;
 template <>
 constexpr Type kTypeOf<AskReportFrame> = Type::ask_report;
 template <>
+constexpr Type kTypeOf<LimitCacheFrame> = Type::limit_cache;
+template <>
 constexpr Type kTypeOf<ReportFrame> = Type::report;
 
 // An empty frame of that type; nothing for an unknown one.
@@ -419,7 +429,7 @@ std::optional<Frame> make_frame(std::uint8_t type) {
 }
 
 bool is_known(std::uint8_t type) {
-    return (type >= static_cast<std::uint8_t>(Type::submit) && type <= static_cast<std::uint8_t>(Type::ask_report)) ||
+    return (type >= static_cast<std::uint8_t>(Type::submit) && type <= static_cast<std::uint8_t>(Type::limit_cache)) ||
            (type >= static_cast<std::uint8_t>(Type::loading) && type <= static_cast<std::uint8_t>(Type::report));
 }
 

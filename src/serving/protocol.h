@@ -68,6 +68,11 @@ struct AskReportFrame {
     std::uint64_t nonce = 0;
     bool operator==(AskReportFrame const&) const = default;
 };
+// What prefixes in host memory may take from now on; what they take beyond it is given back.
+struct LimitCacheFrame {
+    std::uint64_t bytes = 0;
+    bool operator==(LimitCacheFrame const&) const = default;
+};
 
 // worker -> front
 struct LoadingFrame {
@@ -108,8 +113,9 @@ struct LogFrame {
     bool operator==(LogFrame const&) const = default;
 };
 
-using Frame = std::variant<SubmitFrame, CancelFrame, GrantFrame, PingFrame, CloseFrame, LoadingFrame, ReadyFrame,
-                           LoadFailedFrame, StepFrame, PongFrame, LogFrame, AskReportFrame, ReportFrame>;
+using Frame =
+    std::variant<SubmitFrame, CancelFrame, GrantFrame, PingFrame, CloseFrame, LoadingFrame, ReadyFrame, LoadFailedFrame,
+                 StepFrame, PongFrame, LogFrame, AskReportFrame, ReportFrame, LimitCacheFrame>;
 
 // The frame's bytes, length included. Text that goes to the front is sent as
 // valid UTF-8 (see base/utf8.h); a NaN log-probability as -infinity. Fails with

@@ -85,7 +85,7 @@ TEST(Protocol, RefusesAnotherVersionAndUnknownTypesNamingThem) {
     bytes[0] = kFrameVersion;
     for (int type = 0; type < 256; ++type) {
         bytes[2] = static_cast<char>(type);
-        bool const known = (type >= 1 && type <= 6) || (type >= 16 && type <= 22);
+        bool const known = (type >= 1 && type <= 7) || (type >= 16 && type <= 22);
         auto const reason = why(decode(bytes));
         EXPECT_EQ(reason == "worker frame has unknown type " + std::to_string(type), !known) << reason;
     }
@@ -226,7 +226,7 @@ TEST(FrameReader, FailsAtTheHeaderAndStaysFailed) {
     };
     EXPECT_FALSE(fails(header(100, kFrameVersion, 4)));
     EXPECT_TRUE(fails(header(100, kFrameVersion + 1, 4)));
-    EXPECT_TRUE(fails(header(100, kFrameVersion, 7)));
+    EXPECT_TRUE(fails(header(100, kFrameVersion, 8)));
     EXPECT_TRUE(fails(header(2, kFrameVersion, 4).substr(0, 4))) << "the length alone tells";
     EXPECT_TRUE(fails(header(kFrameBytesMax + 1, kFrameVersion, 1).substr(0, 4)));
     EXPECT_TRUE(fails(header(kWorkerFrameBytesMax + 1, kFrameVersion, 19), kWorkerFrameBytesMax));

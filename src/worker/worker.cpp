@@ -4,6 +4,7 @@
 #include "worker/worker.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/prctl.h>
 #include <unistd.h>
 
@@ -81,7 +82,9 @@ public:
         finishing_.store(true, std::memory_order_release);
         connection_->shutdown();
         reader.join();
-        return broken_ ? Status(*std::move(broken_)) : std::move(status);
+        if (broken_) status = *std::move(broken_);
+        if (options_.on_finished) options_.on_finished(status);
+        return status;
     }
 
 private:
@@ -97,6 +100,7 @@ private:
             if (!loaded) return load_failed(std::move(loaded.error()));
             draft = *std::move(loaded);
             info.memory_bytes += draft->properties().info.memory_bytes;
+            info.kv_bytes += draft->properties().info.kv_bytes;
         }
         auto options = options_.engine;
         options.tiers.log = [report = progress()](int level, std::string_view text) { report.log(level, text); };
@@ -106,6 +110,7 @@ private:
         engine_ = *std::move(engine);
         engine_seen_.store(engine_.get(), std::memory_order_release);
         auto const took_ms = to_ms(clock_.now() - begin);
+        info.resident_bytes = resident_bytes(options_.statm_fd);
         connection_->write(ReadyFrame{std::move(info)});
         connection_->write(LogFrame{1, fmt::format("loaded in {:.0f} ms", took_ms)});
         return ok();
@@ -209,6 +214,8 @@ private:
             handle_cancel(cancel->id, engine);
         } else if (auto const* ask = std::get_if<AskReportFrame>(&frame)) {
             ask_report(ask->nonce, engine);
+        } else if (auto const* limit = std::get_if<LimitCacheFrame>(&frame)) {
+            limit_cache(limit->bytes, engine);
         } else if (auto* submit = std::get_if<SubmitFrame>(&frame)) {
             handle_submit(*submit);
         } else {
@@ -235,6 +242,13 @@ private:
             connection->write(ReportFrame{nonce, std::move(report)});
         };
         static_cast<void>(engine->report(std::move(answer)));
+    }
+
+    // What was given up goes back to the system: blobs are many and of all sizes.
+    static void limit_cache(std::uint64_t bytes, engine::Engine* engine) {
+        if (engine == nullptr) return;
+        engine->limit_cache(bytes);
+        ::malloc_trim(0);
     }
 
     void handle_submit(SubmitFrame& submit) {

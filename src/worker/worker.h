@@ -69,6 +69,11 @@ struct Options {
     // closed or broke, or Close came before the engine was there. A process ends
     // itself here; without it run() returns after the current load or step.
     std::function<void()> on_abandoned;
+
+    // Called on the caller's thread when all is done and written, before the model is
+    // given back: a process ends itself here, which gives everything back at once and
+    // makes room for the next model sooner than taking its vocabulary apart.
+    std::function<void(Status const& outcome)> on_finished;
 };
 
 // Returns when the worker is done: ok() after Close or a closed connection, the

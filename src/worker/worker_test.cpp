@@ -241,6 +241,16 @@ TEST(Worker, CloseEndsWhatRunsAsCancelled) {
     EXPECT_FALSE(abandoned);
 }
 
+TEST(Worker, SaysWhenItIsFinishedAndHow) {
+    FrontEnd front;
+    std::atomic<int> finished = 0;
+    front.options.on_finished = [&](Status const& outcome) { finished = outcome ? 1 : 2; };
+    front.start(scripted(script({"t"})));
+    front.send(CloseFrame{});
+    EXPECT_TRUE(front.join());
+    EXPECT_EQ(finished, 1);
+}
+
 TEST(Worker, AFrontThatIsGoneAbandonsItInTheMiddleOfAStep) {
     Gate decoding;
     Gate abandoned;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -38,7 +39,8 @@ void write_seconds(JsonWriter& json, std::string_view key, std::optional<Duratio
 
 void write_model(JsonWriter& json, ModelStatus const& model) {
     json.begin_object().key("id").string(model.id).key("state").string(to_string(model.state));
-    json.key("memory_bytes").number(model.memory_bytes).key("pinned").boolean(model.pinned);
+    json.key("memory_bytes").number(model.memory_bytes).key("estimated_bytes").number(model.estimated_bytes);
+    json.key("resident_bytes").number(model.resident_bytes).key("pinned").boolean(model.pinned);
     json.key("requests").number(model.inside).key("context").number(model.info ? model.info->context_request : 0U);
     write_seconds(json, "keep_alive_s", model.keep_alive);
     write_seconds(json, "idle_left_s", model.idle_left);
@@ -69,6 +71,40 @@ Verdict read_body(http::Request const& request, std::optional<Duration>& keep_al
                                    fmt::format("'{}' is not known here.", name.substr(0, 64)), name);
     });
     return verdict;
+}
+
+// What is to take the name over: one of the two members, and no other.
+Verdict read_source(http::Request const& request, std::string& source) {
+    if (auto problem = check_content(request)) return problem;
+    auto const document = JsonDocument::parse(request.body);
+    if (!document) return make_problem(Kind::invalid_json, document.error().message);
+    auto const root = document->root();
+    auto const path = root.kind() == JsonKind::object ? root.find("path") : std::nullopt;
+    auto const model = root.kind() == JsonKind::object ? root.find("model") : std::nullopt;
+    if (path.has_value() == model.has_value())
+        return make_problem(Kind::missing_required_parameter,
+                            "Give either 'path', a file, or 'model', a NAME in a models folder.", "path");
+    if (auto problem = read_string(path ? "path" : "model", path ? *path : *model, source)) return problem;
+    if (source.empty()) return invalid_value(path ? "path" : "model", "It is empty.");
+    return std::nullopt;
+}
+
+// What app says, for a coroutine that waits.
+struct Preparation {
+    explicit Preparation(net::Loop& loop) : answered(loop) {}
+    net::Signal answered;
+    std::optional<Result<serving::ModelSpec>> spec;
+};
+
+net::Task<Result<serving::ModelSpec>> prepare(Services& services, std::string source) {
+    auto const held = std::make_shared<Preparation>(services.loop);
+    auto done = [held](Result<serving::ModelSpec> spec) {
+        held->spec = std::move(spec);
+        held->answered.notify();
+    };
+    services.prepare(std::move(source), std::move(done));
+    while (!held->spec) co_await held->answered.wait();
+    co_return *std::move(held->spec);
 }
 
 // Where waiting for a model has an end: the state it is in, or why nobody waits any longer.
@@ -113,6 +149,7 @@ net::Task<void> show_residency(Services& services, http::Exchange& exchange) {
     JsonWriter json(response.body);
     json.begin_object().key("memory").begin_object();
     json.key("budget_bytes").number(memory.budget_bytes).key("used_bytes").number(memory.used_bytes);
+    json.key("pressure").string(to_string(memory.pressure));
     json.end_object().key("models").begin_array();
     for (auto const& model : services.pool.models()) write_model(json, model);
     json.end_array().end_object();
@@ -151,6 +188,32 @@ net::Task<void> unload_model(Services& services, http::Exchange& exchange) {
     };
     auto outcome = co_await wait_until(services, exchange, std::move(name), gone);
     co_await send_outcome(services, exchange, std::move(outcome));
+}
+
+net::Task<void> swap_model(Services& services, http::Exchange& exchange) {
+    std::string name(exchange.request().parameter("name"));
+    std::string source;
+    auto problem = read_source(exchange.request(), source);
+    if (!problem && !services.pool.status(name)) problem = not_served(name);
+    if (!problem && !services.prepare) problem = make_problem(Kind::not_implemented, "Models are not swapped here.");
+    if (problem) {
+        co_await send_problem(services, exchange, *std::move(problem));
+        co_return;
+    }
+    auto spec = co_await prepare(services, std::move(source));
+    if (!spec) {
+        auto refused = make_problem(Kind::invalid_value, spec.error().message, "path");
+        co_await send_problem(services, exchange, std::move(refused));
+        co_return;
+    }
+    auto const swapped = co_await services.pool.swap(name, std::move(spec).value(), services.options.request_timeout);
+    if (!swapped) {
+        auto refused = to_problem(swapped.error());
+        co_await send_problem(services, exchange, std::move(refused));
+        co_return;
+    }
+    auto response = answer_of(*services.pool.status(name));
+    co_await exchange.send(std::move(response));
 }
 
 }  // namespace hearth::api::native

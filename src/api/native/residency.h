@@ -18,4 +18,7 @@ net::Task<void> load_model(Services& services, http::Exchange& exchange);
 // Answers when the worker that served the model is gone.
 net::Task<void> unload_model(Services& services, http::Exchange& exchange);
 
+// POST /api/v1/models/{name}/swap {"path": FILE} or {"model": NAME}: answers when the name is moved.
+net::Task<void> swap_model(Services& services, http::Exchange& exchange);
+
 }  // namespace hearth::api::native

@@ -9,6 +9,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -35,6 +36,7 @@ public:
     bool killed = false;
     bool closes_when_asked = true;
     std::uint32_t pings = 0;
+    std::optional<std::uint64_t> cache_limit;  // the last that was sent
 
     void send(Frame const& frame) { send_bytes(*encode(frame)); }
     void send_bytes(std::string bytes) {
@@ -48,7 +50,7 @@ public:
         if (pipe_) pipe_->close();
     }
 
-    // The next frame that is no Ping.
+    // The next frame that is no Ping and limits no cache.
     net::Task<Frame> next() {
         while (frames_.empty()) co_await arrived_.wait();
         auto frame = std::move(frames_.front());
@@ -64,6 +66,10 @@ private:
             if (auto const* ping = std::get_if<PingFrame>(&**frame)) {
                 ++pings;
                 if (answers_pings) send(PongFrame{ping->nonce, heartbeat, stats});
+                continue;
+            }
+            if (auto const* limit = std::get_if<LimitCacheFrame>(&**frame)) {
+                cache_limit = limit->bytes;
                 continue;
             }
             if (std::holds_alternative<CloseFrame>(**frame) && closes_when_asked) die("exit status 0");

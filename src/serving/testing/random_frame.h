@@ -31,7 +31,8 @@ public:
             case 9: return PongFrame{random_(), random_(), stats()};
             case 10: return LogFrame{static_cast<std::uint8_t>(below(4)), text()};
             case 11: return AskReportFrame{random_()};
-            default: return ReportFrame{random_(), report()};
+            case 12: return ReportFrame{random_(), report()};
+            default: return LimitCacheFrame{random_()};
         }
     }
 
@@ -190,7 +191,8 @@ private:
     domain::ModelInfo info() {
         domain::ModelInfo i;
         for (auto* value : {&i.architecture, &i.name, &i.quantization, &i.cpu_variant, &i.isolation}) *value = text();
-        for (auto* value : {&i.parameters, &i.file_bytes, &i.memory_bytes}) *value = random_();
+        for (auto* value : {&i.parameters, &i.file_bytes, &i.memory_bytes, &i.kv_bytes, &i.resident_bytes})
+            *value = random_();
         for (auto* value : {&i.vocabulary, &i.embedding, &i.context_train, &i.context_request, &i.kv_cells,
                             &i.sequences_max, &i.threads})
             *value = number();

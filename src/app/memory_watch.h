@@ -1,0 +1,60 @@
+// MemoryWatch: how short memory is, from what the kernel says of the control group the
+// process runs in (version 1 or 2, and those above it) and of the whole machine.
+//
+//   pressure  of the memory that may be used   tasks stalled for memory (PSI, avg10)
+//   some      less than 10 % is left           some of them for 20 % of the time
+//   high      less than 5 %                    all of them for 10 %
+//
+// Page cache that was not used of late counts as left. Pressure rises at once and falls a
+// step at a time after it was calm for kCalm, or models would come and go at its edge.
+//
+// Threads: one. Reads a few small files of /proc and /sys, which never block.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+
+#include "base/clock.h"
+#include "serving/pool.h"
+
+namespace hearth::app {
+
+// A file's content; nothing if it cannot be read. A parameter, so that tests play the kernel.
+using ReadFile = std::function<std::optional<std::string>(std::string const& path)>;
+[[nodiscard]] std::optional<std::string> read_small_file(std::string const& path);
+
+struct MemorySigns {
+    std::uint64_t limit = 0;  // bytes, of the control group; 0: none
+    std::uint64_t used = 0;   // of those
+    std::uint64_t machine_total = 0, machine_available = 0;  // 0: not known
+    double stalled_some = 0, stalled_full = 0;               // percent of the last ten seconds
+    bool operator==(MemorySigns const&) const = default;
+};
+[[nodiscard]] MemorySigns read_memory_signs(ReadFile const& read);
+
+[[nodiscard]] serving::Pressure judge(MemorySigns const& signs);
+
+// What models may take together when nobody says: nine tenths of what the control group allows;
+// 0, no bound, without a limit.
+[[nodiscard]] std::uint64_t automatic_budget(MemorySigns const& signs);
+
+class MemoryWatch {
+public:
+    static constexpr Duration kCalm = std::chrono::seconds(10);
+
+    explicit MemoryWatch(ReadFile read) : read_(std::move(read)) {}
+
+    [[nodiscard]] serving::Pressure look(Instant now);
+    [[nodiscard]] MemorySigns const& signs() const { return signs_; }  // of the last look
+
+private:
+    ReadFile read_;
+    MemorySigns signs_;
+    serving::Pressure pressure_ = serving::Pressure::none;
+    Instant raised_{};  // when it was last as bad as it is said to be
+};
+
+}  // namespace hearth::app

@@ -1,0 +1,145 @@
+// `hearth ps`, `hearth stop` and `hearth estimate`: what models take in memory.
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "app/cli.h"
+#include "app/commands.h"
+#include "app/environment.h"
+#include "bench/load_client.h"
+#include "catalog/locate.h"
+#include "models/estimate.h"
+#include "models/gguf.h"
+
+namespace hearth::app {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr Duration kPatience = std::chrono::seconds(10);
+constexpr Duration kUnloadPatience = std::chrono::minutes(5);  // what runs is answered first
+
+std::string mib(std::uint64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20)); }
+
+// As a segment of a path.
+std::string escaped(std::string_view name) {
+    std::string out;
+    for (char const c : name) {
+        bool const plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
+                           c == '_' || c == '.' || c == '~';
+        if (plain) out += c;
+        else out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
+    }
+    return out;
+}
+
+// What the server answered, or the exit code; a model it does not have is 3, no answer 4.
+struct Asked {
+    int exit = kExitOk;
+    ordered_json body;
+};
+
+Asked ask(std::string const& url, std::string_view method, std::string const& path, Duration timeout) {
+    auto const target = bench::parse_url(url);
+    if (!target) return {report(target.error()), {}};
+    auto const answer = bench::http_ask(*target, method, path, timeout);
+    if (!answer) {
+        fmt::print(stderr, "hearth: {}; is a server running? --url says where\n", answer.error().message);
+        return {kExitUnreachable, {}};
+    }
+    auto body = ordered_json::parse(answer->body, nullptr, false);
+    if (answer->status == 200 && body.is_object()) return {kExitOk, std::move(body)};
+    auto const* const pointer = "/error/message";
+    auto const message = body.is_object() && body.contains(ordered_json::json_pointer(pointer))
+                             ? body.value(ordered_json::json_pointer(pointer), std::string())
+                             : "no server of Hearth's answers there";
+    fmt::print(stderr, "hearth: HTTP {}: {}\n", answer->status, message);
+    return {answer->status == 404 ? kExitModelMissing : kExitError, {}};
+}
+
+std::string dumped(ordered_json const& json) {
+    return json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + '\n';
+}
+
+std::string until(ordered_json const& model) {
+    auto const left = model.find("idle_left_s");
+    if (left == model.end() || !left->is_number()) return "for ever";
+    auto const seconds = left->get<double>();
+    return seconds < 120 ? fmt::format("{:.0f} s", seconds) : fmt::format("{:.0f} min", seconds / 60);
+}
+
+using Row = std::array<std::string, 5>;
+
+std::string table(std::vector<Row> const& rows) {
+    std::array<std::size_t, std::tuple_size_v<Row>> widths{};
+    for (auto const& row : rows) {
+        for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    }
+    std::string out;
+    for (auto const& row : rows) {
+        for (std::size_t i = 0; i + 1 < row.size(); ++i) out += fmt::format("{:<{}}  ", row[i], widths[i]);
+        out += row.back() + '\n';
+    }
+    return out;
+}
+
+std::string listed(ordered_json const& models) {
+    std::vector<Row> rows{{"NAME", "STATE", "MEMORY", "CONTEXT", "STAYS"}};
+    for (auto const& model : models) {
+        rows.push_back({model.value("id", ""), model.value("state", ""), mib(model.value("memory_bytes", 0ULL)),
+                        std::to_string(model.value("context", 0U)), until(model)});
+    }
+    return table(rows);
+}
+
+}  // namespace
+
+int ps(PsFlags const& flags) {
+    auto asked = ask(flags.url, "GET", "/api/v1/residency", kPatience);
+    if (asked.exit != kExitOk) return asked.exit;
+    auto loaded = ordered_json::array();
+    for (auto const& model : asked.body.value("models", ordered_json::array())) {
+        auto const state = model.value("state", "");
+        if (state != "cold" && state != "failed" && state != "stopped") loaded.push_back(model);
+    }
+    asked.body["models"] = loaded;
+    return write_out(flags.json ? dumped(asked.body) : listed(loaded));
+}
+
+int stop(StopFlags const& flags) {
+    auto const asked =
+        ask(flags.url, "POST", fmt::format("/api/v1/models/{}/unload", escaped(flags.model)), kUnloadPatience);
+    return asked.exit;
+}
+
+int estimate(EstimateFlags const& flags) {
+    auto const located = catalog::locate(flags.model, models_folders(flags.models_dirs));
+    if (!located) return report(located.error());
+    auto const files = models::read_gguf_model(located->path);
+    if (!files) return report(files.error());
+    auto const cells = flags.kv_cells != 0 ? flags.kv_cells : models::default_cells(files->front(), flags.context);
+    auto const need = models::estimate_memory(*files, cells, models::kBatchDefault);
+    if (flags.json) {
+        return write_out(dumped({{"model", located->id},
+                                 {"path", located->path},
+                                 {"kv_cells", cells},
+                                 {"weights_bytes", need.weights},
+                                 {"kv_bytes", need.kv},
+                                 {"scratch_bytes", need.scratch},
+                                 {"process_bytes", need.process},
+                                 {"total_bytes", need.total()}}));
+    }
+    return write_out(fmt::format(
+        "{}\n  weights  {:>12}\n  cache    {:>12}  of {} tokens\n  scratch  {:>12}\n"
+        "  process  {:>12}\n  total    {:>12}\n",
+        located->id, mib(need.weights), mib(need.kv), cells, mib(need.scratch), mib(need.process), mib(need.total())));
+}
+
+}  // namespace hearth::app
