@@ -148,6 +148,8 @@ std::vector<Known> Library::list() const {
         } else {
             known.model = impl.on_shelf(status.id);
         }
+        // Its files are gone, and it goes when its requests have ended.
+        if (!known.model && status.removing) continue;
         if (known.model) placed.insert(known.model->name);
         known.status = std::move(status);
         out.push_back(std::move(known));
