@@ -179,6 +179,11 @@ int run(RunFlags const& flags) {
     std::signal(SIGPIPE, SIG_IGN);  // a reader that leaves shows as a failed write
     auto const folders = models_folders(flags.models_dirs);
     auto spec = model_spec(flags.model, folders, flags.engine);
+    if (!spec && spec.error().code == Code::not_found) {
+        auto const pulled = pull_to_run(flags.model, flags.models_dirs);
+        if (!pulled) return report(pulled.error());
+        if (*pulled) spec = model_spec(**pulled, folders, flags.engine);
+    }
     if (!spec) return report(spec.error());
     std::vector<serving::ModelSpec> specs{std::move(spec).value()};
     if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());
