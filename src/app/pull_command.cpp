@@ -56,6 +56,7 @@ Result<fetch::Pulled> pull_here(PullFlags const& flags, fetch::Reference referen
     library::Puller::Events events;
     events.planned = [&](fetch::Plan const& plan) {
         std::vector<std::string> names;
+        names.reserve(plan.files.size());
         for (auto const& file : plan.files) names.push_back(file.name);
         display.begin(std::move(names));
     };
