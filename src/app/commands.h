@@ -9,6 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/result.h"
+
 namespace hearth::app {
 
 struct LogFlags {
@@ -102,6 +104,12 @@ struct PullFlags {
     bool json = false;
 };
 int pull(PullFlags const& flags);
+
+// For `run`: pulls a model that is not here, if its name says where it is: a known model's, or
+// one with a host (hf.co/.., HOST/.., https://..); says so on stderr. The file to open; nothing
+// where the name does not say.
+[[nodiscard]] Result<std::optional<std::string>> pull_to_run(std::string const& name,
+                                                             std::vector<std::string> const& models_dirs);
 
 struct ConvertFlags {
     std::string folder;

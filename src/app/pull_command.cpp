@@ -1,7 +1,9 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
+#include <optional>
 #include <string>
 #include <utility>
 #include <variant>
@@ -15,8 +17,11 @@
 #include "app/environment.h"
 #include "app/library_commands.h"
 #include "app/pull_display.h"
+#include "catalog/known_models.h"
 #include "fetch/sources/pull.h"
+#include "library/pull_job.h"
 #include "library/puller.h"
+#include "models/names.h"
 #include "models/report.h"
 
 namespace hearth::app {
@@ -51,6 +56,7 @@ Result<fetch::Pulled> pull_here(PullFlags const& flags, fetch::Reference referen
     library::Puller::Events events;
     events.planned = [&](fetch::Plan const& plan) {
         std::vector<std::string> names;
+        names.reserve(plan.files.size());
         for (auto const& file : plan.files) names.push_back(file.name);
         display.begin(std::move(names));
     };
@@ -97,7 +103,30 @@ int check_pulled(fetch::Pulled const& pulled) {
     return checked.valid ? kExitOk : kExitError;
 }
 
+// ORG/REPO alone may be a path that was mistyped: nobody is asked for it unless they say so.
+bool names_its_host(std::string const& name) {
+    auto const first = name.substr(0, name.find('/'));
+    return name.find('/') != std::string::npos && first.find_first_of(".:[") != std::string::npos &&
+           !name.starts_with('.');
+}
+
 }  // namespace
+
+Result<std::optional<std::string>> pull_to_run(std::string const& name, std::vector<std::string> const& models_dirs) {
+    HEARTH_TRY(auto const known, catalog::parse_known_models(catalog::builtin_known_models()));
+    bool const listed =
+        std::ranges::any_of(known, [&](auto const& each) { return models::is_same_name(each.name, name); });
+    auto const folders = models_folders(models_dirs);
+    if (folders.empty() || (!listed && !names_its_host(name))) return std::optional<std::string>();
+    library::PullWish wish;
+    wish.model = name;
+    HEARTH_TRY(auto target, library::resolve_wish(wish, known));
+    PullFlags flags;
+    flags.name = name;
+    fmt::print(stderr, "hearth: '{}' is not here yet; pulling {}\n", name, fetch::to_string(target.reference));
+    HEARTH_TRY(auto const pulled, pull_here(flags, std::move(target.reference), folders.front()));
+    return std::optional(pulled.files.front().path);
+}
 
 int pull(PullFlags const& flags) {
     std::signal(SIGPIPE, SIG_IGN);  // a reader that leaves shows as a failed write

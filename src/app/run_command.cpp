@@ -179,9 +179,18 @@ private:
 int run(RunFlags const& flags) {
     std::signal(SIGPIPE, SIG_IGN);  // a reader that leaves shows as a failed write
     auto const folders = models_folders(flags.models_dirs);
-    auto const servable = make_servable(flags.model, folders, flags.engine);
-    if (!servable) return report(servable.error());
-    auto spec = model_spec(servable->argument, folders, flags.engine);
+    std::shared_ptr<void> hold;  // of what was made of the model
+    auto const find = [&](std::string const& name) -> Result<serving::ModelSpec> {
+        HEARTH_TRY(auto const servable, make_servable(name, folders, flags.engine));
+        hold = servable.hold;
+        return model_spec(servable.argument, folders, flags.engine);
+    };
+    auto spec = find(flags.model);
+    if (!spec && spec.error().code == Code::not_found) {
+        auto const pulled = pull_to_run(flags.model, flags.models_dirs);
+        if (!pulled) return report(pulled.error());
+        if (*pulled) spec = find(**pulled);
+    }
     if (!spec) return report(spec.error());
     std::vector<serving::ModelSpec> specs{std::move(spec).value()};
     if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());

@@ -26,6 +26,8 @@
 #include "http/server.h"
 #include "library/library.h"
 #include "models/file_facts.h"
+#include "models/gguf.h"
+#include "models/report.h"
 #include "net/loop.h"
 #include "serving/launcher.h"
 #include "serving/pool.h"
@@ -345,6 +347,14 @@ Status check_reach(std::string const& host, std::string_view named_by, ServeFlag
                  std::string(named_by));
 }
 
+// Nobody chose --ctx for a model that was not named: it gets what it can use of that.
+Result<EngineFlags> engine_for(std::string const& path, EngineFlags engine) {
+    HEARTH_TRY(auto const files, models::read_gguf_model(path));
+    auto const context = models::describe_model(files).context_train;
+    if (context > 0 && engine.context > context) engine.context = static_cast<std::uint32_t>(context);
+    return engine;
+}
+
 // Nothing if nobody asked for it.
 Result<std::optional<Address>> address_for_ollama(ServeFlags const& flags) {
     if (!flags.ollama) return std::optional<Address>();
@@ -445,7 +455,8 @@ int serve(ServeFlags const& flags) {
     if (auto const set = set_residency(specs, flags); !set) return report(set.error());
     Front front(flags, *memory, *std::move(ollama), std::move(log).value());
     auto const make_spec = [&](std::string const& id, std::string const& path) -> Result<serving::ModelSpec> {
-        HEARTH_TRY(auto spec, spec_of(id, path, flags.engine));
+        HEARTH_TRY(auto const engine, engine_for(path, flags.engine));
+        HEARTH_TRY(auto spec, spec_of(id, path, engine));
         finish(spec);
         return spec;
     };

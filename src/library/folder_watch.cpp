@@ -55,7 +55,7 @@ void FolderWatch::renew() {
     }
 }
 
-bool FolderWatch::changed() {
+bool FolderWatch::changed() const {
     alignas(inotify_event) std::array<char, 16'384> buffer;
     bool due = false;
     for (;;) {

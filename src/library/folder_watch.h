@@ -26,7 +26,7 @@ public:
     [[nodiscard]] int fd() const { return fd_; }
 
     // Reads what has happened; true if a scan is due. Never blocks.
-    [[nodiscard]] bool changed();
+    [[nodiscard]] bool changed() const;
 
     // Watches folders that came since.
     void renew();

@@ -89,7 +89,7 @@ struct Library::Impl {
     void let_changed_go();
     void tell(jobs::Job const& job);
     [[nodiscard]] std::shared_ptr<catalog::Model const> on_shelf(std::string_view name) const;
-    [[nodiscard]] Status learn(PullWish const& wish, fetch::Pulled const& pulled, std::stop_token const& stop);
+    [[nodiscard]] Status learn(PullWish const& wish, fetch::Pulled const& pulled, std::stop_token const& stop) const;
 
     net::Loop& loop;
     serving::Pool& pool;
@@ -148,6 +148,8 @@ std::vector<Known> Library::list() const {
         } else {
             known.model = impl.on_shelf(status.id);
         }
+        // Its files are gone, and it goes when its requests have ended.
+        if (!known.model && status.removing) continue;
         if (known.model) placed.insert(known.model->name);
         known.status = std::move(status);
         out.push_back(std::move(known));
@@ -304,7 +306,7 @@ net::Task<Status> Library::trust(std::string name) {
 
 // --- jobs --------------------------------------------------------------------
 
-Status Library::Impl::learn(PullWish const& wish, fetch::Pulled const& pulled, std::stop_token const& stop) {
+Status Library::Impl::learn(PullWish const& wish, fetch::Pulled const& pulled, std::stop_token const& stop) const {
     return keeper->run(
         [&](Keeper::Desk& desk) -> Status {
             HEARTH_CHECK(desk.scan());
@@ -336,10 +338,11 @@ net::Task<Result<jobs::Job>> Library::pull(PullWish wish) {
 }
 
 net::Task<Result<std::vector<jobs::Job>>> Library::jobs(jobs::Filter filter) {
-    return impl_->ask<std::vector<jobs::Job>>([filter](Keeper::Desk& desk) -> Result<std::vector<jobs::Job>> {
-        HEARTH_TRY(auto* const queue, desk.jobs());
-        return queue->list(filter);
-    });
+    return impl_->ask<std::vector<jobs::Job>>(
+        [filter = std::move(filter)](Keeper::Desk& desk) -> Result<std::vector<jobs::Job>> {
+            HEARTH_TRY(auto* const queue, desk.jobs());
+            return queue->list(filter);
+        });
 }
 
 net::Task<Result<jobs::Job>> Library::job(std::string id) {

@@ -189,6 +189,21 @@ TEST_F(LibraryTest, ACopyOutlivesItsOriginal) {
         EXPECT_TRUE(t.library->find("mine"));
         auto const gone = co_await t.library->remove("tiny");
         EXPECT_EQ(gone.error().code, Code::not_found);
+
+        // Also while the pool has it still: a request is inside.
+        auto const served = co_await t.library->open("mine");
+        EXPECT_TRUE(served);
+        domain::GenerateRequest request;
+        request.prompt = domain::TextPrompt{"x"};
+        request.model = "mine";
+        auto const inside = t.pool->submit(request);
+        EXPECT_TRUE(inside);
+        auto const leaving = co_await t.library->remove("mine");
+        EXPECT_TRUE(leaving);
+        EXPECT_TRUE(t.pool->status("mine")->removing);
+        EXPECT_EQ(t.listed(), std::vector<std::string>());
+        auto const left = co_await t.library->remove("mine");
+        EXPECT_EQ(left.error().code, Code::not_found);
     }(*this));
 }
 

@@ -287,3 +287,22 @@ def test_without_a_server_commands_do_it_themselves(model, models, tmp_path):
     assert [entry['name'] for entry in json.loads(here('list', '--json').stdout)] == ['mine']
     nobody = support.run_cli('list', '--host', '127.0.0.1:1')
     assert nobody.returncode == 4 and 'no Hearth server answers' in nobody.stderr
+
+
+def test_run_pulls_what_is_not_there(model, models, tmp_path):
+    environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path / 'cache'), 'HEARTH_MODELS_DIR': '', 'HTTPS_PROXY': '', 'ALL_PROXY': ''}
+    with ModelSource({'tiny-Q4_0.gguf': model}) as hub:
+        environment['HF_ENDPOINT'] = hub.url
+
+        def run(name):
+            return support.run_cli('run', name, 'Once', '--raw', '-n', '2', '--models-dir', models, environment=environment)
+
+        answer = run('hf.co/org/repo:Q4_0')
+        assert answer.returncode == 0 and answer.stdout, answer.stderr
+        assert 'is not here yet; pulling hf.co/org/repo:Q4_0' in answer.stderr
+        assert run('tiny-Q4_0').returncode == 0
+        seen = len(hub.seen)
+        for unsaid in ('org/other', 'other'):  # no host: a mistyped path asks nobody
+            missing = run(unsaid)
+            assert missing.returncode == 3 and unsaid in missing.stderr
+        assert len(hub.seen) == seen
