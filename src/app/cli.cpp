@@ -25,6 +25,27 @@ void add_log_flags(CLI::App& command, LogFlags& flags) {
     command.add_option("--log-file", flags.file, "Append the log to FILE instead of stderr")->group("Logging");
 }
 
+void add_quantize_flags(CLI::App& command, EngineFlags& flags) {
+    command
+        .add_option(
+            "--quantize", flags.quantize,
+            "Weights of a model that has them in F32, F16 or BF16: fast (INT4), balanced, quality (INT8), full, "
+            "a type like Q4_K_M, or auto (by size and free memory); made once, kept")
+        ->type_name("PROFILE|TYPE")
+        ->group("Engine");
+    command
+        .add_option("--quant-cache-size", flags.quant_cache_size,
+                    "Disk space for models made by --quantize or of folders: those used longest ago go")
+        ->type_name("SIZE")
+        ->capture_default_str()
+        ->group("Engine");
+    command
+        .add_option("--quant-cache-dir", flags.quant_cache_dir,
+                    "Folder for them (default: $XDG_CACHE_HOME/hearth/quantised)")
+        ->type_name("DIR")
+        ->group("Engine");
+}
+
 void add_engine_flags(CLI::App& command, EngineFlags& flags) {
     command
         .add_option("--ctx", flags.context,
@@ -74,27 +95,7 @@ void add_engine_flags(CLI::App& command, EngineFlags& flags) {
         .add_flag("--deterministic", flags.deterministic,
                   "Same answers whatever else runs, for every kind of weights (may be slower)")
         ->group("Engine");
-}
-
-void add_quantize_flags(CLI::App& command, EngineFlags& flags) {
-    command
-        .add_option(
-            "--quantize", flags.quantize,
-            "Weights of a model that has them in F32, F16 or BF16: fast (INT4), balanced, quality (INT8), full, "
-            "a type like Q4_K_M, or auto (by size and free memory); made once, kept")
-        ->type_name("PROFILE|TYPE")
-        ->group("Engine");
-    command
-        .add_option("--quant-cache-size", flags.quant_cache_size,
-                    "Disk space for models made by --quantize or of folders: those used longest ago go")
-        ->type_name("SIZE")
-        ->capture_default_str()
-        ->group("Engine");
-    command
-        .add_option("--quant-cache-dir", flags.quant_cache_dir,
-                    "Folder for them (default: $XDG_CACHE_HOME/hearth/quantised)")
-        ->type_name("DIR")
-        ->group("Engine");
+    add_quantize_flags(command, flags);
 }
 
 void add_cache_flags(CLI::App& command, EngineFlags& flags) {
@@ -235,7 +236,6 @@ void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
         ->group("Network");
     add_engine_flags(command, flags.engine);
     add_cache_flags(command, flags.engine);
-    add_quantize_flags(command, flags.engine);
     add_memory_flags(command, flags);
     command
         .add_option("--queue", flags.queue,
@@ -298,7 +298,6 @@ void add_run(CLI::App& app, RunFlags& flags, Action& action) {
     command.add_flag("--json", flags.json, "Print one JSON object with the answer and its usage");
     command.add_flag("-q,--quiet", flags.quiet, "No statistics on stderr");
     add_engine_flags(command, flags.engine);
-    add_quantize_flags(command, flags.engine);
     flags.engine.cache_memory = flags.engine.cache_disk = "0";  // one answer leaves nothing
     add_log_flags(command, flags.log);
     command.callback([&] { action = [&] { return run(flags); }; });

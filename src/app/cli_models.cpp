@@ -184,8 +184,8 @@ void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action) {
 
 void add_library_flags(CLI::App& command, ServeFlags& flags) {
     command.add_option("-m,--model", flags.models,
-                       "GGUF file, NAME in a models folder, or ID=FILE to have loaded from the start (repeatable; the "
-                       "first is the default)");
+                       "GGUF file, Hugging Face folder, NAME in a models folder, or ID=one of them, to have loaded from "
+                       "the start (repeatable; the first is the default)");
     add_models_dir(command, flags.models_dirs);
     command
         .add_option("--data-dir", flags.data_dir,

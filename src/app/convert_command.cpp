@@ -47,6 +47,14 @@ Result<std::string> source_of(std::string const& model, std::vector<std::string>
 Result<formats::Made> make_quantized(QuantizeFlags const& flags) {
     HEARTH_TRY(auto const source, source_of(flags.model, models_folders(flags.models_dirs)));
     HEARTH_TRY(auto const form, form_for(flags.form, source));
+    if (flags.form == "auto" && form.as_source() && !formats::is_folder(source)) {
+        return Error(
+            Code::invalid_argument,
+            fmt::format("{}: small enough for the memory that is free to be left as it is; a profile or a type "
+                        "makes it smaller",
+                        source),
+            "auto");
+    }
     MakingLine line;
     return formats::make({.source = source,
                           .output = flags.output,

@@ -14,6 +14,7 @@ namespace hearth::convert {
 namespace {
 
 constexpr std::uint32_t kHeadsMax = 4096;
+constexpr std::uint32_t kExpertsMax = 1024;
 constexpr std::uint32_t kGemma3Context = 131072;  // transformers' defaults for what a config may leave out
 constexpr std::uint32_t kGemma3HeadWidth = 256;
 constexpr std::uint32_t kQwen3HeadWidth = 128;
@@ -43,7 +44,8 @@ std::uint32_t default_context(Family family) {
     switch (family) {
         case Family::llama: return 2048;
         case Family::qwen2:
-        case Family::qwen3: return 32768;
+        case Family::qwen3:
+        case Family::qwen3moe: return 32768;
         case Family::gemma3: return kGemma3Context;
         case Family::lfm2: return 128000;
         case Family::bert: return 512;
@@ -92,10 +94,13 @@ Result<Architecture> Architecture::of(HfConfig const& config) {
     HEARTH_TRY(architecture.kv_heads_,
                config.count_or({"num_key_value_heads", "n_kv_heads"}, architecture.heads_, kHeadsMax));
     HEARTH_TRY(architecture.vocabulary_, config.count({"vocab_size"}));
-    if (config.find({"num_local_experts", "num_experts", "n_routed_experts"}))
-        return config.wrong("num_experts", "mixtures of experts are not converted", Code::unsupported);
-    if (config.find({"quantization_config"}))
-        return config.wrong("quantization_config", "quantised folders are not converted", Code::unsupported);
+    constexpr std::array<std::string_view, 3> kExperts{"num_local_experts", "num_experts", "n_routed_experts"};
+    if (architecture.family() == Family::qwen3moe) {
+        HEARTH_TRY(architecture.experts_, config.count({kExperts[0], kExperts[1], kExperts[2]}, kExpertsMax));
+    } else if (config.find({kExperts[0], kExperts[1], kExperts[2]})) {
+        return config.wrong("num_experts", "of mixtures of experts only Qwen3MoeForCausalLM is converted",
+                            Code::unsupported);
+    }
     return architecture;
 }
 
@@ -124,6 +129,19 @@ Result<std::optional<TensorTarget>> Architecture::target(std::string_view hf_nam
         target.layer = layer;
         rest.remove_prefix(static_cast<std::size_t>(end - rest.data()) + 1);
     }
+    // "mlp.experts.7.up_proj.weight" is the seventh's part of "mlp.experts.up_proj.weight".
+    std::string without_number;
+    if (constexpr std::string_view kExperts = "mlp.experts."; experts_ > 0 && rest.starts_with(kExperts)) {
+        std::uint32_t expert = 0;
+        auto const digits = rest.substr(kExperts.size());
+        auto const [end, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), expert);
+        if (failed != std::errc{} || expert >= experts_ || end == digits.data() + digits.size() || *end != '.')
+            return unknown();
+        target.expert = expert;
+        without_number =
+            std::string(kExperts) + std::string(digits.substr(static_cast<std::size_t>(end - digits.data()) + 1));
+        rest = without_number;
+    }
     auto const dot = rest.rfind('.');
     auto const suffix = dot == std::string_view::npos ? std::string_view() : rest.substr(dot + 1);
     if (suffix != "weight" && suffix != "bias") return unknown();
@@ -140,7 +158,8 @@ Result<std::optional<TensorTarget>> Architecture::target(std::string_view hf_nam
 
 ElementType Architecture::type_of(std::string_view gguf_name, std::size_t dimensions, ElementType wanted) {
     constexpr std::array<std::string_view, 2> kAlwaysF32{"position_embd.weight", "token_types.weight"};
-    bool const f32 = dimensions <= 1 || gguf_name.ends_with("_norm.weight") || !gguf_name.ends_with(".weight") ||
+    bool const f32 = dimensions <= 1 || gguf_name.ends_with("_norm.weight") ||
+                     gguf_name.ends_with(".ffn_gate_inp.weight") || !gguf_name.ends_with(".weight") ||
                      gguf_name.ends_with(".shortconv.conv.weight") ||
                      std::find(kAlwaysF32.begin(), kAlwaysF32.end(), gguf_name) != kAlwaysF32.end();
     return f32 ? ElementType::f32 : wanted;
@@ -150,6 +169,7 @@ Status Architecture::add_parameters(Metadata& metadata, HfConfig const& config, 
     HEARTH_CHECK(add_sizes(metadata, config));
     if (family() != Family::bert) HEARTH_CHECK(add_rope(metadata, config));
     HEARTH_CHECK(add_norms(metadata, config));
+    if (experts_ > 0) HEARTH_CHECK(add_experts(metadata, config));
     HEARTH_TRY(auto const width, head_width(config));
     if (width) {
         metadata.u32(key("attention.key_length"), *width);
@@ -257,6 +277,11 @@ Status Architecture::add_family(Metadata& metadata, HfConfig const& config) cons
         }
         case Family::qwen2:
         case Family::qwen3: return add_pooling(metadata, config);
+        case Family::qwen3moe: {
+            HEARTH_TRY(auto const feed_forward, config.count({"moe_intermediate_size"}));
+            metadata.u32(key("expert_feed_forward_length"), feed_forward);
+            return ok();
+        }
         case Family::gemma3: return add_gemma3(metadata, config);
         case Family::lfm2: {
             metadata.u32(key("vocab_size"), vocabulary_);
@@ -265,6 +290,20 @@ Status Architecture::add_family(Metadata& metadata, HfConfig const& config) cons
             return ok();
         }
         case Family::bert: metadata.boolean(key("attention.causal"), false); return add_pooling(metadata, config);
+    }
+    return ok();
+}
+
+Status Architecture::add_experts(Metadata& metadata, HfConfig const& config) const {
+    metadata.u32(key("expert_count"), experts_);
+    HEARTH_TRY(auto const used,
+               config.count({"num_experts_per_tok", "num_experts_per_token", "top_k_experts"}, experts_));
+    metadata.u32(key("expert_used_count"), used);
+    // Layers without experts among those with them have other tensors, which are not known here.
+    constexpr std::array<std::string_view, 4> kOther{"n_group", "scoring_func", "score_function",
+                                                     "moe_router_activation"};
+    for (auto const name : kOther) {
+        if (config.find({name})) return config.wrong(name, "is not known in this family", Code::unsupported);
     }
     return ok();
 }

@@ -2,8 +2,9 @@
 // and parameters, and as the engine wants them.
 //
 // A family is a row of tables (architecture_tables.cpp) and a few flags; what
-// it does to a tensor is one of four things: rename it, put its rows into
-// another order, add a number, or leave out dimensions of one.
+// it does to a tensor is one of five things: rename it, put its rows into
+// another order, add a number, leave out dimensions of one, or put it behind those
+// of other experts.
 //
 // Sources: upstream's conversion/*.py at the pinned version, whose output is
 // compared byte by byte (tests/integration/test_convert.py).
@@ -29,7 +30,7 @@ struct NamePair {
     std::string_view gguf;
 };
 
-enum class Family : std::uint8_t { llama, qwen2, qwen3, gemma3, lfm2, bert };
+enum class Family : std::uint8_t { llama, qwen2, qwen3, qwen3moe, gemma3, lfm2, bert };
 
 struct FamilyTable {
     Family family{};
@@ -47,6 +48,7 @@ struct FamilyTable {
 struct TensorTarget {
     std::string name;
     std::optional<std::uint32_t> layer;
+    std::optional<std::uint32_t> expert;  // one of experts(), whose matrices become one tensor, one behind the other
     std::uint32_t heads = 0;  // not 0: reorder rows within this many heads
     float shift = 0;
     bool squeeze = false;  // leave out the second of three dimensions, which is 1
@@ -61,6 +63,7 @@ public:
     [[nodiscard]] std::string_view name() const { return table_->gguf; }
     [[nodiscard]] std::uint32_t layers() const { return layers_; }
     [[nodiscard]] std::uint32_t vocabulary() const { return vocabulary_; }
+    [[nodiscard]] std::uint32_t experts() const { return experts_; }  // 0: it is no mixture of them
 
     // Nothing for a tensor the engine has no use for; `unsupported` for one that
     // this family does not know.
@@ -85,6 +88,7 @@ private:
     Status add_scaling(Metadata& metadata, HfConfig const& config, json::View scaling) const;
     Status add_norms(Metadata& metadata, HfConfig const& config) const;
     Status add_family(Metadata& metadata, HfConfig const& config) const;
+    Status add_experts(Metadata& metadata, HfConfig const& config) const;
     Status add_gemma3(Metadata& metadata, HfConfig const& config) const;
     Status add_lfm2(Metadata& metadata, HfConfig const& config) const;
     Status add_pooling(Metadata& metadata, HfConfig const& config) const;
@@ -96,6 +100,7 @@ private:
     std::uint32_t heads_ = 0;
     std::uint32_t kv_heads_ = 0;
     std::uint32_t vocabulary_ = 0;
+    std::uint32_t experts_ = 0;
 };
 
 [[nodiscard]] std::span<FamilyTable const> family_tables();

@@ -3,7 +3,8 @@
 // Reads config.json, tokenizer.json and their kin, and model.safetensors or its
 // shards; writes what upstream's converter would write, byte by byte for the
 // models it is compared on. Weights pass through in pieces: peak memory does
-// not grow with the model, only with its vocabulary and its largest head.
+// not grow with the model, only with its vocabulary and its largest head, or its
+// largest matrix where those are packed (packed.h).
 //
 // Threads: the caller's, until it is done; `planned` and `watch` are called on it.
 // Nothing is kept. That the output appears whole or not at all is the caller's
@@ -40,7 +41,7 @@ struct Progress {
 
 struct Report {
     std::string architecture;
-    ElementType type{};
+    std::string type;  // "f16", "q4_1" ...: what most of the weights are
     std::uint64_t tensors = 0;
     std::uint64_t parameters = 0;
     std::uint64_t file_bytes = 0;

@@ -62,8 +62,6 @@ TEST_F(Folder, NeedsAConfigThatFits) {
     EXPECT_TRUE(says(refusal(), "num_hidden_layers: 100000 is not within 1 to 4096"));
     write("config.json", R"({"architectures":["LlamaForCausalLM"],"num_hidden_layers":"1"})");
     EXPECT_TRUE(says(refusal(), "is a string, not a whole number"));
-    config(R"(,"quantization_config":{"quant_method":"gptq"})");
-    EXPECT_EQ(refusal().code, Code::unsupported);
     config(R"(,"num_local_experts":8)");
     EXPECT_EQ(refusal().code, Code::unsupported);
 }
@@ -82,6 +80,27 @@ TEST_F(Folder, NeedsWeightsThatFitTheConfig) {
     EXPECT_TRUE(says(refusal(), "two tensors of the folder"));
     weights(embeddings().tensor("model.layers.0.self_attn.q_proj.weight", "F32", {3, 4}, std::string(48, 'x')));
     EXPECT_TRUE(says(refusal(), "3 rows are not 2 heads of pairs"));
+}
+
+TEST_F(Folder, NeedsAPackingItKnowsAndAllOfItsTensors) {
+    weights(whole());
+    config(R"(,"quantization_config":{"quant_method":"fp8"})");
+    EXPECT_TRUE(says(refusal(), "quant_method \"fp8\" is not converted; gptq and awq are"));
+    config(R"(,"quantization_config":{"quant_method":"gptq","bits":4,"group_size":32})");
+    auto const matrix = [](std::string const& g_idx) {
+        auto const name = [](char const* part) { return std::string("model.layers.0.self_attn.q_proj.") + part; };
+        return embeddings()
+            .tensor(name("qweight"), "I32", {4, 8}, std::string(128, 'x'))
+            .tensor(name("qzeros"), "I32", {1, 1}, std::string(4, 'x'))
+            .tensor(name("scales"), "F16", {1, 8}, std::string(16, 'x'))
+            .tensor(name("g_idx"), "I32", {32}, g_idx);
+    };
+    weights(matrix(std::string(128, '\1')));
+    EXPECT_TRUE(says(refusal(), "another order (desc_act)"));
+    weights(matrix(std::string(128, '\0')));
+    EXPECT_TRUE(says(refusal(), "tokenizer.json"));  // which comes after the weights
+    weights(embeddings().tensor("model.layers.0.self_attn.q_proj.qweight", "I32", {4, 8}, std::string(128, 'x')));
+    EXPECT_TRUE(says(refusal(), "not all of qweight, qzeros and scales are there"));
 }
 
 TEST_F(Folder, NeedsATokenizerTheEngineKnows) {

@@ -117,7 +117,7 @@ std::vector<std::string> both_lists(ModelCard const& card, std::string_view firs
 }
 
 void add_names(Metadata& metadata, ModelCard const& card, ModelName const& config, ModelName const& folder,
-               std::uint64_t parameters) {
+               std::string const& size_label) {
     auto const said = [&](std::string_view key) {
         return first_of({card.scalar(key), card.scalar(fmt::format("model_{}", key))});
     };
@@ -131,13 +131,13 @@ void add_names(Metadata& metadata, ModelCard const& card, ModelName const& confi
                   first_of({said("basename"), card.scalar("model_type"), config.basename, folder.basename}));
     metadata.text("general.description", said("description"));
     metadata.text("general.size_label",
-                  first_of({said("size_label"), config.size_label, folder.size_label, size_label_of(parameters)}));
+                  first_of({said("size_label"), config.size_label, folder.size_label, size_label}));
 }
 
 }  // namespace
 
-Status add_general(Metadata& metadata, HfConfig const& config, std::string const& folder_name,
-                   std::uint64_t parameters) {
+Status add_general(Metadata& metadata, HfConfig const& config, std::string const& folder_name, std::uint64_t parameters,
+                   std::string const& size_label) {
     auto const readme = read_text(config.folder() + "/README.md", kModelCardBytesMax);
     bool const too_long = !readme && readme.error().code == Code::too_large;  // a book, but no reason not to convert
     if (!readme && !too_long) return readme.error();
@@ -151,7 +151,7 @@ Status add_general(Metadata& metadata, HfConfig const& config, std::string const
 
     metadata.text("general.type", "model");
     HEARTH_CHECK(add_sampling(metadata, config));
-    add_names(metadata, card, from_config, from_folder, parameters);
+    add_names(metadata, card, from_config, from_folder, size_label);
     metadata.text("general.license", fmt::format("{}", fmt::join(card.list("license"), ",")));
     metadata.text("general.license.name", card.scalar("license_name"));
     metadata.text("general.license.link", card.scalar("license_link"));

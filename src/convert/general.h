@@ -13,8 +13,8 @@
 
 namespace hearth::convert {
 
-// REQUIRES: general.architecture is set already; the keys follow it
+// `size_label` where nobody says another. REQUIRES: general.architecture is set already; the keys follow it
 [[nodiscard]] Status add_general(Metadata& metadata, HfConfig const& config, std::string const& folder_name,
-                                 std::uint64_t parameters);
+                                 std::uint64_t parameters, std::string const& size_label);
 
 }  // namespace hearth::convert

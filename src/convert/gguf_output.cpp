@@ -11,6 +11,7 @@
 
 #include "base/assert.h"
 #include "base/bytes.h"
+#include "convert/packed.h"
 #include "models/gguf.h"
 
 namespace hearth::convert {
@@ -18,6 +19,7 @@ namespace {
 
 constexpr std::uint64_t kAlignment = models::kGgufAlignmentMin;
 constexpr std::uint32_t kVersion = 3;
+constexpr std::uint32_t kTypeQ4_1 = 3;  // GGML_TYPE_Q4_1
 
 std::uint64_t padded(std::uint64_t bytes) { return (bytes + kAlignment - 1) / kAlignment * kAlignment; }
 
@@ -35,7 +37,7 @@ std::string encode_header(Metadata const& metadata, std::span<OutputTensor const
         out.write(static_cast<std::uint32_t>(tensor.shape.size()));
         for (auto dimension = tensor.shape.rbegin(); dimension != tensor.shape.rend(); ++dimension)
             out.write(*dimension);
-        out.write(ggml_type_of(tensor.type));
+        out.write(tensor.storage == Storage::q4_1 ? kTypeQ4_1 : ggml_type_of(tensor.type));
         out.write(offset);
         offset += padded(tensor.bytes());
     }
@@ -46,10 +48,15 @@ std::string encode_header(Metadata const& metadata, std::span<OutputTensor const
 
 }  // namespace
 
+std::uint64_t OutputTensor::elements() const {
+    std::uint64_t elements = 1;
+    for (auto const dimension : shape) elements *= dimension;
+    return elements;
+}
+
 std::uint64_t OutputTensor::bytes() const {
-    std::uint64_t bytes = element_bytes(type);
-    for (auto const dimension : shape) bytes *= dimension;
-    return bytes;
+    if (storage == Storage::q4_1) return elements() / kBlockNumbers * kBlockBytes;
+    return elements() * element_bytes(type);
 }
 
 std::uint64_t GgufOutput::file_bytes(Metadata const& metadata, std::span<OutputTensor const> tensors) {

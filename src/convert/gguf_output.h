@@ -16,11 +16,18 @@
 
 namespace hearth::convert {
 
+enum class Storage : std::uint8_t {
+    elements,  // of OutputTensor::type
+    q4_1       // blocks of 32 numbers along the last dimension
+};
+
 struct OutputTensor {
     std::string name;
     std::vector<std::uint64_t> shape;  // outermost first
     ElementType type{};
+    Storage storage = Storage::elements;
 
+    [[nodiscard]] std::uint64_t elements() const;
     [[nodiscard]] std::uint64_t bytes() const;
 };
 

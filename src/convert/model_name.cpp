@@ -226,7 +226,7 @@ std::string title_of(std::string_view id) {
     return title;
 }
 
-std::string size_label_of(std::uint64_t parameters) {
+std::string size_label_of(std::uint64_t parameters, std::uint32_t experts) {
     auto const count = static_cast<double>(parameters);
     struct Scale {
         double above;
@@ -238,7 +238,8 @@ std::string size_label_of(std::uint64_t parameters) {
     auto const scaled = count * scale.factor;
     auto const whole = std::nearbyint(scaled);
     int const digits = whole < 1 ? 0 : whole < 10 ? 1 : 2;
-    return fmt::format("{:.{}f}{}", scaled, 2 - digits, scale.suffix);
+    auto const mixture = experts == 0 ? std::string() : fmt::format("{}x", experts);
+    return fmt::format("{}{:.{}f}{}", mixture, scaled, 2 - digits, scale.suffix);
 }
 
 }  // namespace hearth::convert

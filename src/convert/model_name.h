@@ -28,7 +28,8 @@ struct ModelName {
 // "smollm2-135m" as a title: "Smollm2 135m".
 [[nodiscard]] std::string title_of(std::string_view id);
 
-// "135M", "1.7B": at least two digits.
-[[nodiscard]] std::string size_label_of(std::uint64_t parameters);
+// "135M", "1.7B": at least two digits. Of a mixture "128x1.7B": the experts, and the
+// parameters with one of them.
+[[nodiscard]] std::string size_label_of(std::uint64_t parameters, std::uint32_t experts = 0);
 
 }  // namespace hearth::convert

@@ -47,6 +47,7 @@ TEST(ModelName, SizesHaveTwoDigits) {
     EXPECT_EQ(size_label_of(22'713'216), "23M");
     EXPECT_EQ(size_label_of(260'032), "260K");
     EXPECT_EQ(size_label_of(70'553'706'496), "71B");
+    EXPECT_EQ(size_label_of(1'711'376'384, 128), "128x1.7B");
 }
 
 }  // namespace

@@ -41,13 +41,19 @@ Error io_error(std::string const& path, std::string_view what) {
     return Error(Code::io, fmt::format("{}: {}: {}", path, what, std::strerror(errno)), path);
 }
 
+struct OpenFile {
+    explicit OpenFile(int descriptor) : fd(descriptor) {}
+    ~OpenFile() { ::close(fd); }
+    OpenFile(OpenFile const&) = delete;
+    OpenFile& operator=(OpenFile const&) = delete;
+
+    int const fd;
+};
+
 // An open file that has a lock, until the last copy goes.
 using Locked = std::shared_ptr<void>;
 
-Locked hold(int fd) {
-    return {reinterpret_cast<void*>(static_cast<std::intptr_t>(fd) + 1),
-            [](void* kept) { ::close(static_cast<int>(reinterpret_cast<std::intptr_t>(kept) - 1)); }};
-}
+Locked hold(int fd) { return std::make_shared<OpenFile>(fd); }
 
 bool is_named(int fd, std::string const& path) {
     struct ::stat open{};

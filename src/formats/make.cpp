@@ -117,6 +117,7 @@ private:
         auto environment = workshop.environment;
         auto const pointers = [](std::vector<std::string>& strings) {
             std::vector<char*> out;
+            out.reserve(strings.size() + 1);
             for (auto& text : strings) out.push_back(text.data());
             out.push_back(nullptr);
             return out;

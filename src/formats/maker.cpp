@@ -82,8 +82,7 @@ std::vector<std::string> readable_of_model(std::string const& path) {
 }
 
 // As upstream's quantiser spells types.
-std::string type_name(convert::ElementType type) {
-    std::string name(to_string(type));
+std::string type_name(std::string name) {
     for (auto& c : name) c = static_cast<char>(c >= 'a' && c <= 'z' ? c - 'a' + 'A' : c);
     return name;
 }

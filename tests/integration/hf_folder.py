@@ -110,6 +110,7 @@ def smollm2(source, folder):
 # source has the former as GGUF files without weights.
 
 TINY_WIDTH, TINY_FEED_FORWARD, TINY_HEADS, TINY_KV_HEADS, TINY_HEAD_WIDTH = 32, 64, 4, 2, 8
+TINY_EXPERTS = 12
 LLAMA3_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
                   r"|\s*[\r\n]+|\s+(?!\S)|\s+")
 QWEN2_PATTERN = LLAMA3_PATTERN.replace(r'\p{N}{1,3}', r'\p{N}')
@@ -127,6 +128,9 @@ TINY = {
             'rope_type': 'llama3'}}),
     'qwen2': ('Qwen2ForCausalLM', 'qwen2', 'BF16', {'rope_theta': 1000000.0, 'head_dim': None}),
     'qwen3': ('Qwen3ForCausalLM', 'qwen2', 'F32', {'rope_theta': 1000000}),
+    'qwen3moe': ('Qwen3MoeForCausalLM', 'qwen2', 'BF16', {
+        'rope_theta': 1000000, 'num_experts': TINY_EXPERTS, 'num_experts_per_tok': 2, 'moe_intermediate_size': 48,
+        'norm_topk_prob': True, 'decoder_sparse_step': 1, 'mlp_only_layers': []}),
     'gemma3': ('Gemma3ForCausalLM', 'qwen2', 'BF16', {'sliding_window': 512, 'rope_local_base_freq': 10000.0}),
     'lfm2': ('Lfm2ForCausalLM', 'llama-bpe', 'BF16', {
         'layer_types': ['conv', 'full_attention'], 'norm_eps': 1e-05, 'conv_L_cache': 3, 'block_auto_adjust_ff_dim': True,
@@ -171,14 +175,20 @@ def tiny_shapes(family, vocabulary):
             inner[f'self_attn.{"out" if family == "lfm2" else "o"}_proj.weight'] = (TINY_WIDTH, q)
             if family == 'qwen2':
                 inner |= {f'{name}.bias': (rows,) for name, rows in attention.items()}
-            if family in ('qwen3', 'gemma3', 'lfm2'):
+            if family in ('qwen3', 'qwen3moe', 'gemma3', 'lfm2'):
                 ending = 'layernorm' if family == 'lfm2' else 'norm'
                 inner |= {f'self_attn.{part}_{ending}.weight': (TINY_HEAD_WIDTH,) for part in 'qk'}
         names = ['feed_forward.w1', 'feed_forward.w3', 'feed_forward.w2'] if family == 'lfm2' else [
             'mlp.gate_proj', 'mlp.up_proj', 'mlp.down_proj']
         width = 48 if family == 'lfm2' else TINY_FEED_FORWARD  # two thirds, rounded up to 16
-        inner |= {f'{names[0]}.weight': (width, TINY_WIDTH), f'{names[1]}.weight': (width, TINY_WIDTH),
-                  f'{names[2]}.weight': (TINY_WIDTH, width)}
+        prefixes = ['']
+        if family == 'qwen3moe':
+            inner['mlp.gate.weight'] = (TINY_EXPERTS, TINY_WIDTH)
+            names, width = ['gate_proj', 'up_proj', 'down_proj'], 48
+            prefixes = [f'mlp.experts.{i}.' for i in range(TINY_EXPERTS)]
+        for prefix in prefixes:
+            inner |= {f'{prefix}{names[0]}.weight': (width, TINY_WIDTH), f'{prefix}{names[1]}.weight': (width, TINY_WIDTH),
+                      f'{prefix}{names[2]}.weight': (TINY_WIDTH, width)}
         shapes |= {f'model.layers.{layer}.{name}': shape for name, shape in inner.items()}
     return shapes
 
@@ -188,7 +198,8 @@ def tiny(family, folder):
     architecture, vocabulary, kind, more = TINY[family]
     folder.mkdir(parents=True, exist_ok=True)
     tokens = tiny_tokenizer(folder, vocabulary)
-    config = {'architectures': [architecture], 'model_type': {'gemma3': 'gemma3_text', 'llama3': 'llama'}.get(family, family),
+    kinds = {'gemma3': 'gemma3_text', 'llama3': 'llama', 'qwen3moe': 'qwen3_moe'}
+    config = {'architectures': [architecture], 'model_type': kinds.get(family, family),
               'hidden_size': TINY_WIDTH, 'intermediate_size': TINY_FEED_FORWARD, 'num_attention_heads': TINY_HEADS,
               'num_key_value_heads': TINY_KV_HEADS, 'num_hidden_layers': 2, 'head_dim': TINY_HEAD_WIDTH, 'vocab_size': tokens,
               'max_position_embeddings': 4096, 'rms_norm_eps': 1e-06, 'tie_word_embeddings': True, **more}
@@ -229,3 +240,70 @@ def digest(path):
     """SHA-256 of the whole file: equal keys in equal order, equal tensors, equal padding."""
     with path.open('rb') as file:
         return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+# --- packed models -------------------------------------------------------------
+
+PACKED_GROUP = 32
+AWQ_ORDER = [0, 2, 4, 6, 1, 3, 5, 7]
+
+
+def read_safetensors(path):
+    """Name -> float32 array, of a file that write_safetensors() wrote."""
+    data = path.read_bytes()
+    length = struct.unpack('<Q', data[:8])[0]
+    tensors = {}
+    for name, entry in json.loads(data[8:8 + length]).items():
+        begin, end = entry['data_offsets']
+        raw = data[8 + length + begin:8 + length + end]
+        kinds = {'F32': np.float32, 'F16': np.float16, 'BF16': np.uint16}
+        values = np.frombuffer(raw, kinds[entry['dtype']]).reshape(entry['shape'])
+        tensors[name] = (values.astype(np.uint32) << 16).view(np.float32) if entry['dtype'] == 'BF16' else values.astype(np.float32)
+    return tensors
+
+
+def pack_words(numbers, order=range(8)):
+    """Eight numbers of the last axis to a word."""
+    parts = numbers.astype(np.uint32).reshape(*numbers.shape[:-1], -1, 8)
+    words = np.zeros(parts.shape[:-1], np.uint32)
+    for place, index in enumerate(order):
+        words |= parts[..., index] << np.uint32(4 * place)
+    return words.view(np.int32)
+
+
+def packed(source, method, folder, plain):
+    """Writes the model of `source` below `folder` as GPTQ or AWQ, and the very same weights in F32 below `plain`."""
+    for target in (folder, plain):
+        target.mkdir(parents=True)
+        for path in source.iterdir():
+            if path.suffix != '.safetensors' and not path.name.endswith('.index.json'):
+                (target / path.name).write_bytes(path.read_bytes())
+    config = json.loads((source / 'config.json').read_text())
+    quantization = {'quant_method': method, 'bits': 4, 'group_size': PACKED_GROUP}
+    quantization |= {'desc_act': False, 'sym': False} if method == 'gptq' else {'version': 'gemm', 'zero_point': True}
+    write_json(folder / 'config.json', {**config, 'quantization_config': quantization})
+    random = np.random.Generator(np.random.PCG64(5))
+    out, exact, tensors = {}, {}, {}
+    for shard in sorted(source.glob('*.safetensors')):
+        tensors |= read_safetensors(shard)
+    for name, values in tensors.items():
+        if not name.endswith('_proj.weight'):
+            out[name] = exact[name] = ('F32', values)
+            continue
+        rows, columns = values.shape
+        numbers = random.integers(0, 16, (columns, rows))  # as the libraries see it
+        zeros = random.integers(1, 16, (columns // PACKED_GROUP, rows))
+        scales = random.uniform(1e-3, 1e-2, zeros.shape).astype(np.float16)
+        base = name.removesuffix('.weight')
+        if method == 'gptq':
+            out[f'{base}.qweight'] = ('I32', np.ascontiguousarray(pack_words(np.ascontiguousarray(numbers.T)).T))
+            out[f'{base}.qzeros'] = ('I32', pack_words(zeros - 1))
+            out[f'{base}.g_idx'] = ('I32', np.arange(columns, dtype=np.int32) // PACKED_GROUP)
+        else:
+            out[f'{base}.qweight'] = ('I32', pack_words(numbers, AWQ_ORDER))
+            out[f'{base}.qzeros'] = ('I32', pack_words(zeros, AWQ_ORDER))
+        out[f'{base}.scales'] = ('F16', scales)
+        spread = [np.repeat(part.astype(np.float32), PACKED_GROUP, 0) for part in (scales, zeros)]
+        exact[name] = ('F32', np.ascontiguousarray(((numbers - spread[1]) * spread[0]).T.astype(np.float32)))
+    write_safetensors(folder / 'model.safetensors', out)
+    write_safetensors(plain / 'model.safetensors', exact)

@@ -109,3 +109,39 @@ def test_what_is_refused_says_why_and_writes_nothing(tmp_path):
     assert unknown.returncode == 1 and 'MambaForCausalLM' in unknown.stderr
     assert convert(tmp_path, tmp_path / 'out.gguf', '--type', 'q8').returncode == 2
     assert [path.name for path in tmp_path.iterdir()] == ['config.json']
+
+
+@pytest.mark.parametrize('method', ['gptq', 'awq'])
+@pytest.mark.parametrize('family', ['llama3', 'qwen3'])
+def test_packed_weights_are_those_of_the_folder(method, family, scratch, tmp_path):
+    """Against a conversion of the dequantised weights, in F32: only the blocks' minimum may be rounded, to F16."""
+    import gguf
+    import numpy as np
+    hf_folder.packed(folder_of(f'Tiny-{family}-1M', scratch), method, tmp_path / 'packed', tmp_path / 'plain')
+    result = convert(tmp_path / 'packed', tmp_path / 'packed.gguf', '--json')
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)['type'] == 'q4_1'
+    assert convert(tmp_path / 'plain', tmp_path / 'plain.gguf', '--type', 'f32').returncode == 0
+    plain = {t.name: t for t in gguf.GGUFReader(tmp_path / 'plain.gguf').tensors}
+    blocks = 0
+    for tensor in gguf.GGUFReader(tmp_path / 'packed.gguf').tensors:
+        if tensor.tensor_type != gguf.GGMLQuantizationType.Q4_1:
+            continue
+        blocks += 1
+        ours = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+        assert np.abs(ours - plain[tensor.name].data).max() <= 0.01 * 15 * 2 ** -11, tensor.name
+    assert blocks == 14  # seven matrices in each of two layers
+    checked = support.run_cli('check', tmp_path / 'packed.gguf')
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_columns_in_another_order_are_refused(scratch, tmp_path):
+    hf_folder.packed(folder_of('Tiny-qwen3-1M', scratch), 'gptq', tmp_path / 'packed', tmp_path / 'plain')
+    file = tmp_path / 'packed/model.safetensors'
+    data = bytearray(file.read_bytes())
+    start = 8 + int.from_bytes(data[:8], 'little')
+    header = json.loads(data[8:start])
+    data[start + header['model.layers.1.mlp.down_proj.g_idx']['data_offsets'][0]] = 1
+    file.write_bytes(data)
+    result = convert(tmp_path / 'packed', tmp_path / 'out.gguf')
+    assert result.returncode == 1 and 'desc_act' in result.stderr and not (tmp_path / 'out.gguf').exists()

@@ -134,6 +134,11 @@ def test_auto_leaves_a_small_model_as_it_is_or_makes_it_smaller(folder, tmp_path
     assert json.loads(result.stdout)['type'] in ('BF16', 'Q8_0', 'Q5_K_M', 'Q4_1')
 
 
+def test_auto_of_a_file_makes_it_smaller_or_says_that_it_need_not_be(model, tmp_path):
+    result = support.run_cli('quantize', model, '-o', tmp_path / 'out.gguf')
+    assert result.returncode == 0 or (result.returncode == 2 and 'left as it is' in result.stderr), result.stderr
+
+
 def test_the_default_name_says_source_and_type(model, tmp_path):
     result = subprocess.run([support.BINARY, 'quantize', str(model), 'Q4_0'], cwd=tmp_path, capture_output=True, text=True,
                             timeout=support.PATIENCE_S)
