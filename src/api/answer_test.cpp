@@ -150,6 +150,7 @@ public:
 class FakePool final : public serving::Pool {
 public:
     Status add(serving::ModelSpec) override { return ok(); }
+    Status remove(std::string_view) override { return ok(); }
     Status warm(std::string_view) override { return ok(); }
     Result<std::unique_ptr<serving::Generation>> submit(domain::GenerateRequest) override {
         return Error(Code::internal, "unused");

@@ -25,9 +25,10 @@ struct ModelFlags {
     ListFlags list;
     ShowFlags show;
     ConvertFlags convert;
+    CreateFlags create;
 };
 
-// pull, check, list, show, convert
+// pull, check, list, show, create, convert
 void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action);
 
 // --models-dir, of every command that looks a model up by its name

@@ -92,6 +92,14 @@ struct PullFlags {
 };
 int pull(PullFlags const& flags);
 
+struct CreateFlags {
+    std::string name;
+    std::string file = "Modelfile";  // "-": standard input
+    std::vector<std::string> models_dirs;
+    bool json = false;
+};
+int create(CreateFlags const& flags);
+
 struct ConvertFlags {
     std::string folder;
     std::string output;         // empty: FOLDER-TYPE.gguf here
