@@ -140,6 +140,15 @@ constexpr std::array kCatalogue{
     CatalogueEntry{Kind::insufficient_memory, 507, kUnavailable, "insufficient_memory", Retry::useless,
         "Use a smaller model or context, or start the server with more --memory; the message quotes both sizes.",
         "The model alone takes more memory than the server may use for all models."},
+    CatalogueEntry{Kind::template_changed, 403, "permission_error", "template_changed", Retry::useless,
+        "Look at the model with `hearth show NAME`, then accept its new chat template with `hearth trust NAME`.",
+        "The chat template of the model's file is another one than at its first use. It decides what the model is made to read, so somebody has to agree."},
+    CatalogueEntry{Kind::job_not_found, 404, kInvalid, "job_not_found", Retry::useless,
+        "GET /api/v1/jobs lists the jobs there are.",
+        "No job has that id. Of jobs that have ended the last thousand are kept."},
+    CatalogueEntry{Kind::no_library, 503, kUnavailable, "no_library", Retry::later,
+        "Start the server with a models folder and a data folder of its own (--models-dir, --data-dir).",
+        "This server does not get, copy or remove models: it has no folder to do so, or another process keeps that folder."},
 };
 // clang-format on
 
@@ -148,7 +157,7 @@ constexpr bool in_order() {
         if (static_cast<std::size_t>(kCatalogue[i].kind) != i) return false;
     return true;
 }
-static_assert(kCatalogue.size() == static_cast<std::size_t>(Kind::insufficient_memory) + 1 && in_order());
+static_assert(kCatalogue.size() == static_cast<std::size_t>(Kind::no_library) + 1 && in_order());
 
 Kind kind_of(Code code) {
     switch (code) {

@@ -64,6 +64,9 @@ enum class Kind : std::uint8_t {
     endpoint_disabled,
     no_slot_available,
     insufficient_memory,
+    template_changed,
+    job_not_found,
+    no_library,
 };
 
 enum class Retry : std::uint8_t {

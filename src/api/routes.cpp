@@ -5,6 +5,8 @@
 #include "api/calls.h"
 #include "api/native/calls.h"
 #include "api/native/engine.h"
+#include "api/native/jobs.h"
+#include "api/native/models.h"
 #include "api/native/slots.h"
 #include "api/ollama/routes.h"
 #include "api/openai/completions.h"
@@ -56,10 +58,25 @@ std::vector<http::Route> routes(Services& services) {
         {Method::get,  "/models",              Permission::infer,   none, to(openai::list_models)},
         {Method::get,  "/v1/models/{id...}",   Permission::infer,   none, to(openai::show_model)},
         {Method::get,  "/models/{id...}",      Permission::infer,   none, to(openai::show_model)},
+        {Method::del,  "/v1/models/{id...}",   Permission::administer, none, to(openai::delete_model)},
+        {Method::del,  "/models/{id...}",      Permission::administer, none, to(openai::delete_model)},
         {Method::get,  "/slots",               Permission::observe, none, to(native::show_slots)},
         {Method::get,  "/api/v1/engine",       Permission::observe, none, to(native::show_engine)},
         {Method::get,  "/api/v1/requests",     Permission::infer,   none, to(native::list_calls)},
         {Method::del,  "/api/v1/requests/{id}", Permission::infer,  none, to(native::cancel_call)},
+        {Method::get,  "/api/v1/models",       Permission::infer,   none, to(native::list_models)},
+        {Method::post, "/api/v1/models/pull",  Permission::administer, body, to(native::pull_model)},
+        {Method::post, "/api/v1/models/trust", Permission::administer, body, to(native::trust_model)},
+        {Method::post, "/api/v1/models/copy",  Permission::administer, body, to(native::copy_model)},
+        {Method::get,  "/api/v1/models/{name...}", Permission::infer, none, to(native::show_model)},
+        {Method::del,  "/api/v1/models/{name...}", Permission::administer, none, to(native::delete_model)},
+        {Method::get,  "/api/v1/jobs",         Permission::observe, none, to(native::list_jobs)},
+        {Method::get,  "/api/v1/jobs/{id}",    Permission::observe, none, to(native::show_job)},
+        {Method::get,  "/api/v1/jobs/{id}/events", Permission::observe, none, to(native::stream_job)},
+        {Method::post, "/api/v1/jobs/{id}/pause",  Permission::administer, body, to(native::pause_job)},
+        {Method::post, "/api/v1/jobs/{id}/resume", Permission::administer, body, to(native::resume_job)},
+        {Method::post, "/api/v1/jobs/{id}/cancel", Permission::administer, body, to(native::cancel_job)},
+        {Method::post, "/api/v1/jobs/{id}/retry",  Permission::administer, body, to(native::retry_job)},
         {Method::get,  "/health",              Permission::anyone,  none, to(health)},
         {Method::get,  "/healthz",             Permission::anyone,  none, to(health)},
         {Method::get,  "/livez",               Permission::anyone,  none, to(live)},

@@ -18,6 +18,10 @@
 #include "net/loop.h"
 #include "serving/pool.h"
 
+namespace hearth::library {
+class Library;
+}
+
 namespace hearth::models {
 class FactsReader;
 }
@@ -57,6 +61,7 @@ struct Services {
     std::shared_ptr<CallList> calls{};  // what is inside; routes() makes it
     std::function<std::int64_t()> unix_ns{};  // wall clock; routes() makes it of unix_seconds if it is not given
     models::FactsReader* facts = nullptr;  // of model files; null: nothing but what workers say is told of a model
+    library::Library* library = nullptr;  // all models that can be served; null: the pool's, and none is got or removed
 };
 
 // REQUIRES: `services` outlives the routes; its callables are set

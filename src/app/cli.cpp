@@ -161,11 +161,11 @@ void add_memory_flags(CLI::App& command, ServeFlags& flags) {
 void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
     auto& command = *app.add_subcommand("serve", "Serve models over HTTP, in OpenAI's and Ollama's dialects");
     command.footer(
-        "Example:\n  hearth serve --model SmolLM2-135M-Instruct.Q4_1.gguf --port 8080\n"
+        "All models in the models folders are served by their names, loaded when they are asked for.\n"
+        "Example:\n  hearth serve\n"
+        "  hearth serve --model SmolLM2-135M-Instruct.Q4_1.gguf --port 8080\n"
         "  hearth serve --model chat=a.gguf --model code=b.gguf --ctx 4096");
-    command.add_option("-m,--model", flags.models,
-                       "GGUF file, NAME in a models folder, or ID=FILE (repeatable; the first is the default)");
-    add_models_dir(command, flags.models_dirs);
+    add_library_flags(command, flags);
     command.add_option("--host", flags.host, "Address to listen on")
         ->envname("HEARTH_HOST")
         ->capture_default_str()

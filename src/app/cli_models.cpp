@@ -112,6 +112,27 @@ void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action) {
     add_convert(app, flags.convert, action);
 }
 
+void add_library_flags(CLI::App& command, ServeFlags& flags) {
+    command.add_option("-m,--model", flags.models,
+                       "GGUF file, NAME in a models folder, or ID=FILE to have loaded from the start (repeatable; the "
+                       "first is the default)");
+    add_models_dir(command, flags.models_dirs);
+    command
+        .add_option("--data-dir", flags.data_dir,
+                    "Folder of what is remembered of models and downloads (default: $HEARTH_DATA_DIR, else "
+                    "$XDG_DATA_HOME/hearth)")
+        ->type_name("DIR");
+    command
+        .add_option("--allow-model", flags.allowed_models,
+                    "Models that may be loaded, pulled and removed, by name or source: a pattern with * and ? "
+                    "(repeatable; default: all, but beyond loopback none is pulled or removed)")
+        ->type_name("PATTERN")
+        ->allow_extra_args(false);
+    command.add_option("--pulls", flags.pulls, "Models downloaded at the same time")
+        ->check(CLI::Range(1U, 16U))
+        ->capture_default_str();
+}
+
 void add_models_dir(CLI::App& command, std::vector<std::string>& folders) {
     // What follows a flag's value is a positional, though the flag may be repeated.
     command

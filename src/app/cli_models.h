@@ -31,6 +31,9 @@ struct ModelFlags {
 // pull, check, list, show, create, convert
 void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action);
 
+// Which models `serve` has, and may get
+void add_library_flags(CLI::App& command, ServeFlags& flags);
+
 // --models-dir, of every command that looks a model up by its name
 void add_models_dir(CLI::App& command, std::vector<std::string>& folders);
 

@@ -39,6 +39,9 @@ struct EngineFlags {
 struct ServeFlags {
     std::vector<std::string> models;  // FILE, NAME or ID=FILE
     std::vector<std::string> models_dirs;
+    std::string data_dir;                      // empty: the user's data folder
+    std::vector<std::string> allowed_models;   // patterns
+    std::uint32_t pulls = 2;                   // at once
     std::string host = "127.0.0.1";
     std::uint16_t port = 8080;
     bool ollama = false;  // also listen where Ollama's clients look

@@ -168,6 +168,20 @@ NetworkEnvironment network_environment() {
     return network;
 }
 
+Result<library::Network> network_settings() {
+    auto const environment = network_environment();
+    library::Network network;
+    network.client.user_agent = "hearth/" HEARTH_VERSION;
+    network.client.ca_file = environment.ca_file;
+    if (!environment.hub_endpoint.empty()) network.hub.endpoint = environment.hub_endpoint;
+    network.hub.token = environment.hub_token;
+    if (environment.proxy.empty()) return network;
+    HEARTH_TRY(network.client.proxy, fetch::parse_url(environment.proxy));
+    if (network.client.proxy->tls)
+        return Error(Code::invalid_argument, "the proxy must be an http:// address, got '" + environment.proxy + "'");
+    return network;
+}
+
 std::string executable_path() {
     char path[PATH_MAX];
     auto const length = ::readlink("/proc/self/exe", path, sizeof path);
@@ -224,20 +238,25 @@ static Status define(serving::ModelSpec& spec, std::vector<std::string> const& f
 
 Result<serving::ModelSpec> model_spec(std::string const& argument, std::vector<std::string> const& folders,
                                       EngineFlags const& engine) {
-    serving::ModelSpec spec;
+    std::string id;
     auto file = argument;
     // "ID=FILE" names the model; a path that really contains '=' wins.
     if (auto const equals = argument.find('='); equals != std::string::npos && ::access(argument.c_str(), F_OK) != 0) {
-        spec.id = argument.substr(0, equals);
+        id = argument.substr(0, equals);
         file = argument.substr(equals + 1);
-        if (spec.id.empty())
+        if (id.empty())
             return Error(Code::invalid_argument, fmt::format("'{}' names no model before '='", argument), "--model");
     }
     HEARTH_TRY(auto located, catalog::locate(file, folders));
-    spec.path = std::move(located.path);
-    if (spec.id.empty()) spec.id = std::move(located.id);
+    return spec_of(id.empty() ? std::move(located.id) : std::move(id), std::move(located.path), folders, engine);
+}
 
-    HEARTH_CHECK(check_file(spec.path));
+Result<serving::ModelSpec> spec_of(std::string id, std::string path, std::vector<std::string> const& folders,
+                                   EngineFlags const& engine) {
+    HEARTH_CHECK(check_file(path));
+    serving::ModelSpec spec;
+    spec.id = std::move(id);
+    spec.path = std::move(path);
     spec.context_request = engine.context;
     HEARTH_CHECK(define(spec, folders));
     spec.kv_cells = engine.kv_cells;

@@ -10,6 +10,7 @@
 #include "app/ollama_host.h"
 #include "base/result.h"
 #include "kvstore/options.h"
+#include "library/puller.h"
 #include "serving/launcher.h"
 #include "telemetry/log.h"
 
@@ -51,6 +52,13 @@ struct NetworkEnvironment {
 // message says what to do.
 [[nodiscard]] Result<serving::ModelSpec> model_spec(std::string const& argument,
                                                     std::vector<std::string> const& folders, EngineFlags const& engine);
+
+// The same of a file that is known, for a model that is called `id`.
+[[nodiscard]] Result<serving::ModelSpec> spec_of(std::string id, std::string path,
+                                                 std::vector<std::string> const& folders, EngineFlags const& engine);
+
+// How downloads reach others, as the environment says. Fails for a proxy that is none.
+[[nodiscard]] Result<library::Network> network_settings();
 
 // Gives each spec the draft model that `engine` names for it: `FILE` or `NAME` where
 // there is one model, `ID=FILE` where there are several. Fails as model_spec(), and with

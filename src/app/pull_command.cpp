@@ -2,8 +2,9 @@
 #include <unistd.h>
 
 #include <csignal>
-#include <memory>
-#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -12,11 +13,9 @@
 #include "app/commands.h"
 #include "app/environment.h"
 #include "app/pull_display.h"
-#include "fetch/client.h"
-#include "fetch/downloader.h"
 #include "fetch/sources/pull.h"
+#include "library/puller.h"
 #include "models/report.h"
-#include "net/loop.h"
 
 namespace hearth::app {
 namespace {
@@ -34,106 +33,41 @@ int report_pull(Error const& error) {
     return unreachable ? kExitUnreachable : code;
 }
 
-// The network's part of one `hearth pull`.
-class Puller {
-public:
-    Puller(PullFlags const& flags, fetch::Reference reference, std::string folder)
-        : flags_(flags),
-          reference_(std::move(reference)),
-          folder_(std::move(folder)),
-          display_(::isatty(STDERR_FILENO) != 0 ? Screen::terminal : Screen::lines, terminal_columns()) {}
-
-    Result<fetch::Pulled> run() {
-        HEARTH_TRY(auto const options, client_options());
-        HEARTH_TRY(client_, fetch::Client::create(loop_, options));
-        fetch::DownloadOptions download;
-        download.connections = flags_.connections;
-        downloader_ = std::make_unique<fetch::Downloader>(loop_, *client_, download);
-        loop_.on_signals({SIGINT, SIGTERM}, [this](int) { interrupt(); });
-        loop_.spawn(pull());
-        loop_.run();
-        if (!result_) return Error(Code::cancelled, "stopped before anything was fetched");
-        return std::move(*result_);
+Result<library::Network> network_of(PullFlags const& flags) {
+    HEARTH_TRY(auto network, network_settings());
+    network.download.connections = flags.connections;
+    if (flags.insecure) network.client.plain_http = fetch::PlainHttp::anywhere;
+    if (!flags.limit_rate.empty()) {
+        HEARTH_TRY(network.client.bytes_per_second, parse_size(flags.limit_rate, "--limit-rate"));
     }
+    return network;
+}
 
-private:
-    Result<fetch::ClientOptions> client_options() {
-        auto const network = network_environment();
-        fetch::ClientOptions options;
-        options.user_agent = "hearth/" HEARTH_VERSION;
-        options.ca_file = network.ca_file;
-        if (flags_.insecure) options.plain_http = fetch::PlainHttp::anywhere;
-        if (!flags_.limit_rate.empty()) {
-            HEARTH_TRY(options.bytes_per_second, parse_size(flags_.limit_rate, "--limit-rate"));
-        }
-        if (!network.proxy.empty()) {
-            HEARTH_TRY(options.proxy, fetch::parse_url(network.proxy));
-            if (options.proxy->tls)
-                return Error(Code::invalid_argument,
-                             "the proxy must be an http:// address, got '" + network.proxy + "'");
-        }
-        return options;
-    }
+void show_now(std::string const& text) {
+    if (!text.empty()) fmt::print(stderr, "{}", text);
+}
 
-    // A second Ctrl-C does not wait for the last bytes to be synced.
-    void interrupt() {
-        if (interrupted_ || !planned_) loop_.stop();
-        interrupted_ = true;
-        downloader_->cancel_all();
-    }
-
-    net::Task<Result<fetch::Plan>> plan() {
-        auto const network = network_environment();
-        if (auto const* hub = std::get_if<fetch::HubReference>(&reference_)) {
-            fetch::HubOptions options;
-            if (!network.hub_endpoint.empty()) options.endpoint = network.hub_endpoint;
-            options.token = network.hub_token;
-            co_return co_await fetch::plan_hub(*client_, *hub, options);
-        }
-        if (auto const* registry = std::get_if<fetch::RegistryReference>(&reference_)) {
-            auto const plain = flags_.insecure ? fetch::PlainHttp::anywhere : fetch::PlainHttp::this_machine;
-            co_return co_await fetch::plan_registry(*client_, *registry, plain);
-        }
-        co_return fetch::plan_url(std::get<fetch::UrlReference>(reference_));
-    }
-
-    net::Task<void> pull() {
-        auto planned = co_await plan();
-        if (planned && !flags_.source.empty()) {
-            auto const renamed = fetch::rename(*planned, flags_.name);
-            if (!renamed) planned = renamed.error();
-        }
-        if (planned) {
-            planned_ = true;
-            std::vector<std::string> names;
-            for (auto const& file : planned->files) names.push_back(file.name);
-            display_.begin(names);
-            auto const listener = [this](std::size_t file, fetch::FileProgress const& progress) {
-                show(display_.update(file, progress, clock_.now()));
-            };
-            result_ = co_await fetch::pull(loop_, *downloader_, std::move(*planned), folder_, listener);
-            show(display_.finish(clock_.now()));
-        } else {
-            result_ = planned.error();
-        }
-        loop_.stop();
-    }
-
-    static void show(std::string const& text) {
-        if (!text.empty()) fmt::print(stderr, "{}", text);
-    }
-
-    PullFlags const& flags_;
-    fetch::Reference const reference_;
-    std::string const folder_;
-    net::Loop loop_;
-    SteadyClock clock_;
-    PullDisplay display_;
-    std::unique_ptr<fetch::Client> client_;
-    std::unique_ptr<fetch::Downloader> downloader_;
-    std::optional<Result<fetch::Pulled>> result_;
-    bool planned_ = false, interrupted_ = false;
-};
+Result<fetch::Pulled> pull_here(PullFlags const& flags, fetch::Reference reference, std::string folder) {
+    HEARTH_TRY(auto network, network_of(flags));
+    SteadyClock const clock;
+    PullDisplay display(::isatty(STDERR_FILENO) != 0 ? Screen::terminal : Screen::lines, terminal_columns());
+    library::Puller::Events events;
+    events.planned = [&](fetch::Plan const& plan) {
+        std::vector<std::string> names;
+        for (auto const& file : plan.files) names.push_back(file.name);
+        display.begin(std::move(names));
+    };
+    events.progress = [&](std::size_t file, fetch::FileProgress const& progress) {
+        show_now(display.update(file, progress, clock.now()));
+    };
+    library::PullOrder order{std::move(reference), flags.source.empty() ? std::string() : flags.name,
+                             std::move(folder)};
+    library::Puller puller(std::move(network), std::move(order), std::move(events));
+    puller.loop().on_signals({SIGINT, SIGTERM}, [&](int) { puller.stop(); });
+    auto pulled = puller.run();
+    show_now(display.finish(clock.now()));
+    return pulled;
+}
 
 std::string to_json(fetch::Pulled const& pulled, std::string const& folder) {
     auto files = nlohmann::ordered_json::array();
@@ -175,9 +109,7 @@ int pull(PullFlags const& flags) {
             return report(Error(Code::invalid_argument, "there is no models folder: give --models-dir"));
         folder = folders.front();
     }
-    auto const* const local = std::get_if<fetch::LocalReference>(&*reference);
-    auto const pulled = local != nullptr ? fetch::import_local(*local, flags.source.empty() ? "" : flags.name, folder)
-                                         : Puller(flags, *reference, folder).run();
+    auto const pulled = pull_here(flags, *reference, folder);
     if (!pulled) {
         int const code = report_pull(pulled.error());
         if (pulled.error().code == Code::cancelled)

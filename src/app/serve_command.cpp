@@ -18,7 +18,9 @@
 #include "app/cli.h"
 #include "app/commands.h"
 #include "app/environment.h"
+#include "catalog/known_models.h"
 #include "http/server.h"
+#include "library/library.h"
 #include "models/file_facts.h"
 #include "net/loop.h"
 #include "serving/launcher.h"
@@ -104,8 +106,10 @@ public:
         pool_ = serving::Pool::create(loop_, options, *launcher_, clock_, *log_, metrics_);
     }
 
-    Status start(std::vector<serving::ModelSpec> specs) {
+    // `make_spec`: how models that were not named are served.
+    Status start(std::vector<serving::ModelSpec> specs, library::MakeSpec make_spec) {
         for (auto& spec : specs) HEARTH_CHECK(pool_->add(std::move(spec)));
+        HEARTH_CHECK(open_library(std::move(make_spec)));
         services_.emplace(make_services());
         HEARTH_TRY(server_, listen({flags_.host, flags_.port}));
         return ollama_ ? listen_for_ollama() : ok();
@@ -119,6 +123,22 @@ public:
     }
 
 private:
+    // Without a folder for what it remembers there is none: what was named is served.
+    Status open_library(library::MakeSpec make_spec) {
+        library::Options options;
+        options.data_folder = data_folder(flags_.data_dir);
+        if (options.data_folder.empty()) return ok();
+        options.folders = models_folders(flags_.models_dirs);
+        options.allowed = flags_.allowed_models;
+        options.open = http::is_loopback(flags_.host) && (!ollama_ || http::is_loopback(ollama_->host));
+        options.pulls_at_once = flags_.pulls;
+        options.new_id = random_suffix;
+        HEARTH_TRY(options.network, network_settings());
+        HEARTH_TRY(options.known, catalog::parse_known_models(catalog::builtin_known_models()));
+        HEARTH_TRY(library_, library::Library::create(loop_, *pool_, *log_, std::move(options), std::move(make_spec)));
+        return ok();
+    }
+
     Result<std::unique_ptr<http::Server>> listen(Address const& address) {
         http::Options options;
         options.host = address.host;
@@ -162,16 +182,20 @@ private:
                              .random_suffix = random_suffix,
                              .draining = [this] { return stopping_; },
                              .unix_ns = unix_nanoseconds,
-                             .facts = &facts_};
+                             .facts = &facts_,
+                             .library = library_.get()};
     }
 
     // Waits until every model is ready or has failed, then prints the line to
     // try. What works is served; with no model at all the server ends: a front
     // without engines serves nobody.
     net::Task<void> announce() {
+        // Who reads the line may ask for any model at once.
+        if (library_) co_await library_->settled();
         while (!stopping_ && !settled()) co_await loop_.sleep(kStartupPoll);
         if (stopping_) co_return;
-        bool any = false;
+        // With a library and nothing named there is nothing to wait for.
+        bool any = pool_->models().empty();
         for (auto const& model : pool_->models()) {
             any = any || (!model.awaited && model.state != serving::ModelState::failed);
             if (model.state == serving::ModelState::failed)
@@ -255,6 +279,7 @@ private:
     std::unique_ptr<serving::Launcher> launcher_;
     std::unique_ptr<serving::Pool> pool_;
     models::FactsReader facts_;
+    std::unique_ptr<library::Library> library_;  // null: nowhere to remember anything
     std::optional<api::Services> services_;
     std::unique_ptr<http::Server> server_;
     std::unique_ptr<http::Server> ollama_server_;  // null: nobody asked for it
@@ -282,8 +307,10 @@ Result<std::optional<Address>> address_for_ollama(ServeFlags const& flags) {
 }
 
 Status check_flags(ServeFlags const& flags) {
-    if (flags.models.empty()) {
-        return Error(Code::invalid_argument, "no model given: use `--model FILE` (a GGUF file) or `--model NAME`",
+    if (flags.models.empty() && data_folder(flags.data_dir).empty()) {
+        return Error(Code::invalid_argument,
+                     "no model given and no folder to remember models in: use `--model FILE` (a GGUF file), or give "
+                     "--data-dir",
                      "--model");
     }
     HEARTH_CHECK(check_reach(flags.host, "--host", flags));
@@ -316,20 +343,28 @@ int serve(ServeFlags const& flags) {
     auto const memory = parse_size(flags.memory, "--memory");
     if (!memory) return report(memory.error());
 
+    auto const finish = [&](serving::ModelSpec& spec) {
+        spec.tenant_weights = *weights;
+        spec.public_prefixes = *public_prefixes;
+        spec.lazy = flags.lazy;
+        if (flags.keep_alive_s > 0) spec.keep_alive = seconds(flags.keep_alive_s);
+    };
     std::vector<serving::ModelSpec> specs;
     auto const folders = models_folders(flags.models_dirs);
     for (auto const& argument : flags.models) {
         auto spec = model_spec(argument, folders, flags.engine);
         if (!spec) return report(spec.error());
-        spec->tenant_weights = *weights;
-        spec->public_prefixes = *public_prefixes;
-        spec->lazy = flags.lazy;
-        if (flags.keep_alive_s > 0) spec->keep_alive = seconds(flags.keep_alive_s);
+        finish(*spec);
         specs.push_back(std::move(spec).value());
     }
     if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());
     Front front(flags, *memory, *std::move(ollama), std::move(log).value());
-    if (auto const started = front.start(std::move(specs)); !started) return report(started.error());
+    auto const make_spec = [&](std::string const& id, std::string const& path) -> Result<serving::ModelSpec> {
+        HEARTH_TRY(auto spec, spec_of(id, path, folders, flags.engine));
+        finish(spec);
+        return spec;
+    };
+    if (auto const started = front.start(std::move(specs), make_spec); !started) return report(started.error());
     return front.run();
 }
 

@@ -24,6 +24,7 @@ using std::chrono::steady_clock;
 // Changes that come close together are one scan: after a quiet while, or at the latest then.
 constexpr milliseconds kQuiet{100};
 constexpr milliseconds kQuietMost{2000};
+constexpr milliseconds kReaderRescan{1000};
 
 jobs::UnixMs unix_ms() {
     return std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
@@ -184,7 +185,8 @@ void Keeper::Impl::tell_shelf() {
 // --- the thread --------------------------------------------------------------
 
 milliseconds Keeper::Impl::patience() const {
-    auto until = scanned + options.rescan;
+    // Who only reads has nobody to tell it of changes, and may become the writer.
+    auto until = scanned + (writer ? options.rescan : std::min(options.rescan, kReaderRescan));
     if (changed_last) until = std::min(*changed_last + kQuiet, *changed_first + kQuietMost);
     auto const left = std::chrono::ceil<milliseconds>(until - steady_clock::now());
     return std::max(left, milliseconds(0));

@@ -49,7 +49,7 @@ def children(pid):
 
 
 class Server:
-    def __init__(self, *arguments, models=None):
+    def __init__(self, *arguments, models=None, env=None):
         models = [str(STORIES)] if models is None else models
         self.log = tempfile.NamedTemporaryFile('w+', prefix='hearth-test-', suffix='.log')
         command = [BINARY, 'serve', '--port', '0', '--log-format', 'json']
@@ -57,8 +57,12 @@ class Server:
             command += ['--model', str(model)]
         if not any(argument.startswith('--cache-disk') for argument in arguments):
             command += ['--cache-disk', '0']  # each test begins from nothing and leaves nothing
+        # Nothing of this machine's user is found, remembered or changed, unless the test says so.
+        self.home = tempfile.TemporaryDirectory(prefix='hearth-test-')
+        environment = {**os.environ, 'HEARTH_DATA_DIR': self.home.name + '/data', 'XDG_CACHE_HOME': self.home.name + '/cache',
+                       'HEARTH_MODELS_DIR': '', **(env or {})}
         self.process = subprocess.Popen(command + list(arguments), stdout=subprocess.PIPE, stderr=self.log,
-                                        stdin=subprocess.DEVNULL, text=True)
+                                        stdin=subprocess.DEVNULL, text=True, env=environment)
         self.port = self._read_port()
 
     def _read_port(self):

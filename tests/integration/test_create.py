@@ -90,3 +90,38 @@ def test_what_cannot_be_made_is_an_error(folder, text, message):
     made = create(folder, 'x', text)
     assert made.returncode != 0 and message in made.stderr, made
     assert sorted(folder.iterdir()) == before
+
+
+def test_a_client_creates_a_model_and_changes_it(client, folder):
+    lines = [part.status for part in client.create('corsair', from_='pirate', system='Be a corsair.', stream=True,
+                                                    parameters={'num_predict': 3, 'stop': ['zzz', 'yyy']}, license=['one', 'two'])]
+    assert lines == ['writing manifest', 'success']
+    shown = client.show('corsair')
+    assert 'SYSTEM Be a corsair.' in shown.modelfile and 'PARAMETER stop yyy' in shown.modelfile and shown.license == 'one\ntwo'
+    assert 'MESSAGE user Ahoy' in shown.modelfile and shown.details.parent_model == 'pirate'
+    before = client.chat('corsair', ASK)
+    assert before.eval_count == 3
+    assert client.create('corsair', from_='pirate', system='Be brief, and say nothing of the sea.', parameters={'num_predict': 4},
+                         template='{{ .Prompt }}').status == 'success'
+    after = client.chat('corsair:latest', ASK)
+    assert after.eval_count == 4 and after.prompt_eval_count > before.prompt_eval_count
+    assert client.show('corsair').template == '{{ .Prompt }}'
+    client.delete('corsair')
+    assert not (folder / 'corsair.gguf').exists() and not (folder / 'corsair.hearth.json').exists()
+
+
+def test_what_a_client_cannot_create_is_an_error(client, server):
+    def refused(**fields):
+        status, _, body = server.request('POST', '/api/create', {'model': 'x', **fields})
+        return status, body['error']
+    assert refused() == (400, "neither 'from' or 'files' was specified")
+    assert refused(**{'from': 'nobody'}) == (404, "model 'nobody' not found")
+    assert refused(**{'from': '/etc/passwd'})[0] == 404
+    assert refused(**{'from': 'pirate', 'parameters': {'warmth': 1}}) == (400, "Unknown parameter 'warmth'.")
+    assert refused(**{'from': 'pirate', 'parameters': {'top_k': 'x'}})[0] == 400
+    assert refused(**{'from': 'pirate', 'messages': [{'role': 'oracle', 'content': 'x'}]})[0] == 400
+    for field in ('files', 'adapters', 'quantize'):
+        status, error = refused(**{'from': 'pirate', field: 'q4_0' if field == 'quantize' else {'a.gguf': 'sha256:0'}})
+        assert status == 400 and field in error
+    status, _, body = server.request('POST', '/api/create', {'model': '../x', 'from': 'pirate'})
+    assert status == 400, body

@@ -35,18 +35,25 @@ std::variant<Asked, Problem> read(Services& services, Surface surface, http::Req
     auto& call = asked.call;
     log_unknown(services, request, call.unknown_fields, call.unknown_options);
     if (call.model.empty()) return missing("model");
-    auto const model = find_model(services.pool, call.model);
-    if (!model) return model_not_found(call.model);
-    if (!call.lacks.empty()) return does_not_support(call.model, call.lacks);
-    if (call.goal == Call::Goal::unload) {
-        return make_problem(Kind::not_implemented,
-                            fmt::format("this server keeps its models loaded: \"{}\" was not unloaded", call.model));
-    }
-    asked.model = model->id;
-    call.request.model = model->id;
     call.request.deadlines = services.options.deadlines;
     call.request.tenant = std::get<std::string>(std::move(tenant));
     return asked;
+}
+
+// With the model among those of the pool.
+net::Task<Verdict> resolve(Services& services, Asked& asked) {
+    auto& call = asked.call;
+    auto opened = co_await open(services, call.model);
+    if (auto* problem = std::get_if<Problem>(&opened)) co_return std::move(*problem);
+    auto const& model = std::get<serving::ModelStatus>(opened);
+    if (!call.lacks.empty()) co_return does_not_support(call.model, call.lacks);
+    if (call.goal == Call::Goal::unload) {
+        co_return make_problem(Kind::not_implemented,
+                               fmt::format("this server keeps its models loaded: \"{}\" was not unloaded", call.model));
+    }
+    asked.model = model.id;
+    call.request.model = model.id;
+    co_return std::nullopt;
 }
 
 AnswerShape shape_of(Services& services, Call const& call, Instant arrived, std::int64_t load_ns) {
@@ -123,6 +130,11 @@ net::Task<void> complete(Services& services, Surface surface, http::Exchange& ex
     auto asked = read(services, surface, exchange.request());
     if (auto* problem = std::get_if<Problem>(&asked)) {
         co_await send_problem(services, exchange, std::move(*problem), error_response);
+        co_return;
+    }
+    auto unresolved = co_await resolve(services, std::get<Asked>(asked));
+    if (unresolved) {
+        co_await send_problem(services, exchange, *std::move(unresolved), error_response);
         co_return;
     }
     auto& [call, model] = std::get<Asked>(asked);

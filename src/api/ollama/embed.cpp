@@ -40,21 +40,28 @@ std::variant<Asked, Problem> read(Services& services, Surface surface, http::Req
     auto& call = asked.call;
     log_unknown(services, request, call.unknown_fields, call.unknown_options);
     if (call.model.empty()) return missing("model");
-    auto const model = find_model(services.pool, call.model);
-    if (!model) return model_not_found(call.model);
-    // As many as the model never takes would be turned away for ever.
-    if (call.generations.size() > model->requests_max) {
-        return invalid_value("input",
-                             fmt::format("input makes {} requests of up to {} texts, the model takes {} at a time",
-                                         call.generations.size(), domain::kEmbedInputsMax, model->requests_max));
-    }
-    asked.model = model->id;
     for (auto& generation : call.generations) {
-        generation.model = model->id;
         generation.deadlines = services.options.deadlines;
         generation.tenant = std::get<std::string>(tenant);
     }
     return asked;
+}
+
+// With the model among those of the pool.
+net::Task<Verdict> resolve(Services& services, Asked& asked) {
+    auto& call = asked.call;
+    auto opened = co_await open(services, call.model);
+    if (auto* problem = std::get_if<Problem>(&opened)) co_return std::move(*problem);
+    auto const& model = std::get<serving::ModelStatus>(opened);
+    // As many as the model never takes would be turned away for ever.
+    if (call.generations.size() > model.requests_max) {
+        co_return invalid_value("input",
+                                fmt::format("input makes {} requests of up to {} texts, the model takes {} at a time",
+                                            call.generations.size(), domain::kEmbedInputsMax, model.requests_max));
+    }
+    asked.model = model.id;
+    for (auto& generation : call.generations) generation.model = model.id;
+    co_return std::nullopt;
 }
 
 // What the answer says beside its vectors.
@@ -157,6 +164,11 @@ net::Task<void> compute_vectors(Services& services, Surface surface, http::Excha
         co_return;
     }
     auto& asked = std::get<Asked>(read_body);
+    auto unresolved = co_await resolve(services, asked);
+    if (unresolved) {
+        co_await send_problem(services, exchange, *std::move(unresolved), error_response);
+        co_return;
+    }
     auto const stage = asked.call.generations.empty() ? Stage::ready : Stage::loaded;
     auto loaded = co_await wait_for_model(services, exchange, asked.model, stage);
     if (auto* problem = std::get_if<Problem>(&loaded)) {

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "api/library.h"
 #include "api/ollama/errors.h"
 #include "models/names.h"
 #include "telemetry/log.h"
@@ -18,16 +19,9 @@ namespace {
 constexpr auto kPollMin = std::chrono::milliseconds(2);
 constexpr auto kPollMax = std::chrono::milliseconds(50);
 
-bool means(models::ModelName const& wanted, std::string const& id) {
-    auto const name = models::parse_model_name(id);
-    return name && *name == wanted;
-}
-
-bool means(models::ModelName const& wanted, serving::ModelStatus const& model) {
-    if (means(wanted, model.id)) return true;
-    for (auto const& alias : model.aliases)
-        if (means(wanted, alias)) return true;
-    return false;
+bool means(std::string_view wanted, serving::ModelStatus const& model) {
+    auto const same = [&](std::string const& name) { return models::is_same_name(name, wanted); };
+    return same(model.id) || std::ranges::any_of(model.aliases, same);
 }
 
 bool there(serving::ModelStatus const& model, Stage stage) {
@@ -64,11 +58,22 @@ struct Answered {
 std::optional<serving::ModelStatus> find_model(serving::Pool const& pool, std::string_view wanted) {
     if (wanted.empty()) return std::nullopt;
     if (auto status = pool.status(wanted)) return *std::move(status);
-    auto const name = models::parse_model_name(wanted);
-    if (!name) return std::nullopt;
     for (auto& model : pool.models())
-        if (means(*name, model)) return std::move(model);
+        if (means(wanted, model)) return std::move(model);
     return std::nullopt;
+}
+
+net::Task<std::variant<serving::ModelStatus, Problem>> open(Services& services, std::string wanted) {
+    auto id = wanted;
+    if (services.library != nullptr) {
+        auto const opened = co_await open_model(services, wanted);
+        if (!opened && opened.error().code != Code::not_found) co_return library_problem(opened.error());
+        if (!opened) co_return model_not_found(wanted);
+        id = *opened;
+    }
+    auto status = find_model(services.pool, id);
+    if (!status) co_return model_not_found(wanted);
+    co_return *std::move(status);
 }
 
 std::string display_name(std::string const& id) {

@@ -21,6 +21,9 @@ namespace hearth::api::ollama {
 // NAME:latest, and case makes no difference. Empty means none.
 [[nodiscard]] std::optional<serving::ModelStatus> find_model(serving::Pool const& pool, std::string_view wanted);
 
+// The same, of all models the server can serve: one that is not in the pool gets there.
+net::Task<std::variant<serving::ModelStatus, Problem>> open(Services& services, std::string wanted);
+
 // What a model is called in lists: its id, with a tag where it can have one.
 [[nodiscard]] std::string display_name(std::string const& id);
 

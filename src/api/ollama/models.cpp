@@ -2,7 +2,9 @@
 
 #include <chrono>
 #include <cmath>
+#include <memory>
 #include <optional>
+#include <tuple>
 #include <utility>
 #include <variant>
 
@@ -11,6 +13,7 @@
 #include "api/answer.h"
 #include "api/content.h"
 #include "api/json_writer.h"
+#include "api/library.h"
 #include "api/ollama/errors.h"
 #include "api/ollama/lookup.h"
 #include "api/ollama/model_info.h"
@@ -34,33 +37,53 @@ constexpr std::int64_t kSecond = 1'000'000'000;
 
 struct Known {
     serving::ModelStatus status;
-    models::FactsPointer facts;  // null: its file says nothing
+    models::FactsPointer facts;                   // null: its file says nothing, or nobody asked it
+    std::shared_ptr<catalog::Model const> model;  // null: it lies in no models folder
 };
 
-net::Task<std::vector<Known>> known_models(Services& services) {
+// Of a model that was never asked for, too.
+serving::ModelStatus status_of(library::Known const& known) {
+    if (known.status) return *known.status;
+    serving::ModelStatus status;
+    status.id = known.name;
+    status.path = known.model->files.front().path;
+    status.state = serving::ModelState::cold;
+    return status;
+}
+
+// Digests of what was never asked for are not computed: there may be hundreds of gigabytes.
+net::Task<std::vector<Known>> all_models(Services& services) {
     std::vector<Known> known;
     auto const deadline = services.clock.now() + kDigestPatience;
-    for (auto& status : services.pool.models()) {
-        auto facts = co_await facts_of(services, status.path, Depth::header, kHeaderPatience);
+    auto const all = co_await known_models(services);
+    for (auto const& each : all) {
+        auto status = status_of(each);
+        models::FactsPointer facts;
+        if (each.status) facts = co_await facts_of(services, status.path, Depth::header, kHeaderPatience);
         if (facts && facts->digest.empty()) {
             auto const left = std::max(Duration::zero(), deadline - services.clock.now());
             auto whole = co_await facts_of(services, status.path, Depth::digest, left);
             if (whole) facts = std::move(whole);
         }
-        known.push_back({std::move(status), std::move(facts)});
+        known.push_back({std::move(status), std::move(facts), each.model});
     }
     co_return known;
 }
 
 std::string modified_at(Known const& model) {
-    return rfc3339(model.facts ? model.facts->modified_ns : model.status.created_unix * kSecond);
+    if (model.facts) return rfc3339(model.facts->modified_ns);
+    return rfc3339(model.model ? model.model->files.front().modified_ns : model.status.created_unix * kSecond);
 }
 
 void write_details(JsonWriter& json, Known const& model) {
-    auto const& info = model.status.info;
-    auto const architecture = model.facts ? model.facts->report.architecture : info ? info->architecture : "";
-    auto const quantization = model.facts ? model.facts->report.quantization : info ? info->quantization : "";
-    auto const parameters = model.facts ? model.facts->report.parameters : info ? info->parameters : 0;
+    auto const from = [](auto const& said) {
+        return std::tuple(said.architecture, said.quantization, std::uint64_t{said.parameters});
+    };
+    std::tuple<std::string, std::string, std::uint64_t> said;
+    if (model.facts) said = from(model.facts->report);
+    else if (model.status.info) said = from(*model.status.info);
+    else if (model.model) said = from(*model.model);
+    auto const& [architecture, quantization, parameters] = said;
     json.key("details").begin_object();
     json.key("parent_model").string(model.status.definition ? model.status.definition->from : "");
     json.key("format").string("gguf").key("family").string(architecture);
@@ -69,15 +92,32 @@ void write_details(JsonWriter& json, Known const& model) {
     json.key("quantization_level").string(quantization).end_object();
 }
 
-void write_capabilities(JsonWriter& json) { json.key("capabilities").begin_array().string("completion").end_array(); }
+void write_capabilities(JsonWriter& json, Known const& model) {
+    json.key("capabilities").begin_array();
+    if (!model.model) json.string("completion");
+    else
+        for (auto const& each : model.model->capabilities) json.string(each);
+    json.end_array();
+}
+
+std::string digest_of(Known const& model) {
+    if (model.facts && !model.facts->digest.empty()) return model.facts->digest;
+    bool const said = model.model && model.model->files.size() == 1 && !model.model->files.front().sha256.empty();
+    return said ? model.model->files.front().sha256 : std::string(kDigestDigits, '0');
+}
+
+std::uint64_t size_of(Known const& model) {
+    if (model.facts) return model.facts->bytes;
+    if (model.status.info) return model.status.info->file_bytes;
+    return model.model ? model.model->bytes : 0;
+}
 
 // What tags and ps have in common.
 void write_entry(JsonWriter& json, Known const& model, std::uint64_t size) {
     auto const name = display_name(model.status.id);
-    auto const known = model.facts && !model.facts->digest.empty();
     json.key("name").string(name).key("model").string(name);
     json.key("size").number(size);
-    json.key("digest").string(known ? model.facts->digest : std::string(kDigestDigits, '0'));
+    json.key("digest").string(digest_of(model));
     write_details(json, model);
 }
 
@@ -141,7 +181,7 @@ std::string render_show(Known const& model, Verbosity verbosity) {
         json.key("tensors");
         write_tensors(json, *model.facts);
     }
-    write_capabilities(json);
+    write_capabilities(json, model);
     json.key("modified_at").string(modified_at(model));
     if (!definition.needs.empty()) json.key("requires").string(definition.needs);
     json.end_object();
@@ -171,6 +211,15 @@ std::variant<ShowRequest, Problem> parse_show(http::Request const& request) {
     return out;
 }
 
+// Without a library names mean what they mean among those of the pool.
+net::Task<Result<library::Known>> show_known(Services& services, std::string name) {
+    if (services.library == nullptr) {
+        auto const found = find_model(services.pool, name);
+        if (found) name = found->id;
+    }
+    return known_model(services, std::move(name));
+}
+
 }  // namespace
 
 std::string parameter_size(std::uint64_t parameters) {
@@ -186,16 +235,15 @@ std::string parameter_size(std::uint64_t parameters) {
 }
 
 net::Task<void> list_models(Services& services, http::Exchange& exchange) {
-    auto const known = co_await known_models(services);
+    auto const known = co_await all_models(services);
     http::Response response;
     JsonWriter json(response.body);
     json.begin_object().key("models").begin_array();
     for (auto const& model : known) {
-        auto const& info = model.status.info;
         json.begin_object();
-        write_entry(json, model, model.facts ? model.facts->bytes : info ? info->file_bytes : 0);
+        write_entry(json, model, size_of(model));
         json.key("modified_at").string(modified_at(model));
-        write_capabilities(json);
+        write_capabilities(json, model);
         json.end_object();
     }
     json.end_array().end_object();
@@ -205,7 +253,7 @@ net::Task<void> list_models(Services& services, http::Exchange& exchange) {
 net::Task<void> list_loaded(Services& services, http::Exchange& exchange) {
     // Models stay loaded: Ollama's spelling of for ever.
     auto const expires = rfc3339(services.unix_ns() + 100LL * 365 * 24 * 3600 * kSecond);
-    auto const known = co_await known_models(services);
+    auto const known = co_await all_models(services);
     http::Response response;
     JsonWriter json(response.body);
     json.begin_object().key("models").begin_array();
@@ -229,14 +277,19 @@ net::Task<void> show_model(Services& services, http::Exchange& exchange) {
         co_return;
     }
     auto const& asked = std::get<ShowRequest>(parsed);
-    auto status = find_model(services.pool, asked.model);
-    if (!status) {
-        auto problem = model_not_found(asked.model);
-        co_await send_problem(services, exchange, std::move(problem), error_response);
+    auto const known = co_await show_known(services, asked.model);
+    if (!known) {
+        co_await send_problem(services, exchange, model_not_found(asked.model), error_response);
         co_return;
     }
-    auto facts = co_await facts_of(services, status->path, Depth::header, kHeaderPatience);
-    Known const model{*std::move(status), std::move(facts)};
+    auto status = status_of(*known);
+    // What a model says of itself is read when the pool gets it; one that may not be served is shown without.
+    if (!known->status) {
+        auto opened = co_await open(services, known->name);
+        if (auto* inside = std::get_if<serving::ModelStatus>(&opened)) status = std::move(*inside);
+    }
+    auto facts = co_await facts_of(services, status.path, Depth::header, kHeaderPatience);
+    Known const model{std::move(status), std::move(facts), known->model};
     http::Response response;
     response.body = render_show(model, asked.verbosity);
     co_await exchange.send(std::move(response));

@@ -8,9 +8,11 @@
 #include "api/answer.h"
 #include "api/json_writer.h"
 #include "api/ollama/completions.h"
+#include "api/ollama/create.h"
 #include "api/ollama/embed.h"
 #include "api/ollama/errors.h"
 #include "api/ollama/models.h"
+#include "api/ollama/pull.h"
 
 namespace hearth::api::ollama {
 namespace {
@@ -77,11 +79,11 @@ std::vector<http::Route> routes(Services& services) {
         {Method::post, "/api/generate",       Permission::infer,      body, to(generate)},
         {Method::post, "/api/embed",          Permission::infer,      body, to(embed)},
         {Method::post, "/api/embeddings",     Permission::infer,      body, to(embeddings)},
-        {Method::post, "/api/pull",           Permission::administer, body, to(not_here)},
+        {Method::post, "/api/pull",           Permission::administer, body, to(pull_model)},
         {Method::post, "/api/push",           Permission::administer, body, to(not_here)},
-        {Method::post, "/api/create",         Permission::administer, body, to(not_here)},
-        {Method::post, "/api/copy",           Permission::administer, body, to(not_here)},
-        {Method::del,  "/api/delete",         Permission::administer, body, to(not_here)},
+        {Method::post, "/api/create",         Permission::administer, body, to(create_model)},
+        {Method::post, "/api/copy",           Permission::administer, body, to(copy_model)},
+        {Method::del,  "/api/delete",         Permission::administer, body, to(delete_model)},
         {Method::head, "/api/blobs/{digest}", Permission::administer, none, to(not_here)},
         {Method::post, "/api/blobs/{digest}", Permission::administer, body, to(not_here)},
     };

@@ -13,6 +13,7 @@
 
 #include "api/answer.h"
 #include "api/content.h"
+#include "api/library.h"
 #include "api/openai/answers.h"
 #include "api/openai/embeddings.h"
 #include "api/openai/request.h"
@@ -183,8 +184,8 @@ struct Prepared {
     CallPlan plan;
 };
 
-// Everything that happens before the first wait.
-std::variant<Prepared, Problem> prepare(Services& services, Surface surface, http::Request const& request) {
+// Everything the body alone tells.
+std::variant<Call, Problem> read(Services& services, Surface surface, http::Request const& request) {
     if (auto problem = check_content(request)) return *std::move(problem);
     auto tenant = tenant_of(services.options, request);
     if (auto* problem = std::get_if<Problem>(&tenant)) return std::move(*problem);
@@ -194,12 +195,18 @@ std::variant<Prepared, Problem> prepare(Services& services, Surface surface, htt
     auto& call = std::get<Call>(parsed);
     if (!call.unknown_fields.empty())
         services.log.debug("unknown fields ignored", {{"request_id", request.id}, {"fields", call.unknown_fields}});
+    return std::move(call);
+}
 
-    auto const& wanted = call.generations.front().model;
-    auto const status = services.pool.status(wanted);
-    if (!status) return model_not_found(services, wanted);
+// From a model of the pool to requests that are admitted, without a wait.
+std::variant<Prepared, Problem> prepare(Services& services, Surface surface, http::Request const& request, Call call,
+                                        std::string const& id) {
+    auto const status = services.pool.status(id);
+    if (!status) return model_not_found(services, id);
     if (status->definition && !status->definition->plain()) {
-        defaults.definition = status->definition.get();
+        // Read again, with what the model says of itself behind what the body does.
+        CallDefaults const defaults{services.options.deadlines, call.generations.front().tenant,
+                                    status->definition.get()};
         auto defined = parse_request(surface, request.body, defaults);
         if (auto* problem = std::get_if<Problem>(&defined)) return std::move(*problem);
         call = std::get<Call>(std::move(defined));
@@ -223,7 +230,21 @@ std::variant<Prepared, Problem> prepare(Services& services, Surface surface, htt
 }  // namespace
 
 net::Task<void> complete(Services& services, Surface surface, http::Exchange& exchange) {
-    auto prepared = prepare(services, surface, exchange.request());
+    auto parsed = read(services, surface, exchange.request());
+    if (auto* problem = std::get_if<Problem>(&parsed)) {
+        co_await send_problem(services, exchange, std::move(*problem));
+        co_return;
+    }
+    auto& call = std::get<Call>(parsed);
+    auto const wanted = call.generations.front().model;
+    auto const id = co_await open_model(services, wanted);
+    if (!id) {
+        bool const unknown = id.error().code == Code::not_found;
+        auto problem = unknown ? model_not_found(services, wanted) : library_problem(id.error());
+        co_await send_problem(services, exchange, std::move(problem));
+        co_return;
+    }
+    auto prepared = prepare(services, surface, exchange.request(), std::move(call), *id);
     if (auto* problem = std::get_if<Problem>(&prepared)) {
         co_await send_problem(services, exchange, std::move(*problem));
         co_return;

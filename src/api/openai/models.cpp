@@ -8,6 +8,7 @@
 
 #include "api/answer.h"
 #include "api/json_writer.h"
+#include "api/library.h"
 
 namespace hearth::api::openai {
 namespace {
@@ -43,49 +44,94 @@ void write_meta(JsonWriter& json, domain::ModelInfo const& info) {
     json.end_object();
 }
 
-void write_model(JsonWriter& json, serving::ModelStatus const& model) {
+void write_meta(JsonWriter& json, catalog::Model const& model) {
+    json.key("meta").begin_object();
+    json.key("architecture").string(model.architecture);
+    json.key("name").string(model.title);
+    json.key("ftype").string(model.quantization);
+    json.key("n_ctx_train").number(model.context);
+    json.key("n_params").number(model.parameters);
+    json.key("size").number(model.bytes);
+    json.end_object();
+}
+
+// Of the worker if there was one: it knows what the file alone does not tell.
+void write_facts(JsonWriter& json, library::Known const& known) {
+    auto const info = known.status ? known.status->info : std::nullopt;
+    if (!info && !known.model) return;
+    json.key("capabilities").begin_array();
+    if (info) {
+        if (info->generates) json.string("completion");
+        if (info->embeds) json.string("embedding");
+    } else {
+        for (auto const& each : known.model->capabilities) json.string(each);
+    }
+    json.end_array();
+    if (info) write_meta(json, *info);
+    else write_meta(json, *known.model);
+}
+
+void write_model(JsonWriter& json, library::Known const& known, std::int64_t started_unix) {
+    auto const& status = known.status;
+    auto const state = status ? status->state : serving::ModelState::cold;
     json.begin_object();
-    json.key("id").string(model.id).key("object").string("model").key("created").number(model.created_unix);
+    json.key("id").string(known.name).key("object").string("model");
+    json.key("created").number(status ? status->created_unix : started_unix);
     json.key("owned_by").string("hearth");
     json.key("aliases").begin_array();
-    for (auto const& alias : model.aliases) json.string(alias);
+    for (auto const& alias : status ? status->aliases : known.model->aliases) json.string(alias);
     json.end_array();
-    json.key("status").begin_object().key("value").string(spell(model.state));
-    if (model.state == serving::ModelState::loading) json.key("progress").number(model.progress);
+    json.key("status").begin_object().key("value").string(spell(state));
+    if (state == serving::ModelState::loading) json.key("progress").number(status->progress);
     json.end_object();
-    if (model.info) {
-        json.key("capabilities").begin_array();
-        if (model.info->generates) json.string("completion");
-        if (model.info->embeds) json.string("embedding");
-        json.end_array();
-        write_meta(json, *model.info);
-    }
+    write_facts(json, known);
     json.end_object();
+}
+
+Problem not_served(std::string const& id) {
+    return make_problem(Kind::model_not_found, fmt::format("The model '{}' is not served here.", id.substr(0, 128)),
+                        "model");
 }
 
 }  // namespace
 
 net::Task<void> list_models(Services& services, http::Exchange& exchange) {
+    auto const all = co_await known_models(services);
     http::Response response;
     JsonWriter json(response.body);
     json.begin_object().key("object").string("list").key("data").begin_array();
-    for (auto const& model : services.pool.models()) write_model(json, model);
+    for (auto const& known : all) write_model(json, known, services.options.started_unix);
     json.end_array().end_object();
     co_await exchange.send(std::move(response));
 }
 
 net::Task<void> show_model(Services& services, http::Exchange& exchange) {
     std::string const id(exchange.request().parameter("id"));
-    auto const model = services.pool.status(id);
-    if (!model || id.empty()) {
-        auto problem = make_problem(Kind::model_not_found,
-                                    fmt::format("The model '{}' is not served here.", id.substr(0, 128)), "model");
+    auto const known = co_await known_model(services, id);
+    if (!known || id.empty()) {
+        co_await send_problem(services, exchange, not_served(id));
+        co_return;
+    }
+    http::Response response;
+    JsonWriter json(response.body);
+    write_model(json, *known, services.options.started_unix);
+    co_await exchange.send(std::move(response));
+}
+
+net::Task<void> delete_model(Services& services, http::Exchange& exchange) {
+    std::string const id(exchange.request().parameter("id"));
+    auto const library = need_library(services);
+    Status removed = library ? ok() : Status(library.error());
+    if (library) removed = co_await (*library)->remove(id);
+    if (!removed) {
+        bool const unknown = removed.error().code == Code::not_found;
+        auto problem = unknown ? not_served(id) : library_problem(removed.error());
         co_await send_problem(services, exchange, std::move(problem));
         co_return;
     }
     http::Response response;
     JsonWriter json(response.body);
-    write_model(json, *model);
+    json.begin_object().key("id").string(id).key("object").string("model").key("deleted").boolean(true).end_object();
     co_await exchange.send(std::move(response));
 }
 

@@ -1,4 +1,4 @@
-// GET /v1/models and GET /v1/models/{id}.
+// GET /v1/models; GET and DELETE /v1/models/{id}.
 #pragma once
 
 #include "api/routes.h"
@@ -11,5 +11,6 @@ net::Task<void> list_models(Services& services, http::Exchange& exchange);
 
 // Ids may hold '/' and ':'; aliases work too.
 net::Task<void> show_model(Services& services, http::Exchange& exchange);
+net::Task<void> delete_model(Services& services, http::Exchange& exchange);
 
 }  // namespace hearth::api::openai

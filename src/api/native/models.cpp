@@ -1,0 +1,190 @@
+#include "api/native/models.h"
+
+#include <array>
+#include <string>
+#include <utility>
+#include <variant>
+
+#include <fmt/format.h>
+
+#include "api/answer.h"
+#include "api/content.h"
+#include "api/json_document.h"
+#include "api/json_writer.h"
+#include "api/library.h"
+#include "api/native/jobs.h"
+#include "api/ollama/request.h"
+#include "api/values.h"
+
+namespace hearth::api::native {
+namespace {
+
+std::string_view layout_of(catalog::Layout layout) {
+    switch (layout) {
+        case catalog::Layout::folder: return "folder";
+        case catalog::Layout::ollama: return "ollama";
+        case catalog::Layout::hugging_face: return "hugging_face";
+    }
+    return "folder";
+}
+
+void write_strings(JsonWriter& json, std::vector<std::string> const& texts) {
+    json.begin_array();
+    for (auto const& text : texts) json.string(text);
+    json.end_array();
+}
+
+void write_model(JsonWriter& json, library::Known const& known) {
+    auto const& model = known.model;
+    auto const& status = known.status;
+    auto const* info = status && status->info ? &*status->info : nullptr;
+    json.begin_object().key("name").string(known.name);
+    json.key("aliases");
+    write_strings(json, model ? model->aliases : status->aliases);
+    json.key("state").string(status ? to_string(status->state) : "cold");
+    if (status && status->state == serving::ModelState::loading) json.key("progress").number(status->progress);
+    json.key("architecture").string(model ? model->architecture : info != nullptr ? info->architecture : "");
+    json.key("parameters").number(model ? model->parameters : info != nullptr ? info->parameters : 0);
+    json.key("quantization").string(model ? model->quantization : info != nullptr ? info->quantization : "");
+    json.key("size").number(model ? model->bytes : info != nullptr ? info->file_bytes : 0);
+    json.key("context").number(model ? model->context : info != nullptr ? std::uint64_t{info->context_train} : 0);
+    json.key("capabilities");
+    write_strings(json, model ? model->capabilities : std::vector<std::string>{});
+    json.key("source").string(model ? model->source : "");
+    json.key("layout");
+    if (model) json.string(layout_of(model->layout));
+    else json.null();
+    json.key("license").string(model ? model->license : "");
+    json.key("digest");
+    if (model && model->files.size() == 1 && !model->files.front().sha256.empty())
+        json.string("sha256:" + model->files.front().sha256);
+    else json.null();
+    json.key("template_sha256").string(model ? model->template_sha256 : "");
+    json.key("template_changed").boolean(model && model->template_changed());
+    json.key("problem").string(model ? model->problem : status->problem).end_object();
+}
+
+struct BodyField {
+    std::string_view name;
+    bool required = false;
+    std::string* text = nullptr;  // or
+    bool* flag = nullptr;
+};
+
+template <std::size_t N>
+Verdict read_body(http::Request const& request, std::array<BodyField, N> const& fields) {
+    if (auto problem = check_content(request)) return problem;
+    auto parsed = ollama::parse_object(request.body);
+    if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
+    auto const root = std::get<JsonDocument>(parsed).root();
+    for (auto const& field : fields) {
+        auto const value = root.find(field.name);
+        if (!value && field.required) return missing(field.name);
+        if (!value) continue;
+        auto problem = field.text != nullptr ? read_string(field.name, *value, *field.text)
+                                             : read_boolean(field.name, *value, *field.flag);
+        if (problem) return problem;
+        if (field.required && field.text != nullptr && field.text->empty()) return missing(field.name);
+    }
+    return std::nullopt;
+}
+
+net::Task<void> answer(Services& services, http::Exchange& exchange, Status status) {
+    if (!status) {
+        co_await send_problem(services, exchange, library_problem(status.error()));
+        co_return;
+    }
+    http::Response response;
+    response.status = 204;
+    response.content_type.clear();
+    co_await exchange.send(std::move(response));
+}
+
+}  // namespace
+
+net::Task<void> list_models(Services& services, http::Exchange& exchange) {
+    auto const all = co_await known_models(services);
+    http::Response response;
+    JsonWriter json(response.body);
+    json.begin_object().key("models").begin_array();
+    for (auto const& known : all) write_model(json, known);
+    json.end_array().end_object();
+    co_await exchange.send(std::move(response));
+}
+
+net::Task<void> show_model(Services& services, http::Exchange& exchange) {
+    std::string const name(exchange.request().parameter("name"));
+    auto const known = co_await known_model(services, name);
+    if (!known) {
+        co_await send_problem(services, exchange, library_problem(known.error()));
+        co_return;
+    }
+    http::Response response;
+    JsonWriter json(response.body);
+    write_model(json, *known);
+    co_await exchange.send(std::move(response));
+}
+
+net::Task<void> delete_model(Services& services, http::Exchange& exchange) {
+    std::string name(exchange.request().parameter("name"));
+    auto const library = need_library(services);
+    Status removed = library ? ok() : Status(library.error());
+    if (library) removed = co_await (*library)->remove(std::move(name));
+    co_await answer(services, exchange, std::move(removed));
+}
+
+net::Task<void> pull_model(Services& services, http::Exchange& exchange) {
+    library::PullWish wish;
+    std::array const fields{BodyField{"model", true, &wish.model, nullptr},
+                            BodyField{"source", false, &wish.source, nullptr},
+                            BodyField{"insecure", false, nullptr, &wish.insecure}};
+    auto problem = read_body(exchange.request(), fields);
+    auto const library = need_library(services);
+    if (!problem && !library) problem = library_problem(library.error());
+    if (problem) {
+        co_await send_problem(services, exchange, *std::move(problem));
+        co_return;
+    }
+    auto const job = co_await (*library)->pull(std::move(wish));
+    if (!job) {
+        co_await send_problem(services, exchange, library_problem(job.error()));
+        co_return;
+    }
+    http::Response response;
+    response.status = 202;
+    response.headers.emplace_back("Location", "/api/v1/jobs/" + job->id);
+    JsonWriter json(response.body);
+    write_job(json, *job);
+    co_await exchange.send(std::move(response));
+}
+
+net::Task<void> trust_model(Services& services, http::Exchange& exchange) {
+    std::string model;
+    std::array const fields{BodyField{"model", true, &model, nullptr}};
+    auto problem = read_body(exchange.request(), fields);
+    if (problem) {
+        co_await send_problem(services, exchange, *std::move(problem));
+        co_return;
+    }
+    auto const library = need_library(services);
+    Status trusted = library ? ok() : Status(library.error());
+    if (library) trusted = co_await (*library)->trust(std::move(model));
+    co_await answer(services, exchange, std::move(trusted));
+}
+
+net::Task<void> copy_model(Services& services, http::Exchange& exchange) {
+    std::string source, destination;
+    std::array const fields{BodyField{"source", true, &source, nullptr},
+                            BodyField{"destination", true, &destination, nullptr}};
+    auto problem = read_body(exchange.request(), fields);
+    if (problem) {
+        co_await send_problem(services, exchange, *std::move(problem));
+        co_return;
+    }
+    auto const library = need_library(services);
+    Status copied = library ? ok() : Status(library.error());
+    if (library) copied = co_await (*library)->copy(std::move(source), std::move(destination));
+    co_await answer(services, exchange, std::move(copied));
+}
+
+}  // namespace hearth::api::native
