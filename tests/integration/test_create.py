@@ -106,6 +106,9 @@ def test_a_client_creates_a_model_and_changes_it(client, folder):
     after = client.chat('corsair:latest', ASK)
     assert after.eval_count == 4 and after.prompt_eval_count > before.prompt_eval_count
     assert client.show('corsair').template == '{{ .Prompt }}'
+    client.copy('corsair', 'privateer')
+    assert 'SYSTEM Be brief, and say nothing of the sea.' in client.show('privateer').modelfile
+    client.delete('privateer')
     client.delete('corsair')
     assert not (folder / 'corsair.gguf').exists() and not (folder / 'corsair.hearth.json').exists()
 
