@@ -98,6 +98,22 @@ void add_show(CLI::App& app, ShowFlags& flags, Action& action) {
     command.callback([&] { action = [&] { return show(flags); }; });
 }
 
+void add_create(CLI::App& app, CreateFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("create", "Make a model of another one and a Modelfile");
+    command.footer(
+        "The weights are shared with the other model; what the Modelfile says is kept beside them. FROM names a "
+        "model,\n"
+        "or a GGUF file by its path from the Modelfile's folder. A running server finds the model by itself.\n"
+        "Example:\n  printf 'FROM smollm2\\nSYSTEM You are a pirate.\\n' | hearth create pirate -f -");
+    command.add_option("name", flags.name, "What to call it: NAME or NAME:TAG")->required();
+    command.add_option("-f,--file", flags.file, "The Modelfile; - reads standard input")
+        ->default_str("Modelfile")
+        ->type_name("FILE");
+    add_models_dir(command, flags.models_dirs);
+    command.add_flag("--json", flags.json, "Print one JSON object about what was made");
+    command.callback([&] { action = [&] { return create(flags); }; });
+}
+
 void add_convert(CLI::App& app, ConvertFlags& flags, Action& action) {
     auto& command = *app.add_subcommand("convert", "Turn a Hugging Face folder (safetensors) into a GGUF file");
     command.footer(
@@ -175,6 +191,7 @@ void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action) {
     add_change(app, "rm", "Delete a model", flags.remove, remove_model, action);
     add_change(app, "cp", "Give a model another name as well", flags.copy, copy_model, action);
     add_change(app, "trust", "Accept the chat template a model's file has now", flags.trust, trust_model, action);
+    add_create(app, flags.create, action);
     add_convert(app, flags.convert, action);
     add_quantize(app, flags.quantize, action);
     add_ps(app, flags.ps, action);
@@ -183,9 +200,10 @@ void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action) {
 }
 
 void add_library_flags(CLI::App& command, ServeFlags& flags) {
-    command.add_option("-m,--model", flags.models,
-                       "GGUF file, Hugging Face folder, NAME in a models folder, or ID=one of them, to have loaded from "
-                       "the start (repeatable; the first is the default)");
+    command.add_option(
+        "-m,--model", flags.models,
+        "GGUF file, Hugging Face folder, NAME in a models folder, or ID=one of them, to have loaded from "
+        "the start (repeatable; the first is the default)");
     add_models_dir(command, flags.models_dirs);
     command
         .add_option("--data-dir", flags.data_dir,

@@ -26,13 +26,14 @@ struct ModelFlags {
     ShowFlags show;
     ChangeFlags remove, copy, trust;
     ConvertFlags convert;
+    CreateFlags create;
     QuantizeFlags quantize;
     PsFlags ps;
     StopFlags stop;
     EstimateFlags estimate;
 };
 
-// pull, check, list, show, rm, cp, trust, convert, quantize, ps, stop, estimate
+// pull, check, list, show, rm, cp, trust, create, convert, quantize, ps, stop, estimate
 void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action);
 
 // Which models `serve` has, and may get

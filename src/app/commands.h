@@ -111,6 +111,14 @@ int pull(PullFlags const& flags);
 [[nodiscard]] Result<std::optional<std::string>> pull_to_run(std::string const& name,
                                                              std::vector<std::string> const& models_dirs);
 
+struct CreateFlags {
+    std::string name;
+    std::string file = "Modelfile";  // "-": standard input
+    std::vector<std::string> models_dirs;
+    bool json = false;
+};
+int create(CreateFlags const& flags);
+
 struct ConvertFlags {
     std::string folder;
     std::string output;         // empty: FOLDER-TYPE.gguf here

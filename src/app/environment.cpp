@@ -21,6 +21,7 @@
 
 #include "app/cli.h"
 #include "base/utf8.h"
+#include "catalog/create.h"
 #include "catalog/locate.h"
 #include "engine/engine.h"
 #include "models/estimate.h"
@@ -239,6 +240,17 @@ std::string random_suffix() {
     return out;
 }
 
+// What the model's note or manifest says of it; its context, where no flag does.
+static Status define(serving::ModelSpec& spec, std::vector<std::string> const& folders) {
+    HEARTH_TRY(auto definition, catalog::definition_of(spec.id, spec.path, folders));
+    if (auto const parameters = modelfile::from_options(definition.options); parameters && spec.context_request == 0) {
+        for (auto const& [name, value] : *parameters)
+            if (name == "num_ctx") std::from_chars(value.data(), value.data() + value.size(), spec.context_request);
+    }
+    spec.definition = std::make_shared<modelfile::Definition const>(std::move(definition));
+    return ok();
+}
+
 Result<serving::ModelSpec> model_spec(std::string const& argument, std::vector<std::string> const& folders,
                                       EngineFlags const& engine) {
     std::string id;
@@ -251,15 +263,17 @@ Result<serving::ModelSpec> model_spec(std::string const& argument, std::vector<s
             return Error(Code::invalid_argument, fmt::format("'{}' names no model before '='", argument), "--model");
     }
     HEARTH_TRY(auto located, catalog::locate(file, folders));
-    return spec_of(id.empty() ? std::move(located.id) : std::move(id), std::move(located.path), engine);
+    return spec_of(id.empty() ? std::move(located.id) : std::move(id), std::move(located.path), folders, engine);
 }
 
-Result<serving::ModelSpec> spec_of(std::string id, std::string path, EngineFlags const& engine) {
+Result<serving::ModelSpec> spec_of(std::string id, std::string path, std::vector<std::string> const& folders,
+                                   EngineFlags const& engine) {
     HEARTH_CHECK(check_file(path));
     serving::ModelSpec spec;
     spec.id = std::move(id);
     spec.path = std::move(path);
     spec.context_request = engine.context;
+    HEARTH_CHECK(define(spec, folders));
     spec.kv_cells = engine.kv_cells;
     HEARTH_TRY(auto const files, models::read_gguf_model(spec.path));
     auto const cells = spec.kv_cells != 0 ? spec.kv_cells : models::default_cells(files.front(), spec.context_request);

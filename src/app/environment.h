@@ -62,7 +62,8 @@ struct NetworkEnvironment {
                                                     std::vector<std::string> const& folders, EngineFlags const& engine);
 
 // The same of a file that is known, for a model that is called `id`.
-[[nodiscard]] Result<serving::ModelSpec> spec_of(std::string id, std::string path, EngineFlags const& engine);
+[[nodiscard]] Result<serving::ModelSpec> spec_of(std::string id, std::string path,
+                                                 std::vector<std::string> const& folders, EngineFlags const& engine);
 
 // How downloads reach others, as the environment says. Fails for a proxy that is none.
 [[nodiscard]] Result<library::Network> network_settings();

@@ -456,7 +456,7 @@ int serve(ServeFlags const& flags) {
     Front front(flags, *memory, *std::move(ollama), std::move(log).value());
     auto const make_spec = [&](std::string const& id, std::string const& path) -> Result<serving::ModelSpec> {
         HEARTH_TRY(auto const engine, engine_for(path, flags.engine));
-        HEARTH_TRY(auto spec, spec_of(id, path, engine));
+        HEARTH_TRY(auto spec, spec_of(id, path, folders, engine));
         finish(spec);
         return spec;
     };

@@ -218,6 +218,15 @@ private:
         return ok();
     }
 
+    // Where the text of a layer of this kind goes; null for other kinds.
+    static std::string* text_of(std::string_view kind, Found& found) {
+        if (kind == "system") return &found.system;
+        if (kind == "params") return &found.options;
+        if (kind == "template") return &found.template_text;
+        if (kind == "license") return &found.license;
+        return kind == "messages" ? &found.messages : nullptr;
+    }
+
     Status layer(fs::path const& root, Json const& layer, Found& found) {
         auto const text = [&](char const* key) {
             return layer.is_object() && layer.contains(key) && layer[key].is_string() ? layer[key].get<std::string>()
@@ -227,14 +236,14 @@ private:
         constexpr std::string_view kTypes = "application/vnd.ollama.image.", kAlgorithm = "sha256:";
         if (!type.starts_with(kTypes)) return ok();
         auto const kind = std::string_view(type).substr(kTypes.size());
-        if (kind != "model" && kind != "system" && kind != "params") return ok();
+        auto* const small = text_of(kind, found);
+        if (kind != "model" && small == nullptr) return ok();
         if (!digest.starts_with(kAlgorithm) || !is_digest(std::string_view(digest).substr(kAlgorithm.size())))
             return Error(Code::corrupt, "a layer's digest is no sha256:HEX");
         auto const hex = digest.substr(kAlgorithm.size());
         auto const blob = root / "blobs" / ("sha256-" + hex);
-        if (kind != "model") {
-            HEARTH_TRY(auto content, small_file(blob, kSmallLayerMax));
-            (kind == "system" ? found.system : found.options) = std::move(content);
+        if (small != nullptr) {
+            HEARTH_TRY(*small, small_file(blob, kSmallLayerMax));
             return ok();
         }
         auto file = file_at(blob);

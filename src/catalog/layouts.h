@@ -45,6 +45,7 @@ struct Found {
     std::vector<ModelFile> files;  // the first is what the engine opens; then the other splits
     std::string options;  // Ollama's parameters, JSON text; empty: none
     std::string system;   // Ollama's system prompt
+    std::string template_text{}, license{}, messages{};  // of Ollama's layout, as its layers say; messages as JSON
 };
 
 struct Refused {

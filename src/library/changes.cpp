@@ -33,6 +33,16 @@ Status need_writer(Keeper::Desk& desk) {
                  "--data-dir");
 }
 
+// What a model is beside its weights goes along; the copy is found once its weights are there.
+Status copy_note(fs::path const& folder, std::string const& from, std::string const& to) {
+    auto const note = folder / (from + ".hearth.json"), copy = folder / (to + ".hearth.json");
+    std::error_code failed;
+    if (!fs::exists(note, failed)) return ok();
+    fs::copy_file(note, copy, fs::copy_options::overwrite_existing, failed);
+    if (!failed) return ok();
+    return Error(Code::io, fmt::format("cannot write '{}': {}", copy.string(), failed.message()), copy.string());
+}
+
 }  // namespace
 
 std::vector<std::string> names_of(catalog::Model const& model) {
@@ -79,6 +89,7 @@ Status copy_model(Keeper::Desk& desk, catalog::Model const& model, std::string c
     bool const own_files = model.layout == catalog::Layout::folder && fetch::is_file_name(name);
     if (own_files) {
         auto const folder = fs::path(model.files.front().path).parent_path().string();
+        HEARTH_CHECK(copy_note(fs::path(folder), model.name, name));
         HEARTH_TRY(auto const placed, fetch::import_local({model.files.front().path}, name, folder));
         static_cast<void>(placed);
     } else {

@@ -258,6 +258,28 @@ net::Task<Status> Library::copy(std::string source, std::string destination) {
     co_return to_status(done);
 }
 
+net::Task<Result<catalog::Created>> Library::create(std::string name, modelfile::Modelfile modelfile) {
+    auto& impl = *impl_;
+    co_await settled();
+    std::vector<std::string> const names{name};
+    auto const permitted = impl.permits.may_change(names);
+    if (!permitted) co_return permitted.error();
+    // By name alone: a client has no business with the paths of this machine.
+    auto const from = find(modelfile.from);
+    if (!from) co_return from.error();
+    modelfile.from = from->model ? from->model->name : from->status->path;
+    auto const work = [name, modelfile = std::move(modelfile),
+                       &folders = impl.options.folders](Keeper::Desk& desk) -> Result<catalog::Created> {
+        HEARTH_TRY(auto created, catalog::create_model(name, modelfile, folders));
+        HEARTH_CHECK(desk.scan());
+        return created;
+    };
+    auto created = co_await impl.ask<catalog::Created>(work);
+    // One that is served goes on as it was until it leaves the pool; it comes back as it is now.
+    if (created && impl.ours.erase(created->name) > 0) static_cast<void>(impl.pool.remove(created->name));
+    co_return created;
+}
+
 net::Task<Status> Library::remove(std::string name) {
     auto& impl = *impl_;
     co_await settled();

@@ -34,6 +34,7 @@
 #include "base/clock.h"
 #include "base/result.h"
 #include "catalog/catalog.h"
+#include "catalog/create.h"
 #include "catalog/known_models.h"
 #include "jobs/queue.h"
 #include "library/pull_job.h"
@@ -111,6 +112,11 @@ public:
     // Another name for a model: of files of its own, linked, where the name can be a
     // file's and the model lies plainly in a folder; else an alias.
     net::Task<Status> copy(std::string source, std::string destination);
+
+    // A model made of another one and of what the Modelfile says, whose FROM is a
+    // model's name; see catalog/create.h. One of that name that was created before is
+    // replaced; requests inside it end as they began.
+    net::Task<Result<catalog::Created>> create(std::string name, modelfile::Modelfile modelfile);
 
     // Deletes a model's files and all its names, or the one name if it is an alias.
     // Requests inside end first. Not allowed for what other programs keep.

@@ -11,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/result.h"
+#include "modelfile/definition.h"
 
 namespace hearth::serving {
 
@@ -37,6 +38,7 @@ struct ModelSpec {
     std::string cpu_variant;              // empty: best
     std::vector<std::pair<std::string, double>> tenant_weights;  // shares of tenants; 1 for one that is not named
     std::vector<std::string> public_prefixes;  // system messages whose prefixes all tenants share
+    std::shared_ptr<modelfile::Definition const> definition;  // the front's: what requests begin with; null: nothing
     std::uint64_t memory_bytes = 0;       // the front's: what it is thought to take when loaded; 0: not known
     std::uint64_t scratch_bytes = 0;      // the front's: of that, what computing takes
     bool lazy = false;                    // the front's: loaded by the first request for it

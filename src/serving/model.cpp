@@ -48,6 +48,7 @@ ModelStatus Model::status() const {
     out.id = spec_.id;
     out.aliases = spec_.aliases;
     out.path = spec_.path;
+    out.definition = spec_.definition;
     out.state = state_;
     out.progress = progress_;
     out.info = info_;

@@ -64,6 +64,7 @@ struct ModelStatus {
     std::string id;
     std::vector<std::string> aliases;
     std::string path;
+    std::shared_ptr<modelfile::Definition const> definition;  // null: none
     ModelState state = ModelState::starting;
     float progress = 0;                     // while loading
     std::optional<domain::ModelInfo> info;  // once it was ready

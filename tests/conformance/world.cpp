@@ -33,6 +33,12 @@ void set(Settings& settings, Step const& step) {
         settings.api.tenant_header = value;
         return;
     }
+    if (name == "definition") {
+        auto definition = modelfile::read_definition(value);
+        if (!definition) throw std::runtime_error("no definition: " + definition.error().message);
+        settings.definition = std::make_shared<modelfile::Definition const>(*std::move(definition));
+        return;
+    }
     if (name == "public_prefix") {
         settings.public_prefixes.push_back(value);
         return;
@@ -208,6 +214,7 @@ void World::start() {
         spec.id = settings_.model_names.front();
         spec.prefix_cache = settings_.prefix_cache ? 1 : 0;
         spec.lazy = settings_.lazy;
+        spec.definition = settings_.definition;
         spec.memory_bytes = settings_.memory_cost;
         spec.public_prefixes = settings_.public_prefixes;
         if (settings_.file) {

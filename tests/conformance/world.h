@@ -64,6 +64,7 @@ struct Settings {
     bool hold_load = false;
     bool no_model = false;
     bool lazy = false;
+    std::shared_ptr<modelfile::Definition const> definition;  // what the model is beside its weights
     std::uint64_t memory_cost = 0;  // what the model is thought to take
     bool file = false;  // the model has a GGUF file, of which clients are told
     bool prefix_cache = false;  // cases that do not speak of it stay independent of one another

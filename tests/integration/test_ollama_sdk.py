@@ -153,8 +153,9 @@ def test_errors_have_status_and_text(client):
 
 
 def test_what_does_not_exist_yet_says_so(client):
-    for call in (lambda: client.push('x'), lambda: client.create('a', from_='b')):
-        assert refused(call).status_code == 501
+    assert refused(lambda: client.push('x')).status_code == 501
+    for call in (lambda: client.copy('a', 'b'), lambda: client.delete('a'), lambda: client.create('a', from_='b')):
+        assert refused(call).status_code == 404
 
 
 def test_models_are_pulled_copied_and_deleted(client, stories_path):

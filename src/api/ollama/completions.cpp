@@ -79,6 +79,13 @@ CallInfo describe(Services const& services, Call const& call, http::Request cons
     return info;
 }
 
+// What the model's own words and numbers change, and what only it can tell.
+Verdict settle(serving::ModelStatus const& model, std::string_view body, Call& call) {
+    if (model.definition && !model.definition->plain())
+        if (auto problem = apply_definition(*model.definition, body, call)) return problem;
+    return settle(call, *model.info);
+}
+
 struct Prepared {
     std::shared_ptr<EventSource> source;
     CallPlan plan;
@@ -144,7 +151,8 @@ net::Task<void> complete(Services& services, Surface surface, http::Exchange& ex
     auto const keep_alive = call.goal == Call::Goal::load ? call.request.keep_alive : std::nullopt;
     auto loaded = co_await wait_for_model(services, exchange, model, stage, keep_alive);
     auto* const status = std::get_if<serving::ModelStatus>(&loaded);
-    auto problem = status == nullptr ? Verdict(std::get<Problem>(std::move(loaded))) : settle(call, *status->info);
+    auto problem = status == nullptr ? Verdict(std::get<Problem>(std::move(loaded)))
+                                     : settle(*status, exchange.request().body, call);
     if (problem) {
         co_await send_problem(services, exchange, *std::move(problem), error_response);
         co_return;

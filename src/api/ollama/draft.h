@@ -10,6 +10,7 @@
 
 #include "api/values.h"
 #include "domain/generate.h"
+#include "modelfile/definition.h"
 
 namespace hearth::api::ollama {
 
@@ -22,6 +23,7 @@ struct Draft {
     domain::GenerateRequest request;  // without prompt and model
     domain::ChatPrompt chat;
     std::string prompt, system, custom_template;
+    modelfile::Definition const* definition = nullptr;  // of the model; null: none
     std::vector<domain::EmbedPrompt::Input> inputs;  // embed
     std::optional<std::uint32_t> dimensions;         // of each vector; absent: all there are
     bool raw = false;

@@ -20,6 +20,7 @@
 #include "api/ollama/request.h"
 #include "api/ollama/times.h"
 #include "api/values.h"
+#include "modelfile/definition.h"
 
 namespace hearth::api::ollama {
 namespace {
@@ -90,7 +91,8 @@ void write_details(JsonWriter& json, Known const& model) {
     else if (model.model) said = from(*model.model);
     auto const& [architecture, quantization, parameters] = said;
     json.key("details").begin_object();
-    json.key("parent_model").string("").key("format").string("gguf").key("family").string(architecture);
+    json.key("parent_model").string(model.status.definition ? model.status.definition->from : "");
+    json.key("format").string("gguf").key("family").string(architecture);
     json.key("families").begin_array().string(architecture).end_array();
     json.key("parameter_size").string(parameter_size(parameters));
     json.key("quantization_level").string(quantization).end_object();
@@ -125,29 +127,58 @@ void write_entry(JsonWriter& json, Known const& model, std::uint64_t size) {
     write_details(json, model);
 }
 
+// The definition as it is in force: with the context the model was loaded with, and a template.
+modelfile::Definition definition_in_force(Known const& model) {
+    auto definition = model.status.definition ? *model.status.definition : modelfile::Definition();
+    if (model.status.info) {
+        auto const context = fmt::format(R"({{"num_ctx":{}}})", model.status.info->context_request);
+        if (auto merged = modelfile::merge_options(definition.options, context))
+            definition.options = *std::move(merged);
+    }
+    auto& shown = definition.template_text;
+    if (shown.empty() && model.facts) shown = model.facts->files.front().text("tokenizer.chat_template");
+    // Ollama's template where a model has none: the prompt as it is.
+    if (shown.empty()) shown = "{{ .Prompt }}";
+    if (definition.license.empty() && model.facts) definition.license = model.facts->report.license;
+    return definition;
+}
+
 // The Modelfile that would say the same. The file by its name alone: clients need not know our folders.
-std::string modelfile(std::string const& path, std::string const& chat_template, std::string const& parameters) {
+std::string modelfile_of(std::string const& path, modelfile::Definition const& definition) {
     auto const file = path.substr(path.rfind('/') + 1);
-    auto out =
-        fmt::format("# Written by Hearth for a model it serves.\nFROM {}\n", file.empty() ? "scratch" : "./" + file);
-    out += fmt::format("TEMPLATE \"\"\"{}\"\"\"\n", chat_template);
-    if (!parameters.empty()) out += fmt::format("PARAMETER {}\n", parameters);
-    return out;
+    auto shown = modelfile::to_modelfile(definition, file.empty() ? "scratch" : "./" + file);
+    auto written = modelfile::write_modelfile(shown);
+    if (!written) {
+        // What a Modelfile cannot hold is told in the fields beside it.
+        shown.template_text.clear();
+        shown.system.clear();
+        shown.licenses.clear();
+        shown.messages.clear();
+        written = modelfile::write_modelfile(shown);
+    }
+    return "# Written by Hearth for a model it serves.\n" + (written ? *written : std::string());
+}
+
+void write_messages(JsonWriter& json, std::vector<modelfile::Message> const& messages) {
+    if (messages.empty()) return;
+    json.key("messages").begin_array();
+    for (auto const& [role, content] : messages)
+        json.begin_object().key("role").string(role).key("content").string(content).end_object();
+    json.end_array();
 }
 
 std::string render_show(Known const& model, Verbosity verbosity) {
-    auto const chat_template = model.facts ? model.facts->files.front().text("tokenizer.chat_template") : "";
-    // Ollama's template where a model has none: the prompt as it is.
-    auto const shown = chat_template.empty() ? std::string("{{ .Prompt }}") : chat_template;
-    auto const parameters =
-        model.status.info ? fmt::format("{:<30} {}", "num_ctx", model.status.info->context_request) : std::string();
+    auto const definition = definition_in_force(model);
+    auto const parameters = modelfile::from_options(definition.options);
     std::string out;
     JsonWriter json(out);
     json.begin_object();
-    if (model.facts && !model.facts->report.license.empty()) json.key("license").string(model.facts->report.license);
-    json.key("modelfile").string(modelfile(model.status.path, shown, parameters));
-    json.key("parameters").string(parameters);
-    json.key("template").string(shown);
+    if (!definition.license.empty()) json.key("license").string(definition.license);
+    json.key("modelfile").string(modelfile_of(model.status.path, definition));
+    json.key("parameters").string(parameters ? modelfile::describe(*parameters) : std::string());
+    json.key("template").string(definition.template_text);
+    if (!definition.system.empty()) json.key("system").string(definition.system);
+    write_messages(json, definition.messages);
     write_details(json, model);
     json.key("model_info");
     if (model.facts) write_model_info(json, *model.facts, verbosity);
@@ -158,6 +189,7 @@ std::string render_show(Known const& model, Verbosity verbosity) {
     }
     write_capabilities(json, model);
     json.key("modified_at").string(modified_at(model));
+    if (!definition.needs.empty()) json.key("requires").string(definition.needs);
     json.end_object();
     return out;
 }
@@ -255,6 +287,11 @@ net::Task<void> show_model(Services& services, http::Exchange& exchange) {
         co_return;
     }
     auto status = status_of(*known);
+    // What a model says of itself is read when the pool gets it; one that may not be served is shown without.
+    if (!known->status) {
+        auto opened = co_await open(services, known->name);
+        if (auto* inside = std::get_if<serving::ModelStatus>(&opened)) status = std::move(*inside);
+    }
     auto facts = co_await facts_of(services, status.path, Depth::header, kHeaderPatience);
     Known const model{std::move(status), std::move(facts), known->model};
     http::Response response;

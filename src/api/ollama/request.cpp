@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "api/definition.h"
 #include "api/embedding.h"
 #include "api/field_table.h"
 #include "api/ollama/fields.h"
@@ -35,11 +36,17 @@ domain::Overflow overflow_of(Draft const& draft) {
 }
 
 domain::Prompt take_prompt(Draft& draft) {
-    if (draft.surface == Surface::chat) return std::move(draft.chat);
+    if (draft.surface == Surface::chat) {
+        if (draft.definition != nullptr) open_conversation(*draft.definition, Opening::all, draft.chat.messages);
+        return std::move(draft.chat);
+    }
     if (draft.raw) return domain::TextPrompt{std::move(draft.prompt), true};
     domain::ChatPrompt chat;
     if (!draft.system.empty()) chat.messages.push_back({"system", std::move(draft.system)});
     chat.messages.push_back({"user", std::move(draft.prompt)});
+    // What stands in a context has been opened already.
+    auto const opening = draft.request.context.empty() ? Opening::all : Opening::system_only;
+    if (draft.definition != nullptr) open_conversation(*draft.definition, opening, chat.messages);
     return chat;
 }
 
@@ -88,7 +95,8 @@ std::variant<JsonDocument, Problem> parse_object(std::string_view body) {
     return *std::move(document);
 }
 
-std::variant<Call, Problem> parse_request(Surface surface, std::string_view body) {
+std::variant<Call, Problem> parse_request(Surface surface, std::string_view body,
+                                          modelfile::Definition const* definition) {
     auto parsed = parse_object(body);
     if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
     auto const root = std::get<JsonDocument>(parsed).root();
@@ -98,12 +106,26 @@ std::variant<Call, Problem> parse_request(Surface surface, std::string_view body
     draft.request.sampling.temperature = 0.8F;  // Ollama's defaults
     draft.request.sampling.top_k = 40;
     draft.request.sampling.top_p = 0.9F;
+    if (definition != nullptr)
+        if (auto problem = apply_parameters(*definition, draft.request)) return *std::move(problem);
+    draft.definition = definition;
     if (auto problem = read_fields(fields(), root, draft)) return *std::move(problem);
     if (auto problem = check_together(draft)) return *std::move(problem);
     Call call;
     call.unknown_fields = unknown_fields(fields(), root, surface);
     if (auto problem = fill(std::move(draft), call)) return *std::move(problem);
     return call;
+}
+
+Verdict apply_definition(modelfile::Definition const& definition, std::string_view body, Call& call) {
+    auto parsed = parse_request(call.surface, body, &definition);
+    if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
+    auto& request = std::get<Call>(parsed).request;
+    request.model = call.request.model;
+    request.deadlines = call.request.deadlines;
+    request.tenant = call.request.tenant;
+    call.request = std::move(request);
+    return std::nullopt;
 }
 
 std::variant<EmbedCall, Problem> parse_embed(Surface surface, std::string_view body) {

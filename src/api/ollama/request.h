@@ -16,6 +16,7 @@
 #include "api/ollama/draft.h"
 #include "domain/generate.h"
 #include "domain/model.h"
+#include "modelfile/definition.h"
 
 namespace hearth::api::ollama {
 
@@ -46,7 +47,13 @@ struct EmbedCall {
 };
 
 // REQUIRES: surface is chat or generate
-[[nodiscard]] std::variant<Call, Problem> parse_request(Surface surface, std::string_view body);
+// `definition`: the model's, whose parameters and words come before the body's; may be null.
+[[nodiscard]] std::variant<Call, Problem> parse_request(Surface surface, std::string_view body,
+                                                        modelfile::Definition const* definition = nullptr);
+
+// Reads the body again for a model whose definition says something; which it is stays.
+// REQUIRES: `body` is the call's
+[[nodiscard]] Verdict apply_definition(modelfile::Definition const& definition, std::string_view body, Call& call);
 
 // REQUIRES: surface is embed or embeddings
 [[nodiscard]] std::variant<EmbedCall, Problem> parse_embed(Surface surface, std::string_view body);

@@ -8,6 +8,7 @@
 #include "api/answer.h"
 #include "api/json_writer.h"
 #include "api/ollama/completions.h"
+#include "api/ollama/create.h"
 #include "api/ollama/embed.h"
 #include "api/ollama/errors.h"
 #include "api/ollama/models.h"
@@ -80,7 +81,7 @@ std::vector<http::Route> routes(Services& services) {
         {Method::post, "/api/embeddings",     Permission::infer,      body, to(embeddings)},
         {Method::post, "/api/pull",           Permission::administer, body, to(pull_model)},
         {Method::post, "/api/push",           Permission::administer, body, to(not_here)},
-        {Method::post, "/api/create",         Permission::administer, body, to(not_here)},
+        {Method::post, "/api/create",         Permission::administer, body, to(create_model)},
         {Method::post, "/api/copy",           Permission::administer, body, to(copy_model)},
         {Method::del,  "/api/delete",         Permission::administer, body, to(delete_model)},
         {Method::head, "/api/blobs/{digest}", Permission::administer, none, to(not_here)},

@@ -189,8 +189,8 @@ std::variant<Call, Problem> read(Services& services, Surface surface, http::Requ
     if (auto problem = check_content(request)) return *std::move(problem);
     auto tenant = tenant_of(services.options, request);
     if (auto* problem = std::get_if<Problem>(&tenant)) return std::move(*problem);
-    auto parsed =
-        parse_request(surface, request.body, {services.options.deadlines, std::get<std::string>(std::move(tenant))});
+    CallDefaults defaults{services.options.deadlines, std::get<std::string>(std::move(tenant))};
+    auto parsed = parse_request(surface, request.body, defaults);
     if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
     auto& call = std::get<Call>(parsed);
     if (!call.unknown_fields.empty())
@@ -203,6 +203,14 @@ std::variant<Prepared, Problem> prepare(Services& services, Surface surface, htt
                                         std::string const& id) {
     auto const status = services.pool.status(id);
     if (!status) return model_not_found(services, id);
+    if (status->definition && !status->definition->plain()) {
+        // Read again, with what the model says of itself behind what the body does.
+        CallDefaults const defaults{services.options.deadlines, call.generations.front().tenant,
+                                    status->definition.get()};
+        auto defined = parse_request(surface, request.body, defaults);
+        if (auto* problem = std::get_if<Problem>(&defined)) return std::move(*problem);
+        call = std::get<Call>(std::move(defined));
+    }
     if (auto problem = check_tokens(call, *status)) return *std::move(problem);
     // As many as the model never takes would be turned away for ever.
     if (call.generations.size() > status->requests_max) return too_many_requests(call, status->requests_max);

@@ -6,6 +6,7 @@
 
 #include <fmt/format.h>
 
+#include "api/definition.h"
 #include "api/embedding.h"
 #include "api/field_table.h"
 #include "api/openai/embeddings.h"
@@ -117,11 +118,16 @@ std::variant<Call, Problem> parse_request(Surface surface, std::string_view body
     draft.request.deadlines = defaults.deadlines;
     draft.request.tenant = defaults.tenant;
     if (surface == Surface::text) draft.request.max_tokens = kTextMaxTokens;
+    if (defaults.definition != nullptr)
+        if (auto problem = apply_parameters(*defaults.definition, draft.request)) return *std::move(problem);
     if (auto problem = read_fields(fields(), root, draft)) return *std::move(problem);
     std::erase_if(draft.aliases, [&](auto const& alias) { return root.find(alias.first).has_value(); });
     for (auto& prompt : split_inputs(std::exchange(draft.inputs, {}), draft.truncate))
         draft.prompts.emplace_back(std::move(prompt));
     if (auto problem = check_together(draft)) return *std::move(problem);
+    if (surface == Surface::chat && defaults.definition != nullptr)
+        open_conversation(*defaults.definition, Opening::all,
+                          std::get<domain::ChatPrompt>(draft.prompts.front()).messages);
     Call call;
     call.unknown_fields = unknown_fields(fields(), root, surface);
     if (auto problem = read_echoes(draft, call)) return *std::move(problem);

@@ -15,6 +15,7 @@
 #include "api/openai/draft.h"
 #include "base/clock.h"
 #include "domain/generate.h"
+#include "modelfile/definition.h"
 
 namespace hearth::api::openai {
 
@@ -36,6 +37,7 @@ struct Call {
 struct CallDefaults {
     domain::Deadlines deadlines;
     std::string tenant;
+    modelfile::Definition const* definition = nullptr;  // of the model; null: none
 };
 
 // REQUIRES: surface is chat, text or embed
