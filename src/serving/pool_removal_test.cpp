@@ -67,7 +67,7 @@ TEST_F(PoolRemoval, LetsWhatRunsEndAndForgetsTheModelThen) {
         EXPECT_TRUE(t.pool().remove("m")) << "again";
         EXPECT_TRUE(t.pool().status("m")->removing);
         EXPECT_EQ(t.pool().submit(t.request()).error().code, Code::not_found);
-        EXPECT_EQ(t.pool().warm("m").error().message, "model 'm' is being removed");
+        EXPECT_EQ(t.pool().warm("m", std::nullopt).error().message, "model 'm' is being removed");
         EXPECT_EQ(t.pool().add(t.spec("m")).error().code, Code::invalid_argument) << "its name is taken";
         EXPECT_TRUE(t.pool().ready()) << "nobody waits for it";
         EXPECT_TRUE(t.counts("m"));
