@@ -13,6 +13,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "api/testing/fake_pool.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
 
@@ -145,32 +146,6 @@ public:
     void ping(std::string& out, serving::Waiting const& waiting) override {
         out += "ping " + std::to_string(waiting.ahead) + ";";
     }
-};
-
-class FakePool final : public serving::Pool {
-public:
-    Status add(serving::ModelSpec) override { return ok(); }
-    Status warm(std::string_view, std::optional<Duration>) override { return ok(); }
-    Status remove(std::string_view) override { return ok(); }
-    Status unload(std::string_view) override { return ok(); }
-    net::Task<Status> swap(std::string, serving::ModelSpec, Duration) override { co_return ok(); }
-    void relieve(serving::Pressure) override {}
-    Result<std::unique_ptr<serving::Generation>> submit(domain::GenerateRequest) override {
-        return Error(Code::internal, "unused");
-    }
-    [[nodiscard]] Result<serving::ModelStatus> status(std::string_view) const override {
-        return Error(Code::not_found, "unused");
-    }
-    [[nodiscard]] serving::PoolMemory memory() const override { return {}; }
-    [[nodiscard]] std::vector<serving::ModelStatus> models() const override { return {}; }
-    [[nodiscard]] std::uint32_t retry_after_s(std::string_view) const override { return 1; }
-    [[nodiscard]] std::optional<std::uint32_t> predicted_wait_s(std::string_view, domain::Priority) const override {
-        return 7;
-    }
-    net::Task<serving::EngineView> engine_view(std::string, Duration) override { co_return serving::EngineView{}; }
-    [[nodiscard]] bool ready() const override { return true; }
-    void drain() override {}
-    net::Task<void> stop(Duration) override { co_return; }
 };
 
 domain::Delta delta(std::string text, std::uint32_t choice = 0) { return {choice, 1, std::move(text), {}}; }

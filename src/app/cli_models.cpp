@@ -146,14 +146,10 @@ void add_quantize(CLI::App& app, QuantizeFlags& flags, Action& action) {
     command.callback([&] { action = [&] { return quantize(flags); }; });
 }
 
-void add_url(CLI::App& command, std::string& url) {
-    command.add_option("--url", url, "Where the server is")->envname("HEARTH_URL")->capture_default_str();
-}
-
 void add_ps(CLI::App& app, PsFlags& flags, Action& action) {
     auto& command = *app.add_subcommand("ps", "List the models a running server has in memory");
     command.footer("Exit codes: 0 ok, 1 error, 2 usage, 4 no server answers.");
-    add_url(command, flags.url);
+    add_host(command, flags.host);
     command.add_flag("--json", flags.json, "Print JSON, with the server's budget of memory");
     command.callback([&] { action = [&] { return ps(flags); }; });
 }
@@ -164,7 +160,7 @@ void add_stop(CLI::App& app, StopFlags& flags, Action& action) {
         "What runs is answered first; the next request for the model loads it again.\n"
         "Exit codes: 0 ok, 1 error, 2 usage, 3 no such model, 4 no server answers.");
     command.add_option("model", flags.model, "NAME as the server has it")->required();
-    add_url(command, flags.url);
+    add_host(command, flags.host);
     command.callback([&] { action = [&] { return stop(flags); }; });
 }
 

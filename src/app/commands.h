@@ -179,14 +179,14 @@ int copy_model(ChangeFlags const& flags);
 int trust_model(ChangeFlags const& flags);
 
 struct PsFlags {
-    std::string url = "http://127.0.0.1:8080";
+    std::string host;  // HOST[:PORT]; empty: the usual one
     bool json = false;
 };
 int ps(PsFlags const& flags);
 
 struct StopFlags {
     std::string model;
-    std::string url = "http://127.0.0.1:8080";
+    std::string host;  // HOST[:PORT]; empty: the usual one
 };
 int stop(StopFlags const& flags);
 

@@ -13,7 +13,8 @@
 #include "app/cli.h"
 #include "app/commands.h"
 #include "app/environment.h"
-#include "bench/load_client.h"
+#include "app/ollama_host.h"
+#include "app/server_client.h"
 #include "catalog/locate.h"
 #include "models/estimate.h"
 #include "models/gguf.h"
@@ -23,22 +24,10 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr Duration kPatience = std::chrono::seconds(10);
-constexpr Duration kUnloadPatience = std::chrono::minutes(5);  // what runs is answered first
+constexpr std::chrono::seconds kPatience{10};
+constexpr std::chrono::seconds kUnloadPatience = std::chrono::minutes(5);  // what runs is answered first
 
 std::string mib(std::uint64_t bytes) { return fmt::format("{:.1f} MiB", static_cast<double>(bytes) / (1 << 20)); }
-
-// As a segment of a path.
-std::string escaped(std::string_view name) {
-    std::string out;
-    for (char const c : name) {
-        bool const plain = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' ||
-                           c == '_' || c == '.' || c == '~';
-        if (plain) out += c;
-        else out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-    }
-    return out;
-}
 
 // What the server answered, or the exit code; a model it does not have is 3, no answer 4.
 struct Asked {
@@ -46,21 +35,18 @@ struct Asked {
     ordered_json body;
 };
 
-Asked ask(std::string const& url, std::string_view method, std::string const& path, Duration timeout) {
-    auto const target = bench::parse_url(url);
-    if (!target) return {report(target.error()), {}};
-    auto const answer = bench::http_ask(*target, method, path, timeout);
+Asked ask(std::string const& host, std::string_view method, std::string const& path, std::chrono::seconds patience) {
+    auto const address = server_address(host);
+    if (!address) return {report(address.error()), {}};
+    ServerClient const server(*address);
+    auto const answer = server.ask(method, path, {}, patience);
     if (!answer) {
-        fmt::print(stderr, "hearth: {}; is a server running? --url says where\n", answer.error().message);
+        fmt::print(stderr, "hearth: {} ({}); --host says where a server runs\n", answer.error().message, server.url());
         return {kExitUnreachable, {}};
     }
     auto body = ordered_json::parse(answer->body, nullptr, false);
     if (answer->status == 200 && body.is_object()) return {kExitOk, std::move(body)};
-    auto const* const pointer = "/error/message";
-    auto const message = body.is_object() && body.contains(ordered_json::json_pointer(pointer))
-                             ? body.value(ordered_json::json_pointer(pointer), std::string())
-                             : "no server of Hearth's answers there";
-    fmt::print(stderr, "hearth: HTTP {}: {}\n", answer->status, message);
+    fmt::print(stderr, "hearth: {}\n", message_of(*answer));
     return {answer->status == 404 ? kExitModelMissing : kExitError, {}};
 }
 
@@ -102,7 +88,7 @@ std::string listed(ordered_json const& models) {
 }  // namespace
 
 int ps(PsFlags const& flags) {
-    auto asked = ask(flags.url, "GET", "/api/v1/residency", kPatience);
+    auto asked = ask(flags.host, "GET", "/api/v1/residency", kPatience);
     if (asked.exit != kExitOk) return asked.exit;
     auto loaded = ordered_json::array();
     for (auto const& model : asked.body.value("models", ordered_json::array())) {
@@ -115,7 +101,7 @@ int ps(PsFlags const& flags) {
 
 int stop(StopFlags const& flags) {
     auto const asked =
-        ask(flags.url, "POST", fmt::format("/api/v1/models/{}/unload", escaped(flags.model)), kUnloadPatience);
+        ask(flags.host, "POST", fmt::format("/api/v1/models/{}/unload", encode_segment(flags.model)), kUnloadPatience);
     return asked.exit;
 }
 

@@ -193,7 +193,8 @@ private:
             .draining = [this] { return stopping_; },
             .unix_ns = unix_nanoseconds,
             .prepare = [this](std::string argument, auto done) { prepare(std::move(argument), std::move(done)); },
-            .facts = &facts_};
+            .facts = &facts_,
+            .library = library_.get()};
     }
 
     net::Task<void> watch_memory() {

@@ -35,6 +35,8 @@ public:
     }
     [[nodiscard]] int get() const { return fd_; }
 
+    std::chrono::seconds patience = kAnswerTimeout;  // without a byte
+
 private:
     int fd_;
 };
@@ -81,7 +83,7 @@ Result<Socket> connect_to(Address const& address) {
 
 Status send_all(Socket const& socket, std::string_view bytes) {
     while (!bytes.empty()) {
-        if (!wait_for(socket.get(), POLLOUT, kAnswerTimeout))
+        if (!wait_for(socket.get(), POLLOUT, socket.patience))
             return Error(Code::deadline_exceeded, "the server takes no request");
         auto const sent = ::send(socket.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
         if (sent < 0 && (errno == EAGAIN || errno == EINTR)) continue;
@@ -95,9 +97,9 @@ Status send_all(Socket const& socket, std::string_view bytes) {
 Result<bool> receive(Socket const& socket, std::string& into) {
     std::array<char, 16'384> chunk{};
     for (;;) {
-        if (!wait_for(socket.get(), POLLIN, kAnswerTimeout))
+        if (!wait_for(socket.get(), POLLIN, socket.patience))
             return Error(Code::deadline_exceeded,
-                         fmt::format("the server said nothing for {} s", kAnswerTimeout.count()));
+                         fmt::format("the server said nothing for {} s", socket.patience.count()));
         auto const got = ::recv(socket.get(), chunk.data(), chunk.size(), 0);
         if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
         if (got < 0) return Error(Code::unavailable, fmt::format("the server has gone: {}", std::strerror(errno)));
@@ -121,9 +123,11 @@ struct Opened {
     std::string rest;  // of the body, what came with the head
 };
 
-Result<Opened> open(Address const& address, std::string_view method, std::string_view path, std::string_view body) {
+Result<Opened> open(Address const& address, std::string_view method, std::string_view path, std::string_view body,
+                    std::chrono::seconds patience) {
     Opened opened;
     HEARTH_TRY(opened.socket, connect_to(address));
+    opened.socket.patience = patience;
     auto const kind = body.empty() ? "" : "Content-Type: application/json\r\n";
     auto const request = fmt::format("{} {} HTTP/1.0\r\nHost: localhost\r\n{}Content-Length: {}\r\n\r\n{}", method,
                                      path, kind, body.size(), body);
@@ -157,14 +161,15 @@ bool ServerClient::answers() const {
     return json.is_object() && json.contains("name") && json["name"] == "hearth";
 }
 
-Result<ServerAnswer> ServerClient::ask(std::string_view method, std::string_view path, std::string_view body) const {
-    HEARTH_TRY(auto opened, open(address_, method, path, body));
+Result<ServerAnswer> ServerClient::ask(std::string_view method, std::string_view path, std::string_view body,
+                                       std::chrono::seconds patience) const {
+    HEARTH_TRY(auto opened, open(address_, method, path, body, patience));
     return read_rest(std::move(opened));
 }
 
 Result<ServerAnswer> ServerClient::stream(std::string_view path,
                                           std::function<bool(std::string_view)> const& on_line) const {
-    HEARTH_TRY(auto opened, open(address_, "GET", path, {}));
+    HEARTH_TRY(auto opened, open(address_, "GET", path, {}, kAnswerTimeout));
     if (opened.status != 200) return read_rest(std::move(opened));
     auto& text = opened.rest;
     for (bool more = true; more;) {

@@ -38,8 +38,9 @@ public:
     // Whether a Hearth server is there.
     [[nodiscard]] bool answers() const;
 
-    [[nodiscard]] Result<ServerAnswer> ask(std::string_view method, std::string_view path,
-                                           std::string_view body = {}) const;
+    // `patience`: how long it may say nothing.
+    [[nodiscard]] Result<ServerAnswer> ask(std::string_view method, std::string_view path, std::string_view body = {},
+                                           std::chrono::seconds patience = kAnswerTimeout) const;
 
     // Calls `on_line` with every line of the answer, without its end, until it says false
     // or the answer ends. A status other than 200 is given back with its body instead.

@@ -1,10 +1,9 @@
-// parse_url() and http_ask(): the small, blocking part of the client.
+// parse_url() and http_get(): the small, blocking part of the client.
 #include <poll.h>
 
 #include <array>
 #include <cerrno>
 #include <charconv>
-#include <utility>
 
 #include <fmt/format.h>
 
@@ -65,16 +64,15 @@ Result<Target> parse_url(std::string_view url) {
     return target;
 }
 
-Result<HttpAnswer> http_ask(Target const& target, std::string_view method, std::string_view path, Duration timeout) {
+Result<std::string> http_get(Target const& target, std::string_view path, Duration timeout) {
     auto const deadline = std::chrono::steady_clock::now() + timeout;
     auto const failed = [&](std::string_view why) {
-        return Error{Code::unavailable,
-                     fmt::format("{} {}{} of {}: {}", method, target.prefix, path, target.authority, why)};
+        return Error{Code::unavailable, fmt::format("GET {}{} of {}: {}", target.prefix, path, target.authority, why)};
     };
     HEARTH_TRY(auto const address, resolve(target.host, target.port));
     HEARTH_TRY(auto const fd, begin_connect(address));
-    auto const request = fmt::format("{} {}{} HTTP/1.1\r\nHost: {}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
-                                     method, target.prefix, path, target.authority);
+    auto const request = fmt::format("GET {}{} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", target.prefix, path,
+                                     target.authority);
     if (!wait_ready(fd.get(), POLLOUT, deadline)) return failed("no connection in time");
     if (::send(fd.get(), request.data(), request.size(), MSG_NOSIGNAL) != static_cast<ssize_t>(request.size())) {
         return failed(system_message(errno));
@@ -93,14 +91,8 @@ Result<HttpAnswer> http_ask(Target const& target, std::string_view method, std::
         if (parser.failed()) return failed(parser.problem());
         if (body.size() > kBodyBytesMax) return failed(fmt::format("the answer exceeds {} bytes", kBodyBytesMax));
     }
-    return HttpAnswer{parser.status(), std::move(body)};
-}
-
-Result<std::string> http_get(Target const& target, std::string_view path, Duration timeout) {
-    HEARTH_TRY(auto answer, http_ask(target, "GET", path, timeout));
-    if (answer.status == 200) return std::move(answer.body);
-    return Error{Code::unavailable, fmt::format("GET {}{} of {}: HTTP {}: {}", target.prefix, path, target.authority,
-                                                answer.status, answer.body.substr(0, 200))};
+    if (parser.status() != 200) return failed(fmt::format("HTTP {}: {}", parser.status(), body.substr(0, 200)));
+    return body;
 }
 
 }  // namespace hearth::bench

@@ -119,16 +119,6 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
-struct HttpAnswer {
-    int status = 0;
-    std::string body;
-};
-
-// One blocking request without a body. Not for load. Fails with unavailable when there
-// is no answer within `timeout`.
-[[nodiscard]] Result<HttpAnswer> http_ask(Target const& target, std::string_view method, std::string_view path,
-                                          Duration timeout);
-
 // One blocking GET; the body, if the status is 200. For set-up, not for load.
 // Fails with unavailable when there is no answer within `timeout`.
 [[nodiscard]] Result<std::string> http_get(Target const& target, std::string_view path, Duration timeout);

@@ -89,19 +89,19 @@ def test_the_server_tells_the_parts_of_an_estimate_and_what_became_of_it(tiny):
 
 def test_ps_and_stop_talk_to_the_server(tiny):
     with support.Server('--lazy', '--keep-alive', '3600', '--pin', 'window', models=[tiny / 'hybrid.gguf', tiny / 'window.gguf']) as server:
-        assert json.loads(support.run_cli('ps', '--json', '--url', server.url).stdout)['models'] == []
+        assert json.loads(support.run_cli('ps', '--json', '--host', server.url.removeprefix('http://')).stdout)['models'] == []
         server.complete('x', model='hybrid', max_tokens=2)
         server.complete('x', model='window', max_tokens=2)
-        text = support.run_cli('ps', '--url', server.url).stdout.splitlines()
+        text = support.run_cli('ps', '--host', server.url.removeprefix('http://')).stdout.splitlines()
         assert text[0].split() == ['NAME', 'STATE', 'MEMORY', 'CONTEXT', 'STAYS'] and len(text) == 3
         assert 'min' in text[1] and 'for ever' in text[2]
-        assert support.run_cli('stop', 'hybrid', '--url', server.url).returncode == 0
-        models = json.loads(support.run_cli('ps', '--json', '--url', server.url).stdout)['models']
+        assert support.run_cli('stop', 'hybrid', '--host', server.url.removeprefix('http://')).returncode == 0
+        models = json.loads(support.run_cli('ps', '--json', '--host', server.url.removeprefix('http://')).stdout)['models']
         assert [model['id'] for model in models] == ['window'] and models[0]['pinned']
-        missing = support.run_cli('stop', 'a/b', '--url', server.url)
+        missing = support.run_cli('stop', 'a/b', '--host', server.url.removeprefix('http://'))
         assert missing.returncode == 3 and 'a/b' in missing.stderr
-    gone = support.run_cli('ps', '--url', server.url)
-    assert gone.returncode == 4 and '--url' in gone.stderr
+    gone = support.run_cli('ps', '--host', server.url.removeprefix('http://'))
+    assert gone.returncode == 4 and '--host' in gone.stderr
 
 
 def test_pins_and_preloads_name_served_models(tiny):

@@ -15,6 +15,7 @@
 #include "api/json_document.h"
 #include "api/json_writer.h"
 #include "api/keep_alive.h"
+#include "api/library.h"
 
 namespace hearth::api::native {
 namespace {
@@ -160,7 +161,11 @@ net::Task<void> load_model(Services& services, http::Exchange& exchange) {
     std::string name(exchange.request().parameter("name"));
     std::optional<Duration> keep_alive;
     auto problem = read_body(exchange.request(), keep_alive);
-    if (!problem && !services.pool.status(name)) problem = not_served(name);
+    if (!problem) {
+        auto opened = co_await open_model(services, name);
+        if (opened) name = *std::move(opened);
+        else problem = library_problem(opened.error());
+    }
     if (!problem) {
         auto const warmed = services.pool.warm(name, keep_alive);
         if (!warmed) problem = to_problem(warmed.error());

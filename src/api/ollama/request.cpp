@@ -144,6 +144,7 @@ std::variant<EmbedCall, Problem> parse_embed(Surface surface, std::string_view b
     for (auto& prompt : split_inputs(std::move(draft.inputs), draft.truncate.value_or(true))) {
         domain::GenerateRequest request;
         request.prompt = std::move(prompt);
+        request.keep_alive = draft.request.keep_alive;
         if (auto const status = domain::validate(request); !status) return to_problem(status.error());
         call.generations.push_back(std::move(request));
     }
