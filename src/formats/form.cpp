@@ -61,9 +61,11 @@ Result<Form> parse_form(std::string_view text) {
 }
 
 std::string form_names() {
+    auto const types = llama::quantized_types();
     std::vector<std::string_view> names;
+    names.reserve(std::size(kProfiles) + types.size());
     for (auto const& profile : kProfiles) names.push_back(profile.name);
-    for (auto const& type : llama::quantized_types()) names.push_back(type.name);
+    for (auto const& type : types) names.push_back(type.name);
     return fmt::format("{}", fmt::join(names, ", "));
 }
 
