@@ -115,6 +115,10 @@ def test_a_pull_is_a_job(model, models):
         assert json.loads(events.strip().removeprefix('data: '))['state'] == 'failed'
         status, _, body = server.request('POST', '/api/v1/models/pull', {'model': 'x', 'source': '/etc/passwd.gguf'})
         assert status == 400 and 'its own machine' in body['error']['message']
+        status, _, body = server.request('POST', '/api/v1/models/pull', {'model': 'a/../b'})
+        assert (status, body['error']['param']) == (400, 'model')
+        status, _, body = server.request('POST', '/api/v1/models/pull', {'model': 'a', 'source': 'b/../c'})
+        assert (status, body['error']['param']) == (400, 'source')
         assert server.request('DELETE', '/api/v1/models/tiny-Q4_0')[0] == 204
         assert listed(server) == [] and [entry.name for entry in models.iterdir()] == []
 

@@ -145,9 +145,12 @@ net::Task<void> pull_model(Services& services, http::Exchange& exchange) {
         co_await send_problem(services, exchange, *std::move(problem));
         co_return;
     }
+    bool const named = wish.source.empty();
     auto const job = co_await (*library)->pull(std::move(wish));
     if (!job) {
-        co_await send_problem(services, exchange, library_problem(job.error()));
+        auto refusal = library_problem(job.error());
+        if (refusal.param == "name") refusal.param = named ? "model" : "source";  // what says where from
+        co_await send_problem(services, exchange, std::move(refusal));
         co_return;
     }
     http::Response response;
