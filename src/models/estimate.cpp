@@ -18,7 +18,8 @@ constexpr std::uint64_t kScoreBytes = 20;  // of a token of the vocabulary: scor
 // Of a cell, for each token of a chunk: the mask, and a copy of it where a window cuts it.
 constexpr std::uint64_t kMaskBytes = 4;
 constexpr std::uint64_t kWindowMaskBytes = 6;
-// Code and data of a worker without a model, and small buffers. It grows with the program: tests/integration/test_memory.py tells.
+// Code and data of a worker without a model, and small buffers. It grows with the
+// program: tests/integration/test_memory.py tells.
 constexpr std::uint64_t kProgram = (158ULL << 20) / 10;
 constexpr std::uint64_t kTokenBytes = 230;  // of a token with a vocabulary of merges
 constexpr std::uint64_t kMergeBytes = 118;
