@@ -1,5 +1,4 @@
 // `hearth list` and `hearth show`: the catalog, brought up to date first.
-#include <algorithm>
 #include <array>
 #include <fstream>
 #include <string>
@@ -12,6 +11,7 @@
 #include "app/commands.h"
 #include "app/environment.h"
 #include "app/library_commands.h"
+#include "app/text_table.h"
 #include "base/utf8.h"
 #include "catalog/catalog.h"
 #include "catalog/known_models.h"
@@ -128,16 +128,7 @@ std::string table(std::vector<catalog::Model> const& models) {
         rows.push_back({printable(model.name), bytes_text(model.bytes), count_text(model.parameters),
                         printable(model.quantization), fmt::format("{}", model.context), remark(model)});
     }
-    std::array<std::size_t, 6> widths{};
-    for (auto const& row : rows) {
-        for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-    }
-    std::string out;
-    for (auto const& row : rows) {
-        for (std::size_t i = 0; i + 1 < row.size(); ++i) out += fmt::format("{:<{}}  ", row[i], widths[i]);
-        out += row.back() + '\n';
-    }
-    return out;
+    return text_table(rows);
 }
 
 std::string template_text(catalog::Model const& model) {

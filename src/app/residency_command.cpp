@@ -1,5 +1,4 @@
 // `hearth ps`, `hearth stop` and `hearth estimate`: what models take in memory.
-#include <algorithm>
 #include <array>
 #include <chrono>
 #include <string>
@@ -15,6 +14,7 @@
 #include "app/environment.h"
 #include "app/ollama_host.h"
 #include "app/server_client.h"
+#include "app/text_table.h"
 #include "catalog/locate.h"
 #include "models/estimate.h"
 #include "models/gguf.h"
@@ -61,28 +61,13 @@ std::string until(ordered_json const& model) {
     return seconds < 120 ? fmt::format("{:.0f} s", seconds) : fmt::format("{:.0f} min", seconds / 60);
 }
 
-using Row = std::array<std::string, 5>;
-
-std::string table(std::vector<Row> const& rows) {
-    std::array<std::size_t, std::tuple_size_v<Row>> widths{};
-    for (auto const& row : rows) {
-        for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-    }
-    std::string out;
-    for (auto const& row : rows) {
-        for (std::size_t i = 0; i + 1 < row.size(); ++i) out += fmt::format("{:<{}}  ", row[i], widths[i]);
-        out += row.back() + '\n';
-    }
-    return out;
-}
-
 std::string listed(ordered_json const& models) {
-    std::vector<Row> rows{{"NAME", "STATE", "MEMORY", "CONTEXT", "STAYS"}};
+    std::vector<std::array<std::string, 5>> rows{{"NAME", "STATE", "MEMORY", "CONTEXT", "STAYS"}};
     for (auto const& model : models) {
         rows.push_back({model.value("id", ""), model.value("state", ""), mib(model.value("memory_bytes", 0ULL)),
                         std::to_string(model.value("context", 0U)), until(model)});
     }
-    return table(rows);
+    return text_table(rows);
 }
 
 }  // namespace
