@@ -20,7 +20,7 @@ constexpr std::uint64_t kMaskBytes = 4;
 constexpr std::uint64_t kWindowMaskBytes = 6;
 // Code and data of a worker without a model, and small buffers. It grows with the
 // program: tests/integration/test_memory.py tells.
-constexpr std::uint64_t kProgram = (158ULL << 20) / 10;
+constexpr std::uint64_t kProgram = 17ULL << 20;
 constexpr std::uint64_t kTokenBytes = 230;  // of a token with a vocabulary of merges
 constexpr std::uint64_t kMergeBytes = 118;
 constexpr std::uint64_t kPlainTokenBytes = 350;  // with any other

@@ -27,7 +27,7 @@ TEST(EstimateMemory, CountsTensorsOfAllFilesAndTheCacheExactly) {
     EXPECT_EQ(need.weights, 1100U);
     EXPECT_EQ(need.kv, 30U * 3 * (64 + 64) * 2 * 1000);
     EXPECT_EQ(need.scratch, 512U * 4 * (4 * 576 + 2 * 1536) + 20 * 49152 + 4 * 512 * 1000);
-    EXPECT_EQ(need.process, (158U << 20) / 10 + 49152 * 230 + 48900 * 118);
+    EXPECT_EQ(need.process, (17U << 20) + 49152 * 230 + 48900 * 118);
     EXPECT_EQ(need.total(), need.weights + need.kv + need.scratch + need.process);
 }
 

@@ -14,6 +14,7 @@
 #include <fmt/format.h>
 
 #include "base/assert.h"
+#include "models/adapter.h"
 #include "models/descriptor.h"
 #include "models/gguf.h"
 #include "models/gguf_header.h"
@@ -177,6 +178,10 @@ Result<GgufFile> validate(HeaderSource& source, std::uint64_t file_bytes, std::s
                      fmt::format("{}: {} bytes; a file has at most {}", path, file_bytes, kFileBytesMax), path);
     }
     HEARTH_TRY(auto header, parse_header(source, file_bytes, std::move(path)));
+    if (is_adapter(header.file)) {
+        HEARTH_CHECK(check_adapter_header(header));
+        return std::move(header.file);
+    }
     HEARTH_CHECK(check_hyperparameters(header));
     HEARTH_CHECK(check_vocabulary(header));
     return std::move(header.file);
@@ -247,6 +252,9 @@ Result<std::vector<GgufFile>> read_gguf_model(std::string const& path) {
         }
         files.push_back(std::move(file));
     }
+    if (is_adapter(files[0]))
+        return Error(Code::unsupported,
+                     fmt::format("{}: an adapter, not a model; it is served on top of its base", path), path);
     auto const any =
         std::any_of(files.begin(), files.end(), [](GgufFile const& file) { return !file.tensors.empty(); });
     if (!any) return no_member(files[0], "it holds no tensors: a vocabulary, not a model");

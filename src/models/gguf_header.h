@@ -49,7 +49,10 @@ struct GgufHeader {
 [[nodiscard]] Status check_hyperparameters(GgufHeader& header);
 [[nodiscard]] Status check_vocabulary(GgufHeader& header);
 
-// parse_header and both checks.
+// The same of a file whose general.type is `adapter` (adapter.cpp).
+[[nodiscard]] Status check_adapter_header(GgufHeader& header);
+
+// parse_header and the checks.
 [[nodiscard]] Result<GgufFile> validate(HeaderSource& source, std::uint64_t file_bytes, std::string path);
 
 }  // namespace hearth::models

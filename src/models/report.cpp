@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/utf8.h"
 #include "digest/sha256.h"
+#include "models/adapter.h"
 #include "models/gguf.h"
 
 namespace hearth::models {
@@ -128,11 +129,15 @@ void render_facts(CheckReport const& r, std::string& out) {
     row("quantization", r.quantization);
     row("size", fmt::format("{} in {} file{}, GGUF version {}", human_bytes(r.file_bytes), r.files,
                             r.files == 1 ? "" : "s", r.gguf_version));
-    row("context", fmt::format("{} tokens", r.context_train));
-    row("shape", fmt::format("{} layers, embedding {}, {} heads, {} key/value heads", r.layers, r.embedding, r.heads,
-                             r.kv_heads));
-    row("tokenizer", fmt::format("{}, {} tokens", r.tokenizer, r.vocabulary));
-    row("chat template", r.chat_template ? fmt::format("sha256 {}", r.chat_template_sha256) : "none");
+    if (r.adapter) {
+        row("kind", "LoRA adapter");
+    } else {
+        row("context", fmt::format("{} tokens", r.context_train));
+        row("shape", fmt::format("{} layers, embedding {}, {} heads, {} key/value heads", r.layers, r.embedding,
+                                 r.heads, r.kv_heads));
+        row("tokenizer", fmt::format("{}, {} tokens", r.tokenizer, r.vocabulary));
+        row("chat template", r.chat_template ? fmt::format("sha256 {}", r.chat_template_sha256) : "none");
+    }
     row("license", r.license);
     std::string types;
     for (auto const& [type, count] : r.tensor_types)
@@ -160,6 +165,23 @@ CheckReport check_model(std::string const& path) {
     else report.problems.push_back(files.error().message);
     report.path = path;
     report.elapsed_ms = to_ms(std::chrono::steady_clock::now() - start);
+    return report;
+}
+
+CheckReport check_any(std::string const& path) {
+    auto report = check_model(path);
+    auto adapter = report.valid ? Result<GgufFile>(Error()) : read_adapter(path);
+    if (!adapter) return report;
+    auto const elapsed_ms = report.elapsed_ms;
+    report = {};
+    report.valid = report.adapter = true;
+    report.path = path;
+    report.elapsed_ms = elapsed_ms;
+    report.gguf_version = adapter->version;
+    report.architecture = adapter->text("general.architecture");
+    report.name = adapter->text("general.name");
+    report.license = adapter->text("general.license");
+    count_tensors({*std::move(adapter)}, report);
     return report;
 }
 

@@ -16,6 +16,7 @@ namespace hearth::models {
 struct CheckReport {
     std::string path;
     bool valid = false;
+    bool adapter = false;                // a LoRA adapter, no model
     std::vector<std::string> problems;   // why it is refused; empty when valid
     std::vector<std::string> warnings;   // served, but worth knowing
     std::uint64_t file_bytes = 0;        // of all files
@@ -38,6 +39,9 @@ struct CheckReport {
 
 // Never fails: an unreadable file is a report with a problem.
 [[nodiscard]] CheckReport check_model(std::string const& path);
+
+// The same, and an adapter (adapter.h) is valid, too.
+[[nodiscard]] CheckReport check_any(std::string const& path);
 
 // Lines for a terminal; metadata is made printable.
 [[nodiscard]] std::string render_text(CheckReport const& report);

@@ -89,6 +89,8 @@ struct SafetensorsIndexEntry {
 class SafetensorsModel {
 public:
     [[nodiscard]] static Result<SafetensorsModel> open(std::string const& folder);
+    // Of this file alone.
+    [[nodiscard]] static Result<SafetensorsModel> open_file(std::string const& path);
 
     ~SafetensorsModel();
     SafetensorsModel(SafetensorsModel&&) noexcept;

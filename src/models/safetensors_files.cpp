@@ -138,8 +138,14 @@ Result<SafetensorsModel> SafetensorsModel::open(std::string const& folder) {
     return model;
 }
 
+Result<SafetensorsModel> SafetensorsModel::open_file(std::string const& path) {
+    SafetensorsModel model;
+    HEARTH_CHECK(model.add_shard(path));
+    return model;
+}
+
 Status SafetensorsModel::add_shard(std::string const& path) {
-    HEARTH_TRY(auto file, open_file(path));
+    HEARTH_TRY(auto file, models::open_file(path));  // the member hides it
     auto const file_bytes = static_cast<std::uint64_t>(file.stat.st_size);
     auto const fd = file.descriptor->get();
     std::vector<std::byte> head(std::min<std::uint64_t>(file_bytes, sizeof(std::uint64_t)));

@@ -15,7 +15,8 @@ namespace hearth::models {
 class TextSet {
 public:
     // REQUIRES: at most `count` texts are added, fewer than 2^31
-    explicit TextSet(std::size_t count) : slots_(std::bit_ceil(count * 2 + 2)) { texts_.reserve(count); }
+    // Two thirds full at most; a vocabulary of 2^18 tokens must not need a table of twice the size for one slot more.
+    explicit TextSet(std::size_t count) : slots_(std::bit_ceil(count + count / 2 + 2)) { texts_.reserve(count); }
 
     // The index of an equal text added before, if any; else it is added.
     std::optional<std::size_t> add(std::string_view text) {
