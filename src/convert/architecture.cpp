@@ -15,9 +15,6 @@ namespace {
 
 constexpr std::uint32_t kHeadsMax = 4096;
 constexpr std::uint32_t kExpertsMax = 1024;
-constexpr std::uint32_t kGemma3Context = 131072;  // transformers' defaults for what a config may leave out
-constexpr std::uint32_t kGemma3HeadWidth = 256;
-constexpr std::uint32_t kQwen3HeadWidth = 128;
 constexpr double kGemma3LocalTheta = 10000;
 
 bool remove_prefix(std::string_view& text, std::string_view prefix) {
@@ -26,9 +23,14 @@ bool remove_prefix(std::string_view& text, std::string_view prefix) {
     return true;
 }
 
-std::string_view gguf_name(std::span<NamePair const> table, std::string_view hf) {
-    auto const found = std::find_if(table.begin(), table.end(), [&](NamePair const& pair) { return pair.hf == hf; });
-    return found == table.end() ? std::string_view() : found->gguf;
+// The number that `text` begins with, and the dot behind it; nothing for `limit` or more.
+std::optional<std::uint32_t> take_number(std::string_view& text, std::uint32_t limit) {
+    std::uint32_t number = 0;
+    auto const [end, failed] = std::from_chars(text.data(), text.data() + text.size(), number);
+    if (failed != std::errc{} || number >= limit || end == text.data() + text.size() || *end != '.')
+        return std::nullopt;
+    text.remove_prefix(static_cast<std::size_t>(end - text.data()) + 1);
+    return number;
 }
 
 // The engine's spelling of TensorFlow's names for the parts of a norm.
@@ -36,21 +38,6 @@ std::string modern_name(std::string_view name) {
     if (name.ends_with(".gamma")) return std::string(name.substr(0, name.size() - 5)) + "weight";
     if (name.ends_with(".beta")) return std::string(name.substr(0, name.size() - 4)) + "bias";
     return std::string(name);
-}
-
-double default_theta(Family family) { return family == Family::gemma3 || family == Family::lfm2 ? 1e6 : 1e4; }
-
-std::uint32_t default_context(Family family) {
-    switch (family) {
-        case Family::llama: return 2048;
-        case Family::qwen2:
-        case Family::qwen3:
-        case Family::qwen3moe: return 32768;
-        case Family::gemma3: return kGemma3Context;
-        case Family::lfm2: return 128000;
-        case Family::bert: return 512;
-    }
-    return 0;
 }
 
 std::optional<json::View> rope_parameters(HfConfig const& config) {
@@ -87,20 +74,56 @@ Result<Architecture> Architecture::of(HfConfig const& config) {
                             fmt::format("\"{}\" is not converted; known are {}", name, fmt::join(known, ", ")),
                             Code::unsupported);
     }
-    HEARTH_TRY(architecture.layers_,
-               config.count({"num_hidden_layers", "n_layers", "n_layer", "num_layers"}, kLayersMax));
-    HEARTH_TRY(architecture.width_, config.count({"hidden_size", "n_embd", "dim"}));
-    HEARTH_TRY(architecture.heads_, config.count({"num_attention_heads", "n_head", "n_heads"}, kHeadsMax));
-    HEARTH_TRY(architecture.kv_heads_,
-               config.count_or({"num_key_value_heads", "n_kv_heads"}, architecture.heads_, kHeadsMax));
-    HEARTH_TRY(architecture.vocabulary_, config.count({"vocab_size"}));
+    HEARTH_CHECK(architecture.read_sizes(config));
+    return architecture;
+}
+
+Status Architecture::read_sizes(HfConfig const& config) {
+    auto const& defaults = table_->defaults;
+    auto const count = [&](std::initializer_list<std::string_view> keys, std::uint32_t absent, std::uint32_t max) {
+        return absent == 0 ? config.count(keys, max) : config.count_or(keys, absent, max);
+    };
+    HEARTH_TRY(layers_, config.count({"num_hidden_layers", "n_layers", "n_layer", "num_layers"}, kLayersMax));
+    HEARTH_TRY(width_, config.count({"hidden_size", "n_embd", "dim"}));
+    HEARTH_TRY(heads_, count({"num_attention_heads", "n_head", "n_heads"}, defaults.heads, kHeadsMax));
+    auto const kv_heads = defaults.kv_heads == 0 ? heads_ : defaults.kv_heads;
+    HEARTH_TRY(kv_heads_, config.count_or({"num_key_value_heads", "n_kv_heads"}, kv_heads, kHeadsMax));
+    HEARTH_TRY(vocabulary_, count({"vocab_size"}, defaults.vocabulary, kWidthMax));
     constexpr std::array<std::string_view, 3> kExperts{"num_local_experts", "num_experts", "n_routed_experts"};
-    if (architecture.family() == Family::qwen3moe) {
-        HEARTH_TRY(architecture.experts_, config.count({kExperts[0], kExperts[1], kExperts[2]}, kExpertsMax));
+    if (!table_->experts.empty()) {
+        HEARTH_TRY(experts_, config.count({kExperts[0], kExperts[1], kExperts[2]}, kExpertsMax));
     } else if (config.find({kExperts[0], kExperts[1], kExperts[2]})) {
-        return config.wrong("num_experts", "of mixtures of experts only Qwen3MoeForCausalLM is converted",
+        return config.wrong("num_experts",
+                            "of mixtures of experts only MixtralForCausalLM and Qwen3MoeForCausalLM are converted",
                             Code::unsupported);
     }
+    return ok();
+}
+
+Result<Architecture> Architecture::of(models::GgufFile const& model) {
+    auto const name = model.text("general.architecture");
+    Architecture architecture;
+    // Of several families that are one to the engine, the first that has experts if this one has.
+    auto const experts = model.number(fmt::format("{}.expert_count", name)).value_or(0);
+    for (auto const& table : family_tables()) {
+        bool const fits = table.gguf == name && table.experts.empty() == (experts == 0);
+        if (fits && architecture.table_ == nullptr) architecture.table_ = &table;
+    }
+    if (architecture.table_ == nullptr)
+        return Error(Code::unsupported,
+                     fmt::format("{}: adapters of architecture {} are not converted", model.path, name), model.path);
+    auto const number = [&](std::string_view key) {
+        return static_cast<std::uint32_t>(model.number(architecture.key(key)).value_or(0));  // its reader bounds it
+    };
+    architecture.layers_ = number("block_count");
+    architecture.width_ = number("embedding_length");
+    architecture.heads_ = number("attention.head_count");
+    architecture.kv_heads_ = number("attention.head_count_kv");
+    if (architecture.kv_heads_ == 0) architecture.kv_heads_ = architecture.heads_;
+    architecture.experts_ = static_cast<std::uint32_t>(experts);
+    if (architecture.table_->permuted && architecture.heads_ == 0)
+        return Error(Code::unsupported, fmt::format("{}: it does not say how many heads it has", model.path),
+                     model.path);
     return architecture;
 }
 
@@ -122,38 +145,50 @@ Result<std::optional<TensorTarget>> Architecture::target(std::string_view hf_nam
     };
     TensorTarget target;
     if (remove_prefix(rest, table_->layers)) {
-        std::uint32_t layer = 0;
-        auto const [end, failed] = std::from_chars(rest.data(), rest.data() + rest.size(), layer);
-        if (failed != std::errc{} || layer >= layers_ || end == rest.data() + rest.size() || *end != '.')
-            return unknown();
-        target.layer = layer;
-        rest.remove_prefix(static_cast<std::size_t>(end - rest.data()) + 1);
+        target.layer = take_number(rest, layers_);
+        if (!target.layer) return unknown();
     }
-    // "mlp.experts.7.up_proj.weight" is the seventh's part of "mlp.experts.up_proj.weight".
-    std::string without_number;
-    if (constexpr std::string_view kExperts = "mlp.experts."; experts_ > 0 && rest.starts_with(kExperts)) {
-        std::uint32_t expert = 0;
-        auto const digits = rest.substr(kExperts.size());
-        auto const [end, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), expert);
-        if (failed != std::errc{} || expert >= experts_ || end == digits.data() + digits.size() || *end != '.')
-            return unknown();
-        target.expert = expert;
-        without_number =
-            std::string(kExperts) + std::string(digits.substr(static_cast<std::size_t>(end - digits.data()) + 1));
-        rest = without_number;
+    if (experts_ > 0 && target.layer && rest.starts_with(table_->experts)) {
+        if (!take_expert(rest, target)) return unknown();
+        rest = target.matrix;
     }
-    auto const dot = rest.rfind('.');
-    auto const suffix = dot == std::string_view::npos ? std::string_view() : rest.substr(dot + 1);
-    if (suffix != "weight" && suffix != "bias") return unknown();
-    auto const base = gguf_name(target.layer ? table_->inner : table_->outer, rest.substr(0, dot));
-    if (base.empty()) return unknown();
-    target.name =
-        target.layer ? fmt::format("blk.{}.{}.{}", *target.layer, base, suffix) : fmt::format("{}.{}", base, suffix);
-    if (table_->permuted && base == "attn_q") target.heads = heads_;
-    if (table_->permuted && base == "attn_k") target.heads = kv_heads_;
+    target.name = engine_name(target.layer, rest);
+    if (target.name.empty()) return unknown();
+    if (table_->permuted && target.name.find(".attn_q.") != std::string::npos) target.heads = heads_;
+    if (table_->permuted && target.name.find(".attn_k.") != std::string::npos) target.heads = kv_heads_;
     if (target.name.ends_with("norm.weight")) target.shift = table_->norm_shift;
-    target.squeeze = base == "shortconv.conv";
+    target.squeeze = target.name.find(".shortconv.conv.") != std::string::npos;
+    target.cut = table_->family == Family::gemma3 && target.name == "token_embd.weight";
     return std::optional(std::move(target));
+}
+
+// "mlp.experts.7.up_proj.weight" is the seventh's part of "mlp.experts.up_proj.weight", which may also be there whole,
+// then without suffix and with gates and ups in one.
+bool Architecture::take_expert(std::string_view rest, TensorTarget& target) const {
+    constexpr std::string_view kWeight = ".weight";
+    auto part = rest.substr(table_->experts.size());
+    bool const numbered = !part.empty() && part.front() >= '0' && part.front() <= '9';
+    if (numbered) {
+        target.expert = take_number(part, experts_);
+        target.matrix = fmt::format("{}{}", table_->experts, part);
+        return target.expert.has_value();
+    }
+    if (part.ends_with(kWeight)) part.remove_suffix(kWeight.size());
+    target.stacked = true;
+    bool const both = part == "gate_up_proj";
+    target.matrix = fmt::format("{}{}{}", table_->experts, both ? "gate_proj" : part, kWeight);
+    if (both) target.second = engine_name(target.layer, fmt::format("{}up_proj{}", table_->experts, kWeight));
+    return true;
+}
+
+// Empty if the family knows no such tensor.
+std::string Architecture::engine_name(std::optional<std::uint32_t> layer, std::string_view name) const {
+    auto const dot = name.rfind('.');
+    auto const suffix = dot == std::string_view::npos ? std::string_view() : name.substr(dot + 1);
+    if (suffix != "weight" && suffix != "bias") return {};
+    auto const base = gguf_name(family(), layer.has_value(), name.substr(0, dot));
+    if (base.empty()) return {};
+    return layer ? fmt::format("blk.{}.{}.{}", *layer, base, suffix) : fmt::format("{}.{}", base, suffix);
 }
 
 ElementType Architecture::type_of(std::string_view gguf_name, std::size_t dimensions, ElementType wanted) {
@@ -182,7 +217,7 @@ Status Architecture::add_parameters(Metadata& metadata, HfConfig const& config, 
 Status Architecture::add_sizes(Metadata& metadata, HfConfig const& config) const {
     metadata.u32(key("block_count"), layers_);
     HEARTH_TRY(auto const context,
-               config.count_or({"max_position_embeddings", "n_ctx", "n_positions"}, default_context(family())));
+               config.count_or({"max_position_embeddings", "n_ctx", "n_positions"}, table_->defaults.context));
     metadata.u32(key("context_length"), context);
     metadata.u32(key("embedding_length"), width_);
     HEARTH_TRY(auto const feed_forward, config.count({"intermediate_size", "n_inner", "block_ff_dim"}));
@@ -197,7 +232,7 @@ Status Architecture::add_sizes(Metadata& metadata, HfConfig const& config) const
 Status Architecture::add_rope(Metadata& metadata, HfConfig const& config) const {
     auto const full = full_rope(config);
     if (full) HEARTH_CHECK(add_scaling(metadata, config, *full));
-    HEARTH_TRY(auto theta, config.real_or({"global_rope_theta", "rope_theta"}, default_theta(family())));
+    HEARTH_TRY(auto theta, config.real_or({"global_rope_theta", "rope_theta"}, table_->defaults.theta));
     if (auto const value = full ? full->find("rope_theta") : std::nullopt) theta = value->number().value_or(theta);
     metadata.f32(key("rope.freq_base"), theta);
 
@@ -242,14 +277,15 @@ Status Architecture::add_scaling(Metadata& metadata, HfConfig const& config, jso
 }
 
 Status Architecture::add_norms(Metadata& metadata, HfConfig const& config) const {
+    auto const absent = table_->defaults.epsilon;
     if (family() == Family::bert) {
-        HEARTH_TRY(auto const epsilon, config.real_or({"layer_norm_eps"}, 1e-12));
+        HEARTH_TRY(auto const epsilon, config.real_or({"layer_norm_eps"}, absent));
         metadata.f32(key("attention.layer_norm_epsilon"), epsilon);
         return ok();
     }
     bool const lfm2 = family() == Family::lfm2;
     HEARTH_TRY(auto const epsilon,
-               lfm2 ? config.real_or({"norm_eps"}, 1e-5) : config.real_or({"rms_norm_eps", "norm_eps"}, 1e-6));
+               lfm2 ? config.real_or({"norm_eps"}, absent) : config.real_or({"rms_norm_eps", "norm_eps"}, absent));
     metadata.f32(key("attention.layer_norm_rms_epsilon"), epsilon);
     return ok();
 }
@@ -262,14 +298,15 @@ Result<std::optional<std::uint32_t>> Architecture::head_width(HfConfig const& co
         return width;
     }
     if (family() == Family::llama) width = width_ / heads_;
-    if (family() == Family::qwen3) width = kQwen3HeadWidth;
-    if (family() == Family::gemma3) width = kGemma3HeadWidth;
+    else if (table_->defaults.head_width != 0) width = table_->defaults.head_width;
     return width;
 }
 
 Status Architecture::add_family(Metadata& metadata, HfConfig const& config) const {
     switch (family()) {
-        case Family::llama: {
+        case Family::llama:
+        case Family::mistral:
+        case Family::mixtral: {
             metadata.u32(key("vocab_size"), vocabulary_);
             HEARTH_TRY(auto const width, head_width(config));
             metadata.u32(key("rope.dimension_count"), width.value_or(width_ / heads_));
@@ -380,19 +417,19 @@ Status Architecture::add_pooling(Metadata& metadata, HfConfig const& config) con
 
 Result<std::vector<float>> Architecture::rope_factors(HfConfig const& config) const {
     auto const rope = full_rope(config);
-    if (family() != Family::llama || rope_type(rope) != "llama3") return std::vector<float>();
+    if (!is_llama() || rope_type(rope) != "llama3") return std::vector<float>();
     auto const real = [&](std::string_view name, double absent) {
         auto const value = rope->find(name);
         return static_cast<float>(value ? value->number().value_or(absent) : absent);
     };
     HEARTH_TRY(auto const width, head_width(config));
-    HEARTH_TRY(auto theta, config.real_or({"rope_theta"}, default_theta(family())));
+    HEARTH_TRY(auto theta, config.real_or({"rope_theta"}, table_->defaults.theta));
     if (auto const value = rope->find("rope_theta")) theta = value->number().value_or(theta);
     float const factor = real("factor", 8);
     float const low = real("low_freq_factor", 1);
     float const high = real("high_freq_factor", 4);
     float const context = real("original_max_position_embeddings", 8192);
-    auto const dimensions = width.value_or(0);
+    auto const dimensions = width.value_or(width_ / heads_);
     std::vector<float> factors;
     // In single precision throughout, as upstream computes it.
     for (std::uint32_t i = 0; i < dimensions; i += 2) {

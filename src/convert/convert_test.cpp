@@ -8,6 +8,7 @@
 #include <gtest/gtest.h>
 
 #include "convert/architecture.h"
+#include "convert/plan.h"
 #include "testing/safetensors_writer.h"
 
 namespace hearth::convert {
@@ -110,6 +111,10 @@ TEST_F(Folder, NeedsATokenizerTheEngineKnows) {
     EXPECT_TRUE(says(refusal(), "its pre-tokeniser is not known"));
     write("tokenizer.json", R"({"model":{"type":"WordPiece","unk_token":"a","vocab":{"a":0}}})");
     EXPECT_TRUE(says(refusal(), "does not fit the architecture"));
+    write("tokenizer.json", R"({"model":{"type":"BPE","byte_fallback":true,"vocab":{"a":0},"merges":[]}})");
+    EXPECT_TRUE(says(refusal(), "spaces that are not marked beside byte_fallback"));
+    write("tokenizer.model", "no protobuf");
+    EXPECT_TRUE(says(refusal(), "tokenizer.model: byte"));
 }
 
 TEST_F(Folder, TheTargetsOfTensors) {
@@ -126,6 +131,89 @@ TEST_F(Folder, TheTargetsOfTensors) {
     for (auto const* name : {"", "weight", "model.layers.0", "model.layers.0.", "model.layers.x.mlp.up_proj.weight",
                              "model.layers.0.mlp.up_proj", "model.layers.-1.mlp.up_proj.weight", "x.weight"})
         EXPECT_FALSE(llama->target(name)) << name;
+}
+
+class Mixture : public Folder {
+protected:
+    void SetUp() override {
+        Folder::SetUp();
+        write("config.json", R"({"architectures":["Qwen3MoeForCausalLM"],"hidden_size":4,"num_attention_heads":2,
+            "num_hidden_layers":1,"intermediate_size":8,"vocab_size":3,"num_experts":2,"moe_intermediate_size":2,
+            "num_experts_per_tok":1})");
+    }
+
+    static constexpr auto kExperts = "model.layers.0.mlp.experts.";
+    [[nodiscard]] static SafetensorsWriter stacked(std::vector<std::uint64_t> const& both, std::string const& bytes) {
+        return embeddings()
+            .tensor(std::string(kExperts) + "gate_up_proj", "F32", both, bytes)
+            .tensor(std::string(kExperts) + "down_proj", "F32", {2, 4, 2}, std::string(64, 'x'));
+    }
+};
+
+TEST_F(Mixture, ExpertsInOneTensorAreHalved) {
+    weights(stacked({2, 4, 4}, std::string(128, 'x')));
+    auto const config = HfConfig::read(folder_.string());
+    ASSERT_TRUE(config);
+    auto const architecture = Architecture::of(*config);
+    ASSERT_TRUE(architecture) << architecture.error().message;
+    auto const model = models::SafetensorsModel::open(folder_.string());
+    ASSERT_TRUE(model) << model.error().message;
+    auto const folder = folder_.string();
+    Planner planner(*architecture, ElementType::f32, std::nullopt, folder);
+    for (auto const& tensor : model->tensors()) ASSERT_TRUE(planner.add(tensor));
+    auto const plan = planner.finish();
+    ASSERT_TRUE(plan) << plan.error().message;
+    ASSERT_EQ(plan->size(), 4U);
+    auto const& up = plan->back();
+    EXPECT_EQ(up.output.name, "blk.0.ffn_up_exps.weight");
+    EXPECT_EQ(up.output.shape, (std::vector<std::uint64_t>{2, 2, 4}));
+    EXPECT_EQ(up.experts, 2U);
+    ASSERT_EQ(up.sources.size(), 2U);
+    EXPECT_EQ(up.sources[0].offset, 32U);
+    EXPECT_EQ(up.sources[1].offset, 96U);
+    EXPECT_EQ(up.sources[1].bytes, 32U);
+    EXPECT_EQ((*plan)[2].output.name, "blk.0.ffn_gate_exps.weight");
+    EXPECT_EQ((*plan)[2].sources[1].offset, 64U);
+}
+
+TEST_F(Mixture, NeedsAMatrixOfEachExpert) {
+    weights(stacked({3, 4, 4}, std::string(192, 'x')));
+    EXPECT_TRUE(says(refusal(), "not one matrix for each of 2 experts"));
+    weights(stacked({2, 3, 4}, std::string(96, 'x')));
+    EXPECT_TRUE(says(refusal(), "its 3 rows are no two halves"));
+    weights(stacked({2, 4, 4}, std::string(128, 'x'))
+                .tensor(std::string(kExperts) + "0.up_proj.weight", "F32", {2, 4}, std::string(32, 'x')));
+    EXPECT_TRUE(says(refusal(), "not all matrices of the 2 experts of layer 0"));
+    weights(embeddings().tensor(std::string(kExperts) + "2.up_proj.weight", "F32", {2, 4}, std::string(32, 'x')));
+    EXPECT_TRUE(says(refusal(), "experts.2.up_proj.weight\": not known"));
+    weights(embeddings()
+                .tensor(std::string(kExperts) + "0.up_proj.weight", "F32", {2, 4}, std::string(32, 'x'))
+                .tensor(std::string(kExperts) + "1.up_proj.weight", "F32", {4, 2}, std::string(32, 'x')));
+    EXPECT_TRUE(says(refusal(), "not the shape or the packing of the other experts"));
+}
+
+TEST_F(Folder, RowsBeyondGemmasVocabularyAreLeftOut) {
+    write("config.json", R"({"architectures":["Gemma3ForCausalLM"],"hidden_size":4,"num_hidden_layers":1,
+        "intermediate_size":8,"vocab_size":3})");
+    auto const config = HfConfig::read(folder_.string());
+    ASSERT_TRUE(config);
+    auto const architecture = Architecture::of(*config);
+    ASSERT_TRUE(architecture) << architecture.error().message;
+    models::SafetensorsTensor const more{
+        .name = "model.embed_tokens.weight", .type = models::SafetensorsType::f32, .shape = {5, 4}, .bytes = 80};
+    models::SafetensorsTensor const norm{.name = "model.layers.0.input_layernorm.weight",
+                                         .type = models::SafetensorsType::f32,
+                                         .shape = {4},
+                                         .bytes = 16};
+    auto const folder = folder_.string();
+    Planner planner(*architecture, ElementType::f32, std::nullopt, folder);
+    ASSERT_TRUE(planner.add(more));
+    ASSERT_TRUE(planner.add(norm));
+    auto const plan = planner.finish();
+    ASSERT_TRUE(plan) << plan.error().message;
+    EXPECT_EQ(plan->front().output.shape, (std::vector<std::uint64_t>{3, 4}));
+    EXPECT_EQ(plan->front().sources.front().bytes, 48U);
+    EXPECT_EQ(plan->back().shift, 1);
 }
 
 TEST(Architecture, NormsAndBiasesStayInSinglePrecision) {

@@ -1,5 +1,6 @@
 #include "convert/elements.h"
 
+#include <algorithm>
 #include <array>
 #include <bit>
 #include <cstring>
@@ -112,6 +113,14 @@ void convert_elements(ElementType from, std::span<std::byte const> in, float shi
         case ElementType::f32: return convert_from<ReadF32>(in, shift, to, out);
         case ElementType::f16: return convert_from<ReadF16>(in, shift, to, out);
         case ElementType::bf16: return convert_from<ReadBf16>(in, shift, to, out);
+    }
+}
+
+void interleave_halves(std::span<std::byte const> head, std::uint64_t row_bytes, std::span<std::byte> out) {
+    auto const half = head.size() / row_bytes / 2;
+    for (std::uint64_t row = 0; row < half * 2; ++row) {
+        auto const source = head.subspan(((row % 2) * half + row / 2) * row_bytes, row_bytes);
+        std::copy(source.begin(), source.end(), out.begin() + static_cast<std::ptrdiff_t>(row * row_bytes));
     }
 }
 

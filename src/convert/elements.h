@@ -27,4 +27,8 @@ enum class ElementType : std::uint8_t { f32, f16, bf16 };
 void convert_elements(ElementType from, std::span<std::byte const> in, float shift, ElementType to,
                       std::span<std::byte> out);
 
+// The rows of one head are two halves; the engine wants first and first, second and second.
+// REQUIRES: an even number of rows of row_bytes; as many bytes in `out`
+void interleave_halves(std::span<std::byte const> head, std::uint64_t row_bytes, std::span<std::byte> out);
+
 }  // namespace hearth::convert

@@ -121,12 +121,15 @@ void SpecialTokens::set_name(std::string const& kind, std::string text) {
     names_.emplace_back(kind, std::move(text));
 }
 
-Result<SpecialTokens> SpecialTokens::read(HfConfig const& config, TokenizerJson const& tokenizer,
+Result<SpecialTokens> SpecialTokens::read(HfConfig const& config, TokenizerJson const* tokenizer,
                                           std::optional<json::View> tokenizer_config,
                                           std::optional<std::uint32_t> vocabulary) {
     SpecialTokens special;
     special.has_config_ = tokenizer_config.has_value();
-    if (auto const normalizer = tokenizer.part("normalizer")) special.read_normalizer(*normalizer, 0);
+    auto const part = [&](std::string_view name) {
+        return tokenizer == nullptr ? std::nullopt : tokenizer->part(name);
+    };
+    if (auto const normalizer = part("normalizer")) special.read_normalizer(*normalizer, 0);
     if (tokenizer_config) {
         for (auto const& key : kKeys)
             special.set_name(std::string(key.kind),
@@ -134,7 +137,7 @@ Result<SpecialTokens> SpecialTokens::read(HfConfig const& config, TokenizerJson 
         if (special.name_of("bos").empty()) special.set_name("bos", special.name_of("cls"));
         if (special.name_of("eos").empty()) special.set_name("eos", special.name_of("sep"));
     }
-    if (auto const processor = tokenizer.part("post_processor")) {
+    if (auto const processor = part("post_processor")) {
         auto const list = processor->find("processors");
         if (!list) special.read_processor(*processor);
         if (list) {
@@ -147,9 +150,10 @@ Result<SpecialTokens> SpecialTokens::read(HfConfig const& config, TokenizerJson 
             auto const add = tokenizer_config->find(fmt::format("add_{}_token", kind));
             if (add && add->boolean() && !special.add_of(kind)) special.set_add(kind, *add->boolean());
             auto const text = special.name_of(kind);
-            auto const found = std::find_if(tokenizer.added.begin(), tokenizer.added.end(),
+            if (tokenizer == nullptr || text.empty()) continue;
+            auto const found = std::find_if(tokenizer->added.begin(), tokenizer->added.end(),
                                             [&](AddedToken const& added) { return added.content == text; });
-            if (!text.empty() && found != tokenizer.added.end()) special.set_id(kind, found->id, vocabulary);
+            if (found != tokenizer->added.end()) special.set_id(kind, found->id, vocabulary);
         }
     }
     for (auto const& kind : special.kinds_) {

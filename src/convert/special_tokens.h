@@ -23,8 +23,9 @@ namespace hearth::convert {
 
 class SpecialTokens {
 public:
-    // `tokenizer_config` may be absent. Ids from `vocabulary` on are passed over, if one is given.
-    [[nodiscard]] static Result<SpecialTokens> read(HfConfig const& config, TokenizerJson const& tokenizer,
+    // `tokenizer` is null where there is no tokenizer.json, `tokenizer_config` may be absent too. Ids from
+    // `vocabulary` on are passed over, if one is given.
+    [[nodiscard]] static Result<SpecialTokens> read(HfConfig const& config, TokenizerJson const* tokenizer,
                                                     std::optional<json::View> tokenizer_config,
                                                     std::optional<std::uint32_t> vocabulary);
 

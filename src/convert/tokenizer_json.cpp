@@ -50,7 +50,7 @@ private:
         bool const wordpiece = type == "WordPiece" || (type.empty() && model.find("max_input_chars_per_word"));
         if (!bpe && !wordpiece) return unsupported(fmt::format("a model of type \"{}\" is not converted", type));
         out_.model = bpe ? TokenizerModel::bpe : TokenizerModel::wordpiece;
-        if (is_true(model, "byte_fallback")) return unsupported("SentencePiece's BPE (byte_fallback) is not converted");
+        out_.byte_fallback = is_true(model, "byte_fallback");
         out_.ignore_merges = is_true(model, "ignore_merges");
         return ok();
     }

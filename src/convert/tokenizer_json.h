@@ -1,9 +1,9 @@
 // TokenizerJson: a tokenizer.json, checked and given a shape.
 //
-// Byte-level BPE and WordPiece are read; the other models of the format
-// (Unigram, SentencePiece's BPE with byte fallback, WordLevel) are `unsupported`. Every id
-// is below kVocabularyMax and belongs to one token; merges name tokens of the
-// vocabulary; sizes are bounded before anything is allocated.
+// BPE, of bytes or as SentencePiece has it (byte_fallback), and WordPiece are
+// read; the other models of the format (Unigram, WordLevel) are `unsupported`.
+// Every id is below kVocabularyMax and belongs to one token; merges name tokens of
+// the vocabulary; sizes are bounded before anything is allocated.
 //
 // What is not needed to convert (truncation, padding, decoder) is not looked at.
 // Normaliser, pre-tokeniser and post-processor stay JSON: they matter only as
@@ -51,6 +51,7 @@ struct TokenizerJson {
     std::vector<AddedToken> added{};
     std::vector<Merge> merges{};  // best first
     bool ignore_merges = false;
+    bool byte_fallback = false;  // SentencePiece's: what no token covers falls apart into "<0x0A>" and its kin
     // WordPiece only.
     std::string_view unknown{};
     std::string_view continuing_prefix{};

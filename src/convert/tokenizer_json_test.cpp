@@ -71,11 +71,17 @@ TEST(TokenizerJson, RefusesWhatContradictsItself) {
     EXPECT_NE(refusal("[]").find("no model"), std::string::npos);
 }
 
+TEST(TokenizerJson, TellsTheTwoKindsOfBpeApart) {
+    auto const plain = parse_tokenizer_json(kBpe, "tokenizer.json");
+    auto const scored = parse_tokenizer_json(
+        R"({"model":{"type":"BPE","byte_fallback":true,"vocab":{"a":0},"merges":[]}})", "tokenizer.json");
+    ASSERT_TRUE(plain && scored);
+    EXPECT_FALSE(plain->byte_fallback);
+    EXPECT_TRUE(scored->byte_fallback);
+}
+
 TEST(TokenizerJson, RefusesModelsThatAreNotConverted) {
     EXPECT_NE(refusal(R"({"model":{"type":"Unigram","vocab":[["a",0]]}})").find("Unigram"), std::string::npos);
-    EXPECT_NE(
-        refusal(R"({"model":{"type":"BPE","byte_fallback":true,"vocab":{"a":0},"merges":[]}})").find("byte_fallback"),
-        std::string::npos);
 }
 
 TEST(PreTokenizer, EncodesTheProbeByteByByte) {

@@ -1,7 +1,6 @@
 #include "convert/vocabulary.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <system_error>
 #include <unordered_map>
@@ -11,49 +10,17 @@
 #include <fmt/format.h>
 
 #include "convert/pre_tokenizer.h"
+#include "convert/scored_vocabulary.h"
+#include "convert/sentencepiece.h"
 #include "convert/special_tokens.h"
+#include "convert/token_list.h"
 #include "convert/tokenizer_json.h"
 
 namespace hearth::convert {
 namespace {
 
-// As gguf.h has them.
-enum class TokenType : std::uint8_t { normal = 1, control = 3, user_defined = 4, unused = 5 };
-
-constexpr std::string_view kWordBegin = "\xe2\x96\x81";  // U+2581, which SentencePiece writes for a space
 constexpr std::uint32_t kGraniteVocabulary = 49152;
-
-// Tokens that some models add without saying that they are control tokens.
-bool looks_special(std::string_view token) {
-    constexpr std::array<std::string_view, 4> kNames{"<pad>", "<mask>", "<2mass>", "[@BOS@]"};
-    constexpr std::string_view kWideBar = "\xef\xbd\x9c";  // U+FF5C
-    auto const between = [&](std::string_view begin, std::string_view end) {
-        return token.starts_with(begin) && token.ends_with(end);
-    };
-    return std::find(kNames.begin(), kNames.end(), token) != kNames.end() || between("<|", "|>") ||
-           between(fmt::format("<{}", kWideBar), fmt::format("{}>", kWideBar)) || between("<unused", ">");
-}
-
-std::string replaced(std::string_view text, std::string_view from, std::string_view to) {
-    std::string out;
-    for (;;) {
-        auto const at = text.find(from);
-        out.append(text.substr(0, at));
-        if (at == std::string_view::npos) return out;
-        out.append(to);
-        text.remove_prefix(at + from.size());
-    }
-}
-
-struct Vocabulary {
-    std::vector<std::string> tokens;
-    std::vector<std::int32_t> types;
-
-    void add(std::string token, TokenType type) {
-        tokens.push_back(std::move(token));
-        types.push_back(static_cast<std::int32_t>(type));
-    }
-};
+constexpr std::uint32_t kCodeLlamaVocabulary = 32016;
 
 // tokenizer_config.json may repeat the added tokens, and has the last word on which are special.
 Result<std::unordered_map<std::uint32_t, bool>> special_by_id(TokenizerJson const& tokenizer,
@@ -98,27 +65,39 @@ void add_named(std::unordered_map<std::uint32_t, bool>& special, TokenizerJson c
     }
 }
 
-Result<Vocabulary> vocabulary_of(TokenizerJson const& tokenizer, std::optional<json::View> config, std::uint32_t size,
-                                 std::string const& folder) {
+// A token whose id the model has no room for. With byte_fallback added ones do not count: Gemma's small models name
+// one of the large ones.
+std::optional<std::size_t> token_beyond(TokenizerJson const& tokenizer, std::uint32_t size) {
+    if (tokenizer.tokens.size() <= size) return std::nullopt;
+    if (!tokenizer.byte_fallback) return tokenizer.tokens.size() - 1;
+    std::vector<bool> added(tokenizer.tokens.size());
+    for (auto const& token : tokenizer.added) added[token.id] = true;
+    for (std::size_t id = size; id < added.size(); ++id) {
+        if (tokenizer.tokens[id] && !added[id]) return id;
+    }
+    return std::nullopt;
+}
+
+Result<TokenList> tokens_of(TokenizerJson const& tokenizer, std::optional<json::View> config, std::uint32_t size,
+                            std::string const& folder) {
     auto const path = folder + "/tokenizer.json";
-    if (tokenizer.tokens.size() > size) {
+    if (auto const beyond = token_beyond(tokenizer, size)) {
         return Error(Code::corrupt,
-                     fmt::format("{}: has a token {}, but config.json says vocab_size is {}", path,
-                                 tokenizer.tokens.size() - 1, size),
+                     fmt::format("{}: has a token {}, but config.json says vocab_size is {}", path, *beyond, size),
                      path);
     }
     HEARTH_TRY(auto special, special_by_id(tokenizer, config, folder + "/tokenizer_config.json"));
     add_named(special, tokenizer, config);
-    Vocabulary vocabulary;
+    TokenList list;
     for (std::uint32_t id = 0; id < size; ++id) {
         auto const token = id < tokenizer.tokens.size() ? tokenizer.tokens[id] : std::nullopt;
         auto const added = special.find(id);
-        if (!token) vocabulary.add(fmt::format("[PAD{}]", id), TokenType::unused);
-        else if (added == special.end()) vocabulary.add(std::string(*token), TokenType::normal);
-        else if (added->second || looks_special(*token)) vocabulary.add(std::string(*token), TokenType::control);
-        else vocabulary.add(replaced(*token, kWordBegin, " "), TokenType::user_defined);
+        if (!token) list.add(padding_token(id), TokenType::unused);
+        else if (added == special.end()) list.add(std::string(*token), TokenType::normal);
+        else if (added->second || looks_special(*token)) list.add(std::string(*token), TokenType::control);
+        else list.add(replaced(*token, kWordBegin, " "), TokenType::user_defined);
     }
-    return vocabulary;
+    return list;
 }
 
 std::vector<std::string> merges_of(TokenizerJson const& tokenizer) {
@@ -131,16 +110,16 @@ std::vector<std::string> merges_of(TokenizerJson const& tokenizer) {
 }
 
 // The engine marks the beginning of a word, WordPiece its continuation.
-void mark_beginnings(Vocabulary& vocabulary, std::string_view continuing) {
-    for (std::size_t i = 0; i < vocabulary.tokens.size(); ++i) {
-        auto& token = vocabulary.tokens[i];
-        if (vocabulary.types[i] == static_cast<std::int32_t>(TokenType::control)) continue;
+void mark_beginnings(TokenList& list, std::string_view continuing) {
+    for (std::size_t i = 0; i < list.texts.size(); ++i) {
+        auto& token = list.texts[i];
+        if (list.types[i] == static_cast<std::int32_t>(TokenType::control)) continue;
         if (token.starts_with(continuing)) token.erase(0, continuing.size());
         else token.insert(0, kWordBegin);
     }
 }
 
-Status add_wordpiece(Metadata& metadata, HfConfig const& config, Vocabulary vocabulary, TokenizerJson const& tokenizer,
+Status add_wordpiece(Metadata& metadata, HfConfig const& config, TokenList list, TokenizerJson const& tokenizer,
                      std::string const& pre) {
     if (tokenizer.continuing_prefix != "##") {
         return config.wrong("tokenizer.json",
@@ -149,12 +128,91 @@ Status add_wordpiece(Metadata& metadata, HfConfig const& config, Vocabulary voca
     }
     HEARTH_TRY(auto const types, config.count_or({"type_vocab_size"}, 2));
     metadata.u32("tokenizer.ggml.token_type_count", types);
-    mark_beginnings(vocabulary, tokenizer.continuing_prefix);
+    mark_beginnings(list, tokenizer.continuing_prefix);
     metadata.text("tokenizer.ggml.model", "bert");
     metadata.text("tokenizer.ggml.pre", pre);
-    metadata.texts("tokenizer.ggml.tokens", vocabulary.tokens);
-    metadata.i32s("tokenizer.ggml.token_type", vocabulary.types);
+    metadata.texts("tokenizer.ggml.tokens", list.texts);
+    metadata.i32s("tokenizer.ggml.token_type", list.types);
     return ok();
+}
+
+bool knows_scores(Architecture const& architecture) {
+    return architecture.is_llama() || architecture.family() == Family::gemma3;
+}
+
+Result<ScoredTokens> read_sentencepiece(HfConfig const& config, Architecture const& architecture,
+                                        std::string_view model_bytes, std::optional<json::View> tokenizer_config) {
+    HEARTH_TRY(auto const model, parse_sentencepiece(model_bytes, config.folder() + "/tokenizer.model"));
+    HEARTH_TRY(auto const added, read_json(config.folder() + "/added_tokens.json", config_limits()));
+    AddedSources const sources{
+        .by_text = added ? std::optional(added->root()) : std::nullopt,
+        .by_id = tokenizer_config ? tokenizer_config->find("added_tokens_decoder") : std::nullopt,
+        .folder = config.folder()};
+    return scored_tokens(model, sources, architecture.vocabulary());
+}
+
+Result<ScoredTokens> read_ranked(HfConfig const& config, Architecture const& architecture,
+                                 TokenizerJson const& tokenizer, std::optional<json::View> tokenizer_config) {
+    auto const path = config.folder() + "/tokenizer.json";
+    ScoredTokens out;
+    HEARTH_TRY(out.space_before, space_before(tokenizer, path));
+    HEARTH_TRY(out.scores, scores_of_merges(tokenizer, path));
+    HEARTH_TRY(out.tokens, tokens_of(tokenizer, tokenizer_config, architecture.vocabulary(), config.folder()));
+    out.scores.resize(out.tokens.texts.size(), kPaddingScore);
+    for (std::size_t id = 0; id < out.tokens.texts.size(); ++id) {
+        if (is_byte_piece(out.tokens.texts[id])) out.tokens.types[id] = static_cast<std::int32_t>(TokenType::byte);
+    }
+    return out;
+}
+
+// What the engine takes for granted unless it is told; Gemma's converter always tells.
+void add_space_before(Metadata& metadata, Architecture const& architecture, bool before) {
+    constexpr std::string_view kKey = "tokenizer.ggml.add_space_prefix";
+    if (architecture.family() == Family::gemma3 || (!before && !metadata.has(kKey))) metadata.boolean(kKey, before);
+}
+
+Status add_scored(Metadata& metadata, HfConfig const& config, Architecture const& architecture,
+                  ScoredTokens const& scored, TokenizerJson const* tokenizer,
+                  std::optional<json::View> tokenizer_config) {
+    HEARTH_TRY(auto const special, SpecialTokens::read(config, tokenizer, tokenizer_config, architecture.vocabulary()));
+    metadata.text("tokenizer.ggml.model", "llama");
+    metadata.text("tokenizer.ggml.pre", "default");
+    metadata.texts("tokenizer.ggml.tokens", scored.tokens.texts);
+    metadata.f32s("tokenizer.ggml.scores", scored.scores);
+    metadata.i32s("tokenizer.ggml.token_type", scored.tokens.types);
+    special.add_to(metadata);
+    add_space_before(metadata, architecture, scored.space_before);
+    return ok();
+}
+
+Status add_merged(Metadata& metadata, HfConfig const& config, Architecture const& architecture,
+                  TokenizerJson const& tokenizer, std::optional<json::View> tokenizer_config) {
+    HEARTH_TRY(auto const pre, detect_pre_tokenizer(tokenizer, config.folder() + "/tokenizer.json"));
+    HEARTH_TRY(auto list, tokens_of(tokenizer, tokenizer_config, architecture.vocabulary(), config.folder()));
+    bool const wordpiece = tokenizer.model == TokenizerModel::wordpiece;
+    // Upstream bounds the ids of special tokens only where it knows no merges.
+    auto const limit = wordpiece ? std::optional(architecture.vocabulary()) : std::nullopt;
+    HEARTH_TRY(auto const special, SpecialTokens::read(config, &tokenizer, tokenizer_config, limit));
+    if (wordpiece) {
+        HEARTH_CHECK(add_wordpiece(metadata, config, std::move(list), tokenizer, pre));
+    } else {
+        metadata.text("tokenizer.ggml.model", "gpt2");
+        metadata.text("tokenizer.ggml.pre", pre);
+        metadata.texts("tokenizer.ggml.tokens", list.texts);
+        metadata.i32s("tokenizer.ggml.token_type", list.types);
+        metadata.texts("tokenizer.ggml.merges", merges_of(tokenizer));
+    }
+    special.add_to(metadata);
+    return ok();
+}
+
+// As upstream, which tells these models by the sizes of their vocabularies.
+void add_by_size(Metadata& metadata, Architecture const& architecture) {
+    if (!architecture.is_llama()) return;
+    constexpr std::uint32_t kEndOfInfill = 32010;
+    if (architecture.vocabulary() == kCodeLlamaVocabulary) metadata.u32("tokenizer.ggml.eot_token_id", kEndOfInfill);
+    // Granite's small models, and with them SmolLM2.
+    if (architecture.vocabulary() == kGraniteVocabulary) metadata.boolean("tokenizer.ggml.add_bos_token", false);
 }
 
 }  // namespace
@@ -162,38 +220,40 @@ Status add_wordpiece(Metadata& metadata, HfConfig const& config, Vocabulary voca
 Status add_vocabulary(Metadata& metadata, HfConfig const& config, Architecture const& architecture) {
     auto const path = config.folder() + "/tokenizer.json";
     HEARTH_TRY(auto text, read_text(path, kTokenizerBytesMax));
-    if (!text)
-        return Error(Code::not_found, fmt::format("{}: there is no such file; a tokenizer.model is not read", path),
-                     path);
-    HEARTH_TRY(auto const tokenizer, parse_tokenizer_json(*std::move(text), path));
     HEARTH_TRY(auto const document, read_json(config.folder() + "/tokenizer_config.json", config_limits()));
     auto const tokenizer_config = document ? std::optional(document->root()) : std::nullopt;
-    bool const wordpiece = tokenizer.model == TokenizerModel::wordpiece;
-    if (wordpiece != (architecture.family() == Family::bert))
-        return config.wrong("tokenizer.json", "its model does not fit the architecture", Code::unsupported);
-
-    HEARTH_TRY(auto const pre, detect_pre_tokenizer(tokenizer, path));
-    HEARTH_TRY(auto vocabulary, vocabulary_of(tokenizer, tokenizer_config, architecture.vocabulary(), config.folder()));
-    // Upstream bounds the ids of special tokens only where it knows no merges.
-    auto const limit = wordpiece ? std::optional(architecture.vocabulary()) : std::nullopt;
-    HEARTH_TRY(auto const special, SpecialTokens::read(config, tokenizer, tokenizer_config, limit));
-    if (wordpiece) {
-        HEARTH_CHECK(add_wordpiece(metadata, config, std::move(vocabulary), tokenizer, pre));
-        special.add_to(metadata);
-        return ok();
+    std::optional<std::string> pieces;
+    if (knows_scores(architecture)) {
+        HEARTH_TRY(pieces, read_text(config.folder() + "/tokenizer.model", kTokenizerBytesMax));
     }
+    if (!text && !pieces) {
+        return Error(Code::not_found,
+                     fmt::format("{}: there is no such file{}", path,
+                                 knows_scores(architecture) ? ", and no tokenizer.model" : ""),
+                     path);
+    }
+    std::optional<TokenizerJson> tokenizer;
+    if (text) {
+        HEARTH_TRY(tokenizer, parse_tokenizer_json(*std::move(text), path));
+    }
+    if (tokenizer && (tokenizer->model == TokenizerModel::wordpiece) != (architecture.family() == Family::bert))
+        return config.wrong("tokenizer.json", "its model does not fit the architecture", Code::unsupported);
+    if (tokenizer && tokenizer->byte_fallback && !knows_scores(architecture))
+        return config.wrong("tokenizer.json", "byte_fallback is not converted in this family", Code::unsupported);
+
     auto const prefix = tokenizer_config ? tokenizer_config->find("add_prefix_space") : std::nullopt;
-    if (architecture.family() == Family::llama && prefix && prefix->boolean())
+    if (architecture.is_llama() && prefix && prefix->boolean())
         metadata.boolean("tokenizer.ggml.add_space_prefix", *prefix->boolean());
-    metadata.text("tokenizer.ggml.model", "gpt2");
-    metadata.text("tokenizer.ggml.pre", pre);
-    metadata.texts("tokenizer.ggml.tokens", vocabulary.tokens);
-    metadata.i32s("tokenizer.ggml.token_type", vocabulary.types);
-    metadata.texts("tokenizer.ggml.merges", merges_of(tokenizer));
-    special.add_to(metadata);
-    // As upstream, which tells Granite's small models, and with them SmolLM2, by the size of the vocabulary.
-    if (architecture.family() == Family::llama && architecture.vocabulary() == kGraniteVocabulary)
-        metadata.boolean("tokenizer.ggml.add_bos_token", false);
+    auto const* const json = tokenizer ? &*tokenizer : nullptr;
+    if (pieces || tokenizer->byte_fallback) {
+        auto const scored = pieces ? read_sentencepiece(config, architecture, *pieces, tokenizer_config)
+                                   : read_ranked(config, architecture, *tokenizer, tokenizer_config);
+        if (!scored) return scored.error();
+        HEARTH_CHECK(add_scored(metadata, config, architecture, *scored, json, tokenizer_config));
+    } else {
+        HEARTH_CHECK(add_merged(metadata, config, architecture, *tokenizer, tokenizer_config));
+    }
+    add_by_size(metadata, architecture);
     return ok();
 }
 

@@ -13,8 +13,9 @@ namespace hearth::convert {
 
 inline constexpr std::size_t kChatTemplateBytesMax = 1U << 20;  // as the GGUF reader
 
-// Reads tokenizer.json, tokenizer_config.json and chat_template.{jinja,json} of
-// the folder. `not_found` if there is no tokenizer.json.
+// Reads tokenizer.json, or of the families that have one tokenizer.model, with
+// added_tokens.json, tokenizer_config.json and chat_template.{jinja,json} of the
+// folder. `not_found` if there is no tokenizer.
 [[nodiscard]] Status add_vocabulary(Metadata& metadata, HfConfig const& config, Architecture const& architecture);
 
 }  // namespace hearth::convert

@@ -27,7 +27,7 @@
 namespace hearth::formats {
 
 // Of what convert() writes: raised when a release writes other bytes for the same folder.
-inline constexpr std::uint32_t kConversionVersion = 1;
+inline constexpr std::uint32_t kConversionVersion = 2;
 
 class QuantCache {
 public:

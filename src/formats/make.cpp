@@ -245,6 +245,7 @@ Result<Made> convert_into(WholeFile& output, Order const& order, Workshop const&
     };
     MakerTask task;
     task.source = order.source;
+    task.base = order.base;
     // What is quantised afterwards is best left as it is before.
     task.type = is_plain(order.form) && !order.form.as_source() ? ascii_lower(order.form.type) : "auto";
     Run run(Stage::converting, planned, watch);

@@ -31,6 +31,7 @@ struct Workshop {
 
 struct Order {
     std::string source;  // a folder with config.json, or a GGUF file: the only one, or any of its splits
+    std::string base{};  // of a folder with a LoRA adapter: the GGUF file of its model; else empty
     std::string output;  // empty: NAME-TYPE.gguf in the current folder
     Form form;           // of a folder: F32, F16, BF16 or none are only converted; of a file: not none
     Existing existing = Existing::refuse;

@@ -14,6 +14,7 @@
 
 #include <fmt/format.h>
 
+#include "convert/adapter.h"
 #include "convert/convert.h"
 #include "formats/maker_lines.h"
 #include "llama/quantize.h"
@@ -97,8 +98,13 @@ Status run_convert(MakerTask const& task) {
         if (pace.now()) report(AtLine{progress.tensors_done, progress.tensors, progress.bytes_done, progress.bytes});
         return true;
     };
-    HEARTH_CHECK(convert::convert(
-        {.folder = task.source, .output = kOutputFd, .type = convert::element_type_named(task.type)}, planned, watch));
+    auto const type = convert::element_type_named(task.type);
+    if (!task.base.empty()) {
+        HEARTH_CHECK(convert::convert_adapter(
+            {.folder = task.source, .base = task.base, .output = kOutputFd, .type = type}, planned, watch));
+        return ok();
+    }
+    HEARTH_CHECK(convert::convert({.folder = task.source, .output = kOutputFd, .type = type}, planned, watch));
     return ok();
 }
 
@@ -147,6 +153,10 @@ Result<std::string> confine(MakerTask const& task) {
     bool const converting = !task.type.empty();
     sandbox::Policy policy;
     policy.readable = converting ? readable_of_folder(task.source) : readable_of_model(task.source);
+    if (!task.base.empty()) {
+        auto const base = readable_of_model(task.base);
+        policy.readable.insert(policy.readable.end(), base.begin(), base.end());
+    }
     policy.keep_fds = converting ? std::vector<int>{kReportFd, kOutputFd} : std::vector<int>{kReportFd};
     if (!converting) policy.rewritable = task.output;
     policy.open_files_max = kOpenFilesMax;
@@ -163,6 +173,7 @@ Result<std::string> carry_out(MakerTask const& task) {
 }  // namespace
 
 std::vector<std::string> maker_arguments(MakerTask const& task) {
+    if (!task.base.empty()) return {"convert", task.source, task.type, task.base};
     if (!task.type.empty()) return {"convert", task.source, task.type};
     return {"quantize", task.source, task.output, std::to_string(task.file_type), std::to_string(task.threads)};
 }
@@ -173,9 +184,11 @@ Result<MakerTask> parse_maker_arguments(std::vector<std::string> const& argument
         return failed == std::errc{} && end == text.data() + text.size();
     };
     MakerTask task;
-    if (arguments.size() == 3 && arguments[0] == "convert" && !arguments[2].empty()) {
+    bool const with_base = arguments.size() == 4 && !arguments.back().empty();
+    if ((arguments.size() == 3 || with_base) && arguments[0] == "convert" && !arguments[2].empty()) {
         task.source = arguments[1];
         task.type = arguments[2];
+        if (with_base) task.base = arguments[3];
         return task;
     }
     if (arguments.size() == 5 && arguments[0] == "quantize" && number(arguments[3], task.file_type) &&

@@ -22,6 +22,7 @@ struct MakerTask {
     std::string source;
     std::string output;            // quantising: its path
     std::string type;              // converting: f32, f16, bf16 or auto; quantising: empty
+    std::string base{};            // converting an adapter: the GGUF file of its model; else empty
     std::uint32_t file_type = 0;   // quantising
     std::uint32_t threads = 1;     // quantising
     bool operator==(MakerTask const&) const = default;

@@ -44,6 +44,7 @@ TEST(MakerLines, RefusesWhatIsNone) {
 TEST(MakerArguments, ComeBackAsTheyWere) {
     for (auto const& task :
          {MakerTask{.source = "a b", .output = {}, .type = "auto"},
+          MakerTask{.source = "a b", .output = {}, .type = "f16", .base = "b c.gguf"},
           MakerTask{.source = "m.gguf", .output = ".x.part", .type = {}, .file_type = 3, .threads = 2}}) {
         auto const parsed = parse_maker_arguments(maker_arguments(task));
         ASSERT_TRUE(parsed);

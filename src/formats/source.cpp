@@ -32,6 +32,11 @@ bool is_model_folder(std::string const& path) {
     return is_folder(path) && std::filesystem::is_regular_file(path + "/config.json", failed);
 }
 
+bool is_adapter_folder(std::string const& path) {
+    std::error_code failed;
+    return is_folder(path) && std::filesystem::is_regular_file(path + "/adapter_config.json", failed);
+}
+
 Result<std::uint64_t> count_parameters(std::string const& source) {
     if (is_folder(source)) {
         HEARTH_TRY(auto const model, models::SafetensorsModel::open(source));

@@ -15,6 +15,9 @@ namespace hearth::formats {
 // One that holds a model as hubs publish them: a config.json is in it.
 [[nodiscard]] bool is_model_folder(std::string const& path);
 
+// One that holds a LoRA adapter as PEFT saves it: an adapter_config.json is in it.
+[[nodiscard]] bool is_adapter_folder(std::string const& path);
+
 // Numbers in its weights; eight to a word of a GPTQ or AWQ matrix. As the readers
 // of safetensors and GGUF fail.
 [[nodiscard]] Result<std::uint64_t> count_parameters(std::string const& source);

@@ -11,6 +11,7 @@ import struct
 import sys
 
 import numpy as np
+import spm_tokenizer
 import support
 
 sys.path.insert(0, str(support.CACHE / 'third_party/llama.cpp/gguf-py'))
@@ -111,6 +112,9 @@ def smollm2(source, folder):
 
 TINY_WIDTH, TINY_FEED_FORWARD, TINY_HEADS, TINY_KV_HEADS, TINY_HEAD_WIDTH = 32, 64, 4, 2, 8
 TINY_EXPERTS = 12
+UNTIED = {'tie_word_embeddings': False, 'head_dim': None}
+MIXTURE = {'rope_theta': 1000000, 'num_experts': TINY_EXPERTS, 'num_experts_per_tok': 2, 'moe_intermediate_size': 48,
+           'norm_topk_prob': True, 'decoder_sparse_step': 1, 'mlp_only_layers': []}
 LLAMA3_PATTERN = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
                   r"|\s*[\r\n]+|\s+(?!\S)|\s+")
 QWEN2_PATTERN = LLAMA3_PATTERN.replace(r'\p{N}{1,3}', r'\p{N}')
@@ -128,9 +132,17 @@ TINY = {
             'rope_type': 'llama3'}}),
     'qwen2': ('Qwen2ForCausalLM', 'qwen2', 'BF16', {'rope_theta': 1000000.0, 'head_dim': None}),
     'qwen3': ('Qwen3ForCausalLM', 'qwen2', 'F32', {'rope_theta': 1000000}),
-    'qwen3moe': ('Qwen3MoeForCausalLM', 'qwen2', 'BF16', {
-        'rope_theta': 1000000, 'num_experts': TINY_EXPERTS, 'num_experts_per_tok': 2, 'moe_intermediate_size': 48,
-        'norm_topk_prob': True, 'decoder_sparse_step': 1, 'mlp_only_layers': []}),
+    'qwen3moe': ('Qwen3MoeForCausalLM', 'qwen2', 'BF16', MIXTURE),
+    'qwen3moefused': ('Qwen3MoeForCausalLM', 'qwen2', 'F16', MIXTURE),
+    'llama2': ('LlamaForCausalLM', spm_tokenizer.write_llama2, 'F16', UNTIED),
+    'llamajson': ('LlamaForCausalLM', spm_tokenizer.write_llama_json, 'BF16', UNTIED),
+    'codellama': ('LlamaForCausalLM', spm_tokenizer.write_codellama, 'BF16', {**UNTIED, 'rope_theta': 1000000}),
+    'mistral': ('MistralForCausalLM', spm_tokenizer.write_mistral, 'BF16', {**UNTIED, 'sliding_window': None, 'rope_theta': 1000000.0}),
+    'mixtral': ('MixtralForCausalLM', spm_tokenizer.write_llama2, 'BF16', {
+        **UNTIED, 'num_local_experts': TINY_EXPERTS, 'num_experts_per_tok': 2, 'rope_theta': 1000000.0}),
+    # As published with a vision tower: what the defaults of Gemma 3 are is not said.
+    'gemma3spm': ('Gemma3ForConditionalGeneration', spm_tokenizer.write_gemma3, 'BF16', {
+        'sliding_window': 1024, 'rope_scaling': {'factor': 8.0, 'rope_type': 'linear'}}),
     'gemma3': ('Gemma3ForCausalLM', 'qwen2', 'BF16', {'sliding_window': 512, 'rope_local_base_freq': 10000.0}),
     'lfm2': ('Lfm2ForCausalLM', 'llama-bpe', 'BF16', {
         'layer_types': ['conv', 'full_attention'], 'norm_eps': 1e-05, 'conv_L_cache': 3, 'block_auto_adjust_ff_dim': True,
@@ -139,6 +151,9 @@ TINY = {
 
 
 def tiny_tokenizer(folder, vocabulary):
+    """Writes the tokenizer; how many tokens the model has."""
+    if callable(vocabulary):
+        return vocabulary(folder, gguf.GGUFReader(support.CACHE / 'third_party/llama.cpp/models/ggml-vocab-llama-spm.gguf'))
     reader = gguf.GGUFReader(support.CACHE / f'third_party/llama.cpp/models/ggml-vocab-{vocabulary}.gguf')
     llama3 = vocabulary == 'llama-bpe'
     split = {'type': 'Split', 'pattern': {'Regex': LLAMA3_PATTERN if llama3 else QWEN2_PATTERN}, 'behavior': 'Isolated',
@@ -155,14 +170,32 @@ def tiny_tokenizer(folder, vocabulary):
     return len(reader.fields['tokenizer.ggml.tokens'].contents())
 
 
-def tiny_shapes(family, vocabulary):
+def expert_shapes(family):
+    """Name -> shape of what takes the feed-forward matrices' place."""
+    width = MIXTURE['moe_intermediate_size'] if family.startswith('qwen3moe') else TINY_FEED_FORWARD
+    if family == 'qwen3moefused':
+        return {'mlp.gate.weight': (TINY_EXPERTS, TINY_WIDTH), 'mlp.experts.gate_up_proj': (TINY_EXPERTS, 2 * width, TINY_WIDTH),
+                'mlp.experts.down_proj': (TINY_EXPERTS, TINY_WIDTH, width)}
+    block, gate, up, down = (('block_sparse_moe', 'w1', 'w3', 'w2') if family == 'mixtral' else
+                             ('mlp', 'gate_proj', 'up_proj', 'down_proj'))
+    shapes = {f'{block}.gate.weight': (TINY_EXPERTS, TINY_WIDTH)}
+    for expert in range(TINY_EXPERTS):
+        shapes |= {f'{block}.experts.{expert}.{gate}.weight': (width, TINY_WIDTH),
+                   f'{block}.experts.{expert}.{up}.weight': (width, TINY_WIDTH),
+                   f'{block}.experts.{expert}.{down}.weight': (TINY_WIDTH, width)}
+    return shapes
+
+
+def tiny_shapes(family, vocabulary, tied):
     """Name -> shape of every tensor."""
-    q, kv = TINY_HEADS * TINY_HEAD_WIDTH, TINY_KV_HEADS * TINY_HEAD_WIDTH
-    norms = {'gemma3': ['input_layernorm', 'post_attention_layernorm', 'pre_feedforward_layernorm', 'post_feedforward_layernorm'],
-             'lfm2': ['operator_norm', 'ffn_norm']}.get(family, ['input_layernorm', 'post_attention_layernorm'])
+    heads, kv_heads, head_width = (8, 4, 256) if family == 'gemma3spm' else (TINY_HEADS, TINY_KV_HEADS, TINY_HEAD_WIDTH)
+    q, kv = heads * head_width, kv_heads * head_width
+    gemma = family.startswith('gemma3')
+    norms = ['operator_norm', 'ffn_norm'] if family == 'lfm2' else ['input_layernorm', 'post_attention_layernorm']
+    norms += ['pre_feedforward_layernorm', 'post_feedforward_layernorm'] if gemma else []
     shapes = {'model.embed_tokens.weight': (vocabulary, TINY_WIDTH)}
     shapes['model.embedding_norm.weight' if family == 'lfm2' else 'model.norm.weight'] = (TINY_WIDTH,)
-    if family == 'llama3':
+    if not tied:
         shapes['lm_head.weight'] = (vocabulary, TINY_WIDTH)
     for layer in range(2):
         inner = {f'{name}.weight': (TINY_WIDTH,) for name in norms}
@@ -175,41 +208,50 @@ def tiny_shapes(family, vocabulary):
             inner[f'self_attn.{"out" if family == "lfm2" else "o"}_proj.weight'] = (TINY_WIDTH, q)
             if family == 'qwen2':
                 inner |= {f'{name}.bias': (rows,) for name, rows in attention.items()}
-            if family in ('qwen3', 'qwen3moe', 'gemma3', 'lfm2'):
+            if family.startswith('qwen3') or gemma or family == 'lfm2':
                 ending = 'layernorm' if family == 'lfm2' else 'norm'
-                inner |= {f'self_attn.{part}_{ending}.weight': (TINY_HEAD_WIDTH,) for part in 'qk'}
+                inner |= {f'self_attn.{part}_{ending}.weight': (head_width,) for part in 'qk'}
         names = ['feed_forward.w1', 'feed_forward.w3', 'feed_forward.w2'] if family == 'lfm2' else [
             'mlp.gate_proj', 'mlp.up_proj', 'mlp.down_proj']
         width = 48 if family == 'lfm2' else TINY_FEED_FORWARD  # two thirds, rounded up to 16
-        prefixes = ['']
-        if family == 'qwen3moe':
-            inner['mlp.gate.weight'] = (TINY_EXPERTS, TINY_WIDTH)
-            names, width = ['gate_proj', 'up_proj', 'down_proj'], 48
-            prefixes = [f'mlp.experts.{i}.' for i in range(TINY_EXPERTS)]
-        for prefix in prefixes:
-            inner |= {f'{prefix}{names[0]}.weight': (width, TINY_WIDTH), f'{prefix}{names[1]}.weight': (width, TINY_WIDTH),
-                      f'{prefix}{names[2]}.weight': (TINY_WIDTH, width)}
+        inner |= expert_shapes(family) if family in ('mixtral', 'qwen3moe', 'qwen3moefused') else {
+            f'{names[0]}.weight': (width, TINY_WIDTH), f'{names[1]}.weight': (width, TINY_WIDTH),
+            f'{names[2]}.weight': (TINY_WIDTH, width)}
         shapes |= {f'model.layers.{layer}.{name}': shape for name, shape in inner.items()}
     return shapes
 
 
+def tiny_config(family, tokens):
+    architecture, _, _, more = TINY[family]
+    kinds = {'gemma3': 'gemma3_text', 'qwen3moe': 'qwen3_moe', 'qwen3moefused': 'qwen3_moe', 'llama2': 'llama', 'llama3': 'llama',
+             'llamajson': 'llama', 'codellama': 'llama'}
+    sizes = {'hidden_size': TINY_WIDTH, 'intermediate_size': TINY_FEED_FORWARD, 'num_hidden_layers': 2, 'vocab_size': tokens}
+    if family == 'gemma3spm':
+        return {'architectures': [architecture], 'model_type': 'gemma3', 'eos_token_id': [1, 15], 'image_token_index': tokens,
+                'vision_config': {'model_type': 'siglip_vision_model', 'hidden_size': 8},
+                'text_config': {'model_type': 'gemma3_text', **sizes, **more}}
+    config = {'architectures': [architecture], 'model_type': kinds.get(family, family), **sizes, 'num_attention_heads': TINY_HEADS,
+              'num_key_value_heads': TINY_KV_HEADS, 'head_dim': TINY_HEAD_WIDTH, 'max_position_embeddings': 4096,
+              'rms_norm_eps': 1e-06, 'tie_word_embeddings': True, **more}
+    return {key: value for key, value in config.items() if key != 'head_dim' or value}
+
+
 def tiny(family, folder):
     """Writes a model of two layers in two shards below `folder`."""
-    architecture, vocabulary, kind, more = TINY[family]
+    _, vocabulary, kind, _ = TINY[family]
     folder.mkdir(parents=True, exist_ok=True)
     tokens = tiny_tokenizer(folder, vocabulary)
-    kinds = {'gemma3': 'gemma3_text', 'llama3': 'llama', 'qwen3moe': 'qwen3_moe'}
-    config = {'architectures': [architecture], 'model_type': kinds.get(family, family),
-              'hidden_size': TINY_WIDTH, 'intermediate_size': TINY_FEED_FORWARD, 'num_attention_heads': TINY_HEADS,
-              'num_key_value_heads': TINY_KV_HEADS, 'num_hidden_layers': 2, 'head_dim': TINY_HEAD_WIDTH, 'vocab_size': tokens,
-              'max_position_embeddings': 4096, 'rms_norm_eps': 1e-06, 'tie_word_embeddings': True, **more}
-    write_json(folder / 'config.json', {key: value for key, value in config.items() if key != 'head_dim' or value})
+    config = tiny_config(family, tokens)
+    write_json(folder / 'config.json', config)
     write_json(folder / 'generation_config.json', {'temperature': 0.7, 'top_k': 20, 'top_p': 0.8, 'repetition_penalty': 1.05})
     random = np.random.Generator(np.random.PCG64(7))
     tensors = {}
-    for name, shape in tiny_shapes(family, tokens).items():
+    for name, shape in tiny_shapes(family, tokens, config.get('tie_word_embeddings', True)).items():
         values = random.standard_normal(shape, dtype=np.float32)
+        name = f'language_model.{name}' if family == 'gemma3spm' else name
         tensors[name] = (kind, {'F32': values, 'F16': values.astype(np.float16), 'BF16': bf16_bits(values)}[kind])
+    if family == 'gemma3spm':
+        tensors['multi_modal_projector.mm_soft_emb_norm.weight'] = ('BF16', bf16_bits(np.ones(8)))
     shards = {f'model-0000{i + 1}-of-00002.safetensors': dict(list(tensors.items())[i::2]) for i in range(2)}
     for name, part in shards.items():
         write_safetensors(folder / name, part)
@@ -236,10 +278,40 @@ def make(name, scratch):
     return folder
 
 
-def digest(path):
+# Upstream knows no scores where there is no tokenizer.model: of such a folder these alone are not compared.
+WITHOUT_SCORES = ['Tiny-llamajson-1M']
+
+
+def digest(path, scores=True):
     """SHA-256 of the whole file: equal keys in equal order, equal tensors, equal padding."""
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
+    if scores:
+        with path.open('rb') as file:
+            return hashlib.file_digest(file, 'sha256').hexdigest()
+    data = bytearray(path.read_bytes())
+    key = b'tokenizer.ggml.scores' + struct.pack('<II', 9, 6)  # an array of float32
+    at = data.index(key) + len(key)
+    count = struct.unpack_from('<Q', data, at)[0]
+    data[at + 8:at + 8 + 4 * count] = bytes(4 * count)
+    return hashlib.sha256(data).hexdigest()
+
+
+# --- what is tokenised ---------------------------------------------------------
+
+TOKENIZED = [f'Tiny-{family}-1M' for family in ('llama2', 'llamajson', 'mistral', 'gemma3spm')]
+TEXTS_MAX = 1500
+
+
+def corpus():
+    """Texts in many languages and of many kinds, from the engine's pinned source."""
+    source = support.CACHE / 'third_party/llama.cpp'
+    texts = (source / 'models/ggml-vocab-llama-spm.gguf.inp').read_text(encoding='utf-8').split('\n__ggml_vocab_test__\n')
+    for path in [source / 'README.md', *sorted((source / 'docs').glob('*.md')), source / 'common/arg.cpp']:
+        texts += path.read_text(encoding='utf-8').split('\n')
+    return [text for text in dict.fromkeys(texts) if text][:TEXTS_MAX]
+
+
+def ids_digest(rows):
+    return hashlib.sha256(json.dumps(rows).encode()).hexdigest()
 
 
 # --- packed models -------------------------------------------------------------
@@ -287,7 +359,7 @@ def packed(source, method, folder, plain):
     for shard in sorted(source.glob('*.safetensors')):
         tensors |= read_safetensors(shard)
     for name, values in tensors.items():
-        if not name.endswith('_proj.weight'):
+        if not name.endswith(('_proj.weight', 'w1.weight', 'w2.weight', 'w3.weight')):
             out[name] = exact[name] = ('F32', values)
             continue
         rows, columns = values.shape
