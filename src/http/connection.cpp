@@ -6,18 +6,11 @@
 #include <variant>
 
 #include "base/utf8.h"
+#include "http/body_stream.h"
 #include "http/target.h"
 
 namespace hearth::http {
 namespace {
-
-// A body may take body_timeout, and longer only if it comes faster than this.
-constexpr std::size_t kBodyBytesPerSecondMin = 8U << 10;
-
-Duration time_for(std::size_t bytes) {
-    return std::chrono::duration_cast<Duration>(
-        std::chrono::duration<double>(static_cast<double>(bytes) / kBodyBytesPerSecondMin));
-}
 
 // What a client sent, fit for a message of ours: short and UTF-8.
 std::string excerpt(std::string_view text) {
@@ -69,6 +62,7 @@ struct Connection::Work {
     Request request;
     Match match;
     std::string cors;  // header lines
+    std::optional<BodyStream> body;  // that the handler is to read
     enum class Stage : std::uint8_t { head, body, complete } stage = Stage::head;  // what was read so far
 };
 
@@ -177,9 +171,11 @@ net::Task<bool> Connection::serve_one() {
         co_return reusable_;
     }
     enter(Phase::answering);
-    ConnectionExchange exchange(*context_, *wire_, work->request, answer_rules(*work));
+    auto* const body = work->body ? &*work->body : nullptr;
+    ConnectionExchange exchange(*context_, *wire_, work->request, answer_rules(*work), body);
     co_await handle(*work, exchange);
     co_await exchange.finish();
+    input_unread_ = body != nullptr && !body->done();
     record(*work, exchange);
     co_return exchange.reusable();
 }
@@ -314,13 +310,18 @@ net::Task<std::optional<Refusal>> Connection::read_body(Work& work) {
     std::size_t const limit = work.match.route->limits.body_max;
     bool const too_long = work.head.content_length.value_or(0) > limit || (work.head.chunked && limit == 0);
     if (too_long) co_return body_too_large(work.head, limit);
+    if (work.match.route->limits.body == BodyMode::stream) {
+        work.body.emplace(*wire_, work.head, limit, context_->options.body_timeout);
+        work.stage = Work::Stage::complete;  // as far as it is read here
+        co_return std::nullopt;
+    }
     BodyReader reader(work.head, limit);
     if (work.head.expects_continue && !reader.done() && wire_->input().empty()) {
         wire_->put("HTTP/1.1 100 Continue\r\n\r\n", {}, {});
     }
     Instant const start = std::chrono::steady_clock::now();
     while (!reader.done()) {
-        Instant const deadline = start + context_->options.body_timeout + time_for(reader.size());
+        Instant const deadline = start + context_->options.body_timeout + body_time_for(reader.size());
         Wire::Arrival const arrival = co_await wire_->wait_input(0, deadline);
         if (arrival == Wire::Arrival::ended) co_return client_is_gone();
         if (arrival == Wire::Arrival::late) co_return too_slow("body", "body_timeout", context_->options.body_timeout);
@@ -342,14 +343,20 @@ net::Task<void> Connection::handle(Work& work, ConnectionExchange& exchange) {
     } catch (...) {
         problem = "the handler threw";
     }
+    auto refusal = work.body && problem.empty() && !exchange.started() ? work.body->take_refusal() : std::nullopt;
+    if (refusal) {
+        context_->metrics.rejected(refusal->reason);
+        exchange.answer(context_->render(work.request, *std::move(refusal)));
+        co_return;
+    }
     if (problem.empty() && !exchange.started() && !wire_->ended()) problem = "the handler returned without an answer";
     if (problem.empty()) co_return;
     context_->log.error("a request failed inside the server",
                         {{"request_id", work.request.id}, {"path", work.request.path}, {"problem", problem}});
     if (exchange.started()) co_return;
-    Refusal refusal(500, {},
+    Refusal failure(500, {},
                     Error(Code::internal, "the server failed to answer; its log says why under this request id"));
-    exchange.answer(context_->render(work.request, std::move(refusal)));
+    exchange.answer(context_->render(work.request, std::move(failure)));
 }
 
 AnswerRules Connection::answer_rules(Work const& work) const {

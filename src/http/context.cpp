@@ -50,8 +50,8 @@ void Metrics::answered(std::optional<std::size_t> route, std::string_view method
 
 void Metrics::rejected(std::string_view reason) {
     registry_
-        .counter("hearth_http_rejected_total", "Connections and requests refused before a handler saw them.",
-                 {"reason"}, {std::string(reason)})
+        .counter("hearth_http_rejected_total", "Connections and requests the server refused itself.", {"reason"},
+                 {std::string(reason)})
         .add();
 }
 

@@ -21,12 +21,18 @@ std::string_view chunk_line(std::size_t size, std::array<char, 20>& buffer) {
 
 }  // namespace
 
-ConnectionExchange::ConnectionExchange(Context& context, Wire& wire, Request const& request, AnswerRules rules)
-    : context_(context), wire_(wire), request_(request), rules_(std::move(rules)) {
+ConnectionExchange::ConnectionExchange(Context& context, Wire& wire, Request const& request, AnswerRules rules,
+                                       BodyStream* body)
+    : context_(context), wire_(wire), request_(request), rules_(std::move(rules)), body_(body) {
     wire_.on_end([this] { client_left(); });
 }
 
 ConnectionExchange::~ConnectionExchange() { wire_.on_end(nullptr); }
+
+net::Task<Result<std::string>> ConnectionExchange::read_body() {
+    if (body_ == nullptr) co_return Error(Code::internal, "this route has its body in the request");
+    co_return co_await body_->read();
+}
 
 net::Task<void> ConnectionExchange::send(Response response) {
     answer(std::move(response));
@@ -39,7 +45,7 @@ void ConnectionExchange::answer(Response response) {
         context_.log.error("a handler answered twice", {{"request_id", request_.id}, {"path", request_.path}});
         return;
     }
-    if (response.close || context_.draining) rules_.persistence = Persistence::close;
+    if (response.close || context_.draining || body_left()) rules_.persistence = Persistence::close;
     if (is_bodiless(response.status)) response.body.clear();
     AnswerHead const head{.status = response.status,
                           .content_type = response.content_type,
@@ -69,7 +75,8 @@ net::Task<Status> ConnectionExchange::start_stream(StreamHead head) {
         co_return Error(Code::internal, "the answer was started before");
     }
     if (wire_.ended()) co_return gone();
-    if (context_.draining || stream_framing() == Framing::until_close) rules_.persistence = Persistence::close;
+    if (context_.draining || body_left() || stream_framing() == Framing::until_close)
+        rules_.persistence = Persistence::close;
     // Proxies buffer event streams unless told otherwise.
     head.headers.emplace_back("cache-control", "no-store");
     head.headers.emplace_back("x-accel-buffering", "no");

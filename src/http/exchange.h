@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "http/body_stream.h"
 #include "http/context.h"
 #include "http/message.h"
 #include "http/server.h"
@@ -23,10 +24,13 @@ struct AnswerRules {
 
 class ConnectionExchange final : public Exchange {
 public:
-    ConnectionExchange(Context& context, Wire& wire, Request const& request, AnswerRules rules);
+    // `body` is null unless the handler is to read it.
+    ConnectionExchange(Context& context, Wire& wire, Request const& request, AnswerRules rules,
+                       BodyStream* body = nullptr);
     ~ConnectionExchange() override;
 
     Request const& request() const override { return request_; }
+    net::Task<Result<std::string>> read_body() override;
     net::Task<void> send(Response response) override;
     net::Task<Status> start_stream(StreamHead head) override;
     net::Task<Status> write(std::string bytes) override;
@@ -54,12 +58,15 @@ private:
 
     void client_left();
     void stall();
+    // The next request begins where this one's body ends, if that is known.
+    [[nodiscard]] bool body_left() const { return body_ != nullptr && !body_->done(); }
     Framing stream_framing() const;
 
     Context& context_;
     Wire& wire_;
     Request const& request_;
     AnswerRules rules_;
+    BodyStream* const body_;
     State state_ = State::waiting;
     Outcome outcome_ = Outcome::complete;
     bool misused_ = false;

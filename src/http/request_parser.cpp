@@ -5,6 +5,7 @@
 #include <boost/beast/http/empty_body.hpp>
 #include <boost/beast/http/parser.hpp>
 #include <charconv>
+#include <utility>
 
 namespace hearth::http {
 namespace {
@@ -157,12 +158,17 @@ std::variant<std::size_t, Refusal> BodyReader::put(std::string_view bytes) {
         left_ -= piece.size();
         return piece.size();
     }
-    auto taken = decoder_.put(bytes, bytes_max_, body_);
+    auto taken = decoder_.put(bytes, bytes_max_ - taken_, body_);
     if (taken) return *taken;
     if (taken.error().code != Code::too_large) return bad_request(taken.error().message);
     Head chunked;
     chunked.chunked = true;
     return body_too_large(chunked, bytes_max_);
+}
+
+std::string BodyReader::take() {
+    taken_ += body_.size();
+    return std::exchange(body_, {});
 }
 
 Refusal body_too_large(Head const& head, std::size_t bytes_max) {

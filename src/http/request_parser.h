@@ -61,12 +61,14 @@ public:
     [[nodiscard]] std::variant<std::size_t, Refusal> put(std::string_view bytes);
 
     [[nodiscard]] bool done() const { return chunked_ ? decoder_.done() : left_ == 0; }
-    [[nodiscard]] std::size_t size() const { return body_.size(); }  // so far
-    [[nodiscard]] std::string take() { return std::move(body_); }
+    [[nodiscard]] std::size_t size() const { return taken_ + body_.size(); }  // so far
+    // What was put since the last call. It counts towards the limit all the same.
+    [[nodiscard]] std::string take();
 
 private:
     bool chunked_ = false;
     std::size_t bytes_max_ = 0;
+    std::size_t taken_ = 0;
     std::uint64_t left_ = 0;  // of a body with a length
     ChunkDecoder decoder_;
     std::string body_;

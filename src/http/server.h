@@ -3,7 +3,8 @@
 // A route is one line of one table and declares method, path, permission and
 // limits; a route without a permission does not compile. A handler is a
 // coroutine that gets an Exchange: it answers once with send(), or streams with
-// start_stream(), write() and end_stream().
+// start_stream(), write() and end_stream(). A route may take its body as a stream,
+// too: its handler is called as soon as the head is read, and reads by read_body().
 //
 // The server owns sockets, parsing, keep-alive, time-outs, limits, Host and
 // Origin checks, CORS, request ids, access log and HTTP metrics. It knows no
@@ -63,7 +64,7 @@ struct Request {
     std::vector<std::pair<std::string, std::string>>
         parameters;  // from {name} in the pattern; {name...} takes the rest with '/'
     Headers headers;                                              // as received
-    std::string body;
+    std::string body;     // empty where the route takes it as a stream
     std::string id;       // x-request-id: the client's if it is 1-128 of [A-Za-z0-9._-], else ours
     std::string peer;     // address:port
     Instant received{};
@@ -91,6 +92,16 @@ public:
     virtual ~Exchange() = default;
     [[nodiscard]] virtual Request const& request() const = 0;
 
+    // The next piece of the body, 64 KiB at most; empty at its end. What the handler
+    // does not read stays with the client: nothing is read ahead but as much again.
+    // Fails with `cancelled` once the client is gone, `too_large` beyond the route's
+    // limit, `invalid_argument` for malformed chunks, `deadline_exceeded` for a sender
+    // that is too slow (Options::body_timeout); a handler that returns then without an
+    // answer has the server tell the client why. An answer before the end of the body
+    // is the connection's last one.
+    // REQUIRES: the route takes its body as a stream
+    virtual net::Task<Result<std::string>> read_body() = 0;
+
     // The whole answer. The server adds Content-Length, Date, Connection,
     // x-request-id and CORS fields; those of `response` by these names are dropped.
     // REQUIRES: nothing was sent yet
@@ -117,8 +128,12 @@ public:
 
 using Handler = std::function<net::Task<void>(Exchange&)>;
 
+// How a handler gets the body: whole, in Request::body, or by Exchange::read_body().
+enum class BodyMode : std::uint8_t { whole, stream };
+
 struct RouteLimits {
     std::size_t body_max;  // bytes; 0: a body is refused
+    BodyMode body = BodyMode::whole;
 };
 
 // Patterns: literal segments, {name} for one segment, {name...} for the rest.
@@ -141,7 +156,9 @@ struct Options {
     std::size_t header_bytes_max = 32U << 10;
     std::size_t stream_buffer_max = 256U << 10;  // unsent bytes of one stream before write() suspends
     Duration header_timeout = std::chrono::seconds(10);  // request line to last header byte
-    Duration body_timeout = std::chrono::seconds(30);  // plus a second for each 8 KiB that came
+    // Plus a second for each 8 KiB that came. Of a body that is a stream: without a byte, and in all
+    // (with that second) as far as the handler waited for it.
+    Duration body_timeout = std::chrono::seconds(30);
     Duration idle_timeout = std::chrono::seconds(75);  // keep-alive
     Duration write_timeout = std::chrono::seconds(60);  // a reader that takes nothing for so long is dropped
     // Besides localhost, loopback addresses and `host` (any address, when `host`
