@@ -19,7 +19,6 @@ namespace hearth::digest {
 namespace {
 
 constexpr std::size_t kDigestBytes = 32;
-constexpr std::size_t kReadBytes = 1U << 20;
 
 struct Descriptor {
     int fd;
@@ -67,7 +66,7 @@ Result<std::string> sha256_of_file(std::string const& path, std::function<bool()
     if (file.fd < 0) return failed("open");
     ::posix_fadvise(file.fd, 0, 0, POSIX_FADV_SEQUENTIAL);
     Sha256 hash;
-    std::vector<std::byte> buffer(kReadBytes);
+    std::vector<std::byte> buffer(kFilePieceBytes);
     for (;;) {
         if (stop && stop()) return Error(Code::cancelled, fmt::format("checking '{}' was stopped", path), path);
         auto const count = ::read(file.fd, buffer.data(), buffer.size());

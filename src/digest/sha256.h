@@ -33,8 +33,10 @@ private:
 
 [[nodiscard]] std::string sha256_hex(std::string_view data);
 
-// Of a whole file, read in pieces; `stop`, if there is one, is asked before each. Errors: `not_found`,
-// `io`, `cancelled`.
+inline constexpr std::size_t kFilePieceBytes = std::size_t{1} << 20;
+
+// Of a whole file, read in pieces of kFilePieceBytes; `stop`, if there is one, is asked before each.
+// Errors: `not_found`, `io`, `cancelled`.
 [[nodiscard]] Result<std::string> sha256_of_file(std::string const& path, std::function<bool()> const& stop = {});
 
 // 64 hexadecimal digits in lower case, and nothing else.

@@ -34,9 +34,23 @@ bool is_redirect(unsigned status) {
     return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
+bool carries(Verb verb) { return verb == Verb::post || verb == Verb::put || verb == Verb::patch; }
+
+std::uint64_t length_of(RequestBody const& body) { return body.path.empty() ? body.bytes.size() : body.size; }
+
 // Header values come from names and states on disk: none may end its line.
 bool is_field_value(std::string_view text) {
     return std::ranges::none_of(text, [](char c) { return (c >= 0 && c < ' ' && c != '\t') || c == 0x7f; });
+}
+
+Status check_fields(Request const& request) {
+    for (auto const& [name, value] : request.headers) {
+        if (!is_field_value(name) || !is_field_value(value))
+            return Error(Code::invalid_argument, fmt::format("the header {} would break its line", name));
+    }
+    if (!is_field_value(request.authorization) || !is_field_value(request.body.type))
+        return Error(Code::invalid_argument, "the token or the content type holds control characters");
+    return ok();
 }
 
 // The more public of two: what came over the internet once does not become trusted again.
@@ -85,8 +99,11 @@ struct Client::Impl {
     }
 
     [[nodiscard]] std::string head_of(Request const& request, Url const& url) const {
-        auto text = fmt::format("GET {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {}\r\nAccept-Encoding: identity\r\n",
-                                url.target, url.authority(), options.user_agent);
+        auto text = fmt::format("{} {} HTTP/1.1\r\nHost: {}\r\nUser-Agent: {}\r\nAccept-Encoding: identity\r\n",
+                                to_string(request.verb), url.target, url.authority(), options.user_agent);
+        if (carries(request.verb)) text += fmt::format("Content-Length: {}\r\n", length_of(request.body));
+        if (carries(request.verb) && !request.body.type.empty())
+            text += fmt::format("Content-Type: {}\r\n", request.body.type);
         for (auto const& [name, value] : request.headers) text += fmt::format("{}: {}\r\n", name, value);
         bool const same_origin = url.origin() == request.url.origin();
         if (same_origin && !request.authorization.empty())
@@ -102,6 +119,11 @@ struct Client::Impl {
     std::list<std::shared_ptr<Connection>> idle;  // last used first
     bool certificates_loaded = false;
 };
+
+std::string_view to_string(Verb verb) noexcept {
+    constexpr std::array<std::string_view, 5> kNames{"GET", "HEAD", "POST", "PUT", "PATCH"};
+    return kNames[static_cast<std::size_t>(verb)];
+}
 
 Client::Client(std::unique_ptr<Impl> impl) : impl_(std::move(impl)) {}
 Client::~Client() = default;
@@ -124,11 +146,14 @@ Result<std::unique_ptr<Client>> Client::create(net::Loop& loop, ClientOptions op
 net::Task<Result<std::unique_ptr<Response>>> Client::ask(Request const& request, Url const& url,
                                                          std::optional<AddressClass> led_from) {
     auto const text = impl_->head_of(request, url);
-    auto connection = impl_->take_idle(url, led_from);
+    bool const with_body = carries(request.verb);
+    Exchange const exchange{text, with_body ? &request.body : nullptr, request.verb == Verb::head};
+    // What carries something goes over a connection that is known to be there: it is not sent twice.
+    auto connection = with_body ? nullptr : impl_->take_idle(url, led_from);
     if (request.abort && request.abort->requested()) co_return Error(Code::cancelled, "the request was cancelled");
     if (request.abort && connection) request.abort->watch(connection);
     Result<Head> head = Error(Code::unavailable, "not asked");
-    if (connection) head = co_await connection->exchange(text);
+    if (connection) head = co_await connection->exchange(exchange);
     // An idle connection may have been closed by the other side meanwhile.
     if (!head && head.error().code == Code::unavailable) {
         if (url.tls) impl_->load_system_certificates();
@@ -136,7 +161,7 @@ net::Task<Result<std::unique_ptr<Response>>> Client::ask(Request const& request,
         if (request.abort) request.abort->watch(connection);
         auto const opened = co_await connection->open(led_from);
         if (!opened) co_return opened.error();
-        head = co_await connection->exchange(text);
+        head = co_await connection->exchange(exchange);
     }
     if (!head) co_return head.error();
     std::unique_ptr<Response> response(new Response(*this, connection));
@@ -148,13 +173,9 @@ net::Task<Result<std::unique_ptr<Response>>> Client::ask(Request const& request,
     co_return response;
 }
 
-net::Task<Result<std::unique_ptr<Response>>> Client::get(Request request) {
-    for (auto const& [name, value] : request.headers) {
-        if (!is_field_value(name) || !is_field_value(value))
-            co_return Error(Code::invalid_argument, fmt::format("the header {} would break its line", name));
-    }
-    if (!is_field_value(request.authorization))
-        co_return Error(Code::invalid_argument, "the token holds control characters");
+net::Task<Result<std::unique_ptr<Response>>> Client::send(Request request) {
+    auto const checked = check_fields(request);
+    if (!checked) co_return checked.error();
     auto url = request.url;
     auto led_from = request.led_from;
     std::optional<HeaderList> first_redirect;
@@ -167,6 +188,10 @@ net::Task<Result<std::unique_ptr<Response>>> Client::get(Request request) {
             if (first_redirect) response->redirect_headers_ = std::move(*first_redirect);
             co_return response;
         }
+        if (carries(request.verb) && response->status() != 307 && response->status() != 308)
+            co_return Error(Code::invalid_argument,
+                            fmt::format("{} redirects {} with {}, which is not followed", url.authority(),
+                                        to_string(request.verb), response->status()));
         if (redirects == impl_->options.redirects_max)
             co_return Error(Code::invalid_argument, fmt::format("{} redirects more than {} times",
                                                                 request.url.text_without_query(), redirects));

@@ -1,10 +1,11 @@
-// Client: HTTP/1.1 GET over TCP and TLS, for downloads.
+// Client: HTTP/1.1 over TCP and TLS, for downloads and for what is given to registries.
 //
 // It follows redirects, keeps connections for the next request to the same
 // origin, and is strict where a download can be turned against its user: see
 // address.h for where a redirect may lead, and Request::authorization.
 //
-// Threads:   all on the loop's thread. Names are resolved by a thread of Asio's.
+// Threads:   all on the loop's thread. Names are resolved by a thread of Asio's. Files
+//            that requests carry are read on the loop's: for loops that serve nobody else.
 // Ownership: a Response owns its connection until its body was read to the end;
 //            then the client has it back. The client outlives its responses.
 // Limits:    ClientOptions; kIdleMax idle connections, kept for kIdleTime.
@@ -74,6 +75,19 @@ private:
     bool requested_ = false;
 };
 
+enum class Verb : std::uint8_t { get, head, post, put, patch };
+[[nodiscard]] std::string_view to_string(Verb) noexcept;
+
+// What a request carries: bytes, or `size` bytes of a file from `offset` on, read as
+// they are sent. A file that is shorter is `io`.
+struct RequestBody {
+    std::string type;  // Content-Type; empty: none is said
+    std::string bytes;
+    std::string path;  // of the file; empty: `bytes`
+    std::uint64_t offset = 0, size = 0;
+    std::function<void(std::uint64_t)> sent{};  // called with what has gone so far; may be empty
+};
+
 struct Request {
     Url url;
     HeaderList headers;         // beside Host, User-Agent and Accept-Encoding
@@ -81,6 +95,8 @@ struct Request {
     // Set where `url` is what a former answer was redirected to (Response::reached).
     std::optional<AddressClass> led_from;
     std::shared_ptr<Abort> abort;  // may be null
+    Verb verb = Verb::get;
+    RequestBody body{};  // of post, put and patch
 };
 
 class Client;
@@ -128,8 +144,10 @@ public:
     Client(Client const&) = delete;
     Client& operator=(Client const&) = delete;
 
-    // The answer's head, of whatever status but a redirect.
-    net::Task<Result<std::unique_ptr<Response>>> get(Request request);
+    // The answer's head, of whatever status but a redirect. What was sent with a body is
+    // sent again only to where 307 and 308 say; other redirects of it are `invalid_argument`.
+    net::Task<Result<std::unique_ptr<Response>>> send(Request request);
+    net::Task<Result<std::unique_ptr<Response>>> get(Request request) { return send(std::move(request)); }
 
     struct Impl;  // private to the module
 

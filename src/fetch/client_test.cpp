@@ -141,6 +141,58 @@ TEST_F(ClientTest, AnEncodingNobodyAskedForIsRefused) {
     EXPECT_EQ(get_url(server.url("/")).error.code, Code::corrupt);
 }
 
+TEST_F(ClientTest, BodiesAreSentFromBytesAndFromFiles) {
+    FileServer server("127.0.0.1", [](Asked const& asked) {
+        return Reply{.body = asked.method + " " + asked.headers.at("content-type") + " " + asked.body};
+    });
+    Request wanted;
+    wanted.url = *parse_url(server.url("/"));
+    wanted.verb = Verb::put;
+    wanted.body.type = "text/plain";
+    wanted.body.bytes = "abc";
+    EXPECT_EQ(get(wanted).body, "PUT text/plain abc");
+    auto const large = some_bytes(1'000'000);
+    std::ofstream(path("large"), std::ios::binary) << large;
+    wanted.verb = Verb::patch;
+    wanted.body.path = path("large");
+    wanted.body.offset = 17;
+    wanted.body.size = 900'000;
+    std::uint64_t sent = 0;
+    wanted.body.sent = [&](std::uint64_t bytes) { sent = bytes; };
+    EXPECT_TRUE(get(wanted).body == "PATCH text/plain " + large.substr(17, 900'000));
+    EXPECT_EQ(sent, 900'000U);
+    wanted.body.size = large.size();
+    EXPECT_EQ(get(wanted).error.code, Code::io) << "the file is shorter";
+}
+
+TEST_F(ClientTest, HeadHasNoBodyWhateverItAnnounces) {
+    FileServer server("127.0.0.1", [](Asked const& asked) {
+        return Reply{.body = asked.method == "HEAD" ? "" : "xyz", .announced = 3};
+    });
+    Request wanted;
+    wanted.url = *parse_url(server.url("/"));
+    wanted.verb = Verb::head;
+    auto const got = get(wanted);
+    EXPECT_EQ(got.status, 200U);
+    EXPECT_EQ(got.body, "");
+}
+
+TEST_F(ClientTest, WhatWasSentIsSentAgainOnlyWhereThatIsAsked) {
+    FileServer target("127.0.0.1", [](Asked const& asked) { return Reply{.body = asked.method + asked.body}; });
+    for (unsigned const status : {301U, 302U, 303U, 307U, 308U}) {
+        FileServer server("127.0.0.1", [&](Asked const&) {
+            return Reply{.status = status, .headers = {{"Location", target.url("/x")}}};
+        });
+        Request wanted;
+        wanted.url = *parse_url(server.url("/"));
+        wanted.verb = Verb::post;
+        wanted.body.bytes = "abc";
+        auto const got = get(wanted);
+        if (status >= 307) EXPECT_EQ(got.body, "POSTabc");
+        else EXPECT_EQ(got.error.code, Code::invalid_argument) << status;
+    }
+}
+
 TEST_F(ClientTest, SilenceEnds) {
     client_options.stall_timeout = std::chrono::milliseconds(50);
     FileServer server("127.0.0.1", [](Asked const&) { return Reply{.body = "xyz", .stall_after = 1}; });

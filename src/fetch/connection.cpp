@@ -1,5 +1,8 @@
 #include "fetch/connection.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509.h>
@@ -11,7 +14,9 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/read.hpp>
+#include <cerrno>
 #include <cstring>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -29,6 +34,34 @@ using asio::use_awaitable;
 constexpr int kInterimMax = 8;          // 1xx answers before the real one
 constexpr std::size_t kAddressesMax = 8;  // of one name that are tried
 constexpr std::size_t kReadAhead = 64U << 10;
+
+constexpr std::size_t kSendPiece = 256U << 10;  // of a file
+
+// One file, read at any place.
+class OpenFile {
+public:
+    explicit OpenFile(std::string const& path) : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) {}
+    ~OpenFile() {
+        if (fd_ >= 0) ::close(fd_);
+    }
+    OpenFile(OpenFile const&) = delete;
+    OpenFile& operator=(OpenFile const&) = delete;
+
+    // At least one byte. REQUIRES: `into` is not empty
+    [[nodiscard]] Result<std::size_t> read(std::span<char> into, std::uint64_t offset) const {
+        if (fd_ < 0) return Error(Code::io, fmt::format("cannot open '{}'", path_), path_);
+        ssize_t count = 0;
+        do count = ::pread(fd_, into.data(), into.size(), static_cast<::off_t>(offset));
+        while (count < 0 && errno == EINTR);
+        if (count > 0) return static_cast<std::size_t>(count);
+        auto const why = count == 0 ? std::string("it became shorter") : std::string(std::strerror(errno));
+        return Error(Code::io, fmt::format("cannot read '{}' at byte {}: {}", path_, offset, why), path_);
+    }
+
+private:
+    std::string const& path_;
+    int const fd_;
+};
 
 AddressClass class_of(ClientOptions const& options, asio::ip::address const& address) {
     if (address.is_v4()) return options.classify(address.to_v4().to_bytes());
@@ -178,24 +211,45 @@ net::Task<Status> Connection::open(std::optional<AddressClass> led_from) {
     co_return ok();
 }
 
-net::Task<Status> Connection::write(std::string const& bytes) {
+net::Task<Status> Connection::write(std::span<char const> bytes) {
     boost::system::error_code why;
+    asio::const_buffer const buffer(bytes.data(), bytes.size());
     tcp().expires_after(options_.stall_timeout);
     if (url_.tls) {
-        co_await asio::async_write(stream_, asio::buffer(bytes), redirect_error(use_awaitable, why));
+        co_await asio::async_write(stream_, buffer, redirect_error(use_awaitable, why));
     } else {
-        co_await asio::async_write(tcp(), asio::buffer(bytes), redirect_error(use_awaitable, why));
+        co_await asio::async_write(tcp(), buffer, redirect_error(use_awaitable, why));
     }
     if (why) co_return failure("writing to", why);
     co_return ok();
 }
 
-net::Task<Status> Connection::read_head() {
+net::Task<Status> Connection::write_body(RequestBody const& body) {
+    if (body.path.empty()) {
+        if (body.bytes.empty()) co_return ok();
+        co_return co_await write(body.bytes);
+    }
+    OpenFile const file(body.path);
+    std::vector<char> piece(static_cast<std::size_t>(std::min<std::uint64_t>(body.size, kSendPiece)));
+    for (std::uint64_t done = 0; done < body.size;) {
+        auto const wanted = static_cast<std::size_t>(std::min<std::uint64_t>(body.size - done, piece.size()));
+        auto const count = file.read(std::span(piece).first(wanted), body.offset + done);
+        if (!count) co_return count.error();
+        auto const sent = co_await write(std::span(piece).first(*count));
+        if (!sent) co_return sent;
+        done += *count;
+        if (body.sent) body.sent(done);
+    }
+    co_return ok();
+}
+
+net::Task<Status> Connection::read_head(bool no_body) {
     boost::system::error_code why;
     for (int i = 0; i < kInterimMax; ++i) {
         parser_.emplace();
         parser_->header_limit(static_cast<std::uint32_t>(options_.header_bytes_max));
         parser_->body_limit(boost::none);
+        parser_->skip(no_body);
         tcp().expires_after(options_.stall_timeout);
         if (url_.tls) {
             co_await http::async_read_header(stream_, buffer_, *parser_, redirect_error(use_awaitable, why));
@@ -231,12 +285,18 @@ Result<Head> Connection::take_head() {
     return head;
 }
 
-net::Task<Result<Head>> Connection::exchange(std::string request) {
-    auto const sent = co_await write(request);
-    if (!sent) co_return sent.error();
-    auto const read = co_await read_head();
-    if (!read) co_return read.error();
-    co_return take_head();
+net::Task<Result<Head>> Connection::exchange(Exchange exchange) {
+    auto const asked = co_await write(exchange.head);
+    if (!asked) co_return asked.error();
+    Status sent = ok();
+    if (exchange.body != nullptr) sent = co_await write_body(*exchange.body);
+    // Who refuses a body may say so and close before it has come.
+    if (!sent && sent.error().code != Code::unavailable) co_return sent.error();
+    auto const read = co_await read_head(exchange.no_body);
+    if (!read) co_return sent ? read.error() : sent.error();
+    auto head = take_head();
+    if (!sent) keep_alive_ = false;
+    co_return head;
 }
 
 net::Task<Result<std::size_t>> Connection::read_parsed(std::span<std::byte> into) {

@@ -26,6 +26,12 @@ struct Head {
     std::optional<std::uint64_t> content_length;
 };
 
+struct Exchange {
+    std::string const& head;
+    RequestBody const* body = nullptr;  // what is sent behind the head
+    bool no_body = false;               // the answer has none: HEAD
+};
+
 class Connection {
 public:
     Connection(net::Loop& loop, boost::asio::ssl::context& tls, ClientOptions const& options, Url url);
@@ -35,8 +41,9 @@ public:
     // Connects. Only to addresses that `led_from` may lead to, if it is set.
     net::Task<Status> open(std::optional<AddressClass> led_from);
 
-    // Sends a request and reads the answer's head; a 1xx is passed over.
-    net::Task<Result<Head>> exchange(std::string request);
+    // Sends a request and reads the answer's head; a 1xx is passed over. An answer
+    // that comes before all was sent counts, and is the connection's last one.
+    net::Task<Result<Head>> exchange(Exchange exchange);
 
     // Some of the body, 0 at its end.
     net::Task<Result<std::size_t>> read(std::span<std::byte> into);
@@ -60,8 +67,9 @@ private:
     net::Task<Status> connect(Url const& url, std::optional<AddressClass> led_from, bool is_proxy);
     net::Task<Status> connect_through_proxy();
     net::Task<Status> handshake();
-    net::Task<Status> write(std::string const& bytes);
-    net::Task<Status> read_head();
+    net::Task<Status> write(std::span<char const> bytes);
+    net::Task<Status> write_body(RequestBody const& body);
+    net::Task<Status> read_head(bool no_body);
     net::Task<Result<std::size_t>> read_parsed(std::span<std::byte> into);
     Status check_class(AddressClass to, std::optional<AddressClass> led_from) const;
     Result<Head> take_head();

@@ -301,6 +301,7 @@ TEST_F(DownloaderTest, AFileThatWasDamagedIsReplaced) {
     FileServer server("127.0.0.1", plain_);
     auto wanted = request(server);
     wanted.sha256 = sha256(content_);
+    wanted.present_etag = etag_;  // as of what it was once
     std::ofstream(path(), std::ios::binary) << std::string(content_.size(), 'x');
     auto const result = fetch(wanted);
     ASSERT_TRUE(result) << result.error().message;

@@ -15,6 +15,7 @@
 #include <fmt/format.h>
 
 #include "digest/sha256.h"
+#include "fetch/whole_file.h"
 
 namespace hearth::fetch {
 namespace {
@@ -140,6 +141,16 @@ Result<std::unique_ptr<PartialFile>> PartialFile::open(std::string path) {
         if (same) return file;
     }
     return Error(Code::unavailable, fmt::format("'{}' changes all the time", partial));
+}
+
+bool PartialFile::is_held(std::string const& path) {
+    auto const partial = path + ".partial";
+    int const fd = ::open(partial.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) return false;
+    // Shared: who opens it meanwhile waits a moment at most.
+    bool const held = ::flock(fd, LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    ::close(fd);
+    return held;
 }
 
 PartialFile::~PartialFile() {

@@ -40,6 +40,8 @@ class PartialFile {
 public:
     // Creates or opens PATH.partial and locks it.
     [[nodiscard]] static Result<std::unique_ptr<PartialFile>> open(std::string path);
+    // Whether somebody, of whatever process, holds that lock now.
+    [[nodiscard]] static bool is_held(std::string const& path);
     ~PartialFile();
     PartialFile(PartialFile const&) = delete;
     PartialFile& operator=(PartialFile const&) = delete;
@@ -75,8 +77,5 @@ private:
 
 // Free bytes for this user in the folder of `path`.
 [[nodiscard]] Result<std::uint64_t> free_bytes(std::string const& path);
-
-// Writes a small file as a whole or not at all: temporary name, sync, rename, sync of the folder.
-[[nodiscard]] Status write_whole(std::string const& path, std::string_view text);
 
 }  // namespace hearth::fetch

@@ -55,7 +55,9 @@ TEST_F(PartialFileTest, OneOwnerAtATime) {
     auto const second = PartialFile::open(path());
     ASSERT_FALSE(second);
     EXPECT_EQ(second.error().code, Code::unavailable);
+    EXPECT_TRUE(PartialFile::is_held(path()));
     first->reset();
+    EXPECT_FALSE(PartialFile::is_held(path()));
     EXPECT_TRUE(PartialFile::open(path()));
 }
 

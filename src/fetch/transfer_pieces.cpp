@@ -151,7 +151,8 @@ net::Task<Outcome> Transfer::begin_with(std::unique_ptr<Response> answer, ByteRa
     state_.etag = strong_etag(answer->header("etag"));
     last_modified_ = answer->header("last-modified");
     auto const total = answer->status() == 200 ? answer->content_length() : std::optional(range->total);
-    bool const same = !request_.present_etag.empty() && request_.present_etag == state_.etag;
+    // Where a hash is known, what lies there was compared with it, and is not the same.
+    bool const same = request_.sha256.empty() && !request_.present_etag.empty() && request_.present_etag == state_.etag;
     if (same && total && has_size(request_.path, *total)) {
         size_ = total;
         present_ = true;

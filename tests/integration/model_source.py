@@ -4,6 +4,7 @@ import http.server
 import json
 import os
 import re
+import socket
 import socketserver
 import threading
 import urllib.parse
@@ -32,6 +33,10 @@ class ModelSource(socketserver.ThreadingMixIn, http.server.HTTPServer):
         self.seen = []               # (path, headers)
         self.cut_after = None        # bytes of every body, then the connection ends
         self.throttle = None         # an Event: bodies stop half-way until it is set
+        self.blobs = {}              # what was pushed: digest → bytes
+        self.manifests = {}          # path → bytes
+        self.uploads = {}            # id → bytes
+        self.faults = []             # (method, what): 'cut', 'wrong digest' or a status, each for one request
         super().__init__((address, 0), Handler)
         self.scheme = 'http'
         if tls is not None:
@@ -86,6 +91,70 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.send_ranges(self.content(name))
         return self.send(404, b'nothing here')
 
+    def fault(self):
+        for fault in self.server.faults:
+            if fault[0] == self.command:
+                self.server.faults.remove(fault)
+                return fault[1]
+        return None
+
+    def read_body(self):
+        return self.rfile.read(int(self.headers.get('Content-Length', 0)))
+
+    # Pushing: is it there, where to, pieces, it is whole, the manifest.
+    def do_HEAD(self):
+        self.server.seen.append((self.path, dict(self.headers)))
+        if not self.authorized(self.server.registry_token):
+            return self.challenge()
+        digest = self.path.rsplit('/', 1)[1]
+        return self.send(200 if digest in self.server.blobs else 404, b'')
+
+    def do_POST(self):
+        self.server.seen.append((self.path, dict(self.headers)))
+        self.read_body()
+        if not self.authorized(self.server.registry_token):
+            return self.challenge()
+        name = f'u{len(self.server.uploads)}'
+        self.server.uploads[name] = b''
+        return self.send(202, b'', {'Location': f'/v2/uploads/{name}'})
+
+    def do_PATCH(self):
+        self.server.seen.append((self.path, dict(self.headers)))
+        fault = self.fault()
+        if fault == 'cut':
+            self.rfile.read(10)
+            self.close_connection = True
+            self.connection.shutdown(socket.SHUT_RDWR)
+            return None
+        body = self.read_body()
+        if fault is not None:
+            return self.send(fault, b'')
+        name = self.path.rsplit('/', 1)[1].split('?')[0]
+        self.server.uploads[name] += body
+        return self.send(202, b'', {'Location': f'/v2/uploads/{name}?at={len(self.server.uploads[name])}'})
+
+    def do_PUT(self):
+        self.server.seen.append((self.path, dict(self.headers)))
+        body = self.read_body()
+        if not self.authorized(self.server.registry_token):
+            return self.challenge()
+        parts = urllib.parse.urlsplit(self.path)
+        if '/manifests/' in parts.path:
+            self.server.manifests[parts.path] = body
+            return self.send(201, b'')
+        data = self.server.uploads[parts.path.rsplit('/', 1)[1]]
+        digest = urllib.parse.parse_qs(parts.query)['digest'][0]
+        if digest != f'sha256:{sha256(data)}':
+            return self.send(400, b'')
+        if self.fault() == 'wrong digest':
+            return self.send(201, b'', {'Docker-Content-Digest': 'sha256:' + '0' * 64})
+        self.server.blobs[digest] = data
+        return self.send(201, b'', {'Docker-Content-Digest': digest})
+
+    def challenge(self):
+        realm = self.server.realm or f'{self.server.url}/token'
+        return self.send(401, b'', {'WWW-Authenticate': f'Bearer realm="{realm}",service="x",scope="repository:m:pull"'})
+
     def content(self, name):
         value = self.server.files[name]
         return value if isinstance(value, bytes) else open(value, 'rb').read()
@@ -121,8 +190,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def registry(self, path):
         if not self.authorized(self.server.registry_token):
-            realm = self.server.realm or f'{self.server.url}/token'
-            return self.send(401, b'', {'WWW-Authenticate': f'Bearer realm="{realm}",service="x",scope="repository:m:pull"'})
+            return self.challenge()
+        if path in self.server.manifests:
+            return self.send(200, self.server.manifests[path])
+        if path.rsplit('/', 1)[1] in self.server.blobs:
+            return self.send_ranges(self.server.blobs[path.rsplit('/', 1)[1]])
         if '/manifests/' in path:
             if self.server.manifest is not None:
                 return self.send(200, self.server.manifest)

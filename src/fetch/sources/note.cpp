@@ -8,7 +8,7 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "fetch/partial_file.h"
+#include "fetch/whole_file.h"
 
 namespace hearth::fetch {
 namespace {

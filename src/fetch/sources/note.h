@@ -1,6 +1,11 @@
-// Note: MODEL.hearth.json, what is known of a pulled model beside its bytes. Private to fetch.
+// Note: MODEL.hearth.json, what is known of a pulled model beside its bytes: where it
+// came from, and what each file was when it was checked. The one record that says what
+// a file's bytes should be.
+//
+// Threads: none; plain functions that block on the disk.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -11,9 +16,10 @@
 namespace hearth::fetch {
 
 struct NotedFile {
-    std::string name;
+    std::string name;  // below the models folder
     std::uint64_t size = 0;
-    std::string sha256, etag;
+    std::string sha256, etag;  // empty: not known
+    bool operator==(NotedFile const&) const = default;
 };
 
 struct Note {

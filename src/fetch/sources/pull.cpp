@@ -226,6 +226,24 @@ net::Task<Result<Pulled>> pull(net::Loop& loop, Downloader& downloader, Plan pla
     co_return co_await running.run();
 }
 
+bool is_being_fetched(std::string const& path) { return PartialFile::is_held(path); }
+
+Status hold_to(Plan& plan, Note const& note) {
+    plan.source = note.source;
+    for (auto& file : plan.files) {
+        auto const* const noted = note.find(file.name);
+        if (noted == nullptr || noted->sha256.empty()) continue;
+        if (file.sha256.empty()) file.sha256 = noted->sha256;
+        if (file.sha256 != noted->sha256)
+            return Error(
+                Code::corrupt,
+                fmt::format("'{}' has another version of '{}' by now: SHA-256 {}, it was {}; `hearth pull` gets "
+                            "that one",
+                            note.source, file.name, file.sha256, noted->sha256));
+    }
+    return ok();
+}
+
 Result<Pulled> import_local(LocalReference const& reference, std::string const& name, std::string const& folder) {
     std::error_code failed;
     if (!fs::is_regular_file(reference.path, failed))

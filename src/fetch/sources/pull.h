@@ -18,6 +18,7 @@
 
 #include "base/result.h"
 #include "fetch/downloader.h"
+#include "fetch/sources/note.h"
 #include "fetch/sources/plan.h"
 #include "net/loop.h"
 #include "net/task.h"
@@ -44,6 +45,14 @@ using PullListener = std::function<void(std::size_t, FileProgress const&)>;
 
 net::Task<Result<Pulled>> pull(net::Loop& loop, Downloader& downloader, Plan plan, std::string folder,
                                PullListener listener);
+
+// Whether some process is fetching the file at `path` at this moment.
+[[nodiscard]] bool is_being_fetched(std::string const& path);
+
+// Restoring: the plan may only bring what `note` says of its files, whatever its source has by
+// now; what that says nothing of must have the hash that was noted. `corrupt` where it is another
+// version by now.
+[[nodiscard]] Status hold_to(Plan& plan, Note const& note);
 
 // A GGUF file, or all of a split of which it is one, gets a place in the folder: as
 // a hard link where the file system allows, which takes no room, else as a copy.

@@ -4,7 +4,9 @@
 
 #include "fetch/sources/hub_files.h"
 #include "fetch/sources/manifest.h"
+#include "fetch/sources/note.h"
 #include "fetch/sources/plan.h"
+#include "fetch/sources/pull.h"
 #include "fetch/sources/reference.h"
 
 namespace hearth::fetch {
@@ -181,6 +183,23 @@ TEST(Plan, RenamesAllItsFiles) {
     EXPECT_EQ(plan.files[1].name, "b-00002-of-00002.gguf");
     EXPECT_FALSE(rename(plan, "../b"));
     EXPECT_FALSE(rename(plan, ""));
+}
+
+TEST(HoldTo, APlanBringsWhatTheNoteSaysOrNothing) {
+    std::string const had(64, 'a'), other(64, 'b');
+    Note const note{"hf.co/org/repo", "rev", {{"m.gguf", 3, had, ""}, {"new.gguf", 3, "", ""}}, {}};
+    Plan plan;
+    plan.source = "hf.co/org/repo@rev";
+    plan.files = {{"m.gguf", {}, {}, {}, 3}, {"new.gguf", {}, {}, other, 3}, {"unknown.gguf", {}, {}, other, 3}};
+    ASSERT_TRUE(hold_to(plan, note));
+    EXPECT_EQ(plan.source, note.source) << "the files stay those of what was asked for";
+    EXPECT_EQ(plan.files[0].sha256, had) << "its source says none, so it is held to what was fetched before";
+    EXPECT_EQ(plan.files[1].sha256, other);
+    plan.files[0].sha256 = other;
+    auto const held = hold_to(plan, note);
+    ASSERT_FALSE(held);
+    EXPECT_EQ(held.error().code, Code::corrupt);
+    EXPECT_NE(held.error().message.find("another version of 'm.gguf'"), std::string::npos) << held.error().message;
 }
 
 }  // namespace

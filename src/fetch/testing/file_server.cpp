@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <charconv>
 #include <random>
 #include <stdexcept>
@@ -29,6 +30,7 @@ bool send_all(int fd, std::string_view bytes) {
 Asked parse(std::string const& head) {
     Asked asked;
     auto const first = head.find(' ');
+    asked.method = head.substr(0, first);
     asked.target = head.substr(first + 1, head.find(' ', first + 1) - first - 1);
     for (auto at = head.find("\r\n"); at != std::string::npos && at + 4 < head.size();) {
         auto const end = head.find("\r\n", at + 2);
@@ -111,8 +113,18 @@ void FileServer::serve(int fd) {
             input.append(buffer, 0, static_cast<std::size_t>(count));
             continue;
         }
-        auto const asked = parse(input.substr(0, end + 4));
+        auto asked = parse(input.substr(0, end + 4));
         input.erase(0, end + 4);
+        auto const length = asked.headers.contains("content-length") ? std::stoull(asked.headers["content-length"]) : 0;
+        bool whole = true;
+        while (whole && input.size() < std::min<std::size_t>(length, body_max)) {
+            auto const count = ::recv(fd, buffer.data(), buffer.size(), 0);
+            whole = count > 0;
+            if (whole) input.append(buffer, 0, static_cast<std::size_t>(count));
+        }
+        if (!whole || length > body_max) break;
+        asked.body = input.substr(0, length);
+        input.erase(0, length);
         Reply reply;
         {
             std::lock_guard const lock(mutex_);
@@ -125,6 +137,7 @@ void FileServer::serve(int fd) {
 }
 
 bool FileServer::answer(int fd, Reply const& reply) {
+    if (reply.hang_up) return false;
     auto head = fmt::format("HTTP/1.1 {} X\r\n", reply.status);
     for (auto const& [name, value] : reply.headers) head += fmt::format("{}: {}\r\n", name, value);
     if (reply.chunked) head += "Transfer-Encoding: chunked\r\n";

@@ -1,6 +1,9 @@
 // FileServer: an HTTP server on real sockets that answers as a test tells it,
 // faults included.
 //
+// A body that comes with a request is read before it is answered, unless `body_max` of
+// the server is passed: then the connection is closed there.
+//
 // Threads: one that accepts and one per connection, joined by the destructor; the
 // handler is called on them, one call at a time. Limit: 1024 connections.
 #pragma once
@@ -19,7 +22,8 @@
 namespace hearth::fetch::test {
 
 struct Asked {
-    std::string target;
+    std::string method, target;
+    std::string body;  // by Content-Length
     std::map<std::string, std::string> headers;  // names in lower case
     // Of "Range: bytes=A-B".
     std::optional<std::pair<std::uint64_t, std::uint64_t>> range;
@@ -33,6 +37,7 @@ struct Reply {
     std::optional<std::uint64_t> announced = {};        // another Content-Length than the body's
     std::optional<std::uint64_t> cut_after = {};        // close after so many bytes of the body
     std::optional<std::uint64_t> stall_after = {};      // send no more after them, but stay
+    bool hang_up = false;                               // close without an answer
 };
 
 using Handler = std::function<Reply(Asked const&)>;
@@ -49,6 +54,8 @@ public:
     [[nodiscard]] std::vector<Asked> asked() const;
     [[nodiscard]] std::uint64_t body_bytes() const { return body_bytes_; }  // of all answers so far
     [[nodiscard]] std::size_t connections() const { return connections_; }
+
+    std::atomic<std::size_t> body_max = SIZE_MAX;
 
 private:
     void accept_all();
