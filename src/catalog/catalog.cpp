@@ -31,7 +31,17 @@ constexpr std::array kSchema{store::Migration{"models, files and aliases", R"(
         sha256 TEXT NOT NULL, verified INTEGER NOT NULL, PRIMARY KEY (model, position)) STRICT, WITHOUT ROWID;
     CREATE TABLE aliases(
         alias TEXT PRIMARY KEY, model TEXT NOT NULL REFERENCES models(name) ON DELETE CASCADE) STRICT, WITHOUT ROWID;
-    CREATE INDEX aliases_model ON aliases(model);)"}};
+    CREATE INDEX aliases_model ON aliases(model);)"},
+                             store::Migration{"damage, uses and swaps", R"(
+    ALTER TABLE files RENAME COLUMN verified TO soundness;
+    ALTER TABLE files ADD COLUMN inode INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE files ADD COLUMN recorded INTEGER NOT NULL DEFAULT 0;
+    ALTER TABLE files ADD COLUMN damage TEXT NOT NULL DEFAULT '';
+    CREATE TABLE uses(
+        model TEXT NOT NULL REFERENCES models(name) ON DELETE CASCADE, day INTEGER NOT NULL,
+        count INTEGER NOT NULL, PRIMARY KEY (model, day)) STRICT, WITHOUT ROWID;
+    CREATE TABLE swaps(
+        name TEXT PRIMARY KEY, from_path TEXT NOT NULL, to_path TEXT NOT NULL) STRICT, WITHOUT ROWID;)"}};
 
 std::int64_t stored(std::uint64_t number) {
     return static_cast<std::int64_t>(std::min(number, static_cast<std::uint64_t>(INT64_MAX)));
@@ -54,11 +64,30 @@ std::vector<std::string> split(std::string_view text) {
     return out;
 }
 
-// The same bytes, as far as size and time tell.
-bool is_same(std::vector<ModelFile> const& a, std::vector<ModelFile> const& b) {
-    return std::ranges::equal(a, b, [](ModelFile const& x, ModelFile const& y) {
-        return x.path == y.path && x.bytes == y.bytes && x.modified_ns == y.modified_ns;
-    });
+// What was known of a file holds on while it is the same, and so is what is recorded of it.
+ModelFile with_knowledge(ModelFile found, std::vector<ModelFile> const& before) {
+    auto const known = std::ranges::find(before, found.path, &ModelFile::path);
+    if (known == before.end()) return found;
+    bool const same = is_same_file(*known, found);
+    bool const agrees = !found.recorded || found.sha256 == known->sha256;
+    if (same && agrees && (known->recorded == found.recorded || known->soundness == Soundness::whole)) {
+        found.sha256 = known->sha256;
+        found.soundness = known->soundness;
+        found.damage = known->damage;
+    } else if (!same && found.recorded) {
+        found.soundness = Soundness::changed;
+    }
+    return found;
+}
+
+void judge(ModelFile& file, ModelFile const& read) {
+    auto const name = file.path.substr(file.path.rfind('/') + 1);
+    file.damage = read.damage;
+    if (file.damage.empty() && !file.sha256.empty() && file.sha256 != read.sha256)
+        file.damage = fmt::format("'{}' has SHA-256 {}, {} {}", name, read.sha256,
+                                  file.recorded ? "it should be" : "though unchanged; it was", file.sha256);
+    file.soundness = file.damage.empty() ? Soundness::whole : Soundness::damaged;
+    if (file.damage.empty()) file.sha256 = read.sha256;
 }
 
 }  // namespace
@@ -80,16 +109,23 @@ struct Catalog::Impl {
 // --- rows --------------------------------------------------------------------
 
 Result<std::vector<ModelFile>> Catalog::Impl::files_of(std::string_view name) const {
-    HEARTH_TRY(auto rows,
-               database->query("SELECT path, bytes, modified_ns, sha256, verified FROM files WHERE model = ? "
-                               "ORDER BY position",
-                               {name}));
+    HEARTH_TRY(auto rows, database->query("SELECT path, bytes, modified_ns, inode, sha256, recorded, soundness, damage "
+                                          "FROM files WHERE model = ? ORDER BY position",
+                                          {name}));
     std::vector<ModelFile> files;
     while (true) {
         HEARTH_TRY(bool const some, rows.next());
         if (!some) return files;
-        files.push_back({std::string(rows.text(0)), static_cast<std::uint64_t>(rows.integer(1)), rows.integer(2),
-                         std::string(rows.text(3)), rows.integer(4) != 0});
+        ModelFile file;
+        file.path = rows.text(0);
+        file.bytes = static_cast<std::uint64_t>(rows.integer(1));
+        file.modified_ns = rows.integer(2);
+        file.inode = static_cast<std::uint64_t>(rows.integer(3));
+        file.sha256 = rows.text(4);
+        file.recorded = rows.integer(5) != 0;
+        file.soundness = static_cast<Soundness>(rows.integer(6));
+        file.damage = rows.text(7);
+        files.push_back(std::move(file));
     }
 }
 
@@ -170,8 +206,11 @@ Status Catalog::Impl::save_files(Model const& model) const {
     std::int64_t position = 0;
     for (auto const& file : model.files) {
         HEARTH_CHECK(database->run(
-            "INSERT INTO files VALUES(?, ?, ?, ?, ?, ?, ?)",
-            {model.name, position++, file.path, stored(file.bytes), file.modified_ns, file.sha256, file.verified}));
+            "INSERT INTO files(model, position, path, bytes, modified_ns, inode, sha256, recorded, soundness, damage) "
+            "VALUES(?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            {model.name, position++, file.path, stored(file.bytes), file.modified_ns,
+             static_cast<std::int64_t>(file.inode), file.sha256, file.recorded,
+             static_cast<std::int64_t>(file.soundness), file.damage}));
     }
     return ok();
 }
@@ -181,8 +220,11 @@ Status Catalog::Impl::save_files(Model const& model) const {
 Status Catalog::Impl::apply(Found const& found, std::set<std::string> const& before, ScanReport& report) const {
     HEARTH_TRY(auto known, models("name = ?", {found.name}));
     bool const was_listed = before.contains(found.name);
-    if (was_listed && is_same(known[0].files, found.files) && known[0].options == found.options &&
-        known[0].system == found.system && known[0].source == found.source) {
+    std::vector<ModelFile> files;
+    files.reserve(found.files.size());
+    for (auto const& file : found.files) files.push_back(known.empty() ? file : with_knowledge(file, known[0].files));
+    if (was_listed && known[0].files == files && known[0].options == found.options && known[0].system == found.system &&
+        known[0].source == found.source) {
         ++report.unchanged;
         return ok();
     }
@@ -193,7 +235,7 @@ Status Catalog::Impl::apply(Found const& found, std::set<std::string> const& bef
     model.source = found.source;
     model.options = found.options;
     model.system = found.system;
-    model.files = found.files;
+    model.files = std::move(files);
     read_facts(found.files.front().path, model);
     return save(model);
 }
@@ -305,13 +347,89 @@ Status Catalog::verify(std::string_view name, std::function<bool()> const& stop)
     HEARTH_TRY(auto model, find(name));
     for (auto& file : model.files) {
         HEARTH_TRY(auto const hash, digest::sha256_of_file(file.path, stop));
-        if (!file.sha256.empty() && file.sha256 != hash)
-            return Error(Code::corrupt,
-                         fmt::format("'{}' has SHA-256 {}, it should be {}", file.path, hash, file.sha256), file.path);
         file.sha256 = hash;
-        file.verified = true;
+        file.damage.clear();
     }
-    return impl_->database->transact([&] { return impl_->save_files(model); });
+    HEARTH_TRY(auto damage, record(model.name, model.files));
+    return damage.empty() ? ok() : Status(Error(Code::corrupt, std::move(damage), model.name));
+}
+
+Result<std::string> Catalog::record(std::string_view name, std::vector<ModelFile> const& read) {
+    std::string damage;
+    auto const body = [&]() -> Status {
+        HEARTH_TRY(auto model, find(name));
+        for (auto& file : model.files) {
+            auto const same = std::ranges::find_if(read, [&](auto const& each) { return is_same_file(each, file); });
+            if (same != read.end()) judge(file, *same);
+        }
+        damage = model.damage();
+        return impl_->save_files(model);
+    };
+    HEARTH_CHECK(impl_->database->transact(body));
+    return damage;
+}
+
+std::string Model::damage() const {
+    auto const damaged = std::ranges::find(files, Soundness::damaged, &ModelFile::soundness);
+    return damaged == files.end() ? std::string() : damaged->damage;
+}
+
+bool Model::unsettled() const {
+    return std::ranges::find(files, Soundness::changed, &ModelFile::soundness) != files.end();
+}
+
+// --- uses --------------------------------------------------------------------
+
+Status Catalog::count_uses(std::map<std::string, std::uint64_t> const& uses, std::int64_t day) {
+    return impl_->database->transact([&]() -> Status {
+        for (auto const& [model, count] : uses)
+            HEARTH_CHECK(
+                impl_->database->run("INSERT INTO uses SELECT name, ?, ? FROM models WHERE name = ? "
+                                     "ON CONFLICT(model, day) DO UPDATE SET count = count + excluded.count",
+                                     {day, stored(count), model}));
+        HEARTH_CHECK(impl_->database->run("DELETE FROM uses WHERE day < ?", {day - kUseDaysKept}));
+        return ok();
+    });
+}
+
+Result<std::vector<std::string>> Catalog::most_used(std::int64_t first_day, std::size_t limit) {
+    HEARTH_TRY(auto rows, impl_->database->query(
+                              "SELECT model FROM uses JOIN models ON model = name WHERE day >= ? AND present = 1 "
+                              "GROUP BY model ORDER BY sum(count) DESC, model LIMIT ?",
+                              {first_day, static_cast<std::int64_t>(limit)}));
+    std::vector<std::string> names;
+    while (true) {
+        HEARTH_TRY(bool const some, rows.next());
+        if (!some) return names;
+        names.emplace_back(rows.text(0));
+    }
+}
+
+// --- swaps -------------------------------------------------------------------
+
+Status Catalog::remember_swap(std::string const& name, std::string const& from, std::string const& to) {
+    return impl_->database->transact([&]() -> Status {
+        // Moved on from where it was moved to: what the name would have without is as it was.
+        auto origin = from;
+        {
+            HEARTH_TRY(auto rows, impl_->database->query("SELECT from_path FROM swaps WHERE name = ? AND to_path = ?",
+                                                         {name, from}));
+            HEARTH_TRY(bool const some, rows.next());
+            if (some) origin = rows.text(0);
+        }
+        HEARTH_CHECK(impl_->database->run("DELETE FROM swaps WHERE name = ?", {name}));
+        if (origin == to) return ok();
+        HEARTH_CHECK(impl_->database->run("INSERT INTO swaps VALUES(?, ?, ?)", {name, origin, to}));
+        return ok();
+    });
+}
+
+Result<std::string> Catalog::swapped(std::string const& name, std::string const& path) {
+    HEARTH_TRY(auto rows,
+               impl_->database->query("SELECT to_path FROM swaps WHERE name = ? AND from_path = ?", {name, path}));
+    HEARTH_TRY(bool const some, rows.next());
+    std::string to(some ? rows.text(0) : std::string_view());
+    return some && look_at(to) ? to : path;
 }
 
 }  // namespace hearth::catalog

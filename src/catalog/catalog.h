@@ -10,6 +10,12 @@
 // first use; when the file brings another one later, that is told until somebody
 // confirms it.
 //
+// A file whose bytes are recorded (layouts.h) is damaged when it holds others; it is
+// not to be used from the moment it changed until it was read again. One of which
+// nobody said what it should be is another version when it changes, and damaged only
+// when it holds other bytes than before although it did not change as far as the file
+// system tells.
+//
 // Threads: one at a time; blocks on the disk. Errors: `not_found`,
 // `invalid_argument`, and store's; without the writer's lock a Catalog can be
 // opened read-only.
@@ -18,6 +24,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -29,6 +36,7 @@
 namespace hearth::catalog {
 
 inline constexpr std::size_t kAliasesMax = 10'000;
+inline constexpr std::int64_t kUseDaysKept = 30;
 
 struct Model {
     std::string name;  // canonical: the file's name for plain files, NAME:TAG for others
@@ -44,6 +52,11 @@ struct Model {
     std::string problem;                    // why it cannot be served; empty: it can
     std::vector<std::string> aliases;
     std::vector<ModelFile> files;
+
+    // What is wrong with its files; empty: nothing that is known of.
+    [[nodiscard]] std::string damage() const;
+    // A file changed that should not have: nothing is known before it was read.
+    [[nodiscard]] bool unsettled() const;
 
     [[nodiscard]] bool template_changed() const {
         return !template_pinned.empty() && template_pinned != template_sha256;
@@ -82,10 +95,27 @@ public:
     [[nodiscard]] Result<Pin> pin_template(std::string_view name);
     [[nodiscard]] Status confirm_template(std::string_view name);
 
-    // Reads all of the model's files and remembers their SHA-256. `corrupt` when one
-    // differs from what its layout names; `cancelled` when `stop` says so, which is
-    // asked every few MiB.
+    // Reads all of the model's files and remembers what it found, as record() does.
+    // `corrupt` when one is damaged; `cancelled` when `stop` says so, which is asked
+    // every few MiB.
     [[nodiscard]] Status verify(std::string_view name, std::function<bool()> const& stop);
+
+    // What somebody read of the model's files: each as it was then, with the SHA-256
+    // computed of it, or with a `damage` where it could not be read. Of those that are
+    // other files by now nothing is remembered. The model's damage after that.
+    [[nodiscard]] Result<std::string> record(std::string_view name, std::vector<ModelFile> const& read);
+
+    // --- how much models are used; days are counted since 1970 ---
+    // Adds to what was counted on that day, and forgets what is older than kUseDaysKept.
+    [[nodiscard]] Status count_uses(std::map<std::string, std::uint64_t> const& uses, std::int64_t day);
+    // Those that are there, most used since `first_day` first, at most `limit`.
+    [[nodiscard]] Result<std::vector<std::string>> most_used(std::int64_t first_day, std::size_t limit);
+
+    // --- names that were moved to another file while they were served ---
+    // From the file it had to the one it has. Back where it was at first, it is forgotten.
+    [[nodiscard]] Status remember_swap(std::string const& name, std::string const& from, std::string const& to);
+    // The file for a name that has `path`: another one if it was moved and that is still there.
+    [[nodiscard]] Result<std::string> swapped(std::string const& name, std::string const& path);
 
 private:
     struct Impl;

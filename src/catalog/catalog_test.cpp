@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "digest/sha256.h"
 #include "testing/gguf_writer.h"
 #include "testing/temporary_folder.h"
 
@@ -152,15 +153,135 @@ TEST_F(catalog_catalog, verifying_reads_every_byte_and_notices_a_wrong_one) {
     ASSERT_FALSE(wrong);
     EXPECT_EQ(wrong.error().code, Code::corrupt);
     EXPECT_NE(wrong.error().message.find(lie), std::string::npos);
-    EXPECT_FALSE(catalog->find("m")->files[0].verified);
+    EXPECT_EQ(catalog->find("m")->files[0].soundness, Soundness::damaged);
+    EXPECT_NE(catalog->find("m")->damage().find(lie), std::string::npos) << "and it is remembered";
 
     ASSERT_TRUE(catalog->verify("plain", {}));
     auto const file = catalog->find("plain")->files[0];
-    EXPECT_TRUE(file.verified);
+    EXPECT_EQ(file.soundness, Soundness::whole);
     EXPECT_EQ(file.sha256, "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");  // FIPS 180-4
     EXPECT_EQ(scan().unchanged, 2U);
-    EXPECT_TRUE(catalog->find("plain")->files[0].verified);
+    EXPECT_EQ(catalog->find("plain")->files[0].soundness, Soundness::whole);
     EXPECT_EQ(catalog->verify("plain", [] { return true; }).error().code, Code::cancelled);
+}
+
+TEST_F(catalog_catalog, what_a_pull_recorded_is_not_used_when_it_changed_before_it_was_read) {
+    auto const good = tiny_llama().build();
+    auto bad = good;
+    bad[bad.size() / 2] ^= 1;
+    auto const sha256 = digest::sha256_hex(good);
+    write("m.gguf", good);
+    write("m.hearth.json", R"({"source": "hf.co/org/repo", "files": [{"name": "m.gguf", "size": 1, "sha256": ")" +
+                               sha256 + R"(", "etag": ""}]})");
+    scan();
+    auto model = catalog->find("m");
+    EXPECT_EQ(model->source, "hf.co/org/repo");
+    EXPECT_EQ(model->files[0].sha256, sha256);
+    EXPECT_TRUE(model->files[0].recorded);
+    EXPECT_FALSE(model->unsettled()) << "new, and read at its first use";
+
+    write("m.gguf", bad);
+    EXPECT_EQ(scan().changed, 1U);
+    EXPECT_TRUE(catalog->find("m")->unsettled());
+    EXPECT_EQ(catalog->verify("m", {}).error().code, Code::corrupt);
+    EXPECT_EQ(scan().unchanged, 1U);
+    reopen();
+    model = catalog->find("m");
+    EXPECT_FALSE(model->unsettled());
+    EXPECT_NE(model->damage().find("should be " + sha256), std::string::npos) << model->damage();
+    EXPECT_EQ(model->files[0].sha256, sha256) << "what it should be";
+
+    write("m.gguf", good);
+    scan();
+    EXPECT_EQ(catalog->find("m")->damage(), "") << "another file again";
+    EXPECT_TRUE(catalog->find("m")->unsettled());
+    ASSERT_TRUE(catalog->verify("m", {}));
+    EXPECT_EQ(catalog->find("m")->files[0].soundness, Soundness::whole);
+
+    // Its owner says that the file is theirs now.
+    write("m.gguf", bad);
+    fs::remove(folder / "m.hearth.json");
+    scan();
+    model = catalog->find("m");
+    EXPECT_EQ(model->files[0].soundness, Soundness::unread);
+    EXPECT_EQ(model->files[0].sha256, "");
+    ASSERT_TRUE(catalog->verify("m", {}));
+}
+
+TEST_F(catalog_catalog, without_a_record_another_file_is_another_version_and_rot_is_damage) {
+    auto const bytes = tiny_llama().build();
+    auto other = bytes;
+    other[other.size() / 2] ^= 1;
+    write("m.gguf", bytes);
+    scan();
+    ASSERT_TRUE(catalog->verify("m", {}));
+    write("m.gguf", other);
+    scan();
+    EXPECT_EQ(catalog->find("m")->files[0].soundness, Soundness::unread);
+    ASSERT_TRUE(catalog->verify("m", {})) << "a new version";
+    auto const when = fs::last_write_time(folder / "m.gguf");
+    write("m.gguf", bytes);
+    fs::last_write_time(folder / "m.gguf", when);
+    EXPECT_EQ(scan().unchanged, 1U);
+    EXPECT_EQ(catalog->verify("m", {}).error().code, Code::corrupt);
+    EXPECT_NE(catalog->find("m")->damage().find("though unchanged"), std::string::npos);
+
+    // The same time and size, but another file.
+    write("next", other);
+    fs::last_write_time(folder / "next", when);
+    fs::rename(folder / "next", folder / "m.gguf");
+    EXPECT_EQ(scan().changed, 1U);
+    EXPECT_EQ(catalog->find("m")->damage(), "");
+}
+
+TEST_F(catalog_catalog, of_a_file_that_changed_while_it_was_read_nothing_is_remembered) {
+    write("m.gguf", tiny_llama().build());
+    scan();
+    auto read = catalog->find("m")->files;
+    read[0].sha256 = std::string(64, 'a');
+    write("m.gguf", tiny_llama().u32("llama.context_length", 128).build());
+    scan();
+    EXPECT_EQ(*catalog->record("m", read), "");
+    EXPECT_EQ(catalog->find("m")->files[0].soundness, Soundness::unread);
+    read = catalog->find("m")->files;
+    read[0].damage = "cannot be read";
+    EXPECT_EQ(*catalog->record("m", read), "cannot be read");
+}
+
+TEST_F(catalog_catalog, counts_uses_by_day_and_forgets_them) {
+    for (auto const* name : {"a", "b", "c"}) write(std::string(name) + ".gguf", tiny_llama().build());
+    scan();
+    ASSERT_TRUE(catalog->count_uses({{"a", 5}, {"none", 9}}, 100));
+    ASSERT_TRUE(catalog->count_uses({{"b", 2}}, 101));
+    ASSERT_TRUE(catalog->count_uses({{"b", 2}, {"c", 1}}, 101));
+    using Names = std::vector<std::string>;
+    EXPECT_EQ(*catalog->most_used(95, 10), (Names{"a", "b", "c"}));
+    EXPECT_EQ(*catalog->most_used(101, 10), (Names{"b", "c"}));
+    EXPECT_EQ(*catalog->most_used(95, 1), (Names{"a"}));
+    fs::remove(folder / "a.gguf");
+    scan();
+    EXPECT_EQ(*catalog->most_used(95, 10), (Names{"b", "c"}));
+    ASSERT_TRUE(catalog->count_uses({}, 101 + kUseDaysKept + 1));
+    EXPECT_EQ(*catalog->most_used(0, 10), Names());
+}
+
+TEST_F(catalog_catalog, a_swap_holds_while_both_files_are_what_they_were) {
+    write("old.gguf", "1");
+    write("new.gguf", "2");
+    auto const old = folder / "old.gguf", next = folder / "new.gguf";
+    ASSERT_TRUE(catalog->remember_swap("m", old, next));
+    EXPECT_EQ(*catalog->swapped("m", old), next);
+    EXPECT_EQ(*catalog->swapped("m", next), next) << "somebody says otherwise by now";
+    EXPECT_EQ(*catalog->swapped("other", old), old);
+    fs::remove(next);
+    EXPECT_EQ(*catalog->swapped("m", old), old);
+    write("new.gguf", "2");
+    write("third.gguf", "3");
+    ASSERT_TRUE(catalog->remember_swap("m", next, folder / "third.gguf"));
+    EXPECT_EQ(*catalog->swapped("m", old), folder / "third.gguf") << "and on";
+    ASSERT_TRUE(catalog->remember_swap("m", folder / "third.gguf", old));
+    EXPECT_EQ(*catalog->swapped("m", old), old);
+    EXPECT_EQ(*catalog->swapped("m", next), next);
 }
 
 TEST_F(catalog_catalog, others_read_while_one_writes) {

@@ -3,10 +3,10 @@
 // The new model is NAME.gguf in the models folder, a hard link to the other one's
 // file where the file system allows (which takes no room), else a copy; and beside
 // it NAME.hearth.json, its definition (modelfile/definition.h): what the other
-// model's says, changed by the Modelfile.
+// model's says, changed by the Modelfile; and the adapters it names, as NAME.lora-N.
 //
-// A model of that name that was created before is replaced; any other one is not
-// touched. Both files appear whole, the definition first: a model is found when it
+// A model of that name that was created before is replaced, with all of its files;
+// any other one is not touched. Both files appear whole, the definition first: a model is found when it
 // is complete.
 //
 // Threads: none; blocks on the disk, for as long as a copy takes. Errors:
@@ -29,12 +29,20 @@ struct Created {
 };
 
 // `modelfile.from` is a path or a name that is looked up in `folders`; the model
-// goes to the first of them.
+// goes to the first of them. Its adapters are paths of GGUF files. `weights`, if there
+// is one, is the file it gets instead: the other model's in another form, or, where
+// `from` is empty, one of no model here.
 [[nodiscard]] Result<Created> create_model(std::string const& name, modelfile::Modelfile const& modelfile,
-                                           std::vector<std::string> const& folders);
+                                           std::vector<std::string> const& folders, std::string const& weights = {});
+
+// What the model `from` is beside its weights is that of `to`, too; nothing where it is nothing.
+[[nodiscard]] Status copy_definition(std::string const& folder, std::string const& from, std::string const& to);
+// The files that say it go.
+[[nodiscard]] Status remove_definition(std::string const& folder, std::string const& model);
 
 // What the model `id` is beside its weights in `path`: its note, or what Ollama's
-// manifest of it says; empty where nobody says anything. `corrupt` for a note that is none.
+// manifest of it says; empty where nobody says anything. Adapters are paths. `corrupt` for
+// a note that is none.
 [[nodiscard]] Result<modelfile::Definition> definition_of(std::string const& id, std::string const& path,
                                                           std::vector<std::string> const& folders);
 

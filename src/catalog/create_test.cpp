@@ -75,9 +75,47 @@ TEST_F(catalog_create, replaces_only_what_it_created) {
     EXPECT_EQ(definition("base").system, "own words");
 }
 
+TEST_F(catalog_create, keeps_adapters_beside_the_model_and_no_longer_than_it) {
+    hearth::testing::TemporaryFolder elsewhere;
+    auto const adapter = elsewhere / "pirate.gguf", other = elsewhere / "other.gguf";
+    std::ofstream(adapter, std::ios::binary) << models::testing::tiny_adapter().build();
+    std::ofstream(other, std::ios::binary) << models::testing::tiny_adapter(32, 2).build();
+    ASSERT_TRUE(create("a", "FROM base\nADAPTER " + adapter + "\nADAPTER " + other));
+    auto const both = definition("a").adapters;
+    EXPECT_EQ(both, (std::vector<modelfile::Adapter>{{folder / "a.lora-1", 1}, {folder / "a.lora-2", 1}}));
+    EXPECT_TRUE(fs::equivalent(both[0].file, adapter)) << "it takes no room";
+    EXPECT_TRUE(fs::equivalent(folder / "a.gguf", folder / "base.gguf"));
+
+    ASSERT_TRUE(create("b", "FROM a\nSYSTEM s"));
+    EXPECT_EQ(definition("b").adapters.size(), 2U) << "a model of it has them too";
+    ASSERT_TRUE(copy_definition(folder.path(), "b", "c"));
+    EXPECT_TRUE(fs::equivalent(folder / "c.lora-2", other));
+    ASSERT_TRUE(remove_definition(folder.path(), "c"));
+    EXPECT_FALSE(fs::exists(folder / "c.lora-1"));
+
+    ASSERT_TRUE(create("a", "FROM base\nADAPTER " + other));
+    EXPECT_TRUE(fs::equivalent(folder / "a.lora-1", other));
+    EXPECT_FALSE(fs::exists(folder / "a.lora-2"));
+    ASSERT_TRUE(create("a", "FROM base"));
+    EXPECT_FALSE(fs::exists(folder / "a.lora-1"));
+    EXPECT_TRUE(fs::exists(folder / "b.lora-1"));
+    EXPECT_TRUE(fs::exists(adapter));
+    // base, and of a and b model and note, and b's adapters.
+    EXPECT_EQ(entries(), 7U);
+}
+
+TEST_F(catalog_create, makes_nothing_of_an_adapter_of_another_model) {
+    hearth::testing::TemporaryFolder elsewhere;
+    std::ofstream(elsewhere / "wide.gguf", std::ios::binary) << models::testing::tiny_adapter(64).build();
+    auto const why = refused("a", "FROM base\nADAPTER " + elsewhere / "wide.gguf");
+    EXPECT_NE(why.find("is it the adapter of another model?"), std::string::npos) << why;
+    EXPECT_EQ(entries(), 1U);
+}
+
 TEST_F(catalog_create, says_what_it_cannot_make_and_leaves_nothing) {
     EXPECT_NE(refused("a", "FROM nobody").find("nobody"), std::string::npos);
-    EXPECT_NE(refused("a", "FROM base\nADAPTER x.gguf").find("ADAPTER"), std::string::npos);
+    EXPECT_NE(refused("a", "FROM base\nADAPTER /nonexistent/x.gguf").find("/nonexistent/x.gguf"), std::string::npos);
+    EXPECT_NE(refused("a", "FROM base\nADAPTER " + folder / "base.gguf").find("not an adapter"), std::string::npos);
     EXPECT_NE(refused("me/a", "FROM base").find("namespace"), std::string::npos);
     EXPECT_NE(refused("../a", "FROM base"), "created");
     std::ofstream(folder / "bad.gguf", std::ios::binary) << "GGUF";

@@ -18,8 +18,10 @@ std::vector<std::string> capabilities_of(models::GgufFile const& file) {
     auto const architecture = file.text("general.architecture");
     auto const has = [&](std::string_view key) { return file.metadata.contains(key); };
     if (architecture == "clip") return {"vision"};
-    bool const embeds = has(fmt::format("{}.pooling_type", architecture));
-    out.emplace_back(embeds ? "embedding" : "completion");
+    constexpr std::uint64_t kRank = 4;
+    auto const pooling = fmt::format("{}.pooling_type", architecture);
+    bool const ranks = file.number(pooling) == kRank;
+    out.emplace_back(ranks ? "rerank" : has(pooling) ? "embedding" : "completion");
     if (has("tokenizer.ggml.fim_pre_token_id") || has("tokenizer.ggml.prefix_token_id")) out.emplace_back("insert");
     auto const source = file.text("tokenizer.chat_template");
     if (source.find("tools") != std::string::npos) out.emplace_back("tools");

@@ -3,6 +3,8 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <filesystem>
 #include <fstream>
 #include <map>
@@ -10,6 +12,7 @@
 #include <set>
 #include <string_view>
 #include <system_error>
+#include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -17,6 +20,7 @@
 #include "base/ascii.h"
 #include "base/result.h"
 #include "base/utf8.h"
+#include "fetch/sources/note.h"
 #include "models/gguf.h"
 #include "models/report.h"
 
@@ -66,6 +70,7 @@ public:
             ollama(root);
             hugging_face(root);
             hugging_face(root / "hub");
+            lm_studio(root);
         }
         for (auto& [name, found] : found_) findings_.models.push_back(std::move(found));
         return std::move(findings_);
@@ -93,6 +98,11 @@ private:
     // The first folder's counts, as where a name is looked up.
     void add(Found const& found) { found_.try_emplace(found.name, found); }
 
+    static void record(ModelFile& file, std::string sha256) {
+        file.sha256 = std::move(sha256);
+        file.recorded = true;
+    }
+
     // A regular file that does not lie outside the folders, wherever links lead.
     Result<ModelFile> file_at(fs::path const& path) const {
         std::error_code failed;
@@ -103,13 +113,9 @@ private:
         });
         if (!inside)
             return Error(Code::invalid_argument, fmt::format("links to {}, outside the folders", real.string()));
-        struct stat info{};
-        if (::stat(real.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) return Error(Code::io, "is no regular file");
-        ModelFile file;
+        HEARTH_TRY(auto file, look_at(real.string()));
         file.path = path.string();
-        file.bytes = static_cast<std::uint64_t>(info.st_size);
-        file.modified_ns = std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
-        if (auto const target = real.filename().string(); is_digest(target)) file.sha256 = target;
+        if (auto const target = real.filename().string(); is_digest(target)) record(file, target);
         return file;
     }
 
@@ -120,6 +126,8 @@ private:
             if (ascii_lower(path.extension().string()) != ".gguf") continue;
             auto const split = models::parse_split_name(path.string());
             if (split && split->number > 1) continue;
+            // What turns images into vectors for another file; it is no model of its own there.
+            if (layout == Layout::lm_studio && path.filename().string().starts_with("mmproj")) continue;
             if (!is_file_name(path.filename().string())) {
                 refuse(folder, "a file's name has control characters, is no UTF-8 or is too long");
                 continue;
@@ -142,6 +150,21 @@ private:
 
     void plain(fs::path const& root) {
         gguf_files(root, Layout::folder, "", [](fs::path const& path) { return models::model_id(path.string()); });
+        for (auto& [name, found] : found_) {
+            bool const here = found.layout == Layout::folder && fs::path(found.files[0].path).parent_path() == root;
+            if (here) read_pull(root.string(), found);
+        }
+    }
+
+    // What its pull says of a plain model.
+    static void read_pull(std::string const& root, Found& found) {
+        auto const note = fetch::read_note(root, found.name);
+        if (!note) return;
+        found.source = note->source;
+        for (auto& file : found.files) {
+            auto const* const noted = note->find(fs::path(file.path).filename().string());
+            if (noted != nullptr && is_digest(noted->sha256)) record(file, noted->sha256);
+        }
     }
 
     // --- Hugging Face ---
@@ -174,6 +197,33 @@ private:
         if (main && is_name_part(*main)) return *main;
         auto const snapshots = entries(repository / "snapshots");
         return snapshots.size() == 1 ? snapshots[0].filename().string() : std::string();
+    }
+
+    // --- LM Studio ---
+
+    void lm_studio(fs::path const& root) {
+        for (auto const& publisher : folders_in(root)) {
+            auto const who = publisher.filename().string();
+            if (!is_name_part(who)) continue;
+            for (auto const& repository : folders_in(publisher)) {
+                auto const what = repository.filename().string();
+                if (!is_name_part(what)) continue;
+                gguf_files(repository, Layout::lm_studio, fmt::format("hf.co/{}/{}", who, what),
+                           [&](fs::path const& path) {
+                               return fmt::format("{}/{}:{}", who, what, models::model_id(path.string()));
+                           });
+            }
+        }
+    }
+
+    // Links are not followed here: they may lead round in circles.
+    std::vector<fs::path> folders_in(fs::path const& folder) {
+        auto paths = entries(folder);
+        std::erase_if(paths, [](fs::path const& path) {
+            std::error_code failed;
+            return !fs::is_directory(fs::symlink_status(path, failed));
+        });
+        return paths;
     }
 
     // --- Ollama ---
@@ -251,7 +301,7 @@ private:
         if (!layer.contains("size") || !layer["size"].is_number_unsigned() || layer["size"] != file->bytes)
             return Error(Code::corrupt,
                          fmt::format("blob {} has {} bytes, the manifest says otherwise", hex, file->bytes));
-        file->sha256 = hex;
+        record(*file, hex);
         found.files.push_back(std::move(file).value());
         return ok();
     }
@@ -274,6 +324,38 @@ private:
 };
 
 }  // namespace
+
+std::string_view to_string(Layout layout) noexcept {
+    switch (layout) {
+        case Layout::folder: return "folder";
+        case Layout::ollama: return "ollama";
+        case Layout::hugging_face: return "hugging_face";
+        case Layout::lm_studio: return "lm_studio";
+    }
+    return "folder";
+}
+
+bool is_same_file(ModelFile const& a, ModelFile const& b) {
+    bool const same_inode = a.inode == b.inode || a.inode == 0 || b.inode == 0;
+    return a.path == b.path && a.bytes == b.bytes && a.modified_ns == b.modified_ns && same_inode;
+}
+
+bool are_same_files(std::vector<ModelFile> const& a, std::vector<ModelFile> const& b) {
+    return std::ranges::equal(a, b, is_same_file);
+}
+
+Result<ModelFile> look_at(std::string const& path) {
+    struct stat info{};
+    if (::stat(path.c_str(), &info) != 0)
+        return Error(errno == ENOENT || errno == ENOTDIR ? Code::not_found : Code::io, std::strerror(errno), path);
+    if (!S_ISREG(info.st_mode)) return Error(Code::io, "is no regular file", path);
+    ModelFile file;
+    file.path = path;
+    file.bytes = static_cast<std::uint64_t>(info.st_size);
+    file.modified_ns = std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
+    file.inode = info.st_ino;
+    return file;
+}
 
 Findings find_models(std::vector<std::string> const& folders) { return Finder(folders).run(); }
 

@@ -1,10 +1,14 @@
 // find_models(): the model files that lie below some folders, in place.
 //
-// Three layouts are known: plain *.gguf files directly in the folder, under
-// their own names; Ollama's (manifests/HOST/NAMESPACE/MODEL/TAG that name
+// Four layouts are known: plain *.gguf files directly in the folder, under
+// their own names; LM Studio's (PUBLISHER/REPO/FILE.gguf); Ollama's (manifests/HOST/NAMESPACE/MODEL/TAG that name
 // blobs/sha256-..); Hugging Face's cache (models--ORG--REPO/snapshots/..,
 // symbolic links into blobs/, in the folder or in its `hub`). Nothing is
-// opened but Ollama's manifests and small layers, nothing is copied or written.
+// opened but Ollama's manifests and small layers and the notes of pulls, nothing is
+// copied or written.
+//
+// Whose bytes are known: a blob's name is its SHA-256, and the note of a pull says
+// what each file was when it was checked. Such a file is `recorded`.
 //
 // What a folder holds is not trusted: a link that leaves all the folders, a name
 // that is no name, a manifest that lies about sizes is refused, and said.
@@ -15,7 +19,10 @@
 #include <cstddef>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
+
+#include "base/result.h"
 
 namespace hearth::catalog {
 
@@ -26,22 +33,41 @@ inline constexpr std::size_t kLayersMax = 64;
 inline constexpr std::size_t kNamePartMax = 350;         // bytes
 
 // Stored by number: append, never renumber.
-enum class Layout : std::uint8_t { folder = 0, ollama = 1, hugging_face = 2 };
+enum class Layout : std::uint8_t { folder = 0, ollama = 1, hugging_face = 2, lm_studio = 3 };
+[[nodiscard]] std::string_view to_string(Layout layout) noexcept;
+
+// What is known of a file's bytes. Stored by number: append, never renumber.
+enum class Soundness : std::uint8_t {
+    unread = 0,   // never read whole as it is now
+    whole = 1,    // read, and as it should be
+    changed = 2,  // recorded, and another file than it was: nobody knows before it was read
+    damaged = 3,  // read, and not what it should be
+};
 
 struct ModelFile {
     std::string path;
     std::uint64_t bytes = 0;
     std::int64_t modified_ns = 0;  // since 1970
-    std::string sha256;            // hex; as the layout names it, or computed; empty: not known
-    bool verified = false;         // computed, and equal to what the layout names
+    std::uint64_t inode = 0;       // 0: not known
+    std::string sha256;            // hex; as its layout or its pull says, or computed; empty: not known
+    bool recorded = false;         // sha256 is what its layout or its pull says
+    Soundness soundness = Soundness::unread;
+    std::string damage;            // of a damaged one: what is wrong, in words
 
     bool operator==(ModelFile const&) const = default;
 };
 
+// As far as path, size, time and inode tell.
+[[nodiscard]] bool is_same_file(ModelFile const& a, ModelFile const& b);
+[[nodiscard]] bool are_same_files(std::vector<ModelFile> const& a, std::vector<ModelFile> const& b);
+
+// What the system says of a regular file. `not_found`, or `io` for what is none.
+[[nodiscard]] Result<ModelFile> look_at(std::string const& path);
+
 struct Found {
     std::string name;    // what a user calls it
     Layout layout = Layout::folder;
-    std::string source;  // where it came from: "ollama registry.ollama.ai/library/x:y"; empty for plain files
+    std::string source;  // where it came from, as a pull takes it; empty where nobody says
     std::vector<ModelFile> files;  // the first is what the engine opens; then the other splits
     std::string options;  // Ollama's parameters, JSON text; empty: none
     std::string system;   // Ollama's system prompt

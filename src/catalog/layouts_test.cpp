@@ -200,5 +200,32 @@ TEST_F(catalog_layouts, a_name_is_located_in_every_layout) {
     EXPECT_NE(missing.error().message.find("tiny:latest"), std::string::npos) << missing.error().message;
 }
 
+TEST_F(catalog_layouts, lm_studios_files_are_named_by_publisher_and_repository) {
+    write("org/tiny-GGUF/tiny-Q8_0.gguf", "12345");
+    write("org/tiny-GGUF/mmproj-tiny.gguf", "1");
+    write("org/a b/odd.gguf", "1");
+    write("org/tiny-GGUF/deeper/hidden.gguf", "1");
+    auto const found = one();
+    EXPECT_EQ(found.name, "org/tiny-GGUF:tiny-Q8_0");
+    EXPECT_EQ(found.layout, Layout::lm_studio);
+    EXPECT_EQ(found.source, "hf.co/org/tiny-GGUF");
+    EXPECT_FALSE(found.files[0].recorded);
+}
+
+TEST_F(catalog_layouts, what_a_pull_noted_is_recorded) {
+    write("m.gguf", "12345");
+    write("other.gguf", "12345");
+    write("m.hearth.json",
+          R"({"source": "hf.co/org/repo", "files": [{"name": "m.gguf", "size": 5, "sha256": ")" + kHex + R"("}]})");
+    write("other.hearth.json", R"({"source": "create", "system": "x"})");
+    auto const found = find();
+    ASSERT_EQ(found.models.size(), 2U);
+    EXPECT_EQ(found.models[0].source, "hf.co/org/repo");
+    EXPECT_EQ(found.models[0].files[0].sha256, kHex);
+    EXPECT_TRUE(found.models[0].files[0].recorded);
+    EXPECT_EQ(found.models[1].source, "");
+    EXPECT_FALSE(found.models[1].files[0].recorded);
+}
+
 }  // namespace
 }  // namespace hearth::catalog

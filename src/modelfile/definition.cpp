@@ -1,5 +1,7 @@
 #include "modelfile/definition.h"
 
+#include <cmath>
+#include <optional>
 #include <utility>
 
 #include <fmt/format.h>
@@ -24,6 +26,31 @@ std::string dump(Json const& json, int indent) { return json.dump(indent, ' ', f
 std::string joined(std::vector<std::string> const& texts) {
     std::string out;
     for (auto const& text : texts) out += (out.empty() ? "" : "\n") + text;
+    return out;
+}
+
+bool is_file_name(std::string_view name) {
+    return !name.empty() && name != "." && name != ".." && name.find('/') == std::string_view::npos &&
+           name.find('\0') == std::string_view::npos;
+}
+
+// Beside the note: a name leads nowhere else.
+Result<std::vector<Adapter>> read_adapters(json::View root) {
+    std::vector<Adapter> out;
+    auto const list = root.find("adapters");
+    if (!list) return out;
+    if (!list->is(json::Kind::array) || list->size() > kAdaptersMax)
+        return Error(Code::corrupt, fmt::format("adapters: no JSON array of at most {}", kAdaptersMax));
+    for (auto const element : list->elements()) {
+        auto const scale = element.is(json::Kind::object) ? element.find("scale") : std::nullopt;
+        auto const number = scale ? scale->number() : std::optional(1.0);
+        Adapter adapter{element.is(json::Kind::object) ? text_of(element, "file") : std::string(),
+                        number ? static_cast<float>(*number) : 0};
+        if (!is_file_name(adapter.file) || !number || !std::isfinite(adapter.scale))
+            return Error(Code::corrupt,
+                         "adapters: one has no name of a file beside the note, or a scale that is no number");
+        out.push_back(std::move(adapter));
+    }
     return out;
 }
 
@@ -61,6 +88,7 @@ Result<Definition> read_definition(std::string text) {
     out.needs = text_of(root, "requires");
     out.options = text_of(root, "params");
     HEARTH_TRY(out.messages, read_messages(text_of(root, "messages")));
+    HEARTH_TRY(out.adapters, read_adapters(root));
     return out;
 }
 
@@ -81,6 +109,8 @@ std::string write_definition(Definition const& definition) {
             messages.push_back(Json{{"role", role}, {"content", content}});
         add("messages", dump(messages, -1));
     }
+    for (auto const& [file, scale] : definition.adapters)
+        root["adapters"].push_back(Json{{"file", file}, {"scale", scale}});
     return dump(root, 2) + "\n";
 }
 
@@ -93,6 +123,7 @@ Modelfile to_modelfile(Definition const& definition, std::string from) {
     if (auto parameters = from_options(definition.options)) out.parameters = *std::move(parameters);
     out.messages = definition.messages;
     if (!definition.license.empty()) out.licenses.push_back(definition.license);
+    for (auto const& adapter : definition.adapters) out.adapters.push_back(adapter.file);
     return out;
 }
 
@@ -104,6 +135,8 @@ Result<Definition> apply(Modelfile const& modelfile, Definition base) {
     if (!modelfile.needs.empty()) base.needs = modelfile.needs;
     if (!modelfile.licenses.empty()) base.license = joined(modelfile.licenses);
     if (!modelfile.messages.empty()) base.messages = modelfile.messages;
+    if (!modelfile.adapters.empty()) base.adapters.clear();
+    for (auto const& file : modelfile.adapters) base.adapters.push_back({file, 1});
     return base;
 }
 

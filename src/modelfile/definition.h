@@ -5,11 +5,12 @@
 //    "messages": "[{\"role\":\"user\",\"content\":\"Hi\"}]", "template": "...",
 //    "license": "...", "requires": "...", "from": "..."}
 //
-// params and messages are JSON as registries have it, as text. Other members are
+// "adapters": [{"file": "NAME.lora-1", "scale": 0.5}] names files beside it, with numbers
+// for the scales. params and messages are JSON as registries have it, as text. Other members are
 // not looked at. docs/formats/model-note.md is the specification.
 //
 // Threads: none; pure functions. Limits: kDefinitionBytesMax, kMessagesMax,
-// kParametersMax. Errors: `corrupt`, or those of from_options().
+// kParametersMax, kAdaptersMax. Errors: `corrupt`, or those of from_options().
 #pragma once
 
 #include <string>
@@ -24,6 +25,13 @@ namespace hearth::modelfile {
 inline constexpr std::size_t kDefinitionBytesMax = std::size_t{16} << 20;
 inline constexpr std::string_view kDefinitionSuffix = ".hearth.json";
 
+// A LoRA adapter on top of the weights.
+struct Adapter {
+    std::string file;  // in a note a file's name, beside it; else a path
+    float scale = 1;
+    bool operator==(Adapter const&) const = default;
+};
+
 struct Definition {
     std::string source;         // where the weights came from
     std::string from;           // the model it was made of; empty: none
@@ -33,8 +41,9 @@ struct Definition {
     std::string license;
     std::string needs;
     std::vector<Message> messages;
+    std::vector<Adapter> adapters;  // at most kAdaptersMax
 
-    // It changes nothing of what its file alone would do.
+    // Requests begin with nothing of its own.
     [[nodiscard]] bool plain() const { return system.empty() && options.empty() && messages.empty(); }
     bool operator==(Definition const&) const = default;
 };
@@ -49,7 +58,7 @@ struct Definition {
 [[nodiscard]] Modelfile to_modelfile(Definition const& definition, std::string from);
 
 // `base` as the Modelfile changes it: what it says replaces, parameters one by
-// one. Errors as to_options().
+// one; its adapters replace all, by the paths it has. Errors as to_options().
 [[nodiscard]] Result<Definition> apply(Modelfile const& modelfile, Definition base);
 
 }  // namespace hearth::modelfile

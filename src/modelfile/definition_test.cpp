@@ -15,6 +15,7 @@ Definition pirate() {
     out.license = "MIT";
     out.needs = "0.14.0";
     out.messages = {{"user", "Ahoy"}, {"assistant", "Arr"}};
+    out.adapters = {{"pirate.lora-1", 0.5F}, {"pirate.lora-2", 1}};
     return out;
 }
 
@@ -27,6 +28,30 @@ TEST(Definition, ReadsBackAsTheSame) {
     ASSERT_TRUE(empty);
     EXPECT_EQ(*empty, Definition());
     EXPECT_TRUE(empty->plain());
+}
+
+TEST(Definition, NamesAdaptersBesideItAndNowhereElse) {
+    auto const read = [](std::string const& adapters) { return read_definition("{\"adapters\":" + adapters + "}"); };
+    auto const one = read(R"([{"file":"a.lora-1"}])");
+    ASSERT_TRUE(one) << one.error().message;
+    EXPECT_EQ(one->adapters, (std::vector<Adapter>{{"a.lora-1", 1}}));
+    std::string many = "[";
+    for (std::size_t i = 0; i <= kAdaptersMax; ++i) many += std::string(i == 0 ? "" : ",") + R"({"file":"a"})";
+    for (auto const& bad : {std::string(R"([{"file":"../a"}])"), std::string(R"([{"file":"/etc/passwd"}])"),
+                            std::string(R"([{"file":".."}])"), std::string(R"([{"file":""}])"), std::string(R"(["a"])"),
+                            std::string(R"([{"file":"a","scale":"1"}])"), std::string(R"({"file":"a"})"), many + "]"}) {
+        auto const refused = read(bad);
+        ASSERT_FALSE(refused) << bad;
+        EXPECT_EQ(refused.error().code, Code::corrupt) << bad;
+    }
+}
+
+TEST(Definition, AdaptersOfAModelfileTakeThePlaceOfThoseBelow) {
+    Modelfile modelfile;
+    modelfile.from = "base";
+    EXPECT_EQ(apply(modelfile, pirate())->adapters, pirate().adapters);
+    modelfile.adapters = {"/new.gguf"};
+    EXPECT_EQ(apply(modelfile, pirate())->adapters, (std::vector<Adapter>{{"/new.gguf", 1}}));
 }
 
 TEST(Definition, IsWhatARegistryTold) {
@@ -69,7 +94,9 @@ TEST(Definition, IsShownAsAModelfile) {
     ASSERT_TRUE(again);
     again->source = "create";
     again->from = "base:latest";
-    EXPECT_EQ(*again, pirate());
+    auto shown = pirate();
+    for (auto& adapter : shown.adapters) adapter.scale = 1;  // a Modelfile says no scale
+    EXPECT_EQ(*again, shown);
 }
 
 }  // namespace

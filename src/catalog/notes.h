@@ -1,0 +1,36 @@
+// Notes: definitions in files beside models, and the adapters' files beside them.
+//
+// Adapters of MODEL are MODEL.lora-1, MODEL.lora-2 and so on, links of the files they
+// were made of where the file system allows: no model is found under such a name.
+//
+// Threads: none; blocks on the disk. Errors: `io`, `corrupt`, `too_large` where the disk
+// has no room. Private to catalog.
+#pragma once
+
+#include <filesystem>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <system_error>
+
+#include "base/result.h"
+#include "modelfile/definition.h"
+
+namespace hearth::catalog {
+
+[[nodiscard]] Error disk_error(std::string_view what, std::string const& path, std::error_code failed);
+
+[[nodiscard]] std::string note_path(std::filesystem::path const& folder, std::string const& model);
+
+// Nothing if there is none. Adapters are named as the note does: beside it.
+[[nodiscard]] Result<std::optional<modelfile::Definition>> read_note(std::string const& path);
+
+// `path` becomes a link to `from`, or a copy where there can be none; whole or not at all.
+[[nodiscard]] Status place(std::filesystem::path const& from, std::string const& path);
+
+// The note of `model`, and its adapters, which the definition names by their paths. Those
+// of the note that was there before go, if there was one.
+[[nodiscard]] Status place_definition(std::string const& folder, std::string const& model,
+                                      modelfile::Definition definition);
+
+}  // namespace hearth::catalog
