@@ -46,9 +46,10 @@ Digest digest(std::span<std::byte const> secret, std::span<std::span<std::byte c
     return out;
 }
 
-Space space_of(std::string_view tenant, std::string_view salt) {
-    std::array const parts{std::as_bytes(std::span(tenant)), std::as_bytes(std::span(salt))};
-    return {digest({}, parts), digest({}, std::span(parts).first(1))};
+Space space_of(std::string_view tenant, std::string_view salt, std::string_view adapters) {
+    std::array const parts{std::as_bytes(std::span(tenant)), std::as_bytes(std::span(salt)),
+                           std::as_bytes(std::span(adapters))};
+    return {digest({}, std::span(parts).first(adapters.empty() ? 2 : 3)), digest({}, std::span(parts).first(1))};
 }
 
 std::string hex(std::span<std::byte const> data) {

@@ -21,14 +21,15 @@ using Token = std::int32_t;
 using Digest = std::array<std::byte, 16>;
 using SealKey = std::array<std::byte, 32>;
 
-// Who may share prefixes. Equal tenant and salt, equal space, also after a restart.
+// Who may share prefixes. Equal tenant, salt and adapters (what names those its cells
+// depend on; empty: none), equal space, also after a restart.
 // Whose it is: what all spaces of a tenant hold counts as one account.
 struct Space {
-    Digest digest{};   // of tenant and salt
+    Digest digest{};   // of tenant, salt and adapters
     Digest account{};  // of the tenant
     auto operator<=>(Space const&) const = default;
 };
-[[nodiscard]] Space space_of(std::string_view tenant, std::string_view salt);
+[[nodiscard]] Space space_of(std::string_view tenant, std::string_view salt, std::string_view adapters = {});
 
 struct Options {
     std::uint64_t memory_bytes = 0;   // of blobs kept in memory; with a folder at least kWriteBufferBytes

@@ -27,7 +27,7 @@ namespace hearth::kvstore {
 namespace {
 
 constexpr Duration kDiskPause = std::chrono::seconds(30);  // after an operation failed
-constexpr Duration kGoodbye = std::chrono::seconds(1);
+constexpr Duration kGoodbye = std::chrono::seconds(2);
 constexpr std::uint64_t kLookFiles = 64;  // after so many files written, or
 constexpr std::uint64_t kLookPart = 32;   // this part of the bound, others' files are counted again
 constexpr std::size_t kFetchesMax = 256;  // that wait; further ones get what is in memory
@@ -48,7 +48,7 @@ public:
         writer_ = std::thread([this] { write_behind(); });
         reader_ = std::thread([this] { serve_fetches(); });
     }
-    ~TieredStore() override;
+    ~TieredStore() override { TieredStore::finish(); }
 
     [[nodiscard]] std::uint32_t find(Space const& space, std::span<Token const> text) const override;
     [[nodiscard]] std::uint32_t find_state(Space const& space, std::span<Token const> text) const override;
@@ -62,6 +62,8 @@ public:
     [[nodiscard]] bool writes() const override;
     [[nodiscard]] Stats stats() const override;
     [[nodiscard]] Held held(Space const& space) const override;
+    [[nodiscard]] bool wait_to_write(Duration at_most) override;
+    void finish() override;
     void settle() override;
     void check_integrity() const override;
 
@@ -228,10 +230,10 @@ void TieredStore::look_again(std::unique_lock<std::mutex>& lock) {
     adopt(*std::move(scan), Orphans::count);
 }
 
-TieredStore::~TieredStore() {
+void TieredStore::finish() {
     {
         std::scoped_lock const lock(mutex_);
-        stop_by_ = SteadyClock().now() + kGoodbye;
+        if (!stop_by_) stop_by_ = SteadyClock().now() + kGoodbye;
     }
     to_write_.notify_all();
     to_read_.notify_all();
@@ -285,7 +287,7 @@ void TieredStore::put_state(Space const& space, std::span<Token const> text, std
 }
 
 void TieredStore::insert(SegmentHead head, SegmentId parent, std::vector<std::byte> blob, Keep keep) {
-    if (blob.empty() || blob.size() > kBodyBytesMax - kTagBytes) return;
+    if (stop_by_ || blob.empty() || blob.size() > kBodyBytesMax - kTagBytes) return;
     if (keep == Keep::until_written && !files_) return;
     if (parent != kNoSegment) index_.pin(parent);
     bool const room = make_memory_room(blob.size());
@@ -362,8 +364,12 @@ void TieredStore::limit_memory(std::uint64_t bytes) {
 
 bool TieredStore::writes() const {
     std::scoped_lock const lock(mutex_);
-    refused_ = !takes();
-    return !refused_;
+    return !(refused_ = !takes());
+}
+
+bool TieredStore::wait_to_write(Duration at_most) {
+    std::unique_lock lock(mutex_);
+    return settled_.wait_for(lock, at_most, [this] { return takes() || !files_ || stats_.disk_failing; }) && takes();
 }
 
 bool TieredStore::takes() const { return files_ && !stats_.disk_failing && dirty_bytes_ < memory_max_ / 2; }

@@ -24,6 +24,7 @@
 #include <span>
 #include <vector>
 
+#include "base/clock.h"
 #include "kvstore/options.h"
 
 namespace hearth::kvstore {
@@ -119,6 +120,13 @@ public:
     [[nodiscard]] virtual Stats stats() const = 0;
     // What the space's tenant has here, with any salt.
     [[nodiscard]] virtual Held held(Space const& space) const = 0;
+
+    // Waits for writes() where it is only what waits to be written that is in the way; writes().
+    [[nodiscard]] virtual bool wait_to_write(Duration at_most) = 0;
+
+    // The end: writes what waits, for two seconds at most. Afterwards nothing is taken or
+    // fetched. Destruction does it, too.
+    virtual void finish() = 0;
 
     // Waits until nothing is left to write or fetch; for tests.
     virtual void settle() = 0;

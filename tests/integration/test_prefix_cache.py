@@ -62,6 +62,17 @@ def test_a_chat_goes_on_after_kill_9(tmp_path):
         assert server.metric('hearth_prefix_cache_errors_total') == 0
 
 
+def test_who_stops_right_after_an_answer_loses_nothing_of_it(tmp_path):
+    flags = ('--cache-dir', str(tmp_path), '--cache-disk', '1GiB')
+    long = [{'role': 'user', 'content': ' '.join(f'Fact {n} is {n * 7}.' for n in range(140))}]  # more than may wait to be written
+    with Server(*flags, models=[MODEL]) as server:
+        first, _, _ = say(server, long)
+    with Server(*flags, models=[MODEL]) as server:
+        turn = [*long, {'role': 'assistant', 'content': first}, {'role': 'user', 'content': 'Go on.'}]
+        _, cached, prompt = say(server, turn)
+        assert cached > prompt * 0.9, (cached, prompt)
+
+
 def test_an_answer_cut_short_by_kill_9_is_not_all_lost(tmp_path):
     flags = ('--cache-dir', str(tmp_path), '--cache-disk', '1GiB')
     server = Server(*flags, models=[MODEL])
