@@ -73,6 +73,10 @@ Status validate_prompt(TokenPrompt const& prompt) {
     return at_most(prompt.tokens.size(), kPromptBytesMax / sizeof(Token), "prompt", "tokens");
 }
 
+Status validate_prompt(InfillPrompt const& prompt) {
+    return at_most(prompt.prefix.size() + prompt.suffix.size(), kPromptBytesMax, "prompt", "bytes with its suffix");
+}
+
 Status validate_prompt(EmbedPrompt const& prompt) {
     if (prompt.inputs.empty()) return Error(Code::invalid_argument, "'input' must hold at least one input", "input");
     HEARTH_CHECK(at_most(prompt.inputs.size(), kEmbedInputsMax, "input", "inputs"));
@@ -92,8 +96,9 @@ Status validate_deadline(std::optional<std::uint32_t> ms, char const* field) {
 }  // namespace
 
 std::size_t bytes_of(EmbedPrompt::Input const& input) {
-    auto const* tokens = std::get_if<std::vector<Token>>(&input);
-    return tokens != nullptr ? tokens->size() * sizeof(Token) : std::get<std::string>(input).size();
+    if (auto const* tokens = std::get_if<std::vector<Token>>(&input)) return tokens->size() * sizeof(Token);
+    if (auto const* pair = std::get_if<RankPair>(&input)) return pair->query.size() + pair->document.size();
+    return std::get<std::string>(input).size();
 }
 
 Status validate(GenerateRequest const& request) {

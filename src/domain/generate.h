@@ -46,6 +46,7 @@ inline constexpr std::uint32_t kDeadlineMsMax = 24 * 3600 * 1000;
 inline constexpr std::uint32_t kPromptBytesMax = 16U << 20;
 inline constexpr std::uint32_t kEmbedInputsMax = 64;       // of one request: dialects split what is longer
 inline constexpr std::uint32_t kContextTokensMax = 1U << 20;  // of GenerateRequest::context and Done::context
+inline constexpr std::uint32_t kAdapterSetsMax = 64;       // of one model
 inline constexpr std::uint32_t kEmbeddingWidthMax = 16384;  // numbers of one vector
 
 struct Message {
@@ -69,16 +70,27 @@ struct TokenPrompt {
     std::vector<Token> tokens;
     bool operator==(TokenPrompt const&) const = default;
 };
-// What is to become vectors: nothing is generated.
+// What stands between two texts is to be written: fill in the middle.
+struct InfillPrompt {
+    std::string prefix, suffix;  // plain text, names of special tokens in it too
+    bool operator==(InfillPrompt const&) const = default;
+};
+// A document as an answer to a query: a model that ranks says in one number how good it is.
+struct RankPair {
+    std::string query;
+    std::string document;
+    bool operator==(RankPair const&) const = default;
+};
+// What is to become vectors: nothing is generated. Pairs become vectors of one number.
 struct EmbedPrompt {
-    using Input = std::variant<std::string, std::vector<Token>>;  // text as in TextPrompt
+    using Input = std::variant<std::string, std::vector<Token>, RankPair>;  // text as in TextPrompt
     std::vector<Input> inputs;
     bool truncate = false;  // an input that is too long loses its end; else the request is refused
     bool operator==(EmbedPrompt const&) const = default;
 };
 [[nodiscard]] std::size_t bytes_of(EmbedPrompt::Input const& input);
 
-using Prompt = std::variant<ChatPrompt, TextPrompt, TokenPrompt, EmbedPrompt>;
+using Prompt = std::variant<ChatPrompt, TextPrompt, TokenPrompt, EmbedPrompt, InfillPrompt>;
 
 struct LogitBias {
     Token token;
@@ -148,6 +160,7 @@ struct Deadlines {
 
 struct GenerateRequest {
     std::string model;  // resolved id of a resident model
+    std::uint32_t adapters = 0;  // which set of its adapters is on top, as its worker numbers them; 0: none
     Prompt prompt;
     std::vector<Token> context;  // stands before a chat or text prompt: what an earlier Done said
     bool return_context = false;  // Done says what a later request may go on from
@@ -249,7 +262,7 @@ struct Failed {
     Error error;
     bool operator==(Failed const&) const = default;
 };
-// One vector per input, in their order; as the model gives them, not normalised.
+// One vector per input, or one number per pair, in their order; as the model gives them, not normalised.
 struct Embedded {
     std::vector<std::vector<float>> vectors;
     bool operator==(Embedded const&) const = default;

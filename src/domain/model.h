@@ -44,7 +44,9 @@ struct ModelInfo {
     std::uint64_t resident_bytes = 0;  // of the worker when it was ready; 0: not known
     bool chat_template = false;        // the file carries one
     bool generates = true;             // else it computes embeddings only
+    bool infills = false;              // its vocabulary has the tokens for filling in the middle
     bool embeds = false;               // made for embeddings: the file says how tokens are pooled
+    bool ranks = false;                // it ranks documents, and has no vectors to give
     std::uint32_t embed_tokens_max = 0;  // of one input to embed; any model can embed, if not well
     Determinism determinism = Determinism::no;
     bool operator==(ModelInfo const&) const = default;

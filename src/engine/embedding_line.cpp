@@ -85,6 +85,7 @@ void EmbeddingLine::gather(double ms) {
     auto const now = clock_.now();
     std::size_t tokens = 0;
     for (auto const& request : requests_) {
+        if (request->spec.adapters != requests_.front()->spec.adapters) continue;
         for (std::size_t i = request->vectors.size(); i < request->spec.inputs.size(); ++i) {
             auto const more = request->spec.inputs[i].size();
             bool const fits = items_.size() < kInputsMax && tokens + more <= kTokensMax &&
@@ -109,6 +110,7 @@ Status EmbeddingLine::compute(std::vector<Item> const& items, Charge const& char
     std::size_t tokens = 0;
     for (auto const& item : items) tokens += inputs.emplace_back(item.request->spec.inputs[item.input]).size();
     auto const began = clock_.now();
+    HEARTH_CHECK(backend_.use_adapters(items.front().request->spec.adapters));
     auto vectors = backend_.embed(inputs);
     if (!vectors) return std::move(vectors).error();
     auto const ms = to_ms(clock_.now() - began);

@@ -2,8 +2,8 @@
 // steps of the others.
 //
 // One take() computes one batch: inputs of the best request, then of the next
-// ones, as far as the batch is predicted to fit its time; at least one input, since
-// an input cannot be cut. A request whose inputs are done ends with Started,
+// ones of the same set of adapters, as far as the batch is predicted to fit its time; at
+// least one input, since an input cannot be cut. A request whose inputs are done ends with Started,
 // Embedded, ChoiceDone and Done. When a batch fails, its requests are computed one
 // by one, and only those that fail alone end as Failed.
 //

@@ -26,7 +26,7 @@ namespace hearth::engine {
 namespace {
 
 // What saving computed prefixes may take when the engine closes.
-constexpr Duration kGoodbye = std::chrono::milliseconds(500);
+constexpr Duration kGoodbye = std::chrono::seconds(2);
 
 // What a caller asked of a request since the engine thread last looked.
 struct Signal {
@@ -282,10 +282,7 @@ void ThreadedEngine::run() {
         bool const closing = mail.closing;
         auto const reports = std::move(mail.reports);
         take_mail(std::move(mail));
-        if (closing) {
-            core_.cancel_all();
-            core_.save_rest(kGoodbye);
-        }
+        if (closing) core_.cancel_all();
         auto const due = core_.next_deadline();
         if (core_.has_work() || (due && *due <= clock_.now())) {
             core_.step();
@@ -298,7 +295,9 @@ void ThreadedEngine::run() {
             report.public_prefixes = preparer_.public_prefixes().tokens();
             answer(std::move(report));
         }
-        if (closing) return;
+        if (!closing) continue;
+        core_.save_rest(kGoodbye);
+        return;
     }
 }
 

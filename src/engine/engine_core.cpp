@@ -168,6 +168,7 @@ void EngineCore::run_batch() {
 
 // hurry() may stop it.
 Status EngineCore::decode_batch() {
+    HEARTH_CHECK(backend_.use_adapters(items_.front().request->spec.adapters));
     std::uint32_t best = domain::kPriorityCount;
     for (auto const& item : items_) best = std::min(best, level(*item.request));
     {
@@ -219,7 +220,8 @@ void EngineCore::decode_alone(Request& request) {
         auto const first = batch_.begin() + static_cast<std::ptrdiff_t>(item.begin);
         alone_.insert(alone_.end(), first, first + static_cast<std::ptrdiff_t>(item.count));
     }
-    Status const decoded = backend_.decode(alone_);
+    auto decoded = backend_.use_adapters(request.spec.adapters);
+    if (decoded) decoded = backend_.decode(alone_);
     now_ = clock_.now();
     if (!decoded) {
         fail(request, decoded.error());

@@ -5,7 +5,8 @@
 //   1. ends those that passed a deadline; resumes what was preempted and admits
 //      what waits, in order of rank, as slots, ids and cells allow;
 //   2. makes room for one more cell per running sequence;
-//   3. builds the batch: one token of every running sequence with credit, then
+//   3. builds the batch, of requests with one set of adapters, which take turns: one token
+//      of every running sequence with credit, then
 //      chunks of prompts in order of rank, as the step's target time allows; where
 //      mixing saves nothing, the two take turns; every second step is one sequence's
 //      alone while there are requests that want that;
@@ -43,6 +44,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
@@ -89,7 +91,8 @@ public:
     void cancel_all();
     void grant(RequestId id, std::uint64_t tokens);
 
-    // Saves what ended requests left, for `at_most`; when the engine closes.
+    // Saves what ended requests left, for `at_most`, and has what was saved written: the last
+    // call, when the engine closes.
     void save_rest(Duration at_most);
 
     // For tests: waits until the tiers have read and written what they were given.
@@ -216,6 +219,7 @@ private:
     void list_prompts();
     void list_pinned();
     void plan_pinned();
+    void choose_adapters();
     [[nodiscard]] bool let_best_pass();
     [[nodiscard]] std::size_t decodes_max() const;
     void plan();
@@ -275,6 +279,7 @@ private:
     void give_pending_ids(Request& request);
 
     // --- engine_core_tiers.cpp ---
+    [[nodiscard]] std::optional<kvstore::Space> stored_space(PreparedRequest const& spec) const;
     [[nodiscard]] bool must_fetch(Request& request);
     [[nodiscard]] bool waits_for_fetch(Request const& request) const;
     [[nodiscard]] std::size_t fetches() const;
@@ -342,15 +347,15 @@ private:
     // Keeps prefixes; else each request has a space of its own instead.
     bool caches_;
     bool checkpoints_;  // it can go back to checkpoints only
-    // Who shares prefixes: tenant and salt. Numbers are never used twice.
-    std::map<std::pair<std::string, std::string>, sched::PrefixTree::Space> spaces_;
+    // Who shares prefixes: tenant, salt and set of adapters. Numbers are never used twice.
+    std::map<std::tuple<std::string, std::string, std::uint32_t>, sched::PrefixTree::Space> spaces_;
     sched::PrefixTree::Space next_space_ = 0;
     std::map<std::string, sched::PrefixTree::Owner> owners_;  // by tenant; with all its salts one share
     sched::PrefixTree::Owner next_owner_ = sched::PrefixTree::kEverybody;
     std::unique_ptr<Tiers> tiers_;  // null: what leaves the cache is gone
     bool backend_full_ = false;  // it refused cells the ledger thought free: nothing enters until something ends
     std::size_t next_pinned_ = 0;  // whose turn it is of those that are computed alone
-    bool pinned_last_ = false;     // the last step was one's alone
+    bool pinned_last_ = false;  // the last step was one's alone
     bool decoded_last_ = false;  // the last step that was planned has decodes
     std::size_t next_decode_ = 0;  // where the turn of those that did not fit in a batch begins
     KvLedger ledger_;
@@ -363,11 +368,13 @@ private:
     EmbeddingLine embeddings_;
     std::unique_ptr<Drafting> drafting_;  // null: no second model
     std::mutex running_mutex_;
-    sched::Interruption running_;    // under running_mutex_; written by the engine's thread
+    sched::Interruption running_;  // under running_mutex_; written by the engine's thread
     std::uint32_t hurried_ =
         domain::kPriorityCount;  // under running_mutex_: the best class that came while no step ran
-    bool held_up_ = false;           // the last planned step did not begin because of it
+    bool held_up_ = false;  // the last planned step did not begin because of it
     std::atomic<bool> stop_{false};  // the backend heeds it
+    std::uint32_t adapters_ = 0;  // the set whose turn it is,
+    Instant turn_began_{};  // since then
     bool passed_last_ = false;  // streams waited for the last step, so that prompts of a better class went first
     double output_mean_ = kOutputFirstGuess;  // tokens of the choices that ended of late
     Instant now_;  // read when a step begins and after every decode
@@ -382,7 +389,10 @@ private:
         double ms;
     } expected_{};  // of the sequences that decode in the step being planned
     std::uint32_t mixed_tokens_ = 0;  // of prompts, in the last step with prompts and sequences that decode
-    double target_ms_ = 0;      // of the step being planned, beside sequences that decode
+    // Of other sets of adapters than the step being planned has:
+    bool others_stream_ = false;  // sequences that could emit a token
+    bool others_wait_ = false;  // anything
+    double target_ms_ = 0;  // of the step being planned, beside sequences that decode
     double drafts_end_ms_ = 0;  // drafts are taken as long as the step's decodes take no longer than this
     std::vector<Candidate> prompts_;
     std::vector<Sequence> pinned_;

@@ -42,16 +42,18 @@ bool EngineCore::try_resume(Request& request) {
 }
 
 // A request that shares with nobody has a space of its own. One with a salt shares
-// with nobody beyond it: not even what is public.
+// with nobody beyond it: not even what is public. Nor does one with adapters, which
+// compute other cells for the same tokens.
 sched::PrefixTree::Key EngineCore::key_of(PreparedRequest const& spec) {
     auto const owner = owner_of(spec.tenant);
     if (!shares(spec)) return {++next_space_, owner};
     if (spaces_.size() >= kSpacesMax)
         std::erase_if(spaces_, [this](auto const& entry) { return !ledger_.tree().knows(entry.second); });
-    auto const [found, fresh] = spaces_.try_emplace({spec.tenant, spec.cache_salt}, 0);
+    auto const [found, fresh] = spaces_.try_emplace({spec.tenant, spec.cache_salt, spec.adapters}, 0);
     if (fresh) {
         found->second = ++next_space_;
-        if (tiers_) tiers_->know(found->second, kvstore::space_of(spec.tenant, spec.cache_salt), ledger_.tree());
+        if (auto const stored = stored_space(spec); tiers_ && stored)
+            tiers_->know(found->second, *stored, ledger_.tree());
     }
     return {found->second, owner, spec.cache_salt.empty() ? spec.public_tokens : 0};
 }

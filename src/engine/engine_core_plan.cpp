@@ -125,9 +125,10 @@ void EngineCore::plan() {
         plan_pinned();
         return;
     }
+    choose_adapters();
     passed_last_ = !passed_last_ && let_best_pass();
-    bool const streams_wait = !runnable_.empty();
-    bool const alternate = backend_.properties().mixing_saves_nothing && streams_wait && !prompts_.empty();
+    bool const streams_wait = !runnable_.empty() || others_stream_;
+    bool const alternate = backend_.properties().mixing_saves_nothing && !runnable_.empty() && !prompts_.empty();
     bool const prompts_turn = alternate && decoded_last_;
     if (prompts_turn) {
         // Streams wait for this step and for the one after it, in which they get their tokens.
@@ -138,6 +139,32 @@ void EngineCore::plan() {
     if (!prompts_.empty() && (!alternate || prompts_turn)) plan_prompts(streams_wait);
     if (streams_wait && shape_.prompt_tokens > 0) mixed_tokens_ = shape_.prompt_tokens;
     decoded_last_ = shape_.decodes > 0;
+}
+
+// Rows of one batch share a set of adapters, and a change of the set has its price. So
+// each set that has something to compute gets a turn of about the target time of a
+// step, one after another: where a step is short, several of them. Leaves the others
+// out of this step.
+void EngineCore::choose_adapters() {
+    others_stream_ = others_wait_ = false;
+    if (backend_.properties().adapters.empty()) return;
+    auto const set_of = [](auto const& each) { return each.request->spec.adapters; };
+    std::vector<std::uint32_t> sets;
+    sets.reserve(runnable_.size() + prompts_.size());
+    for (auto const& each : runnable_) sets.push_back(set_of(each));
+    for (auto const& each : prompts_) sets.push_back(set_of(each));
+    if (sets.empty()) return;
+    std::ranges::sort(sets);
+    sets.erase(std::unique(sets.begin(), sets.end()), sets.end());
+    bool const has_turn = std::ranges::binary_search(sets, adapters_);
+    if (!has_turn || to_ms(now_ - turn_began_) >= options_.step_ms_target) {
+        auto const next = std::ranges::upper_bound(sets, adapters_);
+        adapters_ = next == sets.end() ? sets.front() : *next;
+        turn_began_ = now_;
+    }
+    auto const is_other = [&](auto const& each) { return set_of(each) != adapters_; };
+    others_stream_ = std::erase_if(runnable_, is_other) > 0;
+    others_wait_ = std::erase_if(prompts_, is_other) > 0 || others_stream_;
 }
 
 // One of them: a token, or its text up to the next of the borders that lie where they always lie.
@@ -285,7 +312,7 @@ sched::NgramDrafter::Draft EngineCore::draft(Request& request, Choice& choice, s
 // token waits for the step. Alone, a request is cut by count, not by time, so that
 // it is computed the same way each time.
 void EngineCore::plan_prompts(bool streams_wait) {
-    bool const alone = !streams_wait && prompts_.size() == 1 && waiting_.empty();
+    bool const alone = !streams_wait && !others_wait_ && prompts_.size() == 1 && waiting_.empty();
     auto const most = static_cast<std::uint32_t>(std::min<std::size_t>(
         streams_wait ? options_.mixed_tokens_max : prompt_tokens_, backend_.properties().batch_max));
     std::uint32_t grown = most;  // tokens of prompts

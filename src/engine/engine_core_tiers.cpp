@@ -24,6 +24,14 @@ constexpr std::uint32_t kProgressTokensMin = 16;
 
 }  // namespace
 
+// Nothing if it cannot be told what its cells depend on: then they are not stored.
+std::optional<kvstore::Space> EngineCore::stored_space(PreparedRequest const& spec) const {
+    if (spec.adapters == 0) return kvstore::space_of(spec.tenant, spec.cache_salt);
+    auto const& key = backend_.properties().adapters[spec.adapters - 1];
+    if (key.empty()) return std::nullopt;
+    return kvstore::space_of(spec.tenant, spec.cache_salt, key);
+}
+
 // It gets more from the tiers than from the cache, but not yet. Starts that.
 bool EngineCore::must_fetch(Request& request) {
     if (!tiers_ || request.fetch_late || !shares(request.spec)) return false;
@@ -38,12 +46,12 @@ bool EngineCore::must_fetch(Request& request) {
     if (request.wants_fetch && fetches() >= kFetchesMax) return true;
     auto const text = reusable(request);
     auto const cached = find_prefix(request, request.key, text).tokens;
-    auto const space = kvstore::space_of(request.spec.tenant, request.spec.cache_salt);
-    auto const end = tiers_->find(space, text, cached);
+    auto const space = stored_space(request.spec);
+    auto const end = space ? tiers_->find(*space, text, cached) : 0;
     request.wants_fetch = end > 0;
     if (end == 0) return false;
     if (fetches() >= kFetchesMax) return true;
-    request.fetch = tiers_->store().fetch(space, text.first(end), cached,
+    request.fetch = tiers_->store().fetch(*space, text.first(end), cached,
                                           checkpoints_ ? kvstore::Want::cells_and_state : kvstore::Want::cells);
     request.fetch_began = now_;
     return !request.fetch->done();
@@ -150,7 +158,9 @@ void EngineCore::note_progress() {
 void EngineCore::save_rest(Duration at_most) {
     if (!tiers_) return;
     Instant const end = clock_.now() + at_most;
-    while (tiers_->has_work() && clock_.now() < end) tiers_->save_some(ledger_.tree(), Tiers::Pace::idle);
+    for (Instant now = clock_.now(); now < end && tiers_->wait_for_work(end - now); now = clock_.now())
+        tiers_->save_some(ledger_.tree(), Tiers::Pace::idle);
+    tiers_->store().finish();
 }
 
 void EngineCore::report_tiers(domain::EngineStats& stats) const {

@@ -61,6 +61,7 @@ Preparer::Preparer(llama::Backend const& backend, std::uint64_t seed, std::span<
 }
 
 Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::GenerateRequest request, Instant now) {
+    HEARTH_CHECK(check_adapters(request.adapters));
     if (std::holds_alternative<domain::EmbedPrompt>(request.prompt)) return prepare_inputs(id, std::move(request), now);
     auto const& info = backend_.properties().info;
     if (!info.generates) {
@@ -78,8 +79,10 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
     if (prepared.prompt.empty())
         return Error(Code::invalid_argument, fmt::format("'{}' holds no tokens", field), field);
     HEARTH_CHECK(fit(prepared, request));
-    prepared.public_tokens = public_.match(prepared.prompt);
+    // What adapters compute of a public text is not what is public.
+    prepared.public_tokens = request.adapters == 0 ? public_.match(prepared.prompt) : 0;
     prepared.id = id;
+    prepared.adapters = request.adapters;
     prepared.sampling = std::move(request.sampling);
     prepared.choices = request.choices;
     prepared.tokens_max = limit_ - static_cast<std::uint32_t>(prepared.prompt.size());
@@ -108,6 +111,7 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
 Result<PreparedRequest> Preparer::prepare_inputs(domain::RequestId id, domain::GenerateRequest request,
                                                  Instant now) const {
     auto& embed = std::get<domain::EmbedPrompt>(request.prompt);
+    HEARTH_CHECK(check_kind(embed));
     auto const limit = backend_.properties().info.embed_tokens_max;
     PreparedRequest prepared;
     for (std::size_t i = 0; i < embed.inputs.size(); ++i) {
@@ -124,6 +128,7 @@ Result<PreparedRequest> Preparer::prepare_inputs(domain::RequestId id, domain::G
         prepared.inputs.push_back(std::move(tokens));
     }
     prepared.id = id;
+    prepared.adapters = request.adapters;
     prepared.priority = request.priority;
     prepared.tenant = std::move(request.tenant);
     prepared.deadlines = request.deadlines;
@@ -131,7 +136,27 @@ Result<PreparedRequest> Preparer::prepare_inputs(domain::RequestId id, domain::G
     return prepared;
 }
 
+// Pairs are for models that rank, and these have nothing else to say.
+Status Preparer::check_kind(domain::EmbedPrompt const& embed) const {
+    auto const& info = backend_.properties().info;
+    for (auto const& input : embed.inputs) {
+        bool const pair = std::holds_alternative<domain::RankPair>(input);
+        if (pair == info.ranks) continue;
+        if (info.ranks)
+            return Error(Code::unsupported,
+                         fmt::format("this model ({}) ranks documents; it has no embeddings", info.architecture),
+                         "model");
+        return Error(Code::unsupported,
+                     fmt::format("this model ({}) does not rank documents: that needs a cross-encoder, a model with a "
+                                 "classification head whose file says pooling type 4 (rank)",
+                                 info.architecture),
+                     "model");
+    }
+    return ok();
+}
+
 Result<std::vector<Token>> Preparer::tokens_of(domain::EmbedPrompt::Input& input, std::size_t index) const {
+    if (auto const* pair = std::get_if<domain::RankPair>(&input)) return backend_.tokenize_pair(*pair);
     if (auto* tokens = std::get_if<std::vector<Token>>(&input)) {
         HEARTH_CHECK(check_vocabulary(*tokens, backend_.properties().vocabulary, "input"));
         return std::move(*tokens);
@@ -220,6 +245,8 @@ Result<std::vector<Token>> Preparer::tokens_of(domain::Prompt const& prompt, std
     if (auto const* text = std::get_if<domain::TextPrompt>(&prompt))
         return backend_.tokenize(text->text, {.parse_special = text->parse_special});
     if (auto const* tokens = std::get_if<domain::TokenPrompt>(&prompt)) return tokens->tokens;
+    if (auto const* infill = std::get_if<domain::InfillPrompt>(&prompt))
+        return backend_.tokenize_infill(infill->prefix, infill->suffix);
     HEARTH_TRY(auto chat, backend_.render_chat(std::get<domain::ChatPrompt>(prompt)));
     for (auto& stop : chat.additional_stops) stops.push_back(std::move(stop));
     return std::move(chat.tokens);
@@ -240,6 +267,13 @@ Status Preparer::pin(PreparedRequest& prepared) const {
                  "'deterministic' is true, but what this model says depends on what else is computed; a server started "
                  "with --deterministic, flash attention and a 16-bit KV cache may offer it",
                  "deterministic");
+}
+
+Status Preparer::check_adapters(std::uint32_t set) const {
+    auto const count = backend_.properties().adapters.size();
+    if (set <= count) return ok();
+    return Error(Code::invalid_argument, fmt::format("there is no set {} of adapters, the model has {}", set, count),
+                 "model");
 }
 
 Status Preparer::check(PreparedRequest const& prepared) const {

@@ -33,6 +33,7 @@ struct Shift {
 
 struct PreparedRequest {
     domain::RequestId id = 0;
+    std::uint32_t adapters = 0;       // the set it is computed with, for Backend::use_adapters()
     std::vector<Token> prompt;        // 1 .. limit - 1 tokens; none if there are inputs
     std::vector<std::vector<Token>> inputs{};  // to embed; else none
     domain::SamplingParams sampling;
@@ -80,12 +81,14 @@ private:
                                                        std::vector<std::string>& stops) const;
     [[nodiscard]] Result<PreparedRequest> prepare_inputs(domain::RequestId id, domain::GenerateRequest request,
                                                          Instant now) const;
+    [[nodiscard]] Status check_kind(domain::EmbedPrompt const& embed) const;
     [[nodiscard]] Result<std::vector<Token>> tokens_of(domain::EmbedPrompt::Input& input, std::size_t index) const;
     void stand_on(std::vector<Token> context, std::vector<Token>& prompt) const;
     [[nodiscard]] Status fit_by_shift(PreparedRequest& prepared, domain::GenerateRequest const& request) const;
     [[nodiscard]] Status fit(PreparedRequest& prepared, domain::GenerateRequest const& request) const;
     [[nodiscard]] std::size_t first_message(domain::Prompt const& prompt, std::vector<Token> const& tokens) const;
     [[nodiscard]] Status pin(PreparedRequest& prepared) const;
+    [[nodiscard]] Status check_adapters(std::uint32_t set) const;
     [[nodiscard]] Status check(PreparedRequest const& prepared) const;
     [[nodiscard]] Result<std::shared_ptr<DryBreakers const>> breakers(domain::SamplingParams const& params);
     std::vector<std::string> const& pieces();

@@ -48,6 +48,24 @@ TEST_F(prepare, reads_special_tokens_where_a_text_prompt_may_name_them) {
     EXPECT_EQ(prepared->prompt.size(), 2U);
 }
 
+TEST_F(prepare, marks_the_texts_to_fill_in_between) {
+    domain::GenerateRequest request;
+    request.prompt = domain::InfillPrompt{"ab", "<|im_end|>"};
+    auto const prepared = preparer.prepare(3, request, {});
+    ASSERT_TRUE(prepared.has_value());
+    ASSERT_EQ(prepared->prompt.size(), 15U);
+    EXPECT_EQ(prepared->prompt[0], prepared->prompt[3]) << "a mark before each text, and one behind";
+    EXPECT_EQ(prepared->prompt[0], prepared->prompt[14]);
+    llama::ScriptedOptions options;
+    options.infills = false;
+    auto const without = llama::make_scripted(options);
+    Preparer other{*without, 7};
+    auto const refused = other.prepare(3, request, {});
+    ASSERT_FALSE(refused.has_value());
+    EXPECT_EQ(refused.error().code, Code::unsupported);
+    EXPECT_EQ(refused.error().param, "suffix");
+}
+
 TEST_F(prepare, puts_the_context_before_the_prompt) {
     domain::GenerateRequest request;
     request.prompt = domain::TextPrompt{"ab"};

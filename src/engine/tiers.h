@@ -67,6 +67,8 @@ public:
     [[nodiscard]] bool takes_notes() const { return store_->writes(); }
     // save_some() would save something.
     [[nodiscard]] bool has_work() const { return !ends_.empty() && store_->writes(); }
+    // Waits until it would, where the disk is only behind; has_work().
+    [[nodiscard]] bool wait_for_work(Duration at_most) { return !ends_.empty() && store_->wait_to_write(at_most); }
     // One slice of what was noted.
     void save_some(Tree const& tree, Pace pace);
     // What evict() is about to drop.

@@ -57,6 +57,9 @@ struct Properties {
     bool can_interrupt = false;  // decode() heeds what heed() was given
     bool mixing_saves_nothing = false;  // prompts and single tokens in one decode() take as long as in two
     bool saves_parts = false;         // save_part() and append_part() work
+    // Sets of adapters it can compute with, from set 1: what states computed with each depend on besides
+    // state_key(); empty: not known, and they must not outlive the process.
+    std::vector<std::string> adapters{};
 };
 
 struct TokenizeOptions {
@@ -88,6 +91,19 @@ public:
     // `text` as token ids. Fails with `too_large` above domain::kPromptBytesMax.
     [[nodiscard]] virtual Result<std::vector<Token>> tokenize(std::string_view text, TokenizeOptions options) const = 0;
 
+    // The prompt that asks for what belongs between the two, in the order prefix, suffix,
+    // middle. No special token is read in either. Fails as tokenize(), and with `unsupported`
+    // where not info.infills.
+    [[nodiscard]] virtual Result<std::vector<Token>> tokenize_infill(std::string_view prefix,
+                                                                     std::string_view suffix) const = 0;
+
+    // A query and a document as one input to embed(), as a model that ranks was trained to read them.
+    // Text in them is plain. Fails with `unsupported` where not info.ranks, `too_large` as tokenize().
+    [[nodiscard]] virtual Result<std::vector<Token>> tokenize_pair(domain::RankPair const& pair) const {
+        static_cast<void>(pair);
+        return Error(Code::unsupported, "the model does not rank documents", "model");
+    }
+
     // Appends the token's bytes to `out`: nothing for control tokens.
     // An id outside the vocabulary appends nothing.
     virtual void append_piece(Token token, std::string& out) const = 0;
@@ -106,6 +122,15 @@ public:
     [[nodiscard]] virtual Result<RenderedChat> render_chat(domain::ChatPrompt const& prompt) const = 0;
 
     // --- computing; one thread ---
+
+    // From now on decode() and embed() compute with this set of adapters on top; 0: with none. A
+    // sequence is to go on with the set it began with, and a copy or what came back with that of its
+    // source: that is not checked. A change makes the next of them milliseconds slower.
+    // Fails with `invalid_argument` for a set that properties().adapters does not have.
+    [[nodiscard]] virtual Status use_adapters(std::uint32_t set) {
+        if (set == 0) return ok();
+        return Error(Code::invalid_argument, "the model has no adapters", "adapters");
+    }
 
     // Runs the model once over `batch`: any mix of sequences, each sequence's
     // positions consecutive and following its last one. On error no entry of
@@ -172,7 +197,7 @@ public:
     [[nodiscard]] virtual std::string const& state_key() const = 0;
 
     // One vector per input, mean-pooled unless the model says otherwise, not
-    // normalised. Runs apart from the generation cache.
+    // normalised; of a model that ranks one number. Runs apart from the generation cache.
     [[nodiscard]] virtual Result<std::vector<std::vector<float>>> embed(std::span<std::vector<Token> const> inputs) = 0;
 
     [[nodiscard]] virtual MemoryEstimate memory() const = 0;

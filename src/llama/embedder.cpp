@@ -70,9 +70,9 @@ Status Embedder::ensure_context() {
         return Error(Code::internal, fmt::format("no context for embeddings: {}", e.what()));
     }
     if (context_ == nullptr) return Error(Code::overloaded, "no context for embeddings: " + capture.text());
-    if (llama_pooling_type(context_.get()) == LLAMA_POOLING_TYPE_RANK) {
+    if (llama_pooling_type(context_.get()) == LLAMA_POOLING_TYPE_RANK && !options_.ranks) {
         context_.reset();
-        return Error(Code::unsupported, "this model ranks documents; it has no embeddings");
+        return Error(Code::unsupported, "this model says that it ranks documents, but has no head that does");
     }
     llama_attach_threadpool(context_.get(), pool_, pool_);
     // An encoder has no cache: its cells are its tokens, in order.
@@ -114,7 +114,8 @@ Status Embedder::compute(std::span<std::vector<Token> const> inputs, std::vector
         return Error(Code::internal, fmt::format("embedding failed: {}", e.what()));
     }
     if (status != 0) return Error(Code::internal, fmt::format("embedding failed ({}): {}", status, capture.text()));
-    auto const width = static_cast<std::size_t>(llama_model_n_embd_out(&model_));
+    // The first of a ranking model's labels says how good the document is.
+    auto const width = options_.ranks ? 1 : static_cast<std::size_t>(llama_model_n_embd_out(&model_));
     for (std::size_t i = 0; i < inputs.size(); ++i) {
         float const* const row = llama_get_embeddings_seq(context_.get(), static_cast<SequenceId>(i));
         if (row == nullptr) return Error(Code::internal, "the model gave no embedding");
@@ -128,6 +129,7 @@ Result<std::vector<std::vector<float>>> Embedder::embed(std::span<std::vector<To
     std::vector<std::vector<float>> out;
     if (inputs.empty()) return out;
     HEARTH_CHECK(ensure_context());
+    if (adapters_ != nullptr) use_adapters(*context_, *adapters_);
     out.reserve(inputs.size());
     while (!inputs.empty()) {
         std::size_t count = 0, tokens = 0;

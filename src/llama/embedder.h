@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "llama/adapters.h"
 #include "llama/backend.h"
 #include "llama/cache_positions.h"
 #include "llama/upstream.h"
@@ -20,6 +21,7 @@ namespace hearth::llama {
 struct EmbedderOptions {
     std::uint32_t input_max = 0;  // tokens of one input
     std::uint32_t threads = 1;
+    bool ranks = false;  // one number per input instead of a vector
 };
 
 class Embedder {
@@ -27,6 +29,9 @@ public:
     // REQUIRES: both outlive the embedder
     Embedder(llama_model& model, ggml_threadpool* pool, EmbedderOptions options)
         : model_(model), pool_(pool), options_(options) {}
+
+    // As Backend::use_adapters. REQUIRES: they outlive the embedder
+    void use(AdapterHandles const& adapters) { adapters_ = &adapters; }
 
     // As Backend::embed.
     [[nodiscard]] Result<std::vector<std::vector<float>>> embed(std::span<std::vector<Token> const> inputs);
@@ -39,6 +44,7 @@ private:
     llama_model& model_;
     ggml_threadpool* pool_;
     EmbedderOptions options_;
+    AdapterHandles const* adapters_ = nullptr;  // null: none, and there were none before
     CachePositions cache_positions_;
     ContextPtr context_;
 };

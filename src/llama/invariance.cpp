@@ -12,6 +12,7 @@
 #include <array>
 #include <memory>
 
+#include "llama/adapters.h"
 #include "llama/kernels/weight_mark.h"
 
 namespace hearth::llama {
@@ -55,16 +56,25 @@ private:
     ggml::cpu::extra_buffer_type* kernels_;
 };
 
+void mark_column_wise(ggml_tensor& tensor) {
+    static ColumnWise mark;
+    if (tensor.extra == nullptr && tensor.buffer != nullptr && ggml_backend_buffer_is_host(tensor.buffer))
+        tensor.extra = &mark;
+}
+
 }  // namespace
 
 void ask_column_wise(llama_model& model) {
-    static ColumnWise mark;
-    for (auto const& [name, tensor] : llama_internal_get_tensor_map(&model))
-        if (tensor->extra == nullptr && tensor->buffer != nullptr && ggml_backend_buffer_is_host(tensor->buffer))
-            tensor->extra = &mark;
+    for (auto const& [name, tensor] : llama_internal_get_tensor_map(&model)) mark_column_wise(*tensor);
 }
 
-domain::Determinism determinism(llama_model const& model, llama_context const& context, std::string_view architecture) {
+void ask_column_wise(std::span<llama_adapter_lora* const> adapters) {
+    for (auto const* const adapter : adapters)
+        for (auto* const matrix : matrices_of(*adapter)) mark_column_wise(*matrix);
+}
+
+domain::Determinism determinism(llama_model const& model, llama_context const& context, std::string_view architecture,
+                                std::span<llama_adapter_lora* const> adapters) {
     using domain::Determinism;
     if (!context.get_cparams().flash_attn) return Determinism::no;
     constexpr std::array<std::string_view, 3> kTestedRecurrent = {"lfm2", "lfm2moe", "mamba"};
@@ -80,7 +90,10 @@ domain::Determinism determinism(llama_model const& model, llama_context const& c
         bool const looked_up = has_head && name == "token_embd.weight";  // row by row
         return ggml_n_dims(tensor) < 2 || looked_up || products.ours(*tensor);
     });
-    return ours ? Determinism::always : Determinism::on_request;
+    bool const theirs = std::ranges::any_of(adapters, [&](llama_adapter_lora const* adapter) {
+        return std::ranges::any_of(matrices_of(*adapter), [&](ggml_tensor* matrix) { return !products.ours(*matrix); });
+    });
+    return ours && !theirs ? Determinism::always : Determinism::on_request;
 }
 
 }  // namespace hearth::llama

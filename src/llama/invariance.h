@@ -3,6 +3,7 @@
 // Threads: while a model is loaded, one. Private to the module.
 #pragma once
 
+#include <span>
 #include <string_view>
 
 #include "domain/model.h"
@@ -14,11 +15,14 @@ namespace hearth::llama {
 // where our kernels have nothing better (kernels/weight_mark.h).
 // REQUIRES: the weights lie in plain memory (use_extra_bufts = false)
 void ask_column_wise(llama_model& model);
+// The same of its adapters' matrices.
+void ask_column_wise(std::span<llama_adapter_lora* const> adapters);
 
-// `always` if all products with weights are ours, attention too, and recurrent layers
+// `always` if all products with weights, those of adapters too, are ours, attention too, and recurrent layers
 // are of a kind that was tested (batch_invariance_test.cpp). `on_request` if all but the products
 // are: upstream's kernels compute the same bits from a batch of the same shape.
 [[nodiscard]] domain::Determinism determinism(llama_model const& model, llama_context const& context,
-                                              std::string_view architecture);
+                                              std::string_view architecture,
+                                              std::span<llama_adapter_lora* const> adapters);
 
 }  // namespace hearth::llama

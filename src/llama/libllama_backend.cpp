@@ -20,7 +20,9 @@ std::uint32_t index_of(SequenceId sequence) { return static_cast<std::uint32_t>(
 LibllamaBackend::LibllamaBackend(BackendParts parts)
     : parts_(std::move(parts)),
       embedder_(*parts_.model, parts_.pool.get(),
-                {.input_max = parts_.embed_input_max, .threads = parts_.properties.info.threads}),
+                {.input_max = parts_.embed_input_max,
+                 .threads = parts_.properties.info.threads,
+                 .ranks = parts_.properties.info.ranks}),
       ledger_(parts_.properties.sequences_max, parts_.properties.kv_cells),
       guarded_(parts_.properties.sequences_max, 0),
       stateless_(parts_.properties.sequences_max, false),
@@ -45,6 +47,18 @@ LibllamaBackend::~LibllamaBackend() = default;
 
 Result<std::vector<Token>> LibllamaBackend::tokenize(std::string_view text, TokenizeOptions options) const {
     return parts_.vocabulary->tokenize(text, options);
+}
+
+Result<std::vector<Token>> LibllamaBackend::tokenize_infill(std::string_view prefix, std::string_view suffix) const {
+    return parts_.vocabulary->tokenize_infill(prefix, suffix);
+}
+
+Result<std::vector<Token>> LibllamaBackend::tokenize_pair(domain::RankPair const& pair) const {
+    if (!parts_.properties.info.ranks)
+        return Error(Code::unsupported,
+                     fmt::format("this model ({}) does not rank documents", parts_.properties.info.architecture),
+                     "model");
+    return parts_.vocabulary->tokenize_pair(pair.query, pair.document, parts_.rank_template);
 }
 
 void LibllamaBackend::append_piece(Token token, std::string& out) const { parts_.vocabulary->append_piece(token, out); }
@@ -145,6 +159,16 @@ bool LibllamaBackend::can_go_back(SequenceId sequence, std::uint32_t length) con
 
 // --- computing ---
 
+Status LibllamaBackend::use_adapters(std::uint32_t set) {
+    static AdapterHandles const none;
+    if (set > parts_.adapters.size())
+        return Error(Code::invalid_argument,
+                     fmt::format("there is no set {} of adapters, the model has {}", set, parts_.adapters.size()),
+                     "adapters");
+    adapters_ = set == 0 ? &none : &parts_.adapters[set - 1];
+    return ok();
+}
+
 void LibllamaBackend::fill_batch(std::span<BatchEntry const> batch) {
     wants_logits_.clear();
     for (std::size_t i = 0; i < batch.size(); ++i) {
@@ -212,6 +236,7 @@ Status LibllamaBackend::decode(std::span<BatchEntry const> batch) {
     std::int32_t status = 0;
     std::string reason;
     try {
+        if (adapters_ != nullptr) llama::use_adapters(*parts_.context, *adapters_);
         status = llama_decode(parts_.context.get(), upstream_batch);
     } catch (std::exception const& e) {
         status = -3;
@@ -395,6 +420,7 @@ Status LibllamaBackend::restore(SequenceId sequence, std::span<std::byte const> 
 
 Result<std::vector<std::vector<float>>> LibllamaBackend::embed(std::span<std::vector<Token> const> inputs) {
     OnCpu const on_cpu(parts_.cpu);
+    if (adapters_ != nullptr) embedder_.use(*adapters_);
     return embedder_.embed(inputs);
 }
 

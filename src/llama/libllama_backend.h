@@ -13,6 +13,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 #include "llama/backend.h"
@@ -22,6 +23,13 @@ namespace hearth::llama {
 // Automatic: wherever the model's shape and its device allow it, as upstream's
 // server does; on a CPU it is faster and needs no memory for the score matrix.
 enum class FlashAttention : std::uint8_t { automatic, on, off };
+
+// A LoRA adapter, already validated by models::; a GGUF file.
+struct AdapterFile {
+    std::string path;
+    float scale = 1;
+};
+using AdapterSet = std::vector<AdapterFile>;
 
 struct LoadOptions {
     std::string path;                    // the GGUF file, already validated by models::; first split of several
@@ -34,10 +42,12 @@ struct LoadOptions {
     std::uint32_t batch_max = 512;       // tokens per decode
     std::uint32_t threads = 0;           // 0: `cores`, or 1 for a tiny model; see compute_threads.h
     std::uint32_t cores = 0;             // 0: usable_cores(), which must be asked before a sandbox hides the quota
+    std::string chat_template;           // Jinja, in place of the file's; empty: the file's
     std::string cpu_variant;             // empty: the best this machine runs; see cpu_variants.h
     FlashAttention flash_attention = FlashAttention::automatic;
     bool deterministic = false;  // no product's bits depend on what else is computed, at the price of upstream's
         // kernels for many columns; info.determinism says what came of it
+    std::vector<AdapterSet> adapters{};  // what Backend::use_adapters() knows, from set 1
     std::function<void(float)> progress;  // 0..1, on the calling thread
     std::function<void(int level, std::string_view text)>
         log;  // upstream's log, a line per call; level 0 debug .. 3 error;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "llama/adapters.h"
 #include "llama/backend.h"
 #include "llama/cache_positions.h"
 #include "llama/cell_ledger.h"
@@ -41,8 +42,10 @@ struct BackendParts {
     bool has_cells = true;     // false: one state is all there is
     std::uint32_t window = 0;  // positions, for MemoryKind::window
     std::uint32_t embed_input_max = 0;
+    std::string rank_template;  // of a model that ranks: with {query} and {document}; empty: its tokens around them
     std::uint64_t fingerprint = 0;  // of saved states
     std::string state_key;
+    std::vector<AdapterHandles> adapters;  // from set 1
 };
 
 class LibllamaBackend final : public Backend {
@@ -52,11 +55,15 @@ public:
 
     [[nodiscard]] Properties const& properties() const override { return parts_.properties; }
     [[nodiscard]] Result<std::vector<Token>> tokenize(std::string_view text, TokenizeOptions options) const override;
+    [[nodiscard]] Result<std::vector<Token>> tokenize_infill(std::string_view prefix,
+                                                             std::string_view suffix) const override;
+    [[nodiscard]] Result<std::vector<Token>> tokenize_pair(domain::RankPair const& pair) const override;
     void append_piece(Token token, std::string& out) const override;
     void append_spelling(Token token, std::string& out) const override;
     [[nodiscard]] bool is_end_of_generation(Token token) const override;
     [[nodiscard]] Result<RenderedChat> render_chat(domain::ChatPrompt const& prompt) const override;
 
+    [[nodiscard]] Status use_adapters(std::uint32_t set) override;
     [[nodiscard]] Status decode(std::span<BatchEntry const> batch) override;
     void heed(std::atomic<bool> const& stop) override;
     [[nodiscard]] std::span<float const> logits(std::size_t index) const override;
@@ -108,13 +115,14 @@ private:
     // Destroyed in reverse: contexts before the pool, all before the model.
     BackendParts parts_;
     Embedder embedder_;
+    AdapterHandles const* adapters_ = nullptr;  // what decode() and embed() take next; null: none, and never any
     CellLedger ledger_;
-    std::vector<std::uint32_t> guarded_;     // per sequence: positions from 0 that its guard has
-    std::vector<bool> stateless_;            // per sequence: cells came back, the state not yet
-    std::vector<std::byte> no_state_;        // how upstream writes the state of a sequence that has none
-    std::vector<std::uint32_t> added_;       // per sequence: entries of the batch being decoded
-    std::vector<SequenceId> participants_;   // of the batch being decoded, each once
-    std::vector<bool> wants_logits_;         // of the last batch
+    std::vector<std::uint32_t> guarded_;  // per sequence: positions from 0 that its guard has
+    std::vector<bool> stateless_;  // per sequence: cells came back, the state not yet
+    std::vector<std::byte> no_state_;  // how upstream writes the state of a sequence that has none
+    std::vector<std::uint32_t> added_;  // per sequence: entries of the batch being decoded
+    std::vector<SequenceId> participants_;  // of the batch being decoded, each once
+    std::vector<bool> wants_logits_;  // of the last batch
     // llama_batch points into these; sized once.
     std::vector<llama_token> tokens_;
     std::vector<llama_pos> positions_;

@@ -2,6 +2,7 @@
 #include <fmt/format.h>
 #include <ggml-backend.h>
 #include <llama-ext.h>
+#include <llama-model.h>
 #include <sys/stat.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
@@ -218,6 +219,14 @@ Result<CacheShape> cache_shape(LoadOptions const& options, llama_model const& mo
     return shape;
 }
 
+// One number for an input comes out of such a head; upstream would read it from vectors without.
+bool ranks(llama_model const& model, std::string const& architecture) {
+    constexpr std::string_view kRank = "4";
+    if (metadata(model, fmt::format("{}.pooling_type", architecture).c_str()) != kRank) return false;
+    return std::ranges::any_of(llama_internal_get_tensor_map(&model),
+                               [](auto const& named) { return named.first == "cls.output.weight"; });
+}
+
 // Ranking models have no vectors to give.
 bool declares_pooling(llama_model const& model, std::string const& architecture) {
     auto const pooling = metadata(model, fmt::format("{}.pooling_type", architecture).c_str());
@@ -283,8 +292,9 @@ MemoryEstimate measured_memory(llama_model const& model, llama_context const* co
     return memory;
 }
 
-Result<ChatTemplate> load_template(llama_model const& model, Vocabulary const& vocabulary) {
-    char const* const source = llama_model_chat_template(&model, nullptr);
+Result<ChatTemplate> load_template(llama_model const& model, LoadOptions const& options, Vocabulary const& vocabulary) {
+    char const* const own = llama_model_chat_template(&model, nullptr);
+    char const* const source = options.chat_template.empty() ? own : options.chat_template.c_str();
     if (source == nullptr || *source == '\0')
         return Error(Code::unsupported, "the model has no chat template; use completions", "messages");
     return ChatTemplate::create(source, vocabulary.bos_text(), vocabulary.eos_text());
@@ -301,7 +311,7 @@ domain::ModelInfo describe(llama_model const& model, LoadOptions const& options,
     info.embedding = static_cast<std::uint32_t>(llama_model_n_embd_out(&model));
     info.context_train = static_cast<std::uint32_t>(llama_model_n_ctx_train(&model));
     char const* const source = llama_model_chat_template(&model, nullptr);
-    info.chat_template = source != nullptr && *source != '\0';
+    info.chat_template = !options.chat_template.empty() || (source != nullptr && *source != '\0');
     return info;
 }
 
@@ -338,12 +348,38 @@ void set_abilities(Properties& properties, MemoryKind kind) {
     properties.restores_whole = kind != MemoryKind::window;
 }
 
+// Each has a guard.
+Status check_sequences(MemoryKind kind, LoadOptions const& options) {
+    auto const most = static_cast<std::uint32_t>(llama_max_parallel_sequences()) / 2;
+    if (kind != MemoryKind::window || options.sequences_max <= most) return ok();
+    return Error(
+        Code::invalid_argument,
+        fmt::format("models with a sliding window run at most {} sequences, not {}", most, options.sequences_max),
+        "sequences_max");
+}
+
+// What it computes: text, vectors, or how well a document answers.
+void describe_uses(llama_model const& model, std::string const& architecture, BackendParts& parts,
+                   domain::ModelInfo& info) {
+    info.generates = parts.kind != MemoryKind::none;
+    info.infills = parts.vocabulary->infills();
+    info.embeds = declares_pooling(model, architecture);
+    info.ranks = ranks(model, architecture);
+    info.embed_tokens_max = parts.embed_input_max;
+    char const* const form = info.ranks ? llama_model_chat_template(&model, "rerank") : nullptr;
+    if (form != nullptr) parts.rank_template = form;
+}
+
 Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::string const& variant) {
     HEARTH_TRY(ModelPtr model, load_model(options));
     std::string const architecture = metadata(*model, "general.architecture");
     HEARTH_CHECK(check_model(*model, architecture));
     HEARTH_TRY(Vocabulary vocabulary, Vocabulary::create(*model));
     HEARTH_TRY(CacheShape const shape, cache_shape(options, *model));
+
+    // Before there is a context: upstream sizes its graphs by them.
+    HEARTH_TRY(LoadedAdapters adapters, load_adapters(*model, options.adapters));
+    if (options.deterministic) ask_column_wise(adapters.files);
 
     BackendParts parts;
     parts.vocabulary = std::make_unique<Vocabulary>(std::move(vocabulary));
@@ -361,12 +397,7 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     if (parts.pool == nullptr)
         return Error(Code::overloaded, fmt::format("the system refuses {} compute threads", info.threads), "threads");
 
-    if (auto const most = static_cast<std::uint32_t>(llama_max_parallel_sequences()) / 2;
-        parts.kind == MemoryKind::window && options.sequences_max > most)
-        return Error(
-            Code::invalid_argument,
-            fmt::format("models with a sliding window run at most {} sequences, not {}", most, options.sequences_max),
-            "sequences_max");
+    HEARTH_CHECK(check_sequences(parts.kind, options));
 
     Properties& properties = parts.properties;
     properties.batch_max = options.batch_max;
@@ -380,11 +411,12 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
         llama_attach_threadpool(parts.context.get(), parts.pool.get(), parts.pool.get());
         // A recurrent model may have no cells at all.
         bool const in_order = parts.cache_positions.attach(*parts.context) || llama_model_is_recurrent(model.get());
-        if (in_order) info.determinism = determinism(*model, *parts.context, architecture);
+        if (in_order) info.determinism = determinism(*model, *parts.context, architecture, adapters.files);
         properties.batch_max = llama_n_batch(parts.context.get());
         properties.kv_cells = llama_n_ctx(parts.context.get());
     }
     parts.memory = measured_memory(*model, parts.context.get());
+    parts.memory.weights += adapters.bytes;
     info.context_request = shape.context_request;
     info.kv_cells = properties.kv_cells;
     info.sequences_max = options.sequences_max;
@@ -392,17 +424,17 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     info.memory_bytes = parts.memory.weights + parts.memory.kv + parts.memory.scratch;
     properties.vocabulary = info.vocabulary;
     set_abilities(properties, parts.kind);
-    parts.chat_template = load_template(*model, *parts.vocabulary);
+    parts.chat_template = load_template(*model, options, *parts.vocabulary);
     parts.embed_input_max = std::min(shape.context_request, kEmbedInputMax);
-    info.generates = parts.kind != MemoryKind::none;
-    info.embeds = declares_pooling(*model, architecture);
-    info.embed_tokens_max = parts.embed_input_max;
+    describe_uses(*model, architecture, parts, info);
     parts.has_cells = !llama_model_is_recurrent(model.get());
     // A state beside a window: its images cannot be cut.
     bool const mixed = parts.kind == MemoryKind::recurrent && parts.window > 0;
     properties.saves_parts = parts.context != nullptr && has_spare_id(*model, options) && !mixed;
     parts.fingerprint = fingerprint(info, options, parts.kind);
     parts.state_key = state_key(*model, info, parts.fingerprint, options.path);
+    parts.adapters = std::move(adapters.sets);
+    properties.adapters = std::move(adapters.keys);
     properties.info = std::move(info);
     parts.model = std::move(model);
     return std::unique_ptr<Backend>(std::make_unique<LibllamaBackend>(std::move(parts)));

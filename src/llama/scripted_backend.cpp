@@ -16,6 +16,7 @@ namespace {
 constexpr std::uint32_t kByteTokens = 256;
 constexpr std::uint32_t kEmbedding = 16;
 constexpr std::uint32_t kBlobMagic = 0x53424c42;
+constexpr std::uint32_t kAdaptersShift = 24;  // in a blob they stand above the place in the script
 constexpr float kWinnerLogit = 20.0F;
 constexpr float kOtherLogitsBelow = 4.0F;
 constexpr std::string_view kStart = "<|im_start|>";
@@ -28,6 +29,7 @@ struct Slot {
     Token token;
     std::int32_t script_index;
     std::uint32_t cell;
+    std::uint32_t adapters = 0;  // the set it was computed with
 };
 
 std::uint64_t mix(std::uint64_t x) {  // splitmix64
@@ -83,11 +85,15 @@ public:
 
     [[nodiscard]] Properties const& properties() const override { return properties_; }
     [[nodiscard]] Result<std::vector<Token>> tokenize(std::string_view text, TokenizeOptions options) const override;
+    [[nodiscard]] Result<std::vector<Token>> tokenize_infill(std::string_view prefix,
+                                                             std::string_view suffix) const override;
     void append_piece(Token token, std::string& out) const override;
     void append_spelling(Token token, std::string& out) const override;
+    [[nodiscard]] Result<std::vector<Token>> tokenize_pair(domain::RankPair const& pair) const override;
     [[nodiscard]] bool is_end_of_generation(Token token) const override { return token == end_token_; }
     [[nodiscard]] Result<RenderedChat> render_chat(domain::ChatPrompt const& prompt) const override;
 
+    [[nodiscard]] Status use_adapters(std::uint32_t set) override;
     [[nodiscard]] Status decode(std::span<BatchEntry const> batch) override;
     void heed(std::atomic<bool> const& stop) override { stop_ = &stop; }
     [[nodiscard]] std::span<float const> logits(std::size_t index) const override;
@@ -137,6 +143,7 @@ private:
     std::vector<std::vector<Slot>> sequences_;
     std::vector<bool> stateless_;              // per sequence: slots came back, the state not yet
     std::uint64_t decodes_ = 0;
+    std::uint32_t adapters_ = 0;               // the set in use
     std::atomic<bool> const* stop_ = nullptr;
     std::vector<float> logits_;                // rows of the last batch, one after another
     std::vector<std::int64_t> row_of_entry_;   // -1: the entry wanted none
@@ -164,7 +171,9 @@ void Scripted::fill_properties() {
     info.threads = 1;
     info.chat_template = options_.chat_template;
     info.generates = options_.generates;
-    info.embeds = !options_.generates;
+    info.infills = options_.infills && options_.generates;
+    info.embeds = !options_.generates && !options_.ranks;
+    info.ranks = options_.ranks;
     info.embed_tokens_max = options_.context_request;
     info.determinism = options_.determinism;
     properties_.batch_max = options_.batch_max;
@@ -177,6 +186,8 @@ void Scripted::fill_properties() {
     properties_.can_interrupt = options_.can_interrupt;
     properties_.mixing_saves_nothing = options_.mixing_saves_nothing;
     state_key_ = fmt::format("scripted {}", vocabulary);
+    for (std::uint32_t set = 1; set <= options_.adapters; ++set)
+        properties_.adapters.push_back(fmt::format("set {}", set));
     for (auto const& piece : pieces_) state_key_ += fmt::format(" {}:{}", piece.size(), piece);
     info.memory_bytes = memory().weights + memory().kv + memory().scratch;
 }
@@ -204,6 +215,27 @@ Result<std::vector<Token>> Scripted::tokenize(std::string_view text, TokenizeOpt
             text.remove_prefix(1);
         }
     }
+    return tokens;
+}
+
+Result<std::vector<Token>> Scripted::tokenize_infill(std::string_view prefix, std::string_view suffix) const {
+    if (!options_.infills)
+        return Error(Code::unsupported, "the model's vocabulary has no tokens for filling in the middle", "suffix");
+    HEARTH_TRY(auto tokens, tokenize(prefix, {}));
+    HEARTH_TRY(auto const behind, tokenize(suffix, {}));
+    tokens.insert(tokens.begin(), start_token_);
+    tokens.push_back(start_token_);
+    tokens.insert(tokens.end(), behind.begin(), behind.end());
+    tokens.push_back(start_token_);
+    return tokens;
+}
+
+Result<std::vector<Token>> Scripted::tokenize_pair(domain::RankPair const& pair) const {
+    if (!options_.ranks) return Backend::tokenize_pair(pair);
+    std::vector<Token> tokens;
+    append_text(pair.query, tokens);
+    tokens.push_back(end_token_);
+    append_text(pair.document, tokens);
     return tokens;
 }
 
@@ -264,6 +296,10 @@ Status Scripted::check_batch(std::span<BatchEntry const> batch) const {
         HEARTH_CHECK(check_sequence(entry.sequence));
         if (stateless_[static_cast<std::size_t>(entry.sequence)])
             return Error(Code::invalid_argument, fmt::format("sequence {} has no state", entry.sequence));
+        auto const& before = sequences_[static_cast<std::size_t>(entry.sequence)];
+        if (!before.empty() && before.back().adapters != adapters_)
+            return Error(Code::invalid_argument, fmt::format("sequence {} was computed with set {} of adapters, not {}",
+                                                             entry.sequence, before.back().adapters, adapters_));
         if (entry.token < 0 || static_cast<std::uint32_t>(entry.token) >= properties_.vocabulary) {
             return Error(Code::invalid_argument,
                          fmt::format("token {} is outside the vocabulary of {}", entry.token, properties_.vocabulary));
@@ -284,7 +320,7 @@ Status Scripted::check_batch(std::span<BatchEntry const> batch) const {
 
 Token Scripted::winner(std::int32_t script_index) const {
     auto const index = static_cast<std::size_t>(script_index);
-    if (index < script_.size()) return script_[index];
+    if (index < script_.size()) return script_[(index + adapters_) % script_.size()];
     if (options_.repeat && !script_.empty()) return script_[index % script_.size()];
     return end_token_;
 }
@@ -293,6 +329,14 @@ void Scripted::write_logits(std::int32_t script_index) {
     std::size_t const begin = logits_.size();
     logits_.insert(logits_.end(), spread_.begin(), spread_.end());
     logits_[begin + static_cast<std::size_t>(winner(script_index))] = kWinnerLogit;
+}
+
+Status Scripted::use_adapters(std::uint32_t set) {
+    if (set > options_.adapters)
+        return Error(Code::invalid_argument,
+                     fmt::format("there is no set {} of adapters, the model has {}", set, options_.adapters));
+    adapters_ = set;
+    return ok();
 }
 
 Status Scripted::decode(std::span<BatchEntry const> batch) {
@@ -313,7 +357,7 @@ Status Scripted::decode(std::span<BatchEntry const> batch) {
         auto& slots = this->slots(entry.sequence);
         bool const is_prompt = is_text(entry.token) && (slots.empty() || is_text(slots.back().token));
         std::int32_t const script_index = is_prompt || slots.empty() ? 0 : slots.back().script_index + 1;
-        slots.push_back({entry.token, script_index, cells_.take()});
+        slots.push_back({entry.token, script_index, cells_.take(), adapters_});
         if (!entry.wants_logits) continue;
         row_of_entry_[i] = rows++;
         write_logits(script_index);
@@ -335,7 +379,7 @@ Result<std::vector<std::byte>> Scripted::checkpoint(SequenceId sequence) {
 
 std::vector<std::byte> Scripted::checkpoint_of(std::span<Slot const> slots) const {
     std::uint64_t hash = mix(slots.size());
-    for (auto const& slot : slots) hash = mix(hash ^ static_cast<std::uint32_t>(slot.token));
+    for (auto const& slot : slots) hash = mix(hash ^ static_cast<std::uint32_t>(slot.token) ^ slot.adapters);
     auto const bytes = std::as_bytes(std::span(&hash, 1));
     return {bytes.begin(), bytes.end()};
 }
@@ -402,7 +446,7 @@ std::vector<std::byte> Scripted::blob_of(std::span<Slot const> part, std::uint32
     writer.write_count(part.size());
     for (auto const& slot : part) {
         writer.write(slot.token);
-        writer.write(slot.script_index);
+        writer.write(static_cast<std::uint32_t>(slot.script_index) | slot.adapters << kAdaptersShift);
     }
     auto const bytes = std::as_bytes(std::span(writer.bytes()));
     return {bytes.begin(), bytes.end()};
@@ -418,7 +462,9 @@ Result<std::pair<std::uint32_t, std::vector<Slot>>> Scripted::slots_of(std::span
     std::vector<Slot> restored;
     for (std::uint32_t i = 0; i < count; ++i) {
         auto const token = reader.read<Token>();
-        restored.push_back({token, reader.read<std::int32_t>(), 0});
+        auto const place = reader.read<std::uint32_t>();
+        auto const script_index = static_cast<std::int32_t>(place & ((1U << kAdaptersShift) - 1));
+        restored.push_back({token, script_index, 0, place >> kAdaptersShift});
     }
     if (!ours || !reader.ok() || reader.left() > 0 || std::uint64_t{begin} + count > options_.context_request) {
         return Error(Code::corrupt, fmt::format("{} bytes are no state of this model's sequences", blob.size()));
@@ -473,7 +519,17 @@ Result<std::vector<std::vector<float>>> Scripted::embed(std::span<std::vector<To
     std::vector<std::vector<float>> vectors;
     for (auto const& input : inputs) {
         if (input.empty()) return Error(Code::invalid_argument, "an input to embed has no tokens", "input");
-        auto& vector = vectors.emplace_back(kEmbedding, 0.0F);
+        if (options_.ranks) {
+            auto const middle = std::ranges::find(input, end_token_);
+            if (middle == input.end()) return Error(Code::invalid_argument, "an input to rank is no pair", "input");
+            auto const document = std::span(input).subspan(static_cast<std::size_t>(middle - input.begin()) + 1);
+            auto const held = std::ranges::count_if(
+                document, [&](Token token) { return std::find(input.begin(), middle, token) != middle; });
+            vectors.push_back(
+                {static_cast<float>(held) / static_cast<float>(std::max<std::size_t>(document.size(), 1))});
+            continue;
+        }
+        auto& vector = vectors.emplace_back(kEmbedding, static_cast<float>(adapters_));
         for (Token const token : input) {
             for (std::uint32_t d = 0; d < kEmbedding; ++d) {
                 auto const hash = mix((static_cast<std::uint64_t>(static_cast<std::uint32_t>(token)) << 8U) + d);

@@ -4,7 +4,8 @@
 // Vocabulary: id 0..255 are single bytes; then one token per distinct script
 // piece, in the order of first appearance; then the control tokens
 // <|im_start|>, <|im_end|> (end of generation). Text tokenises to bytes, never
-// to pieces; there is no BOS. The chat template is ChatML and knows the roles
+// to pieces; there is no BOS. Around the texts to fill in between stands
+// <|im_start|>. The chat template is ChatML and knows the roles
 // system, user, assistant and tool.
 //
 // It "generates" by script, and what it says follows from the tokens of the
@@ -14,6 +15,9 @@
 // token does. The winner's logit is 20, all others lie in [0, 4), fixed per token
 // id: greedy and temperature 1 follow the script (a stray token once in some
 // 100,000), temperature 2 leaves it about once in 30 tokens, by seed.
+//
+// A cell that one set of adapters computed is no use to another: decode() fails for a
+// sequence that has both.
 //
 // It keeps real bookkeeping of cells and positions, so that every error rule of
 // Backend holds, and it can be told to fail, stall or die at the n-th decode.
@@ -40,10 +44,13 @@ struct ScriptedOptions {
     std::uint32_t sequences_kept = 16;  // ids beyond those
     std::uint32_t batch_max = 512;
     bool chat_template = true;
+    bool infills = true;
     bool generates = true;  // else it is for embeddings
+    bool ranks = false;     // else by how much of a document's bytes is in the query
     bool needs_checkpoints = false;  // as a model with recurrent state: no cuts, copies of less than all by checkpoint
     bool mixing_saves_nothing = false;
     bool can_interrupt = false;
+    std::uint32_t adapters = 0;  // sets of them: with set N it begins the script N pieces later, and goes round
     domain::Determinism determinism = domain::Determinism::always;
     // Called once per valid decode(), from 0; a returned error is decode()'s; may block or kill,
     // or set what heed() was given.

@@ -193,6 +193,67 @@ Result<std::vector<Token>> Vocabulary::tokenize_marked(std::string_view text, st
     return tokenize_pieces(text, true, plain);
 }
 
+bool Vocabulary::infills() const {
+    return llama_vocab_fim_pre(vocab_) != LLAMA_TOKEN_NULL && llama_vocab_fim_suf(vocab_) != LLAMA_TOKEN_NULL &&
+           llama_vocab_fim_mid(vocab_) != LLAMA_TOKEN_NULL;
+}
+
+// As upstream's server puts it for /infill.
+Result<std::vector<Token>> Vocabulary::tokenize_infill(std::string_view prefix, std::string_view suffix) const {
+    if (!infills())
+        return Error(Code::unsupported, "the model's vocabulary has no tokens for filling in the middle", "suffix");
+    HEARTH_TRY(auto const before, tokenize_pieces(prefix, false, {}));
+    HEARTH_TRY(auto const behind, tokenize_pieces(suffix, false, {}));
+    auto tokens = prefix_;
+    tokens.push_back(llama_vocab_fim_pre(vocab_));
+    tokens.insert(tokens.end(), before.begin(), before.end());
+    tokens.push_back(llama_vocab_fim_suf(vocab_));
+    tokens.insert(tokens.end(), behind.begin(), behind.end());
+    tokens.push_back(llama_vocab_fim_mid(vocab_));
+    return tokens;
+}
+
+// Upstream's server, but that what stands for query and document never becomes control tokens.
+Result<std::vector<Token>> Vocabulary::tokenize_form(std::string_view query, std::string_view document,
+                                                     std::string_view form) const {
+    constexpr std::string_view kQuery = "{query}", kDocument = "{document}";
+    std::string text;
+    std::vector<TextSpan> plain;
+    while (!form.empty()) {
+        auto const at = std::min(form.find(kQuery), form.find(kDocument));
+        text += form.substr(0, at);
+        if (at == std::string_view::npos) break;
+        form.remove_prefix(at);
+        bool const is_query = form.starts_with(kQuery);
+        auto const put = is_query ? query : document;
+        plain.push_back({text.size(), text.size() + put.size()});
+        text += put;
+        form.remove_prefix(is_query ? kQuery.size() : kDocument.size());
+    }
+    return tokenize_marked(text, plain);
+}
+
+Result<std::vector<Token>> Vocabulary::tokenize_pair(std::string_view query, std::string_view document,
+                                                     std::string_view form) const {
+    if (!form.empty()) return tokenize_form(query, document, form);
+    HEARTH_TRY(auto const first, tokenize_pieces(query, false, {}));
+    HEARTH_TRY(auto const second, tokenize_pieces(document, false, {}));
+    auto const separator = llama_vocab_sep(vocab_);
+    auto const eos = llama_vocab_eos(vocab_);
+    auto const end = eos == LLAMA_TOKEN_NULL ? separator : eos;
+    std::vector<Token> out;
+    auto const add = [&](bool wanted, llama_token token) {
+        if (wanted && token != LLAMA_TOKEN_NULL) out.push_back(token);
+    };
+    add(llama_vocab_get_add_bos(vocab_), llama_vocab_bos(vocab_));
+    out.insert(out.end(), first.begin(), first.end());
+    add(llama_vocab_get_add_eos(vocab_), end);
+    add(llama_vocab_get_add_sep(vocab_), separator);
+    out.insert(out.end(), second.begin(), second.end());
+    add(llama_vocab_get_add_eos(vocab_), end);
+    return out;
+}
+
 void Vocabulary::append_piece(Token token, std::string& out) const {
     if (token < 0 || token >= static_cast<Token>(size_)) return;
     std::size_t const before = out.size();

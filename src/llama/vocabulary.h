@@ -55,6 +55,15 @@ public:
     [[nodiscard]] Result<std::vector<Token>> tokenize_marked(std::string_view text,
                                                              std::span<TextSpan const> plain) const;
 
+    // As Backend::tokenize_infill.
+    [[nodiscard]] Result<std::vector<Token>> tokenize_infill(std::string_view prefix, std::string_view suffix) const;
+    [[nodiscard]] bool infills() const;
+
+    // As Backend::tokenize_pair. `form` is the model's own template for it; empty: what the
+    // vocabulary puts around texts and between them.
+    [[nodiscard]] Result<std::vector<Token>> tokenize_pair(std::string_view query, std::string_view document,
+                                                           std::string_view form) const;
+
     void append_piece(Token token, std::string& out) const;
     void append_spelling(Token token, std::string& out) const;
     [[nodiscard]] bool is_end_of_generation(Token token) const;
@@ -94,6 +103,8 @@ private:
                      std::span<TextSpan const> plain, std::vector<Piece>& out) const;
     [[nodiscard]] Result<std::vector<Token>> tokenize_pieces(std::string_view text, bool parse_control,
                                                              std::span<TextSpan const> plain) const;
+    [[nodiscard]] Result<std::vector<Token>> tokenize_form(std::string_view query, std::string_view document,
+                                                           std::string_view form) const;
     [[nodiscard]] Status append_plain(std::string_view text, std::vector<Token>& out) const;
     void load_specials();
 

@@ -111,6 +111,34 @@ TEST_F(TinyVocabulary, ManySpecialTokensInATextAreNoBurden) {
     EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
 }
 
+TEST(VocabularyForFillingIn, PutsThePrefixFirstAndTheMiddleLast) {
+    TinyModel const model({.infills = true});
+    auto const backend = load_or_die(small_options(model.path()));
+    ASSERT_NE(backend, nullptr);
+    EXPECT_TRUE(backend->properties().info.infills);
+    auto const last = static_cast<Token>(backend->properties().vocabulary) - 1;
+    auto const before = backend->tokenize("int a = <turn>", {.add_special = false});
+    auto const behind = backend->tokenize(";", {.add_special = false});
+    ASSERT_TRUE(before && behind);
+    std::vector<Token> expected{kBos, last - 2};
+    expected.insert(expected.end(), before->begin(), before->end());
+    expected.push_back(last - 1);
+    expected.insert(expected.end(), behind->begin(), behind->end());
+    expected.push_back(last);
+    auto const tokens = backend->tokenize_infill("int a = <turn>", ";");
+    ASSERT_TRUE(tokens);
+    EXPECT_EQ(*tokens, expected);
+    EXPECT_EQ(count(*tokens, kTurn), 0) << "names of special tokens are text";
+}
+
+TEST_F(TinyVocabulary, WithoutTheTokensNothingIsFilledIn) {
+    EXPECT_FALSE(backend_->properties().info.infills);
+    auto const tokens = backend_->tokenize_infill("a", "b");
+    ASSERT_FALSE(tokens);
+    EXPECT_EQ(tokens.error().code, Code::unsupported);
+    EXPECT_EQ(tokens.error().param, "suffix");
+}
+
 TEST(VocabularyOfBadFiles, BosWithoutATokenIsRefused) {
     TinyModel const model({.bos_without_token = true});
     auto const backend = load_libllama(small_options(model.path()));

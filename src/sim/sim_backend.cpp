@@ -99,6 +99,10 @@ Result<std::vector<Token>> SimBackend::tokenize(std::string_view, llama::Tokeniz
 }
 
 // Some are halves of a character, as with real vocabularies.
+Result<std::vector<Token>> SimBackend::tokenize_infill(std::string_view, std::string_view) const {
+    return Error(Code::unsupported, "a simulated model fills nothing in");
+}
+
 void SimBackend::append_piece(Token token, std::string& out) const {
     constexpr std::string_view kDigits = "0123456789abcdefghijklmnopqrstuvwxyz";
     if (token < 0 || token >= end_token()) return;

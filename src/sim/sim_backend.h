@@ -110,6 +110,8 @@ public:
     [[nodiscard]] llama::Properties const& properties() const override { return properties_; }
     [[nodiscard]] Result<std::vector<Token>> tokenize(std::string_view text,
                                                       llama::TokenizeOptions options) const override;
+    [[nodiscard]] Result<std::vector<Token>> tokenize_infill(std::string_view prefix,
+                                                             std::string_view suffix) const override;
     void append_piece(Token token, std::string& out) const override;
     void append_spelling(Token token, std::string& out) const override { append_piece(token, out); }
     [[nodiscard]] bool is_end_of_generation(Token token) const override { return token == end_token(); }

@@ -16,6 +16,15 @@ Result<std::vector<llama::Token>> RecordingBackend::tokenize(std::string_view te
     return scripted_->tokenize(text, options);
 }
 
+Result<std::vector<llama::Token>> RecordingBackend::tokenize_infill(std::string_view prefix,
+                                                                    std::string_view suffix) const {
+    return scripted_->tokenize_infill(prefix, suffix);
+}
+
+Result<std::vector<llama::Token>> RecordingBackend::tokenize_pair(domain::RankPair const& pair) const {
+    return scripted_->tokenize_pair(pair);
+}
+
 void RecordingBackend::append_piece(llama::Token token, std::string& out) const { scripted_->append_piece(token, out); }
 
 void RecordingBackend::append_spelling(llama::Token token, std::string& out) const {
@@ -34,6 +43,13 @@ Status RecordingBackend::decode(std::span<llama::BatchEntry const> batch) {
     if (on_decode) HEARTH_CHECK(on_decode(batch));
     HEARTH_CHECK(scripted_->decode(batch));
     batches.emplace_back(batch.begin(), batch.end());
+    adapters.push_back(in_use_);
+    return ok();
+}
+
+Status RecordingBackend::use_adapters(std::uint32_t set) {
+    HEARTH_CHECK(scripted_->use_adapters(set));
+    in_use_ = set;
     return ok();
 }
 

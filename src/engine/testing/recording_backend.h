@@ -28,17 +28,22 @@ public:
     std::vector<std::string> additional_stops;
 
     std::vector<std::vector<llama::BatchEntry>> batches;  // of successful decodes
+    std::vector<std::uint32_t> adapters;                  // of each, the set it was computed with
 
     [[nodiscard]] llama::ScriptedBackend& scripted() { return *scripted_; }
 
     [[nodiscard]] llama::Properties const& properties() const override;
     [[nodiscard]] Result<std::vector<llama::Token>> tokenize(std::string_view text,
                                                              llama::TokenizeOptions options) const override;
+    [[nodiscard]] Result<std::vector<llama::Token>> tokenize_infill(std::string_view prefix,
+                                                                    std::string_view suffix) const override;
+    [[nodiscard]] Result<std::vector<llama::Token>> tokenize_pair(domain::RankPair const& pair) const override;
     void append_piece(llama::Token token, std::string& out) const override;
     void append_spelling(llama::Token token, std::string& out) const override;
     [[nodiscard]] bool is_end_of_generation(llama::Token token) const override;
     [[nodiscard]] Result<llama::RenderedChat> render_chat(domain::ChatPrompt const& prompt) const override;
     [[nodiscard]] Status decode(std::span<llama::BatchEntry const> batch) override;
+    [[nodiscard]] Status use_adapters(std::uint32_t set) override;
     void heed(std::atomic<bool> const& stop) override;
     [[nodiscard]] std::span<float const> logits(std::size_t index) const override;
     [[nodiscard]] Status copy_sequence(llama::SequenceId from, llama::SequenceId to, llama::Position end,
@@ -59,6 +64,7 @@ public:
 
 private:
     std::unique_ptr<llama::ScriptedBackend> scripted_;
+    std::uint32_t in_use_ = 0;
     mutable std::vector<float> bent_;
 };
 

@@ -134,6 +134,11 @@ void write_vocabulary(Writer& out, TinyOptions const& options) {
         gguf_set_val_u32(file, "tokenizer.ggml.padding_token_id", 0);
         gguf_set_val_u32(file, "tokenizer.ggml.mask_token_id", 0);
     }
+    if (options.infills) {
+        gguf_set_val_u32(file, "tokenizer.ggml.fim_pre_token_id", kVocabulary - 3);
+        gguf_set_val_u32(file, "tokenizer.ggml.fim_suf_token_id", kVocabulary - 2);
+        gguf_set_val_u32(file, "tokenizer.ggml.fim_mid_token_id", kVocabulary - 1);
+    }
     gguf_set_val_bool(file, "tokenizer.ggml.add_bos_token", true);
     if (!options.chat_template.empty())
         gguf_set_val_str(file, "tokenizer.chat_template", options.chat_template.c_str());
@@ -272,6 +277,13 @@ TinyModel::TinyModel(TinyOptions const& options) {
                    Fill::ones);
     }
     for (std::uint32_t layer = 0; layer < kLayers; ++layer) write_layer(out, options.kind, layer);
+    if (options.ranks) {
+        out.number(".pooling_type", LLAMA_POOLING_TYPE_RANK);
+        out.tensor("cls.weight", {kTinyEmbedding, kTinyEmbedding});
+        out.tensor("cls.bias", {kTinyEmbedding});
+        out.tensor("cls.output.weight", {kTinyEmbedding, 1});
+        out.tensor("cls.output.bias", {1});
+    }
     if (!gguf_write_to_file(out.file(), path_.c_str(), false)) throw std::runtime_error("cannot write " + path());
 }
 

@@ -28,6 +28,8 @@ struct TinyOptions {
     std::string chat_template = {};  // empty: none
     std::string architecture = {};   // overrides the kind's, to make a file that cannot be loaded
     bool bos_without_token = false;  // claim that BOS is added but define none
+    bool infills = false;            // its last three tokens are those for filling in: prefix, suffix, middle
+    bool ranks = false;  // of an embedding model: it has a head that gives one number for a pair of texts
     bool bytes_in_word_piece = false;  // makes upstream abort while it loads an embedding model
     std::uint32_t context = kTinyContext;
     std::uint32_t seed = 1;
