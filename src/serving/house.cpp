@@ -81,6 +81,7 @@ std::optional<Error> why_not(Model const& incoming, bool late) {
 void inherit(ModelSpec& spec, ModelSpec const& from) {
     spec.id = from.id;
     spec.aliases = from.aliases;
+    spec.variants = from.variants;
     spec.tenant_weights = from.tenant_weights;
     spec.public_prefixes = from.public_prefixes;
     spec.lazy = from.lazy;
@@ -112,7 +113,8 @@ std::vector<std::shared_ptr<Model>> House::all() const {
 std::shared_ptr<Model> House::find(std::string_view name) const {
     for (auto const& model : models) {
         auto const& spec = model->spec();
-        if (spec.id == name || std::ranges::find(spec.aliases, name) != spec.aliases.end()) return model;
+        bool const own = spec.id == name || std::ranges::find(spec.aliases, name) != spec.aliases.end();
+        if (own || std::ranges::find(spec.variants, name, &Variant::id) != spec.variants.end()) return model;
     }
     return nullptr;
 }

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -14,6 +15,14 @@
 #include "modelfile/definition.h"
 
 namespace hearth::serving {
+
+// A name for the model with adapters on top, for which its worker answers as well.
+struct Variant {
+    std::string id;  // the model's own: it is always served so
+    std::vector<modelfile::Adapter> adapters;  // paths of GGUF files that passed models::check_adapter()
+    std::shared_ptr<modelfile::Definition const> definition;  // the front's, as the model's
+    bool operator==(Variant const&) const = default;
+};
 
 // What one model's worker is started with.
 struct ModelSpec {
@@ -36,26 +45,32 @@ struct ModelSpec {
     std::string cache_folder;             // this folder; empty: none
     std::string cache_key_file;           // files are sealed with the key in there; empty: they are not
     std::string cpu_variant;              // empty: best
+    std::string chat_template;            // Jinja, in place of the file's; empty: the file's
+    std::vector<Variant> variants;  // at most domain::kAdapterSetsMax; the N-th is the worker's N-th set of adapters
     std::vector<std::pair<std::string, double>> tenant_weights;  // shares of tenants; 1 for one that is not named
     std::vector<std::string> public_prefixes;  // system messages whose prefixes all tenants share
     std::shared_ptr<modelfile::Definition const> definition;  // the front's: what requests begin with; null: nothing
-    std::uint64_t memory_bytes = 0;       // the front's: what it is thought to take when loaded; 0: not known
-    std::uint64_t scratch_bytes = 0;      // the front's: of that, what computing takes
-    bool lazy = false;                    // the front's: loaded by the first request for it
-    bool pinned = false;                  // the front's: once loaded it stays
-    std::optional<Duration> keep_alive;   // the front's: idle for so long, it goes; absent: never by itself
-    std::uint32_t requests_max = 0;       // set by the pool: what the engine must be able to hold
-    std::uint32_t credit_tokens = 0;      // set by the pool: tokens a request may emit before the first grant
+    std::uint64_t memory_bytes = 0;  // the front's: what it is thought to take when loaded; 0: not known
+    std::uint64_t scratch_bytes = 0;  // the front's: of that, what computing takes
+    std::uint64_t adapter_bytes = 0;  // the front's: of that, matrices of adapters
+    bool lazy = false;  // the front's: loaded by the first request for it
+    bool pinned = false;  // the front's: once loaded it stays
+    std::optional<Duration> keep_alive;  // the front's: idle for so long, it goes; absent: never by itself
+    std::uint32_t requests_max = 0;  // set by the pool: what the engine must be able to hold
+    std::uint32_t credit_tokens = 0;  // set by the pool: tokens a request may emit before the first grant
     bool operator==(ModelSpec const&) const = default;
 };
+
+// The set of adapters behind one of the model's names; 0: none.
+[[nodiscard]] std::uint32_t adapters_of(ModelSpec const& spec, std::string_view name);
 
 // One running worker. Destroying the handle kills what still runs. One thread.
 class WorkerHandle {
 public:
     virtual ~WorkerHandle() = default;
     [[nodiscard]] virtual int fd() const = 0;  // our end of the socketpair, -1 once released
-    virtual int release_fd() = 0;              // hands it to the caller, who closes it
-    virtual void kill() = 0;                   // at once, SIGKILL; idempotent
+    virtual int release_fd() = 0;  // hands it to the caller, who closes it
+    virtual void kill() = 0;  // at once, SIGKILL; idempotent
     // How it ended, in words ("exit status 1", "signal 11 (Segmentation fault)"), empty while it runs. Never blocks.
     [[nodiscard]] virtual std::string exit_reason() = 0;
     [[nodiscard]] virtual std::int64_t pid() const = 0;  // 0 for a thread
@@ -80,7 +95,7 @@ public:
                                                               std::vector<std::string> environment);
 
 // The arguments a process launcher passes after "worker", and what the worker
-// parses. Aliases and what says "the front's" are not passed.
+// parses. Aliases, ids of variants and what says "the front's" are not passed.
 [[nodiscard]] std::vector<std::string> worker_arguments(ModelSpec const& spec, int fd);
 // Fails with `invalid_argument` naming the argument.
 [[nodiscard]] Result<std::pair<ModelSpec, int>> parse_worker_arguments(std::vector<std::string> const& arguments);

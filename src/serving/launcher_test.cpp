@@ -33,6 +33,7 @@ ModelSpec spec() {
     out.draft_max = 5;
     out.step_ms_target = 30;
     out.cpu_variant = "haswell";
+    out.chat_template = "{{ x }}";
     out.cache_memory_bytes = 5ULL << 32;
     out.cache_disk_bytes = 6ULL << 32;
     out.cache_disk_total_bytes = 7ULL << 32;
@@ -42,6 +43,8 @@ ModelSpec spec() {
     out.credit_tokens = 128;
     out.tenant_weights = {{"acme", 2.5}, {"a=b", 1}};
     out.public_prefixes = {"You are\nkind.", "--fd"};
+    out.variants = {{"", {{"/models/a:b.gguf", 0.1F}, {"/models/c d.gguf", -2}}, nullptr},
+                    {"", {{"/models/a:b.gguf", 1}}, nullptr}};
     return out;
 }
 
@@ -61,6 +64,34 @@ std::string read_all(int fd) {
     for (ssize_t count = 0; (count = ::read(fd, buffer.data(), buffer.size())) > 0;)
         out.append(buffer.data(), static_cast<std::size_t>(count));
     return out;
+}
+
+TEST(WorkerArguments, AdaptersAreInOrderAndWhole) {
+    auto const parse = [](std::vector<std::string> const& adapters) {
+        std::vector<std::string> arguments{"--fd", "3", "--model", "/m.gguf"};
+        for (auto const& each : adapters) arguments.insert(arguments.end(), {"--adapter", each});
+        return parse_worker_arguments(arguments);
+    };
+    EXPECT_TRUE(parse({"1:1:/a", "1:0.5:/b", "2:-3:/c"}));
+    for (auto const* bad : {"0:1:/a", "2:1:/a", "1:1:", "1:x:/a", "1:1", "1", "", "1:inf:/a", "-1:1:/a"})
+        EXPECT_FALSE(parse({bad})) << bad;
+    EXPECT_FALSE(parse({"1:1:/a", "3:1:/a"}));
+    EXPECT_FALSE(parse({"1:1:/a", "2:1:/a", "1:1:/a"}));
+}
+
+TEST(ModelSpec, KnowsTheAdaptersOfItsNames) {
+    auto model = spec();
+    model.aliases = {"alias"};
+    model.variants = {{"first", {}, nullptr}, {"second", {}, nullptr}};
+    EXPECT_EQ(adapters_of(model, "m"), 0U);
+    EXPECT_EQ(adapters_of(model, ""), 0U);
+    EXPECT_EQ(adapters_of(model, "alias"), 0U);
+    EXPECT_EQ(adapters_of(model, "second"), 2U);
+    model.variants[1].id = "m";  // a model that is never served without
+    EXPECT_EQ(adapters_of(model, "m"), 2U);
+    EXPECT_EQ(adapters_of(model, ""), 2U);
+    EXPECT_EQ(adapters_of(model, "alias"), 2U);
+    EXPECT_EQ(adapters_of(model, "first"), 1U);
 }
 
 TEST(WorkerArguments, ComeBackAsTheyWerePassed) {
@@ -103,13 +134,15 @@ TEST_F(ProcessLauncher, PassesArgumentsEnvironmentAndAConnectionAndNothingElse) 
     auto worker = start("report");
     EXPECT_EQ(
         read_all(worker->fd()),
-        "worker --fd 3 --id m --model /models/a b.gguf --draft /models/small.gguf --cpu-variant haswell --cache-folder "
+        "worker --fd 3 --id m --model /models/a b.gguf --draft /models/small.gguf --cpu-variant haswell "
+        "--chat-template {{ x }} --cache-folder "
         "/cache/a b "
         "--cache-key-file /key --ctx 4096 --kv-cells 8192 "
         "--max-seqs 4 --threads 2 --prefix-cache 1 --speculation 0 --draft-max 5 --step-target-ms 30 --deterministic 0 "
         "--max-requests 300 --credit 128 --cache-memory 21474836480 --cache-disk 25769803776 "
         "--cache-disk-total 30064771072 --tenant-weight acme=2.5 --tenant-weight a=b=1 "
-        "--public-prefix You are\nkind. --public-prefix --fd\n"
+        "--public-prefix You are\nkind. --public-prefix --fd --adapter 1:0.1:/models/a:b.gguf --adapter 1:-2:/models/c "
+        "d.gguf --adapter 2:1:/models/a:b.gguf\n"
         "HEARTH_TEST_WORKER=report ONLY=this\n"
         "fds 0 1 2 3\n"
         "mask empty, own group\n");

@@ -43,13 +43,13 @@ void Model::start(Place place) {
     env_.loop.spawn(supervise(shared_from_this()));
 }
 
-ModelStatus Model::status() const {
+ModelStatus Model::status(std::uint32_t adapters) const {
     ModelStatus out;
     out.id = spec_.id;
     out.aliases = spec_.aliases;
     out.path = spec_.path;
     out.definition = spec_.definition;
-    out.state = state_;
+    out.state = suspended_ ? ModelState::damaged : state_;
     out.progress = progress_;
     out.info = info_;
     out.stats = stats_;
@@ -59,16 +59,26 @@ ModelStatus Model::status() const {
     out.requests_max = env_.options.requests_max;
     out.restarts = restarts_;
     out.pid = worker_ ? worker_->handle->pid() : 0;
-    out.problem = problem_;
+    out.problem = suspended_ ? suspended_->message : problem_;
     out.created_unix = created_unix_;
-    out.awaited = !spec_.lazy && !info_ && !retiring_ && state_ != ModelState::failed;
+    out.awaited = !spec_.lazy && !info_ && !retiring_ && !suspended_ && state_ != ModelState::failed;
     out.removing = retiring_;
     out.memory_bytes = cost();
     out.estimated_bytes = spec_.memory_bytes;
+    out.adapter_bytes = spec_.adapter_bytes;
     out.resident_bytes = stats_.rss_bytes;
     out.pinned = spec_.pinned;
     out.keep_alive = keep_alive_;
     out.idle_left = idle_left();
+    if (adapters == 0) return out;
+    auto const& variant = spec_.variants[adapters - 1];
+    out.adapters = variant.adapters;
+    if (variant.id == spec_.id) return out;
+    out.id = variant.id;
+    out.base = spec_.id;
+    out.aliases.clear();
+    out.definition = variant.definition;
+    out.memory_bytes = out.estimated_bytes = out.resident_bytes = 0;
     return out;
 }
 
@@ -89,7 +99,7 @@ net::Task<void> Model::supervise(std::shared_ptr<Model> self) {
             if (abandoned_) co_return;
             co_await collect();
             if (abandoned_) co_return;
-            if (state_ == ModelState::unloading && !closing_) {
+            if ((state_ == ModelState::unloading || std::exchange(cold_next_, false)) && !closing_) {
                 gone();
                 continue;
             }
@@ -358,6 +368,36 @@ void Model::close(std::function<void()> over) {
     changed_.notify();
 }
 
+// --- its file ---
+
+void Model::suspend(Error why) {
+    suspended_ = std::move(why);
+    wanted_ = draining_ = leaves_ = false;
+    wanted_since_.reset();
+    fail_all(*suspended_);
+    if (worker_) lose("its file is not to be used any more");
+    cold_next_ = worker_ != nullptr;
+    bool const over = state_ == ModelState::failed || state_ == ModelState::stopped;
+    set_state(worker_ || over ? state_ : ModelState::cold);
+    changed_.notify();
+    env_.residency->notify();
+}
+
+void Model::resume() {
+    if (!suspended_) return;
+    suspended_.reset();
+    problem_.clear();
+    starts_failed_ = 0;
+    backoff_ = env_.options.backoff_min;
+    bool const ended = state_ == ModelState::failed && over_ && !closing_;
+    set_state(ended ? ModelState::cold : state_);
+    if (ended) {
+        over_ = false;
+        env_.loop.spawn(supervise(shared_from_this()));
+    }
+    if (!spec_.lazy && !retiring_) want();
+}
+
 void Model::retire() {
     retiring_ = true;
     env_.residency->notify();
@@ -385,7 +425,7 @@ void Model::abandon() {
 
 void Model::set_state(ModelState state) {
     state_ = state;
-    if (shown_) metrics_.set_state(state);
+    if (shown_) metrics_.set_state(suspended_ ? ModelState::damaged : state);
 }
 
 }  // namespace hearth::serving

@@ -73,6 +73,11 @@ public:
     // Leaves once what it has was answered. What comes later has it loaded again.
     void unload();
 
+    // --- its file is not to be used, or can be again ---
+    void suspend(Error why);
+    void resume();
+    [[nodiscard]] std::optional<Error> const& suspended() const { return suspended_; }
+
     [[nodiscard]] Result<std::shared_ptr<Flight>> submit(RequestId id, domain::GenerateRequest request);
 
     // --- from the consumer of a flight ---
@@ -84,7 +89,8 @@ public:
     net::Task<EngineView> engine_view(std::shared_ptr<Model> self, Duration timeout);
 
     [[nodiscard]] ModelSpec const& spec() const { return spec_; }
-    [[nodiscard]] ModelStatus status() const;
+    // With that set of adapters on top.
+    [[nodiscard]] ModelStatus status(std::uint32_t adapters = 0) const;
     [[nodiscard]] ModelState state() const { return state_; }
     [[nodiscard]] std::uint32_t retry_after_s() const { return rate_.retry_s(env_.clock.now(), line_.oldest()); }
     [[nodiscard]] std::optional<std::uint32_t> predicted_wait_s(domain::Priority priority) const;
@@ -179,6 +185,7 @@ private:
     // --- model_waiting.cpp: how long requests wait ---
     [[nodiscard]] std::uint32_t free_places(std::optional<Instant> queued_since) const;
     [[nodiscard]] std::optional<double> predicted_s(std::uint32_t ahead) const;
+    [[nodiscard]] std::optional<double> load_left_s() const;
     [[nodiscard]] Status check_wait(domain::GenerateRequest const& request) const;
     void ended(Flight const& flight, Instant now);
     void show_queue();
@@ -201,6 +208,8 @@ private:
     bool wanted_ = false;    // it is to have a worker
     bool draining_ = false;  // its worker gets no more requests
     bool leaves_ = false;    // it is to drain as soon as it is ready
+    std::optional<Error> suspended_;  // why nothing may use its file
+    bool cold_next_ = false;          // when its worker has ended it is as if there never was one
     bool asked_ = false;     // its worker was sent a request
     std::optional<Duration> keep_alive_;   // idle for so long, it goes; absent: it stays
     std::optional<Instant> wanted_since_;  // somebody waits for it to be loaded

@@ -29,6 +29,7 @@ Error Model::unavailable() const {
 }
 
 Result<std::shared_ptr<Flight>> Model::submit(RequestId id, domain::GenerateRequest request) {
+    if (suspended_) return *suspended_;
     bool const no_worker_works = starts_failed_ >= env_.options.starts_failed_max;
     if (closing_ || state_ == ModelState::failed || state_ == ModelState::stopped || no_worker_works)
         return unavailable();

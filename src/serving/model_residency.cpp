@@ -48,6 +48,7 @@ Resident Model::resident() const {
         case ModelState::ready: out.state = draining_ ? State::draining : State::ready; break;
         case ModelState::unloading: out.state = State::leaving; break;
         case ModelState::failed:
+        case ModelState::damaged:
         case ModelState::stopped: out.state = State::failed; break;
     }
     out.cost = cost();

@@ -39,6 +39,14 @@ std::optional<double> Model::predicted_s(std::uint32_t ahead) const {
     return rate_.wait_s(ahead - places, env_.clock.now(), queued);
 }
 
+// As loading went so far; nothing before it says anything.
+std::optional<double> Model::load_left_s() const {
+    constexpr float kTelling = 0.05F;
+    if (state_ != ModelState::loading || progress_ < kTelling) return std::nullopt;
+    auto const taken = std::chrono::duration<double>(env_.clock.now() - worker_->launched).count();
+    return taken * (1 - progress_) / progress_;
+}
+
 std::optional<std::uint32_t> Model::predicted_wait_s(domain::Priority priority) const {
     auto const wait = predicted_s(line_.before_newcomer(priority));
     if (!wait) return std::nullopt;
@@ -48,6 +56,12 @@ std::optional<std::uint32_t> Model::predicted_wait_s(domain::Priority priority) 
 Waiting Model::waiting(Flight const& flight) const {
     if (!flight.waits()) return {};
     Waiting out{line_.before(flight.priority, flight.id), std::nullopt};
+    if (state_ != ModelState::ready) {
+        out.loaded_percent = state_ == ModelState::loading ? static_cast<std::uint32_t>(progress_ * 100) : 0;
+        if (auto const left = load_left_s())
+            out.seconds = CompletionRate::whole(*left, 0, CompletionRate::kPredictedMax);
+        return out;
+    }
     auto const wait = predicted_s(out.ahead);
     if (wait) out.seconds = CompletionRate::whole(*wait, 0, CompletionRate::kPredictedMax);
     return out;

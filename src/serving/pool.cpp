@@ -20,6 +20,14 @@ std::int64_t unix_now() {
         .count();
 }
 
+std::vector<std::string> names_of(ModelSpec const& spec) {
+    auto names = spec.aliases;
+    names.push_back(spec.id);
+    for (auto const& variant : spec.variants)
+        if (variant.id != spec.id) names.push_back(variant.id);
+    return names;
+}
+
 class PoolOfWorkers final : public Pool {
 public:
     explicit PoolOfWorkers(Model::Environment environment)
@@ -40,9 +48,16 @@ public:
     Status add(ModelSpec spec) override {
         if (draining_) return Error(Code::unavailable, "the server is shutting down");
         if (spec.id.empty()) return Error(Code::invalid_argument, "a model needs a name", "id");
-        auto names = spec.aliases;
-        names.push_back(spec.id);
+        if (spec.variants.size() > domain::kAdapterSetsMax)
+            return Error(Code::invalid_argument,
+                         fmt::format("model '{}' has {} names with adapters, the limit is {}", spec.id,
+                                     spec.variants.size(), domain::kAdapterSetsMax),
+                         "id");
+        auto const names = names_of(spec);
         for (auto const& name : names) {
+            if (std::ranges::count(names, name) > 1)
+                return Error(Code::invalid_argument, fmt::format("model '{}' has the name '{}' twice", spec.id, name),
+                             "id");
             if (house_->find(name) != nullptr)
                 return Error(Code::invalid_argument, fmt::format("two models have the name '{}'", name), "id");
         }
@@ -64,7 +79,9 @@ public:
         if (draining_) return Error(Code::unavailable, "the server is shutting down");
         auto const model = staying(request.model);
         if (!model) return model.error();
-        request.model = (*model)->spec().id;
+        auto const& spec = (*model)->spec();
+        request.adapters = adapters_of(spec, request.model);
+        request.model = spec.id;
         HEARTH_CHECK(house_->check_budget(request.model, (*model)->cost()));
         HEARTH_TRY(auto flight, (*model)->submit(++last_id_, std::move(request)));
         return make_generation(std::move(flight), *model);
@@ -73,6 +90,7 @@ public:
     Status warm(std::string_view name, std::optional<Duration> keep_alive) override {
         if (draining_) return Error(Code::unavailable, "the server is shutting down");
         HEARTH_TRY(auto const model, staying(name));
+        if (auto const why = model->suspended()) return *why;
         HEARTH_CHECK(house_->check_budget(model->spec().id, model->cost()));
         if (keep_alive) model->keep(*keep_alive);
         if (model->state() == ModelState::cold || model->state() == ModelState::unloading) model->want();
@@ -85,15 +103,33 @@ public:
         return ok();
     }
 
+    Status suspend(std::string_view name, Error why) override {
+        HEARTH_TRY(auto const model, named(name));
+        model->suspend(std::move(why));
+        return ok();
+    }
+
+    Status resume(std::string_view name) override {
+        HEARTH_TRY(auto const model, named(name));
+        model->resume();
+        return ok();
+    }
+
     Result<ModelStatus> status(std::string_view name) const override {
         HEARTH_TRY(auto const model, named(name));
-        return model->status();
+        return model->status(adapters_of(model->spec(), name));
     }
 
     std::vector<ModelStatus> models() const override {
         std::vector<ModelStatus> out;
         out.reserve(models_.size());
-        for (auto const& model : models_) out.push_back(model->status());
+        for (auto const& model : models_) {
+            auto const& spec = model->spec();
+            auto const own = adapters_of(spec, spec.id);
+            out.push_back(model->status(own));
+            for (std::uint32_t set = 1; set <= spec.variants.size(); ++set)
+                if (set != own) out.push_back(model->status(set));
+        }
         return out;
     }
 
@@ -202,6 +238,7 @@ std::string_view to_string(ModelState state) noexcept {
         case ModelState::stopped: return "stopped";
         case ModelState::cold: return "cold";
         case ModelState::unloading: return "unloading";
+        case ModelState::damaged: return "damaged";
     }
     return "unknown";
 }

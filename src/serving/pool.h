@@ -57,32 +57,45 @@ namespace hearth::serving {
 
 using domain::RequestId;
 
-enum class ModelState : std::uint8_t { starting, loading, ready, restarting, failed, stopped, cold, unloading };
+enum class ModelState : std::uint8_t {
+    starting,
+    loading,
+    ready,
+    restarting,
+    failed,
+    stopped,
+    cold,
+    unloading,
+    damaged,  // suspended: see Pool::suspend()
+};
 [[nodiscard]] std::string_view to_string(ModelState) noexcept;
 
 struct ModelStatus {
     std::string id;
     std::vector<std::string> aliases;
+    std::string base;  // the model whose worker serves this one, which is that with adapters; empty: it is one itself
+    std::vector<modelfile::Adapter> adapters;
     std::string path;
     std::shared_ptr<modelfile::Definition const> definition;  // null: none
     ModelState state = ModelState::starting;
-    float progress = 0;                     // while loading
+    float progress = 0;  // while loading
     std::optional<domain::ModelInfo> info;  // once it was ready
-    domain::EngineStats stats;              // last reported
-    std::uint32_t inside = 0;               // admitted requests
-    std::uint32_t waiting = 0;              // of those, without Started
+    domain::EngineStats stats;  // last reported
+    std::uint32_t inside = 0;  // admitted requests
+    std::uint32_t waiting = 0;  // of those, without Started
     std::array<std::uint32_t, domain::kPriorityCount> waiting_by_class{};  // the same by domain::Priority
-    std::uint32_t requests_max = 0;         // how many may be inside
+    std::uint32_t requests_max = 0;  // how many may be inside
     std::uint64_t restarts = 0;
     std::int64_t pid = 0;
-    std::string problem;                    // why it is failed or restarting
-    std::int64_t created_unix = 0;          // when the pool took it on
-    bool awaited = false;                   // it is to be there from the start, and was not yet
-    bool removing = false;                  // it takes nothing new and is gone when what runs has ended
-    std::uint64_t memory_bytes = 0;         // what it takes, or is thought to take; 0: not known
-    std::uint64_t estimated_bytes = 0;      // what it was thought to take before it was loaded
-    std::uint64_t resident_bytes = 0;       // of its worker at this moment; 0: not known
-    std::optional<Duration> keep_alive;     // how long it stays when it is idle; absent: until room is wanted
+    std::string problem;  // why it is failed or restarting
+    std::int64_t created_unix = 0;  // when the pool took it on
+    bool awaited = false;  // it is to be there from the start, and was not yet
+    bool removing = false;  // it takes nothing new and is gone when what runs has ended
+    std::uint64_t memory_bytes = 0;  // what it takes, or is thought to take; 0: not known
+    std::uint64_t estimated_bytes = 0;  // what it was thought to take before it was loaded
+    std::uint64_t adapter_bytes = 0;  // of that, matrices of adapters, those of all names of its worker
+    std::uint64_t resident_bytes = 0;  // of its worker at this moment; 0: not known
+    std::optional<Duration> keep_alive;  // how long it stays when it is idle; absent: until room is wanted
     std::optional<Duration> idle_left;  // of a loaded one: until it is let go, if nobody asks it for anything more
     bool pinned = false;  // it stays, whatever is wanted
 };
@@ -121,6 +134,8 @@ struct PoolMemory {
 struct Waiting {
     std::uint32_t ahead = 0;  // requests of its class or a better one that came before it
     std::optional<std::uint32_t> seconds;  // until computing is predicted to begin; absent: not known
+    // The model is not there yet: how much of it is; `seconds` is until it is loaded then.
+    std::optional<std::uint32_t> loaded_percent{};
     bool operator==(Waiting const&) const = default;
 };
 
@@ -163,14 +178,14 @@ public:
     virtual ~Pool() = default;  // kills the workers; what runs ends with Failed{unavailable}
 
     // Takes the model on, at any time, and starts its worker, unless it is lazy. Fails with `invalid_argument` for a
-    // taken id or alias, `exhausted` for one that is not lazy and
-    // alone takes more than there may be used.
+    // taken id, alias or id of a variant, and for more variants than there may be, `exhausted` for one that is not
+    // lazy and alone takes more than there may be used.
     [[nodiscard]] virtual Status add(ModelSpec spec) = 0;
 
     // Removes a model: refuses new requests for it (`not_found`), lets those inside end,
     // ends its worker, and then forgets it, its metrics too. Until then its names stay
     // taken and status() tells `removing`. Of one that is being removed already it is fine.
-    // Fails with `invalid_argument` for an empty id, `not_found`. Aliases are no ids.
+    // Fails with `invalid_argument` for an empty id, `not_found`. Aliases and ids of variants are no ids.
     [[nodiscard]] virtual Status remove(std::string_view id) = 0;
 
     // `request.model` empty: the first model added. Fails with `invalid_argument`
@@ -187,6 +202,13 @@ public:
     // it meanwhile has it loaded again. Fails with `not_found`.
     [[nodiscard]] virtual Status unload(std::string_view model) = 0;
 
+    // Its file is not to be used: what is inside fails with `why`, and so does what comes
+    // for it; its worker is killed, and none is started before resume(). Of one that is
+    // suspended already the reason is another one. Fails with `not_found`.
+    [[nodiscard]] virtual Status suspend(std::string_view id, Error why) = 0;
+    // The file can be used again, also where it could not be loaded. Fine for one that is not suspended.
+    [[nodiscard]] virtual Status resume(std::string_view id) = 0;
+
     // Loads the model as `spec` has it beside the present one, moves the name and its
     // aliases over when that is ready, and lets the present one finish what it has. No
     // request is lost or refused by that. Fails with `not_found`; `overloaded` while it is
@@ -198,8 +220,9 @@ public:
     // From now on, until it is told otherwise.
     virtual void relieve(Pressure pressure) = 0;
 
-    // Id or alias; empty = the first.
+    // Id or alias; empty = the first. Of a name with adapters what its model does; memory is that one's alone.
     [[nodiscard]] virtual Result<ModelStatus> status(std::string_view model) const = 0;
+    // Each model, then its variants.
     [[nodiscard]] virtual std::vector<ModelStatus> models() const = 0;
     [[nodiscard]] virtual PoolMemory memory() const = 0;
 

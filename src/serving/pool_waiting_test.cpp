@@ -68,6 +68,23 @@ TEST_F(PoolWaiting, CountsThoseOfItsClassOrABetterOne) {
     }(*this));
 }
 
+TEST_F(PoolWaiting, WhoWaitsForAModelIsToldHowMuchOfItIsLoaded) {
+    run([](PoolWaiting& t) -> net::Task<void> {
+        EXPECT_TRUE(t.pool().add(t.spec("m")));
+        auto waiting = t.submit();
+        auto worker = co_await t.launcher.next();
+        EXPECT_EQ(waiting->waiting(), (Waiting{0, std::nullopt, 0}));
+        worker->send(LoadingFrame{0.5});
+        while (waiting->waiting().loaded_percent != 50) co_await t.loop.sleep(1ms);
+        EXPECT_TRUE(waiting->waiting().seconds) << "half of it took so long";
+        worker->ready();
+        auto const id = co_await t.submitted(*worker);
+        EXPECT_EQ(waiting->waiting().loaded_percent, std::nullopt);
+        worker->event(id, domain::Started{1, 0});
+        co_await t.settle();
+    }(*this));
+}
+
 TEST_F(PoolWaiting, RefusesAtOnceWhatWouldWaitInVain) {
     run([](PoolWaiting& t) -> net::Task<void> {
         auto worker = co_await t.ready_worker();

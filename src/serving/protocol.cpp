@@ -95,6 +95,12 @@ void fields(Io& io, T& prompt) {
     io.flag(prompt.parse_special);
 }
 
+template <typename Io, Is<domain::InfillPrompt> T>
+void fields(Io& io, T& prompt) {
+    io.bytes(prompt.prefix);
+    io.bytes(prompt.suffix);
+}
+
 template <typename Io, Is<std::string> T>
 void fields(Io& io, T& text) {
     io.bytes(text);
@@ -109,6 +115,12 @@ void fields(Io& io, T& tokens) {
 template <typename Io, Is<domain::TokenPrompt> T>
 void fields(Io& io, T& prompt) {
     fields(io, prompt.tokens);
+}
+
+template <typename Io, Is<domain::RankPair> T>
+void fields(Io& io, T& pair) {
+    io.bytes(pair.query);
+    io.bytes(pair.document);
 }
 
 template <typename Io, Is<domain::EmbedPrompt> T>
@@ -153,6 +165,8 @@ void fields(Io& io, T& p) {
 template <typename Io, Is<domain::GenerateRequest> T>
 void fields(Io& io, T& request) {
     io.bytes(request.model);
+    io.number(request.adapters);
+    io.check(request.adapters <= domain::kAdapterSetsMax, "adapters");
     io.variant(request.prompt, "kind of prompt", [](auto& inner, auto& prompt) { fields(inner, prompt); });
     fields(io, request.sampling);
     io.number(request.choices);
@@ -321,7 +335,9 @@ void fields(Io& io, T& frame) {
     io.number(info.resident_bytes);
     io.flag(info.chat_template);
     io.flag(info.generates);
+    io.flag(info.infills);
     io.flag(info.embeds);
+    io.flag(info.ranks);
     io.number(info.embed_tokens_max);
     io.enumeration(info.determinism, domain::Determinism::always, "determinism");
 }

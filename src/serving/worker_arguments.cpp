@@ -1,10 +1,13 @@
+#include <algorithm>
 #include <array>
 #include <charconv>
+#include <cmath>
 #include <cstdint>
 #include <string_view>
 
 #include <fmt/format.h>
 
+#include "domain/generate.h"
 #include "serving/launcher.h"
 
 namespace hearth::serving {
@@ -26,10 +29,12 @@ struct NumberArgument {
 constexpr std::string_view kFd = "--fd";
 constexpr std::string_view kTenantWeight = "--tenant-weight";  // NAME=N, repeated; the name may hold '='
 constexpr std::string_view kPublicPrefix = "--public-prefix";  // the text itself, repeated
+constexpr std::string_view kAdapter = "--adapter";  // SET:SCALE:PATH, repeated; sets are numbered from 1, in order
 constexpr std::array kTexts{TextArgument{"--id", &ModelSpec::id},
                             TextArgument{"--model", &ModelSpec::path},
                             TextArgument{"--draft", &ModelSpec::draft_path},
                             TextArgument{"--cpu-variant", &ModelSpec::cpu_variant},
+                            TextArgument{"--chat-template", &ModelSpec::chat_template},
                             TextArgument{"--cache-folder", &ModelSpec::cache_folder},
                             TextArgument{"--cache-key-file", &ModelSpec::cache_key_file}};
 constexpr std::array kSizes{SizeArgument{"--cache-memory", &ModelSpec::cache_memory_bytes},
@@ -75,6 +80,28 @@ Status add_weight(ModelSpec& spec, std::string const& value) {
     return ok();
 }
 
+Status add_adapter(ModelSpec& spec, std::string const& value) {
+    std::size_t set = 0;
+    modelfile::Adapter adapter;
+    char const* const end = value.data() + value.size();
+    auto const first = std::from_chars(value.data(), end, set);
+    bool good = first.ec == std::errc{} && first.ptr != end && *first.ptr == ':';
+    auto const second = good ? std::from_chars(first.ptr + 1, end, adapter.scale) : first;
+    good = good && second.ec == std::errc{} && second.ptr != end && *second.ptr == ':' && std::isfinite(adapter.scale);
+    if (good) adapter.file.assign(second.ptr + 1, end);
+    bool const next = set == spec.variants.size() + 1 && set <= domain::kAdapterSetsMax;
+    bool const same = set > 0 && set == spec.variants.size();
+    if (!good || adapter.file.empty() || (!next && !same)) {
+        return Error(Code::invalid_argument,
+                     fmt::format("{} must be SET:SCALE:PATH with sets from 1 to {} in order, got '{}'", kAdapter,
+                                 domain::kAdapterSetsMax, value),
+                     std::string(kAdapter));
+    }
+    if (next) spec.variants.emplace_back();
+    spec.variants.back().adapters.push_back(std::move(adapter));
+    return ok();
+}
+
 // Sets the field that `name` names.
 Status set(ModelSpec& spec, int& fd, std::string const& name, std::string const& value) {
     if (name == kFd) {
@@ -82,6 +109,7 @@ Status set(ModelSpec& spec, int& fd, std::string const& name, std::string const&
         return ok();
     }
     if (name == kTenantWeight) return add_weight(spec, value);
+    if (name == kAdapter) return add_adapter(spec, value);
     if (name == kPublicPrefix) {
         spec.public_prefixes.push_back(value);
         return ok();
@@ -106,6 +134,15 @@ Status set(ModelSpec& spec, int& fd, std::string const& name, std::string const&
 
 }  // namespace
 
+std::uint32_t adapters_of(ModelSpec const& spec, std::string_view name) {
+    auto const set_called = [&](std::string_view id) {
+        auto const found = std::ranges::find(spec.variants, id, &Variant::id);
+        return found == spec.variants.end() ? 0U : static_cast<std::uint32_t>(found - spec.variants.begin()) + 1;
+    };
+    auto const set = set_called(name);
+    return set != 0 ? set : set_called(spec.id);
+}
+
 std::vector<std::string> worker_arguments(ModelSpec const& spec, int fd) {
     std::vector<std::string> out{std::string(kFd), std::to_string(fd)};
     auto const add = [&](std::string_view name, std::string value) {
@@ -117,6 +154,9 @@ std::vector<std::string> worker_arguments(ModelSpec const& spec, int fd) {
     for (auto const& size : kSizes) add(size.name, std::to_string(spec.*size.field));
     for (auto const& [tenant, weight] : spec.tenant_weights) add(kTenantWeight, fmt::format("{}={}", tenant, weight));
     for (auto const& text : spec.public_prefixes) add(kPublicPrefix, text);
+    for (std::size_t set = 1; set <= spec.variants.size(); ++set)
+        for (auto const& [file, scale] : spec.variants[set - 1].adapters)
+            add(kAdapter, fmt::format("{}:{}:{}", set, scale, file));
     return out;
 }
 

@@ -18,6 +18,9 @@ std::uint64_t prompt_bytes(domain::GenerateRequest const& request) {
         std::uint64_t operator()(domain::TokenPrompt const& tokens) const {
             return tokens.tokens.size() * sizeof(domain::Token);
         }
+        std::uint64_t operator()(domain::InfillPrompt const& infill) const {
+            return infill.prefix.size() + infill.suffix.size();
+        }
         std::uint64_t operator()(domain::EmbedPrompt const& embed) const {
             std::uint64_t bytes = 0;
             for (auto const& input : embed.inputs) bytes += domain::bytes_of(input);

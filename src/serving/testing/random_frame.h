@@ -107,7 +107,7 @@ private:
     }
 
     domain::Prompt prompt() {
-        switch (below(4)) {
+        switch (below(5)) {
             case 0: {
                 domain::ChatPrompt chat{{}, coin()};
                 for (auto left = below(6); left > 0; --left) chat.messages.push_back({bytes(), bytes()});
@@ -115,10 +115,12 @@ private:
             }
             case 1: return domain::TextPrompt{bytes(), coin()};
             case 2: return domain::TokenPrompt{tokens()};
+            case 3: return domain::InfillPrompt{bytes(), bytes()};
             default: {
                 domain::EmbedPrompt embed{{}, coin()};
                 for (auto left = below(5); left > 0; --left) {
                     if (coin()) embed.inputs.emplace_back(bytes());
+                    else if (coin()) embed.inputs.emplace_back(domain::RankPair{bytes(), bytes()});
                     else embed.inputs.emplace_back(tokens());
                 }
                 return embed;
@@ -129,6 +131,7 @@ private:
     domain::GenerateRequest request() {
         domain::GenerateRequest r;
         r.model = bytes();
+        r.adapters = below(domain::kAdapterSetsMax + 1);
         r.prompt = prompt();
         auto& s = r.sampling;
         for (auto* value : {&s.temperature, &s.top_p, &s.min_p, &s.typical_p, &s.repeat_penalty, &s.frequency_penalty,
@@ -198,7 +201,9 @@ private:
             *value = number();
         i.chat_template = coin();
         i.generates = coin();
+        i.infills = coin();
         i.embeds = coin();
+        i.ranks = coin();
         i.embed_tokens_max = number();
         i.determinism = static_cast<domain::Determinism>(below(3));
         return i;
