@@ -6,6 +6,8 @@
 
 #include <fmt/format.h>
 
+#include "catalog/create.h"
+#include "library/keep_jobs.h"
 #include "library/permits.h"
 #include "models/names.h"
 
@@ -31,16 +33,6 @@ Status need_writer(Keeper::Desk& desk) {
     return Error(Code::unavailable,
                  "another process keeps the catalog of models, so this one cannot change it: give one of them another "
                  "--data-dir");
-}
-
-// What a model is beside its weights goes along; the copy is found once its weights are there.
-Status copy_note(fs::path const& folder, std::string const& from, std::string const& to) {
-    auto const note = folder / (from + ".hearth.json"), copy = folder / (to + ".hearth.json");
-    std::error_code failed;
-    if (!fs::exists(note, failed)) return ok();
-    fs::copy_file(note, copy, fs::copy_options::overwrite_existing, failed);
-    if (!failed) return ok();
-    return Error(Code::io, fmt::format("cannot write '{}': {}", copy.string(), failed.message()), copy.string());
 }
 
 }  // namespace
@@ -89,7 +81,8 @@ Status copy_model(Keeper::Desk& desk, catalog::Model const& model, std::string c
     bool const own_files = model.layout == catalog::Layout::folder && fetch::is_file_name(name);
     if (own_files) {
         auto const folder = fs::path(model.files.front().path).parent_path().string();
-        HEARTH_CHECK(copy_note(fs::path(folder), model.name, name));
+        // First: the copy is found once its weights are there.
+        HEARTH_CHECK(catalog::copy_definition(folder, model.name, name));
         HEARTH_TRY(auto const placed, fetch::import_local({model.files.front().path}, name, folder));
         static_cast<void>(placed);
     } else {
@@ -111,6 +104,9 @@ Status may_delete(catalog::Model const& model) {
                 fmt::format("'{}' lies in Hugging Face's cache and is used in place; `hf cache delete` "
                             "deletes it there",
                             model.name));
+        case catalog::Layout::lm_studio:
+            return not_allowed(
+                fmt::format("'{}' lies in LM Studio's folder and is used in place; it is deleted there", model.name));
     }
     return Error(Code::internal, "no such layout");
 }
@@ -119,8 +115,9 @@ Status delete_model(Keeper::Desk& desk, catalog::Model const& model) {
     HEARTH_CHECK(need_writer(desk));
     // The first file goes first: without it the model is not found any more.
     for (auto const& file : model.files) HEARTH_CHECK(erase(file.path));
+    for (auto const& file : model.files) HEARTH_CHECK(erase(file.path + std::string(kDamagedSuffix)));
     auto const folder = fs::path(model.files.front().path).parent_path();
-    HEARTH_CHECK(erase(folder / (model.name + ".hearth.json")));
+    HEARTH_CHECK(catalog::remove_definition(folder.string(), model.name));
     HEARTH_TRY(auto* const catalog, desk.catalog());
     for (auto const& alias : model.aliases) HEARTH_CHECK(catalog->remove_alias(alias));
     return desk.scan();

@@ -11,6 +11,8 @@
 #include <utility>
 
 #include "base/ascii.h"
+#include "catalog/imported.h"
+#include "modelfile/definition.h"
 
 namespace hearth::library {
 namespace {
@@ -18,39 +20,43 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::uint32_t kEvents = IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_CREATE | IN_DELETE_SELF;
+// Who cuts a file short need not open it.
+constexpr std::uint32_t kModelEvents = kEvents | IN_MODIFY;
 
 bool concerns_models(inotify_event const& event, std::string_view name) {
     if ((event.mask & (IN_Q_OVERFLOW | IN_ISDIR | IN_DELETE_SELF)) != 0) return true;
     // A link appears whole by IN_CREATE; a file that is being written says IN_CLOSE_WRITE later, too.
-    return ascii_lower(name).ends_with(".gguf");
+    return name == catalog::kImportedFile || ascii_lower(name).ends_with(".gguf") ||
+           name.ends_with(modelfile::kDefinitionSuffix);
 }
 
 }  // namespace
 
-FolderWatch::FolderWatch(std::vector<std::string> folders)
-    : folders_(std::move(folders)), fd_(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {
-    renew();
+FolderWatch::FolderWatch(std::vector<std::string> const& folders, std::string lists)
+    : lists_(std::move(lists)), fd_(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) {
+    renew(folders);
 }
 
 FolderWatch::~FolderWatch() {
     if (fd_ >= 0) ::close(fd_);
 }
 
-void FolderWatch::add(std::string const& folder, std::size_t& watches) const {
+void FolderWatch::add(std::string const& folder, std::uint32_t events, std::size_t& watches) const {
     // Watching one folder again is the same watch.
-    if (watches < kWatchesMax && ::inotify_add_watch(fd_, folder.c_str(), kEvents | IN_ONLYDIR) >= 0) ++watches;
+    if (watches < kWatchesMax && ::inotify_add_watch(fd_, folder.c_str(), events | IN_ONLYDIR) >= 0) ++watches;
 }
 
-void FolderWatch::renew() {
+void FolderWatch::renew(std::vector<std::string> const& folders) {
     if (fd_ < 0) return;
     std::size_t watches = 0;
-    for (auto const& folder : folders_) add(folder, watches);
-    for (auto const& folder : folders_) {
+    if (!lists_.empty()) add(lists_, kEvents, watches);
+    for (auto const& folder : folders) add(folder, kModelEvents, watches);
+    for (auto const& folder : folders) {
         std::error_code failed;
         for (fs::directory_iterator it(folder, failed), end; !failed && it != end && watches < kWatchesMax;
              it.increment(failed)) {
             std::error_code unknown;
-            if (it->is_directory(unknown)) add(it->path().string(), watches);
+            if (it->is_directory(unknown)) add(it->path().string(), kModelEvents, watches);
         }
     }
 }

@@ -8,6 +8,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <string>
 #include <vector>
 
@@ -17,7 +18,8 @@ inline constexpr std::size_t kWatchesMax = 256;
 
 class FolderWatch {
 public:
-    explicit FolderWatch(std::vector<std::string> folders);
+    // `lists` is a folder in which changes of catalog::kImportedFile count, too; empty: none.
+    FolderWatch(std::vector<std::string> const& folders, std::string lists);
     ~FolderWatch();
     FolderWatch(FolderWatch const&) = delete;
     FolderWatch& operator=(FolderWatch const&) = delete;
@@ -28,13 +30,13 @@ public:
     // Reads what has happened; true if a scan is due. Never blocks.
     [[nodiscard]] bool changed() const;
 
-    // Watches folders that came since.
-    void renew();
+    // Watches these, and folders in them that came since. What was watched before still is.
+    void renew(std::vector<std::string> const& folders);
 
 private:
-    void add(std::string const& folder, std::size_t& watches) const;
+    void add(std::string const& folder, std::uint32_t events, std::size_t& watches) const;
 
-    std::vector<std::string> const folders_;
+    std::string const lists_;
     int const fd_;
 };
 

@@ -4,7 +4,9 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
+#include <map>
 #include <optional>
 #include <system_error>
 #include <utility>
@@ -12,7 +14,9 @@
 #include <fmt/format.h>
 
 #include "base/assert.h"
+#include "catalog/imported.h"
 #include "library/folder_watch.h"
+#include "library/keep_jobs.h"
 #include "telemetry/log.h"
 
 namespace hearth::library {
@@ -34,7 +38,10 @@ jobs::UnixMs unix_ms() {
 
 struct Keeper::Impl final : Keeper::Desk {
     Impl(Options o, telemetry::Log& l)
-        : options(std::move(o)), log(l), wake(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)), watch(options.folders) {}
+        : options(std::move(o)),
+          log(l),
+          wake(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)),
+          watch(options.folders, options.data_folder) {}
     ~Impl() override {
         if (wake >= 0) ::close(wake);
     }
@@ -60,7 +67,9 @@ struct Keeper::Impl final : Keeper::Desk {
     void wait();
     [[nodiscard]] milliseconds patience() const;
     bool work();
+    [[nodiscard]] std::vector<std::string> with_imported() const;
     void tell_shelf();
+    void look_after(catalog::Model const& model);
     void ring() const { static_cast<void>(::eventfd_write(wake, 1)); }
 
     Options const options;
@@ -82,6 +91,12 @@ struct Keeper::Impl final : Keeper::Desk {
     jobs::Watch job_watch;
     std::unique_ptr<jobs::Runner> runner;
     std::size_t refused = 0;  // told by the last scan
+    // Of damaged models that are fetched again: the file that was, and how often there was one.
+    struct Restored {
+        catalog::ModelFile file;
+        unsigned times = 0;
+    };
+    std::map<std::string, Restored> restored;
     std::optional<steady_clock::time_point> changed_first, changed_last;
     steady_clock::time_point scanned{};
 
@@ -113,7 +128,7 @@ void Keeper::Impl::open_catalog() {
 }
 
 void Keeper::Impl::open_jobs() {
-    if (queue || options.pulls == nullptr) return;
+    if (queue || options.kinds.empty()) return;
     jobs::Options wanted;
     wanted.path = options.data_folder + "/jobs.db";
     wanted.now = unix_ms;
@@ -129,12 +144,19 @@ void Keeper::Impl::open_jobs() {
     running.holder = "server";
     running.on_error = [this](Error const& error) { log.warning("job queue", {{"problem", error.message}}); };
     runner = std::make_unique<jobs::Runner>(*queue, std::move(running));
-    runner->add("pull", *options.pulls, options.pulls_at_once);
+    for (auto const& kind : options.kinds) runner->add(std::string(kind.name), *kind.handler, kind.at_once);
     if (auto const started = runner->start(); !started)
         log.error("jobs are not run", {{"problem", started.error().message}});
 }
 
 // --- scanning ----------------------------------------------------------------
+
+std::vector<std::string> Keeper::Impl::with_imported() const {
+    auto folders = options.folders;
+    for (auto& folder : catalog::imported_folders(options.data_folder))
+        if (std::ranges::find(folders, folder) == folders.end()) folders.push_back(std::move(folder));
+    return folders;
+}
 
 Status Keeper::Impl::scan() {
     changed_first.reset();
@@ -142,14 +164,15 @@ Status Keeper::Impl::scan() {
     scanned = steady_clock::now();
     open_catalog();
     open_jobs();
-    watch.renew();
+    auto const folders = with_imported();
+    watch.renew(folders);
     if (!books) {
         log.warning("models are not looked for", {{"problem", problem.message}});
         tell_shelf();
         return problem;
     }
     if (writer) {
-        auto const report = books->scan(options.folders);
+        auto const report = books->scan(folders);
         if (!report) {
             log.warning("models folders were not read", {{"problem", report.error().message}});
             return report.error();
@@ -173,6 +196,7 @@ void Keeper::Impl::tell_shelf() {
         }
         for (auto& model : *models) {
             if (model.files.empty()) continue;
+            look_after(model);
             std::error_code failed;
             auto const real = std::filesystem::canonical(model.files.front().path, failed);
             shelf->files.push_back(failed ? model.files.front().path : real.string());
@@ -180,6 +204,23 @@ void Keeper::Impl::tell_shelf() {
         }
     }
     options.on_shelf(std::move(shelf));
+}
+
+// Jobs that are open already are the same jobs.
+void Keeper::Impl::look_after(catalog::Model const& model) {
+    if (!writer || !queue) return;
+    auto const begin = [&](std::string_view kind) {
+        auto const job = queue->enqueue({std::string(kind), model.name, to_payload(KeepWish{model.name, true})});
+        if (!job) log.warning("a model is not looked after", {{"model", model.name}, {"problem", job.error().message}});
+    };
+    if (model.unsettled()) return begin(kVerifyKind);
+    auto const damaged = std::ranges::find(model.files, catalog::Soundness::damaged, &catalog::ModelFile::soundness);
+    if (damaged == model.files.end() || !is_restorable(model)) return;
+    auto& [file, times] = restored[model.name];
+    if (catalog::is_same_file(file, *damaged) || times >= kRestoresMax) return;
+    file = *damaged;
+    ++times;
+    begin(kRestoreKind);
 }
 
 // --- the thread --------------------------------------------------------------

@@ -5,6 +5,10 @@
 // process writes a data folder: where another one does, the catalog is read as that
 // one left it and there are no jobs; both are tried again with every scan.
 //
+// After every scan it sees to models that changed and should not have: they are read
+// (keep_jobs.h); and to damaged ones that have a source: they are fetched again, once
+// for a file as it is and kRestoresMax times at most.
+//
 // Threads:   post() and run() from any thread but its own; the callbacks of Options
 //            come on its thread or on a job's.
 // Ownership: owns its thread and those of the jobs; destruction ends them.
@@ -21,6 +25,7 @@
 #include <mutex>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -43,15 +48,23 @@ struct Shelf {
     std::vector<std::string> files;                             // of each, the first, with links resolved
 };
 
+// Times a model is fetched again by itself while the process lives.
+inline constexpr unsigned kRestoresMax = 3;
+
 class Keeper {
 public:
+    // Jobs of one kind.
+    struct Kind {
+        std::string_view name;
+        jobs::Handler* handler = nullptr;  // outlives the keeper
+        std::uint32_t at_once = 1;
+    };
     struct Options {
         std::vector<std::string> folders;
         std::string data_folder;
         std::chrono::milliseconds rescan{30'000};
-        std::uint32_t pulls_at_once = 2;
         std::function<std::string()> new_id;
-        jobs::Handler* pulls = nullptr;  // outlives the keeper
+        std::vector<Kind> kinds;  // none: there are no jobs
         std::function<void(std::shared_ptr<Shelf const>)> on_shelf;
         std::function<void(jobs::Job const&)> on_job;
     };

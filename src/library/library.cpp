@@ -1,18 +1,13 @@
 #include "library/library.h"
 
 #include <algorithm>
-#include <filesystem>
-#include <map>
-#include <set>
-#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "base/assert.h"
 #include "library/changes.h"
-#include "library/keeper.h"
-#include "library/permits.h"
+#include "library/library_impl.h"
 #include "models/names.h"
 #include "telemetry/log.h"
 
@@ -21,22 +16,16 @@ namespace {
 
 // Until a model that leaves the pool is gone, so that it can come back.
 constexpr Duration kRemovalPatience = std::chrono::seconds(30);
-constexpr Duration kRemovalPoll = std::chrono::milliseconds(5);
+constexpr Duration kMotionPoll = std::chrono::milliseconds(5);
 
-std::string canonical(std::string const& path) {
-    std::error_code failed;
-    auto const real = std::filesystem::canonical(path, failed);
-    return failed ? path : real.string();
+// Another one soon: it leaves the pool, or its file is being read.
+bool is_in_motion(Known const& known) {
+    return (known.status && known.status->removing) || (known.model && known.model->unsettled());
 }
 
-template <typename T>
-struct Answer {
-    explicit Answer(net::Loop& loop) : signal(loop) {}
-    net::Signal signal;
-    std::optional<Result<T>> result;
-};
-
-Status to_status(Result<bool> const& result) { return result ? ok() : Status(result.error()); }
+bool is_servable(Known const& known) {
+    return known.model && known.model->problem.empty() && known.model->damage().empty();
+}
 
 bool is_called(Known const& known, std::string_view name) {
     auto const same = [&](std::string const& other) { return models::is_same_name(other, name); };
@@ -56,64 +45,15 @@ bool is_exactly_called(Known const& known, std::string_view name) {
 
 }  // namespace
 
-struct Library::Impl {
-    Impl(net::Loop& l, serving::Pool& p, telemetry::Log& g, Options o, MakeSpec m, Permits a)
-        : loop(l),
-          pool(p),
-          log(g),
-          options(std::move(o)),
-          make_spec(std::move(m)),
-          permits(std::move(a)),
-          looked(l),
-          handler(options.network, options.known, options.folders.empty() ? std::string() : options.folders.front()) {}
-
-    // What `task` gives on the keeper's thread.
-    template <typename T>
-    net::Task<Result<T>> ask(std::function<Result<T>(Keeper::Desk&)> task) {
-        auto const answer = std::make_shared<Answer<T>>(loop);
-        // The loop's things are let go on the loop's thread: the answer travels back with its result.
-        auto const posted =
-            keeper->post([&to = loop, held = answer, task = std::move(task)](Keeper::Desk& desk) mutable {
-                auto result = std::make_shared<Result<T>>(task(desk));
-                to.post([held = std::move(held), result] {
-                    held->result = std::move(*result);
-                    held->signal.notify();
-                });
-            });
-        if (!posted) co_return posted.error();
-        co_await answer->signal.wait();
-        co_return *std::move(answer->result);
-    }
-
-    void take(std::shared_ptr<Shelf const> now);
-    void let_changed_go();
-    void tell(jobs::Job const& job);
-    [[nodiscard]] std::shared_ptr<catalog::Model const> on_shelf(std::string_view name) const;
-    [[nodiscard]] Status learn(PullWish const& wish, fetch::Pulled const& pulled, std::stop_token const& stop) const;
-
-    net::Loop& loop;
-    serving::Pool& pool;
-    telemetry::Log& log;
-    Options const options;
-    MakeSpec const make_spec;
-    Permits const permits;
-    std::vector<std::string> given;                 // ids that --model gave, the default first
-    std::map<std::string, std::string> given_files;  // of those: canonical path
-    std::shared_ptr<Shelf const> shelf = std::make_shared<Shelf>();
-    std::map<std::string, std::shared_ptr<catalog::Model const>> ours;  // in the pool by open(), as they were then
-    bool settled = false;
-    net::Signal looked;
-    std::map<std::string, std::weak_ptr<JobFeed>> feeds;
-    PullHandler handler;
-    std::unique_ptr<Keeper> keeper;  // last: its thread uses what is above
-};
-
 // --- what there is -----------------------------------------------------------
 
 void Library::Impl::take(std::shared_ptr<Shelf const> now) {
     shelf = std::move(now);
     settled = true;
     let_changed_go();
+    suspend_damaged();
+    tell_damage();
+    write_uses_down();
     looked.notify();
 }
 
@@ -127,12 +67,21 @@ void Library::Impl::let_changed_go() {
     std::erase_if(ours, [&](auto const& entry) {
         auto const& [id, opened] = entry;
         auto const now = on_shelf(id);
-        if (now && now->files == opened->files && !now->template_changed()) return false;
+        if (now && catalog::are_same_files(now->files, opened->files) && !now->template_changed()) return false;
         log.info("model leaves the pool", {{"model", id}, {"why", now ? "its files changed" : "its files are gone"}});
         static_cast<void>(pool.remove(id));
         return true;
     });
 }
+
+std::shared_ptr<catalog::Model const> Library::Impl::behind(std::string const& id) const {
+    auto const file = given_files.find(id);
+    if (file == given_files.end()) return on_shelf(id);
+    auto const at = std::ranges::find(shelf->files, file->second);
+    return at == shelf->files.end() ? nullptr : shelf->models[static_cast<std::size_t>(at - shelf->files.begin())];
+}
+
+// --- what there is, by name --------------------------------------------------
 
 std::vector<Known> Library::list() const {
     auto const& impl = *impl_;
@@ -141,13 +90,8 @@ std::vector<Known> Library::list() const {
     for (auto& status : impl.pool.models()) {
         Known known;
         known.name = status.id;
-        if (auto const file = impl.given_files.find(status.id); file != impl.given_files.end()) {
-            auto const at = std::ranges::find(impl.shelf->files, file->second);
-            if (at != impl.shelf->files.end())
-                known.model = impl.shelf->models[static_cast<std::size_t>(at - impl.shelf->files.begin())];
-        } else {
-            known.model = impl.on_shelf(status.id);
-        }
+        // A name for another one with adapters has no files of its own.
+        if (status.base.empty()) known.model = impl.behind(status.id);
         // Its files are gone, and it goes when its requests have ended.
         if (!known.model && status.removing) continue;
         if (known.model) placed.insert(known.model->name);
@@ -168,7 +112,7 @@ Result<Known> Library::find(std::string_view name) const {
         auto const& given = impl_->given;
         auto best = all.end();
         for (auto known = all.begin(); known != all.end(); ++known) {
-            bool const fits = given.empty() ? known->model && known->model->problem.empty() : known->name == given[0];
+            bool const fits = given.empty() ? is_servable(*known) : known->name == given[0];
             if (fits && (best == all.end() || known->name < best->name)) best = known;
         }
         if (best != all.end()) return std::move(*best);
@@ -193,17 +137,24 @@ net::Task<void> Library::settled() {
 
 // --- into the pool -----------------------------------------------------------
 
-net::Task<Result<std::string>> Library::open(std::string name) {
+net::Task<Result<std::string>> Library::open(std::string name, Use use) {
     auto& impl = *impl_;
     co_await settled();
     auto known = find(name);
-    for (Duration waited{}; known && known->status && known->status->removing; waited += kRemovalPoll) {
+    for (Duration waited{}; known && is_in_motion(*known); waited += kMotionPoll) {
+        bool const reading = known->model && known->model->unsettled();
+        if (reading && waited >= kSettlePatience) co_return being_read(*known->model);
         if (waited >= kRemovalPatience)
             co_return Error(Code::unavailable, fmt::format("model '{}' is being removed", known->name), "model");
-        co_await impl.loop.sleep(kRemovalPoll);
+        co_await impl.loop.sleep(kMotionPoll);
         known = find(name);
     }
     if (!known) co_return known.error();
+    // What the pool has may be another file by now: it says itself when that is damaged.
+    if (known->status && known->status->state == serving::ModelState::damaged)
+        co_return Error(Code::unavailable, known->status->problem, std::string(kDamaged));
+    if (!known->status && !known->damage().empty()) co_return damaged(*known->model);
+    if (known->model && use == Use::counted) ++impl.uses[known->model->name];
     if (known->status) co_return known->status->id;
     auto const model = known->model;
     if (!model->problem.empty())
@@ -211,7 +162,10 @@ net::Task<Result<std::string>> Library::open(std::string name) {
                         "model");
     auto const prepare = [model, &make = impl.make_spec](Keeper::Desk& desk) -> Result<serving::ModelSpec> {
         HEARTH_CHECK(pin(desk, *model));
-        return make(model->name, model->files.front().path);
+        HEARTH_TRY(auto* const catalog, desk.catalog());
+        auto const& path = model->files.front().path;
+        HEARTH_TRY(auto const moved, catalog->swapped(model->name, canonical(path)));
+        return make(model->name, moved == canonical(path) ? path : moved);
     };
     auto spec = co_await impl.ask<serving::ModelSpec>(prepare);
     if (!spec) co_return spec.error();
@@ -222,6 +176,8 @@ net::Task<Result<std::string>> Library::open(std::string name) {
     if (!added) co_return added.error();
     impl.ours[model->name] = model;
     impl.let_changed_go();  // it may have changed meanwhile
+    impl.suspend_damaged();
+    impl.read_quietly(*model);
     co_return model->name;
 }
 
@@ -258,26 +214,84 @@ net::Task<Status> Library::copy(std::string source, std::string destination) {
     co_return to_status(done);
 }
 
-net::Task<Result<catalog::Created>> Library::create(std::string name, modelfile::Modelfile modelfile) {
+net::Task<Result<std::shared_ptr<Creation>>> Library::create(CreateOrder order) {
     auto& impl = *impl_;
     co_await settled();
-    std::vector<std::string> const names{name};
+    std::vector<std::string> const names{order.name};
     auto const permitted = impl.permits.may_change(names);
     if (!permitted) co_return permitted.error();
-    // By name alone: a client has no business with the paths of this machine.
-    auto const from = find(modelfile.from);
-    if (!from) co_return from.error();
-    modelfile.from = from->model ? from->model->name : from->status->path;
-    auto const work = [name, modelfile = std::move(modelfile),
-                       &folders = impl.options.folders](Keeper::Desk& desk) -> Result<catalog::Created> {
-        HEARTH_TRY(auto created, catalog::create_model(name, modelfile, folders));
+    if (impl.options.folders.empty())
+        co_return Error(Code::unavailable, "there is no models folder to create a model in");
+    std::string path;
+    if (order.files.empty()) {
+        // By name alone: a client has no business with the paths of this machine.
+        auto const from = find(order.modelfile.from);
+        if (!from) co_return from.error();
+        path = from->model ? from->model->files.front().path : from->status->path;
+        order.modelfile.from = from->model ? from->model->name : path;
+    }
+    auto const creation = std::make_shared<Creation>(impl.loop);
+    impl.loop.spawn(impl.make(creation, std::move(order), std::move(path)));
+    co_return creation;
+}
+
+net::Task<Result<std::shared_ptr<Weights>>> Library::Impl::weights_of(std::shared_ptr<Creation> creation,
+                                                                      WeightsOrder order) {
+    if (order.files.empty() && order.quantize.empty()) co_return std::make_shared<Weights>();
+    order.models_folder = options.folders.front();
+    auto const work = [this, creation, order = std::move(order),
+                       end = ending.get_token()]() -> Result<std::shared_ptr<Weights>> {
+        auto const stop = creation->stop();
+        auto const stopped = [&] { return stop.stop_requested() || end.stop_requested(); };
+        if (stopped()) return Error(Code::cancelled, "nobody waits for the model any more");
+        HEARTH_TRY(auto weights, make_weights(
+                                     order, blobs, options.make_file,
+                                     [&](CreateStep step) { Creation::report(creation, std::move(step)); }, stopped));
+        return std::make_shared<Weights>(std::move(weights));
+    };
+    auto const post = [this](std::function<void()> task) { return maker.post(std::move(task)); };
+    co_return co_await library::ask<std::shared_ptr<Weights>>(loop, post, work);
+}
+
+Result<catalog::Created> Library::Impl::create_with(std::string const& name, modelfile::Modelfile modelfile,
+                                                    std::vector<std::pair<std::string, std::string>> const& adapters,
+                                                    std::string const& weights) const {
+    if (adapters.empty()) return catalog::create_model(name, modelfile, options.folders, weights);
+    HEARTH_TRY(auto staged, stage_adapters(adapters, blobs));
+    modelfile.adapters = std::move(staged.paths);
+    auto created = catalog::create_model(name, modelfile, options.folders, weights);
+    if (!created) return about_adapters(created.error(), staged.folder.path());
+    return created;
+}
+
+net::Task<void> Library::Impl::make(std::shared_ptr<Creation> creation, CreateOrder order, std::string from) {
+    WeightsOrder wanted{std::move(from), std::move(order.files), std::move(order.quantize), {}};
+    auto weights = co_await weights_of(creation, std::move(wanted));
+    if (!weights) {
+        creation->finish(weights.error());
+        co_return;
+    }
+    // The weights are let go on the keeper's thread: large files take a while to be removed.
+    auto work = [this, name = order.name, modelfile = std::move(order.modelfile), adapters = std::move(order.adapters),
+                 weights = *std::move(weights)](Keeper::Desk& desk) -> Result<catalog::Created> {
+        HEARTH_TRY(auto created, create_with(name, modelfile, adapters, weights->path));
         HEARTH_CHECK(desk.scan());
         return created;
     };
-    auto created = co_await impl.ask<catalog::Created>(work);
+    auto created = co_await ask<catalog::Created>(std::move(work));
     // One that is served goes on as it was until it leaves the pool; it comes back as it is now.
-    if (created && impl.ours.erase(created->name) > 0) static_cast<void>(impl.pool.remove(created->name));
-    co_return created;
+    if (created && ours.erase(created->name) > 0) static_cast<void>(pool.remove(created->name));
+    creation->finish(std::move(created));
+}
+
+Result<Uploads*> Library::uploads() {
+    HEARTH_CHECK(impl_->permits.may_change_some());
+    return &impl_->uploads;
+}
+
+void Library::Impl::tidy() const {
+    blobs.tidy(std::chrono::system_clock::now());
+    for (auto const& folder : options.folders) StagingFolder::remove_stale(folder);
 }
 
 net::Task<Status> Library::remove(std::string name) {
@@ -332,9 +346,27 @@ Status Library::Impl::learn(PullWish const& wish, fetch::Pulled const& pulled, s
     return keeper->run(
         [&](Keeper::Desk& desk) -> Status {
             HEARTH_CHECK(desk.scan());
+            HEARTH_CHECK(note_pulled(desk, pulled));
             return name_pulled(desk, wish, pulled);
         },
         stop);
+}
+
+net::Task<Result<jobs::Job>> Library::verify(std::string name) {
+    auto& impl = *impl_;
+    co_await settled();
+    auto const known = find(name);
+    if (!known) co_return known.error();
+    if (!known->model)
+        co_return not_allowed(fmt::format("model '{}' was given by --model and lies in no models folder", known->name));
+    auto const work = [model = known->model->name](Keeper::Desk& desk) -> Result<jobs::Job> {
+        HEARTH_TRY(auto* const queue, desk.jobs());
+        // Not the same as a quiet one, which takes its time.
+        HEARTH_TRY(auto enqueued,
+                   queue->enqueue({std::string(kVerifyKind), model + "\nurgent", to_payload(KeepWish{model, true})}));
+        return std::move(enqueued.job);
+    };
+    co_return co_await impl.ask<jobs::Job>(work);
 }
 
 net::Task<Result<jobs::Job>> Library::pull(PullWish wish) {
@@ -357,6 +389,42 @@ net::Task<Result<jobs::Job>> Library::pull(PullWish wish) {
         return std::move(enqueued.job);
     };
     co_return co_await impl.ask<jobs::Job>(work);
+}
+
+net::Task<Result<jobs::Job>> Library::push(PushWish wish) {
+    auto& impl = *impl_;
+    co_await settled();
+    auto const target = target_of(wish);
+    if (!target) co_return target.error();
+    auto const known = find(wish.model);
+    if (!known) co_return known.error();
+    auto names = known->model ? names_of(*known->model) : std::vector<std::string>{known->name};
+    names.push_back(fetch::to_string(fetch::Reference(*target)));
+    auto const permitted = impl.permits.may_change(names);
+    if (!permitted) co_return permitted.error();
+    if (!known->model)
+        co_return not_allowed(fmt::format("model '{}' was given by --model and lies in no models folder", known->name));
+    auto const work = [wish = std::move(wish), key = names.back()](Keeper::Desk& desk) -> Result<jobs::Job> {
+        HEARTH_TRY(auto* const queue, desk.jobs());
+        HEARTH_TRY(auto enqueued, queue->enqueue({std::string(kPushKind), key, to_payload(wish)}));
+        return std::move(enqueued.job);
+    };
+    co_return co_await impl.ask<jobs::Job>(work);
+}
+
+// On a job's thread.
+Result<PushSubject> Library::Impl::subject_of(PushWish const& wish, std::stop_token const& stop) const {
+    PushSubject subject;
+    HEARTH_CHECK(keeper->run(
+        [&](Keeper::Desk& desk) -> Status {
+            HEARTH_TRY(auto* const catalog, desk.catalog());
+            HEARTH_TRY(auto const model, find_pushed(*catalog, wish));
+            subject.path = model.files.front().path;
+            HEARTH_TRY(subject.definition, catalog::definition_of(model.name, subject.path, options.folders));
+            return ok();
+        },
+        stop));
+    return subject;
 }
 
 net::Task<Result<std::vector<jobs::Job>>> Library::jobs(jobs::Filter filter) {
@@ -416,21 +484,33 @@ Result<std::unique_ptr<Library>> Library::create(net::Loop& loop, serving::Pool&
     auto impl = std::make_unique<Impl>(loop, pool, log, std::move(options), std::move(make_spec), std::move(permits));
     for (auto const& model : pool.models()) {
         impl->given.push_back(model.id);
-        impl->given_files[model.id] = canonical(model.path);
+        if (model.base.empty()) impl->given_files[model.id] = canonical(model.path);
     }
     auto* const self = impl.get();
     self->handler.set_learn(
         [self](auto const& wish, auto const& pulled, auto const& stop) { return self->learn(wish, pulled, stop); });
+    self->handler.set_tell([self](auto const& id, auto const& why) {
+        self->on_loop([self, id, why] {
+            auto const found = self->feeds.find(id);
+            if (auto const feed = found == self->feeds.end() ? nullptr : found->second.lock()) feed->failure_ = why;
+        });
+    });
+    self->pushes.set_find([self](auto const& wish, auto const& stop) { return self->subject_of(wish, stop); });
     Keeper::Options keeping;
     keeping.folders = self->options.folders;
     keeping.data_folder = self->options.data_folder;
     keeping.rescan = self->options.rescan;
-    keeping.pulls_at_once = self->options.pulls_at_once;
     keeping.new_id = self->options.new_id;
-    if (keeping.pulls_at_once > 0) keeping.pulls = &self->handler;
-    // Posted work must not outlive what it touches: the loop does not run any more when the library goes.
-    keeping.on_shelf = [self](auto shelf) { self->loop.post([self, shelf = std::move(shelf)] { self->take(shelf); }); };
-    keeping.on_job = [self](jobs::Job const& job) { self->loop.post([self, job] { self->tell(job); }); };
+    auto const at_desk = [self](auto task, auto const& stop) { return self->keeper->run(std::move(task), stop); };
+    self->verifier.set_desk(at_desk);
+    self->restorer.set_desk(at_desk);
+    if (auto const pulls = self->options.pulls_at_once; pulls > 0)
+        keeping.kinds = {{kPullKind, &self->handler, pulls},
+                         {kVerifyKind, &self->verifier, 1},
+                         {kRestoreKind, &self->restorer, 1},
+                         {kPushKind, &self->pushes, 1}};
+    keeping.on_shelf = [self](auto shelf) { self->on_loop([self, shelf = std::move(shelf)] { self->take(shelf); }); };
+    keeping.on_job = [self](jobs::Job const& job) { self->on_loop([self, job] { self->tell(job); }); };
     self->keeper = std::make_unique<Keeper>(std::move(keeping), log);
     return std::unique_ptr<Library>(new Library(std::move(impl)));  // NOLINT(modernize-make-unique): private
 }

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "digest/sha256.h"
 #include "library/permits.h"
 #include "serving/launcher.h"
 #include "telemetry/log.h"
@@ -39,11 +40,30 @@ public:
             << tiny_llama().text("tokenizer.chat_template", chat_template).build();
         fs::rename(path + ".new", path);
     }
+    void place(std::string const& name, std::string const& bytes) {
+        std::ofstream(folder / (name + ".new"), std::ios::binary) << bytes;
+        fs::rename(folder / (name + ".new"), folder / name);
+    }
+    // As if the model had been pulled as it should be; from nowhere that can be asked again.
+    void note(std::string const& model, std::string const& bytes) {
+        place(model + ".hearth.json", R"({"source": "", "files": [{"name": ")" + model + R"(.gguf", "size": )" +
+                                          std::to_string(bytes.size()) + R"(, "sha256": ")" +
+                                          digest::sha256_hex(bytes) + R"("}]})");
+    }
+    net::Task<void> until_damaged(std::string name, bool damaged) {
+        for (;;) {
+            auto const known = library->find(name);
+            if (known && known->damage().empty() != damaged && !known->model->unsettled()) co_return;
+            co_await loop.sleep(2ms);
+        }
+    }
     Options options() {
         Options out;
         out.folders = {folder.path()};
         out.data_folder = data.path();
         out.rescan = 200ms;  // should a change not be told
+        out.judged_after = 1ms;
+        out.metrics = &metrics;
         out.new_id = [this] { return "job" + std::to_string(++ids); };
         return out;
     }
@@ -273,6 +293,170 @@ TEST_F(LibraryTest, ASecondOneOnTheSameDataReadsAndSaysSo) {
             auto const again = co_await (*second)->copy("tiny", "mine");
             writes = again.has_value();
         }
+    }(*this));
+}
+
+std::string flipped(std::string bytes) {
+    bytes[bytes.size() / 2] ^= 1;
+    return bytes;
+}
+
+TEST_F(LibraryTest, AModelThatHoldsOtherBytesThanRecordedIsNotServedUntilItIsWhole) {
+    auto const good = tiny_llama().build();
+    place("tiny.gguf", good);
+    note("tiny", good);
+    create(options());
+    run([](LibraryTest& t, std::string good) -> net::Task<void> {
+        auto const opened = co_await t.library->open("tiny");
+        EXPECT_TRUE(opened);
+        t.place("tiny.gguf", flipped(good));
+        co_await t.until_damaged("tiny", true);
+        auto const refused = co_await t.library->open("tiny");
+        if (refused) co_return t.fail_here("it was not refused");
+        EXPECT_EQ(refused.error().code, Code::unavailable);
+        EXPECT_EQ(refused.error().param, kDamaged);
+        EXPECT_NE(refused.error().message.find("'tiny.gguf' has SHA-256"), std::string::npos)
+            << refused.error().message;
+        EXPECT_EQ(refused.error().message.find(t.folder.path()), std::string::npos) << "no folder is told";
+        EXPECT_NE(t.metrics.render().find("hearth_models_damaged 1"), std::string::npos);
+
+        t.place("tiny.gguf", good);
+        co_await t.until_damaged("tiny", false);
+        auto const again = co_await t.library->open("tiny");
+        EXPECT_TRUE(again) << (again ? "" : again.error().message);
+        EXPECT_NE(t.metrics.render().find("hearth_models_damaged 0"), std::string::npos);
+        EXPECT_NE(t.metrics.render().find("hearth_models_whole_again_total 1"), std::string::npos);
+        jobs::Filter restores;
+        restores.kind = kRestoreKind;
+        auto const asked = co_await t.library->jobs(restores);
+        EXPECT_EQ(asked->size(), 0U) << "nobody knows where it is from";
+    }(*this, good));
+}
+
+TEST_F(LibraryTest, OneThatChangedIsWaitedForUntilItWasRead) {
+    auto const good = tiny_llama().build();
+    place("tiny.gguf", good);
+    note("tiny", good);
+    create(options());
+    run([](LibraryTest& t, std::string good) -> net::Task<void> {
+        auto const opened = co_await t.library->open("tiny");
+        EXPECT_TRUE(opened);
+        t.place("tiny.gguf", flipped(good));
+        auto const looked = co_await t.library->refresh();
+        EXPECT_TRUE(looked);
+        co_await t.loop.sleep(1ms);  // what the scan found is told
+        auto const refused = co_await t.library->open("tiny");
+        EXPECT_EQ(refused.error().param, kDamaged) << "it is never opened";
+        EXPECT_EQ(t.specs, 1);
+    }(*this, good));
+}
+
+TEST_F(LibraryTest, WhatMinusMinusModelGaveIsSuspendedAndResumed) {
+    auto const good = tiny_llama().build();
+    place("tiny.gguf", good);
+    note("tiny", good);
+    serving::ModelSpec spec;
+    spec.id = "given";
+    spec.path = folder / "tiny.gguf";
+    spec.lazy = true;
+    ASSERT_TRUE(pool->add(spec));
+    create(options());
+    run([](LibraryTest& t, std::string good) -> net::Task<void> {
+        co_await t.library->settled();
+        t.place("tiny.gguf", flipped(good));
+        while (t.pool->status("given")->state != serving::ModelState::damaged) co_await t.loop.sleep(2ms);
+        domain::GenerateRequest request;
+        request.prompt = domain::TextPrompt{"x"};
+        request.model = "given";
+        EXPECT_EQ(t.pool->submit(request).error().param, kDamaged);
+        auto const refused = co_await t.library->open("given");
+        EXPECT_EQ(refused.error().param, kDamaged);
+        t.place("tiny.gguf", good);
+        while (t.pool->status("given")->state != serving::ModelState::cold) co_await t.loop.sleep(2ms);
+        auto const again = co_await t.library->open("given");
+        EXPECT_EQ(again.has_value() ? *again : again.error().message, "given");
+    }(*this, good));
+}
+
+TEST_F(LibraryTest, BytesThatRotAreFoundWhenSomebodyAsks) {
+    auto const good = tiny_llama().build();
+    place("tiny.gguf", good);
+    create(options());
+    run([](LibraryTest& t, std::string good) -> net::Task<void> {
+        auto const ended = [](LibraryTest& test, std::string id) -> net::Task<jobs::State> {
+            auto const feed = co_await test.library->watch(id);
+            while (!jobs::is_final((*feed)->job().state)) co_await (*feed)->changed_within(1s);
+            co_return (*feed)->job().state;
+        };
+        auto const first = co_await t.library->verify("tiny");
+        if (!first) co_return t.fail_here(first.error().message);
+        EXPECT_EQ(first->kind, kVerifyKind);
+        EXPECT_EQ(model_of(*first), "tiny");
+        auto const whole = co_await ended(t, first->id);
+        EXPECT_EQ(whole, jobs::State::done);
+        auto const when = fs::last_write_time(t.folder / "tiny.gguf");
+        std::fstream(t.folder / "tiny.gguf", std::ios::in | std::ios::out | std::ios::binary) << flipped(good);
+        fs::last_write_time(t.folder / "tiny.gguf", when);
+        auto const second = co_await t.library->verify("TINY:latest");
+        auto const damaged = co_await ended(t, second->id);
+        EXPECT_EQ(damaged, jobs::State::failed);
+        co_await t.until_damaged("tiny", true);
+        auto const none = co_await t.library->verify("none");
+        EXPECT_EQ(none.error().code, Code::not_found);
+    }(*this, good));
+}
+
+TEST_F(LibraryTest, WithoutARecordAnotherFileIsAnotherVersion) {
+    auto const good = tiny_llama().build();
+    place("tiny.gguf", good);
+    create(options());
+    run([](LibraryTest& t, std::string good) -> net::Task<void> {
+        auto const opened = co_await t.library->open("tiny");
+        EXPECT_TRUE(opened);
+        t.place("tiny.gguf", flipped(good));
+        while (!t.pool->models().empty()) co_await t.loop.sleep(2ms);
+        auto const again = co_await t.library->open("tiny");
+        EXPECT_TRUE(again);
+        EXPECT_EQ(t.specs, 2) << "opened anew";
+    }(*this, good));
+}
+
+TEST_F(LibraryTest, WhatIsUsedMostIsRemembered) {
+    write("a.gguf");
+    write("b.gguf");
+    create(options());
+    run([](LibraryTest& t) -> net::Task<void> {
+        for (auto const* name : {"a", "b", "b"}) {
+            auto const opened = co_await t.library->open(name);
+            EXPECT_TRUE(opened);
+        }
+        for (int i = 0; i < 5; ++i) {
+            auto const opened = co_await t.library->open("a", Use::not_counted);
+            EXPECT_TRUE(opened);
+        }
+        auto const looked = co_await t.library->refresh();
+        EXPECT_TRUE(looked);
+        Result<std::vector<std::string>> most = std::vector<std::string>();
+        while (most && most->size() < 2) {
+            co_await t.loop.sleep(2ms);
+            most = co_await t.library->most_used(5);
+        }
+        EXPECT_EQ(*most, (std::vector<std::string>{"b", "a"}));
+        auto const one = co_await t.library->most_used(1);
+        EXPECT_EQ(*one, (std::vector<std::string>{"b"}));
+    }(*this));
+}
+
+TEST_F(LibraryTest, ANameThatWasMovedHasTheOtherFileNextTime) {
+    write("a.gguf");
+    write("b.gguf");
+    create(options());
+    run([](LibraryTest& t) -> net::Task<void> {
+        auto const moved = co_await t.library->remember_swap("a", t.folder / "a.gguf", t.folder / "b.gguf");
+        EXPECT_TRUE(moved);
+        auto const opened = co_await t.library->open("a");
+        EXPECT_TRUE(opened);
+        EXPECT_EQ(fs::path(t.pool->status("a")->path).filename(), "b.gguf");
     }(*this));
 }
 

@@ -63,4 +63,11 @@ Status Permits::may_change(std::span<std::string const> names) const {
     return may_load(names);
 }
 
+Status Permits::may_change_some() const {
+    if (!patterns_.empty() || open_) return ok();
+    return not_allowed(
+        "files cannot be uploaded: this server listens beyond this machine, and no --allow-model says which models "
+        "clients may make");
+}
+
 }  // namespace hearth::library

@@ -22,8 +22,10 @@ inline constexpr std::size_t kPatternBytesMax = 512;
 
 // `param` of the errors that mean: possible, but not allowed here; and of the one among
 // them that means another chat template, where Library::trust() helps. Their code is `unsupported`.
+// And of those that mean that a model's file is damaged or may be: their code is `unavailable`.
 inline constexpr std::string_view kNotAllowed = "permission";
 inline constexpr std::string_view kTemplateChanged = "template";
+inline constexpr std::string_view kDamaged = "damaged";
 
 [[nodiscard]] Error not_allowed(std::string message);
 
@@ -38,6 +40,8 @@ public:
     [[nodiscard]] Status may_load(std::span<std::string const> names) const;
     // Pulls, copies, removals, and trust in another template.
     [[nodiscard]] Status may_change(std::span<std::string const> names) const;
+    // Anything at all: for what has no name yet.
+    [[nodiscard]] Status may_change_some() const;
 
 private:
     Permits(std::vector<std::string> patterns, bool open) : patterns_(std::move(patterns)), open_(open) {}

@@ -16,6 +16,9 @@ TEST(Permits, WithoutPatternsOnlyAnOpenServerChangesModels) {
     ASSERT_FALSE(refused);
     EXPECT_EQ(refused.error().param, kNotAllowed);
     EXPECT_NE(refused.error().message.find("--allow-model"), std::string::npos);
+    EXPECT_TRUE(open->may_change_some());
+    EXPECT_EQ(closed->may_change_some().error().param, kNotAllowed);
+    EXPECT_TRUE(Permits::create({"x*"}, false)->may_change_some()) << "models of that name may be made";
 }
 
 TEST(Permits, APatternAllowsWhatItMatchesByAnyName) {

@@ -130,16 +130,11 @@ Result<PullWish> from_payload(std::string const& payload) {
     return PullWish{json["model"].get<std::string>(), json["source"].get<std::string>(), json["insecure"].get<bool>()};
 }
 
-jobs::Outcome PullHandler::run(jobs::Context& context) {
-    auto const wish = from_payload(context.job().payload);
-    if (!wish) return {wish.error(), jobs::Retry::never};
-    auto target = resolve_wish(*wish, known_);
-    if (!target) return {target.error(), jobs::Retry::never};
-    auto network = network_;
-    if (wish->insecure) network.client.plain_http = fetch::PlainHttp::anywhere;
+jobs::Outcome pull_as_job(jobs::Context& context, Network network, PullOrder order,
+                          std::function<Status(fetch::Pulled const&)> const& learn) {
     Meter meter(context);
     meter.say("pulling manifest");
-    Puller puller(std::move(network), {std::move(target->reference), std::move(target->rename), folder_},
+    Puller puller(std::move(network), std::move(order),
                   {.planned = [&](fetch::Plan const& plan) { meter.begin(plan); },
                    .progress = [&](std::size_t file, auto const& progress) { meter.update(file, progress); }});
     std::stop_callback const on_stop(context.stop(), [&] { puller.stop(); });
@@ -148,9 +143,26 @@ jobs::Outcome PullHandler::run(jobs::Context& context) {
         return {pulled.error(), meter.begun() && may_pass(pulled.error()) ? jobs::Retry::yes : jobs::Retry::never};
     meter.all_done();
     meter.say("writing manifest");
-    if (auto const learnt = learn_(*wish, *pulled, context.stop()); !learnt) return {learnt, jobs::Retry::yes};
+    if (auto const learnt = learn(*pulled); !learnt) return {learnt, jobs::Retry::yes};
     meter.say("success");
     return {ok()};
+}
+
+jobs::Outcome PullHandler::run(jobs::Context& context) {
+    auto const wish = from_payload(context.job().payload);
+    if (!wish) return {wish.error(), jobs::Retry::never};
+    auto target = resolve_wish(*wish, known_);
+    if (!target) return {target.error(), jobs::Retry::never};
+    auto network = network_;
+    if (wish->insecure) network.client.plain_http = fetch::PlainHttp::anywhere;
+    PullOrder order;
+    order.reference = std::move(target->reference);
+    order.name = std::move(target->rename);
+    order.folder = folder_;
+    auto outcome = pull_as_job(context, std::move(network), std::move(order),
+                               [&](fetch::Pulled const& pulled) { return learn_(*wish, pulled, context.stop()); });
+    if (!outcome.status && tell_) tell_(context.job().id, outcome.status.error());
+    return outcome;
 }
 
 }  // namespace hearth::library

@@ -17,11 +17,10 @@
 #include "fetch/sources/pull.h"
 #include "fetch/sources/reference.h"
 #include "jobs/runner.h"
+#include "library/job_kinds.h"
 #include "library/puller.h"
 
 namespace hearth::library {
-
-inline constexpr std::string_view kPullKind = "pull";
 
 // What somebody asks for.
 struct PullWish {
@@ -46,6 +45,11 @@ struct PullTarget {
 // `corrupt` for a payload that to_payload() did not write.
 [[nodiscard]] Result<PullWish> from_payload(std::string const& payload);
 
+// Pulls as a job does: progress is reported, the job's stop ends it, `learn` makes known
+// what came. What may pass is tried again, unless nothing was begun.
+[[nodiscard]] jobs::Outcome pull_as_job(jobs::Context& context, Network network, PullOrder order,
+                                        std::function<Status(fetch::Pulled const&)> const& learn);
+
 class PullHandler final : public jobs::Handler {
 public:
     // What came is made known: the model can be found when this returns.
@@ -54,8 +58,12 @@ public:
     PullHandler(Network network, std::vector<catalog::KnownModel> known, std::string folder)
         : network_(std::move(network)), known_(std::move(known)), folder_(std::move(folder)) {}
 
+    // Why a job of that id failed, before that is written down.
+    using Tell = std::function<void(std::string const& id, Error const& why)>;
+
     // REQUIRES: before the first job runs
     void set_learn(Learn learn) { learn_ = std::move(learn); }
+    void set_tell(Tell tell) { tell_ = std::move(tell); }
 
     [[nodiscard]] jobs::Outcome run(jobs::Context& context) override;
 
@@ -64,6 +72,7 @@ private:
     std::vector<catalog::KnownModel> const known_;
     std::string const folder_;
     Learn learn_;
+    Tell tell_;
 };
 
 }  // namespace hearth::library

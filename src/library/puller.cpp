@@ -30,9 +30,15 @@ void Puller::stop() {
     });
 }
 
+// What a branch names moves on; what is restored is what it named then.
+fetch::HubReference Puller::at_noted_revision(fetch::HubReference reference) const {
+    if (order_.restore && !order_.restore->revision.empty()) reference.revision = order_.restore->revision;
+    return reference;
+}
+
 net::Task<Result<fetch::Plan>> Puller::plan() {
     if (auto const* hub = std::get_if<fetch::HubReference>(&order_.reference))
-        co_return co_await fetch::plan_hub(*client_, *hub, network_.hub);
+        co_return co_await fetch::plan_hub(*client_, at_noted_revision(*hub), network_.hub);
     if (auto const* registry = std::get_if<fetch::RegistryReference>(&order_.reference))
         co_return co_await fetch::plan_registry(*client_, *registry, network_.client.plain_http);
     co_return fetch::plan_url(std::get<fetch::UrlReference>(order_.reference));
@@ -43,6 +49,10 @@ net::Task<void> Puller::pull() {
     if (planned && !order_.name.empty()) {
         auto const renamed = fetch::rename(*planned, order_.name);
         if (!renamed) planned = renamed.error();
+    }
+    if (planned && order_.restore) {
+        auto const held = fetch::hold_to(*planned, *order_.restore);
+        if (!held) planned = held.error();
     }
     if (planned) {
         planned_ = true;

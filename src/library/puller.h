@@ -17,6 +17,7 @@
 #include "base/result.h"
 #include "fetch/client.h"
 #include "fetch/downloader.h"
+#include "fetch/sources/note.h"
 #include "fetch/sources/plan.h"
 #include "fetch/sources/pull.h"
 #include "fetch/sources/reference.h"
@@ -35,6 +36,7 @@ struct PullOrder {
     fetch::Reference reference;
     std::string name;  // what to call it; empty: as its source does
     std::string folder;
+    std::optional<fetch::Note> restore{};  // only what this says of the files is fetched, see fetch::hold_to()
 };
 
 class Puller {
@@ -60,6 +62,7 @@ public:
     [[nodiscard]] net::Loop& loop() { return loop_; }
 
 private:
+    [[nodiscard]] fetch::HubReference at_noted_revision(fetch::HubReference reference) const;
     net::Task<Result<fetch::Plan>> plan();
     net::Task<void> pull();
 

@@ -1,0 +1,187 @@
+#include "library/blobs.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+
+#include <gtest/gtest.h>
+
+#include "digest/sha256.h"
+#include "testing/temporary_folder.h"
+
+namespace hearth::library {
+namespace {
+
+namespace fs = std::filesystem;
+using namespace std::chrono_literals;
+
+class BlobsTest : public ::testing::Test {
+protected:
+    BlobStore store(BlobStore::Options options = {}) {
+        options.folder = folder / "blobs";
+        options.bytes_spare = 0;
+        return BlobStore(options);
+    }
+    static Status put(BlobStore const& blobs, std::string const& name, std::string_view what) {
+        HEARTH_TRY(auto const upload, blobs.begin(name, what.size()));
+        if (!upload) return Error(Code::internal, "it was there");
+        for (std::size_t at = 0; at < what.size(); at += 1000) HEARTH_CHECK(upload->append(what.substr(at, 1000)));
+        return upload->finish();
+    }
+    [[nodiscard]] std::vector<std::string> names() const {
+        std::vector<std::string> out;
+        for (auto const& entry : fs::directory_iterator(folder / "blobs")) out.push_back(entry.path().filename());
+        std::ranges::sort(out);
+        return out;
+    }
+    [[nodiscard]] std::string content(std::string const& of) const {
+        std::ifstream file(folder / "blobs" + "/sha256-" + of, std::ios::binary);
+        return {std::istreambuf_iterator<char>(file), {}};
+    }
+
+    hearth::testing::TemporaryFolder folder;
+    std::string const bytes = std::string(12'345, 'x') + "end";
+    std::string const hex = digest::sha256_hex(bytes);
+};
+
+TEST(Digest, IsSixtyFourDigitsAndNothingElse) {
+    std::string const hex(64, 'a');
+    EXPECT_EQ(*parse_digest("sha256:" + hex), hex);
+    EXPECT_EQ(*parse_digest("sha256-" + hex), hex);
+    for (std::string const& text :
+         {hex, "sha256:" + hex.substr(1), "sha256:" + hex + "a", "sha512:" + hex, "SHA256:" + hex,
+          "sha256:" + std::string(64, 'A'), "sha256:" + std::string(63, 'a') + "/",
+          std::string("sha256:../../etc/passwd"), "sha256:" + hex + std::string("\0", 1), std::string()})
+        EXPECT_EQ(parse_digest(text).error().code, Code::invalid_argument) << text;
+}
+
+TEST_F(BlobsTest, WhatHasItsDigestIsThereUnderIt) {
+    auto const blobs = store();
+    EXPECT_FALSE(blobs.has(hex));
+    auto const done = put(blobs, hex, bytes);
+    ASSERT_TRUE(done) << done.error().message;
+    EXPECT_TRUE(blobs.has(hex));
+    EXPECT_EQ(content(hex), bytes);
+    EXPECT_EQ(names(), std::vector<std::string>{"sha256-" + hex});
+    struct ::stat file{};
+    ASSERT_EQ(::stat((folder / "blobs" + "/sha256-" + hex).c_str(), &file), 0);
+    EXPECT_EQ(file.st_mode & 0777U, 0600U) << "nobody else's business";
+    ASSERT_EQ(::stat((folder / "blobs").c_str(), &file), 0);
+    EXPECT_EQ(file.st_mode & 0777U, 0700U);
+    auto const again = blobs.begin(hex, bytes.size());
+    ASSERT_TRUE(again);
+    EXPECT_EQ(*again, nullptr) << "it is there";
+}
+
+TEST_F(BlobsTest, AnotherDigestGetsNoName) {
+    auto const blobs = store();
+    std::string const other(64, '0');
+    auto const refused = put(blobs, other, bytes);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Code::corrupt);
+    EXPECT_EQ(refused.error().message,
+              "digest mismatch, expected \"sha256:" + other + "\", got \"sha256:" + hex + "\"");
+    EXPECT_TRUE(names().empty());
+}
+
+TEST_F(BlobsTest, AnUploadThatIsGivenUpLeavesNothing) {
+    auto const blobs = store();
+    {
+        auto const upload = blobs.begin(hex, std::nullopt);
+        ASSERT_TRUE(upload);
+        ASSERT_TRUE((*upload)->append(bytes));
+        EXPECT_EQ(names().size(), 1U);
+        EXPECT_TRUE(names().front().starts_with(".")) << "private until it is whole";
+    }
+    EXPECT_TRUE(names().empty());
+}
+
+TEST_F(BlobsTest, SizeAndNumberAreBounded) {
+    auto const small = store({.folder = {}, .bytes_max = 100});
+    EXPECT_EQ(small.begin(hex, 101).error().code, Code::too_large);
+    auto const unknown = small.begin(hex, std::nullopt);
+    ASSERT_TRUE(unknown);
+    EXPECT_TRUE((*unknown)->append(std::string(100, 'x')));
+    auto const more = (*unknown)->append("x");
+    EXPECT_EQ(more.error().message, "a blob may have 100 bytes at most");
+    auto const few = store({.folder = {}, .blobs_max = 2});
+    ASSERT_TRUE(put(few, hex, bytes));
+    EXPECT_EQ(few.begin(std::string(64, '1'), 1).error().code, Code::overloaded) << "one is here, one on its way";
+}
+
+TEST_F(BlobsTest, ADiskWithoutRoomIsToldBeforeTheFirstByte) {
+    auto options = BlobStore::Options{.folder = folder / "blobs"};
+    options.bytes_spare = std::uint64_t{1} << 62;
+    auto const refused = BlobStore(options).begin(hex, 5);
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Code::exhausted);
+    EXPECT_NE(refused.error().message.find("5 bytes are needed"), std::string::npos) << refused.error().message;
+    EXPECT_TRUE(names().empty());
+}
+
+TEST_F(BlobsTest, ABlobGetsAFurtherName) {
+    auto const blobs = store();
+    ASSERT_TRUE(put(blobs, hex, bytes));
+    ASSERT_TRUE(blobs.link(hex, folder / "model.gguf"));
+    EXPECT_TRUE(fs::equivalent(folder / "model.gguf", folder / "blobs" + "/sha256-" + hex));
+    auto const missing = blobs.link(std::string(64, '0'), folder / "other.gguf");
+    EXPECT_EQ(missing.error().code, Code::not_found);
+}
+
+TEST_F(BlobsTest, WhatNobodyUsedForADayGoesAndWhatIsUsedStays) {
+    auto const blobs = store();
+    ASSERT_TRUE(put(blobs, hex, bytes));
+    auto const now = std::chrono::system_clock::now();
+    blobs.tidy(now + 23h);
+    EXPECT_TRUE(blobs.has(hex));
+    std::ofstream(folder / "blobs" + "/somebody elses") << "x";
+    blobs.tidy(now + 25h);
+    EXPECT_FALSE(blobs.has(hex));
+    EXPECT_EQ(names(), std::vector<std::string>{"somebody elses"});
+}
+
+TEST_F(BlobsTest, WhatAKilledProcessLeftGoesAndWhatIsOnItsWayStays) {
+    auto const blobs = store();
+    ASSERT_TRUE(put(blobs, hex, bytes));
+    auto const running = blobs.begin(std::string(64, '1'), 1);
+    ASSERT_TRUE(running);
+    int const child = ::fork();
+    if (child == 0) {
+        auto const upload = blobs.begin(std::string(64, '2'), 5);
+        auto const folder_of_it = StagingFolder::create(blobs.folder());
+        bool const begun = upload && (*upload)->append("half") && folder_of_it;
+        ::kill(begun ? ::getpid() : 0, SIGKILL);
+    }
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    ASSERT_TRUE(WIFSIGNALED(status));
+    auto const staging = StagingFolder::create(blobs.folder());
+    ASSERT_TRUE(staging);
+    EXPECT_EQ(names().size(), 5U);
+    blobs.tidy(std::chrono::system_clock::now());
+    EXPECT_EQ(names().size(), 3U) << "the blob, the upload and the folder that live";
+    EXPECT_TRUE(blobs.has(hex));
+    EXPECT_TRUE(fs::exists(staging->path()));
+    EXPECT_TRUE((*running)->append("x"));
+}
+
+TEST_F(BlobsTest, AStagingFolderGoesWithAllThatIsInIt) {
+    std::string path;
+    {
+        auto made = StagingFolder::create(folder / "models");
+        ASSERT_TRUE(made);
+        auto const moved = *std::move(made);
+        path = moved.path();
+        std::ofstream(path + "/file") << "x";
+        EXPECT_TRUE(fs::exists(path + "/file"));
+    }
+    EXPECT_FALSE(fs::exists(path));
+}
+
+}  // namespace
+}  // namespace hearth::library

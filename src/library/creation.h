@@ -1,0 +1,123 @@
+// Creation: a model on its way, made of another one or of uploaded files.
+//
+// What takes long, converting and quantising, is done by make_weights() on a thread
+// of its own; what it says comes to the loop.
+//
+// Threads:   a Creation is the loop's, but for report(); make_weights() is any one
+//            thread's and blocks.
+// Ownership: Weights hold the folders they lie in: dropped, the files are gone.
+// Limits:    kCreateFilesMax files; a Creation keeps at most one step of a kind that
+//            nobody took yet.
+// Errors:    `invalid_argument` for files that are no model's, `not_found` for what was
+//            not uploaded, `unsupported`, `cancelled`, and those of BlobStore and MakeFile.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <stop_token>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "base/result.h"
+#include "catalog/create.h"
+#include "library/blobs.h"
+#include "net/loop.h"
+#include "net/task.h"
+
+namespace hearth::library {
+
+inline constexpr std::size_t kCreateFilesMax = 256;
+inline constexpr std::size_t kCreationsMax = 16;  // that wait for one another
+
+// How a model file is made of another one, or of a folder as hubs publish models.
+struct MakeOrder {
+    std::string source;
+    std::string output;  // does not exist yet
+    std::string form;    // a type or a profile; empty: the weights as they are
+};
+struct MakeProgress {
+    bool quantizing = false;  // else converting
+    std::uint64_t done = 0, total = 0;
+};
+// Blocks; false from the watcher stops it. Called on a thread of the library's.
+using MakeFile = std::function<Status(MakeOrder const&, std::function<bool(MakeProgress const&)> const&)>;
+
+struct CreateOrder {
+    std::string name;
+    modelfile::Modelfile modelfile;  // `from` is a model's name, or empty where there are files
+    // Name and digest: of one GGUF file, of all of a split one, or of a folder's.
+    std::vector<std::pair<std::string, std::string>> files;
+    // The same of LoRA adapters, each one GGUF file, for `modelfile.adapters`; at most modelfile::kAdaptersMax.
+    std::vector<std::pair<std::string, std::string>> adapters;
+    std::string quantize;  // a type or a profile; empty: the weights as they are
+};
+
+struct CreateStep {
+    std::string text;
+    std::uint64_t done = 0, total = 0;  // total 0: a word, not a way
+};
+
+class Creation {
+public:
+    explicit Creation(net::Loop& loop) : loop_(loop), changed_(loop) {}
+
+    // What was said since the last call; of a long step how far it is by now.
+    [[nodiscard]] std::vector<CreateStep> take_news() { return std::exchange(news_, {}); }
+    // Null until it is over.
+    [[nodiscard]] Result<catalog::Created> const* result() const { return result_ ? &*result_ : nullptr; }
+    // False when `timeout` passed first.
+    net::Task<bool> changed_within(Duration timeout) { return changed_.wait_for(timeout); }
+    // Ends it soon, and nothing is left; what was created already stays.
+    void cancel() { stop_.request_stop(); }
+
+    void say(CreateStep step);
+    void finish(Result<catalog::Created> result);
+
+    // For who makes it, on whatever thread: says it on the loop; of a long step the
+    // loop is told no more than it takes.
+    static void report(std::shared_ptr<Creation> const& creation, CreateStep step);
+    [[nodiscard]] std::stop_token stop() const { return stop_.get_token(); }
+
+private:
+    net::Loop& loop_;
+    net::Signal changed_;
+    std::vector<CreateStep> news_;
+    std::optional<Result<catalog::Created>> result_;
+    std::stop_source stop_;
+    std::atomic<bool> told_ = false;  // a step is on its way to the loop
+};
+
+// What a model gets its weights from.
+struct Weights {
+    std::string path;
+    std::vector<StagingFolder> folders;  // that `path` lies in
+};
+
+struct WeightsOrder {
+    std::string from;  // the other model's file; empty: of `files`
+    std::vector<std::pair<std::string, std::string>> files;
+    std::string quantize;
+    std::string models_folder;  // what is made is made there, so that it is linked and not copied
+};
+
+[[nodiscard]] Result<Weights> make_weights(WeightsOrder const& order, BlobStore const& blobs, MakeFile const& make,
+                                           std::function<void(CreateStep)> const& say,
+                                           std::function<bool()> const& stopped);
+
+// Uploaded adapters, as paths for a Modelfile, in the folder they lie in. Fails as make_weights(),
+// with `adapters` as what it is about; REQUIRES: there is one
+struct StagedAdapters {
+    StagingFolder folder;
+    std::vector<std::string> paths;
+};
+[[nodiscard]] Result<StagedAdapters> stage_adapters(std::vector<std::pair<std::string, std::string>> const& adapters,
+                                                    BlobStore const& blobs);
+// What says where they lie says so no more.
+[[nodiscard]] Error about_adapters(Error error, std::string const& folder);
+
+}  // namespace hearth::library
