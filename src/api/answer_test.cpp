@@ -28,6 +28,7 @@ public:
     FakeExchange() { request_.id = "req-1"; }
 
     [[nodiscard]] http::Request const& request() const override { return request_; }
+    net::Task<Result<std::string>> read_body() override { co_return std::string(); }
     net::Task<void> send(http::Response response) override {
         EXPECT_FALSE(response_) << "one answer";
         EXPECT_FALSE(started_);

@@ -11,6 +11,7 @@
 #include "api/routes.h"
 #include "base/assert.h"
 #include "domain/context_overflow.h"
+#include "library/permits.h"
 #include "telemetry/log.h"
 
 namespace hearth::api {
@@ -149,6 +150,9 @@ constexpr std::array kCatalogue{
     CatalogueEntry{Kind::no_library, 503, kUnavailable, "no_library", Retry::later,
         "Start the server with a models folder and a data folder of its own (--models-dir, --data-dir).",
         "This server does not get, copy or remove models: it has no folder to do so, or another process keeps that folder."},
+    CatalogueEntry{Kind::model_damaged, 503, kUnavailable, "model_damaged", Retry::later,
+        "Send the request again once the model is fetched again (GET /api/v1/jobs?kind=restore); if nothing fetches it, do what the message says.",
+        "A file of the model holds other bytes than those that were recorded, or changed and is being read to see. It is not opened before it is whole."},
 };
 // clang-format on
 
@@ -157,7 +161,7 @@ constexpr bool in_order() {
         if (static_cast<std::size_t>(kCatalogue[i].kind) != i) return false;
     return true;
 }
-static_assert(kCatalogue.size() == static_cast<std::size_t>(Kind::no_library) + 1 && in_order());
+static_assert(kCatalogue.size() == static_cast<std::size_t>(Kind::model_damaged) + 1 && in_order());
 
 Kind kind_of(Code code) {
     switch (code) {
@@ -185,6 +189,7 @@ Kind kind_of(Error const& error) {
     if (late && (error.param == "prefill_timeout_ms" || error.param == "decode_timeout_ms"))
         return Kind::deadline_exceeded;
     if ((late || error.code == Code::overloaded) && error.param == "queue_timeout_ms") return Kind::queue_timeout;
+    if (error.code == Code::unavailable && error.param == library::kDamaged) return Kind::model_damaged;
     return kind_of(error.code);
 }
 
@@ -263,7 +268,7 @@ Problem make_problem(Kind kind, std::string message, std::string_view param) {
 Problem to_problem(Error const& error) {
     Problem problem;
     problem.kind = kind_of(error);
-    problem.param = error.param;
+    problem.param = problem.kind == Kind::model_damaged ? std::string() : error.param;
     if (keeps_message(problem.kind)) {
         problem.message = sentence(error.message);
     } else {

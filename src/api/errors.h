@@ -67,6 +67,7 @@ enum class Kind : std::uint8_t {
     template_changed,
     job_not_found,
     no_library,
+    model_damaged,
 };
 
 enum class Retry : std::uint8_t {

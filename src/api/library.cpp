@@ -1,7 +1,10 @@
 #include "api/library.h"
 
+#include <algorithm>
+#include <array>
 #include <utility>
 
+#include "api/json_writer.h"
 #include "library/permits.h"
 
 namespace hearth::api {
@@ -40,6 +43,34 @@ net::Task<Result<library::Known>> known_model(Services& services, std::string na
     co_return known;
 }
 
+std::vector<std::string_view> capabilities_of(domain::ModelInfo const* info, catalog::Model const* model) {
+    constexpr std::array<std::string_view, 4> kServed{"completion", "embedding", "insert", "rerank"};
+    std::vector<std::string_view> out;
+    auto const can = [&](std::string_view capability, bool said) {
+        if (said) out.push_back(capability);
+    };
+    if (info != nullptr) {
+        can("completion", info->generates);
+        can("embedding", info->embeds);
+        can("insert", info->infills);
+        can("rerank", info->ranks);
+    } else if (model != nullptr) {
+        for (auto const& each : model->capabilities) can(each, std::ranges::find(kServed, each) != kServed.end());
+    } else {
+        can("completion", true);
+    }
+    return out;
+}
+
+std::string file_name(std::string const& path) { return path.substr(path.rfind('/') + 1); }
+
+void write_adapters(JsonWriter& json, serving::ModelStatus const& model) {
+    json.key("adapters").begin_array();
+    for (auto const& [file, scale] : model.adapters)
+        json.begin_object().key("file").string(file_name(file)).key("scale").number(scale).end_object();
+    json.end_array();
+}
+
 Problem library_problem(Error const& error) {
     auto problem = to_problem(error);
     auto const become = [&](Kind kind) {
@@ -50,8 +81,19 @@ Problem library_problem(Error const& error) {
     };
     if (error.param == library::kNotAllowed) become(Kind::forbidden);
     else if (error.param == library::kTemplateChanged) become(Kind::template_changed);
-    else if (error.code == Code::unavailable) become(Kind::no_library);
+    else if (error.code == Code::unavailable && problem.kind != Kind::model_damaged) become(Kind::no_library);
     return problem;
+}
+
+std::string_view state_of(library::Known const& known) {
+    if (!known.damage().empty()) return to_string(serving::ModelState::damaged);
+    return to_string(known.status ? known.status->state : serving::ModelState::cold);
+}
+
+std::string problem_of(library::Known const& known) {
+    auto damage = known.damage();
+    if (!damage.empty()) return damage;
+    return known.model ? known.model->problem : known.status->problem;
 }
 
 Result<library::Library*> need_library(Services& services) {

@@ -4,14 +4,20 @@
 #pragma once
 
 #include <string>
+#include <string_view>
+#include <type_traits>
 #include <vector>
 
 #include "api/errors.h"
 #include "api/routes.h"
+#include "catalog/catalog.h"
+#include "domain/model.h"
 #include "library/library.h"
 #include "net/task.h"
 
 namespace hearth::api {
+
+class JsonWriter;
 
 // The pool's id of the model `name` means; one that is not in the pool gets there.
 // Without a library: of the pool's own. Errors as Library::open().
@@ -23,10 +29,32 @@ net::Task<std::vector<library::Known>> known_models(Services& services);
 // The one that `name` means; it does not get into the pool.
 net::Task<Result<library::Known>> known_model(Services& services, std::string name);
 
+// What clients may ask of it here: what the worker said, where there was one, since it knows
+// more than the file tells. What the file tells and no request can ask for yet is left out.
+[[nodiscard]] std::vector<std::string_view> capabilities_of(domain::ModelInfo const* info, catalog::Model const* model);
+
+// Without the folders it lies in: clients need not know them.
+[[nodiscard]] std::string file_name(std::string const& path);
+
+// "adapters": [{"file": ..., "scale": ...}], of the model itself or on top of its base.
+void write_adapters(JsonWriter& json, serving::ModelStatus const& model);
+
+// What a model is doing, in words of the API; why it is not served, empty if it is.
+[[nodiscard]] std::string_view state_of(library::Known const& known);
+[[nodiscard]] std::string problem_of(library::Known const& known);
+
 // As to_problem(), and what only the library says.
 [[nodiscard]] Problem library_problem(Error const& error);
 
 // The library, or the problem to tell where there is none.
 [[nodiscard]] Result<library::Library*> need_library(Services& services);
+
+// What `call` gives, which is asked of the library; or that there is none.
+template <typename Call>
+std::invoke_result_t<Call, library::Library&> ask_library(Services& services, Call call) {
+    auto const library = need_library(services);
+    if (!library) co_return library.error();
+    co_return co_await call(**library);
+}
 
 }  // namespace hearth::api

@@ -4,6 +4,8 @@
 #include <charconv>
 #include <cstddef>
 
+#include <fmt/format.h>
+
 namespace hearth::api {
 namespace {
 
@@ -35,6 +37,20 @@ std::optional<std::string> query_value(std::string_view query, std::string_view 
         auto const equals = std::min(pair.find('='), pair.size());
         if (decoded(pair.substr(0, equals)) == name) return decoded(pair.substr(std::min(equals + 1, pair.size())));
     }
+    return std::nullopt;
+}
+
+Verdict read_query_number(std::string_view query, std::string_view name, std::uint64_t low, std::uint64_t high,
+                          std::uint64_t& out) {
+    auto const text = query_value(query, name);
+    if (!text) return std::nullopt;
+    std::uint64_t value = 0;
+    auto const [end, failed] = std::from_chars(text->data(), text->data() + text->size(), value);
+    bool const whole = failed == std::errc{} && end == text->data() + text->size();
+    if (!whole || value < low || value > high)
+        return invalid_value(
+            name, fmt::format("'{}' must be a number from {} to {}, got '{}'.", name, low, high, text->substr(0, 64)));
+    out = value;
     return std::nullopt;
 }
 

@@ -25,5 +25,20 @@ TEST(QueryValue, Decodes) {
     EXPECT_EQ(query_value("a=%-1", "a"), "%-1");
 }
 
+TEST(QueryNumber, IsWholeAndWithinItsLimits) {
+    std::uint64_t out = 7;
+    EXPECT_FALSE(read_query_number("a=1", "limit", 1, 100, out));
+    EXPECT_EQ(out, 7U) << "absent";
+    EXPECT_FALSE(read_query_number("limit=100", "limit", 1, 100, out));
+    EXPECT_EQ(out, 100U);
+    for (auto const* query : {"limit=0", "limit=101", "limit=", "limit=-1", "limit=1x", "limit=99999999999999999999"}) {
+        auto const verdict = read_query_number(query, "limit", 1, 100, out);
+        ASSERT_TRUE(verdict) << query;
+        EXPECT_EQ(verdict->param, "limit");
+        EXPECT_NE(verdict->message.find("from 1 to 100"), std::string::npos) << verdict->message;
+    }
+    EXPECT_EQ(out, 100U);
+}
+
 }  // namespace
 }  // namespace hearth::api

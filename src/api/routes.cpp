@@ -40,6 +40,10 @@ net::Task<void> embed(Services& services, http::Exchange& exchange) {
     return openai::complete(services, openai::Surface::embed, exchange);
 }
 
+net::Task<void> rank(Services& services, http::Exchange& exchange) {
+    return openai::complete(services, openai::Surface::rank, exchange);
+}
+
 }  // namespace
 
 std::vector<http::Route> routes(Services& services) {
@@ -57,6 +61,11 @@ std::vector<http::Route> routes(Services& services) {
         {Method::post, "/chat/completions",    Permission::infer,   body, to(chat)},
         {Method::post, "/v1/completions",      Permission::infer,   body, to(text)},
         {Method::post, "/v1/embeddings",       Permission::infer,   body, to(embed)},
+        {Method::post, "/v1/rerank",           Permission::infer,   body, to(rank)},
+        {Method::post, "/v2/rerank",           Permission::infer,   body, to(rank)},
+        {Method::post, "/rerank",              Permission::infer,   body, to(rank)},
+        {Method::post, "/v1/reranking",        Permission::infer,   body, to(rank)},
+        {Method::post, "/reranking",           Permission::infer,   body, to(rank)},
         {Method::get,  "/v1/models",           Permission::infer,   none, to(openai::list_models)},
         {Method::get,  "/models",              Permission::infer,   none, to(openai::list_models)},
         {Method::get,  "/v1/models/{id...}",   Permission::infer,   none, to(openai::show_model)},
@@ -72,6 +81,7 @@ std::vector<http::Route> routes(Services& services) {
         {Method::post, "/api/v1/models/{name}/swap", Permission::administer, small, to(native::swap_model)},
         {Method::get,  "/api/v1/models/estimate", Permission::infer,  none, to(native::show_estimate)},
         {Method::post, "/api/v1/models/{name}/unload", Permission::administer, none, to(native::unload_model)},
+        {Method::post, "/api/v1/models/{name}/verify", Permission::administer, none, to(native::verify_model)},
         {Method::get,  "/api/v1/models",       Permission::infer,   none, to(native::list_models)},
         {Method::post, "/api/v1/models/pull",  Permission::administer, body, to(native::pull_model)},
         {Method::post, "/api/v1/models/trust", Permission::administer, body, to(native::trust_model)},

@@ -8,6 +8,7 @@
 
 #include "api/errors.h"
 #include "api/json_writer.h"
+#include "library/library.h"
 #include "serving/pool.h"
 #include "telemetry/metrics.h"
 
@@ -51,21 +52,48 @@ void write_models(JsonWriter& json, Models const& models) {
     json.end_array();
 }
 
-std::string status_word(Models const& models, bool ready) {
+// Those the library does not serve, of which the pool may not know: name and what is wrong.
+using Damaged = std::vector<std::pair<std::string, std::string>>;
+Damaged damaged_models(Services const& services) {
+    Damaged out;
+    if (services.library == nullptr) return out;
+    for (auto& known : services.library->list())
+        if (auto damage = known.damage(); !damage.empty()) out.emplace_back(std::move(known.name), std::move(damage));
+    return out;
+}
+
+void write_damaged(JsonWriter& json, Damaged const& damaged) {
+    json.key("damaged").begin_array();
+    for (auto const& [name, damage] : damaged)
+        json.begin_object().key("id").string(name).key("problem").string(damage).end_object();
+    json.end_array();
+}
+
+// What the pool has, as far as it says whether the server can take requests: with a
+// library a damaged model is one of many.
+Models looked_at(Services const& services) {
+    auto models = services.pool.models();
+    if (services.library != nullptr)
+        std::erase_if(models, [](auto const& model) { return model.state == ModelState::damaged; });
+    return models;
+}
+
+std::string status_word(Models const& models, bool ready, bool damaged) {
     if (!ready) {
         bool const awaited = std::ranges::any_of(models, [](auto const& model) { return model.awaited; });
         return awaited || any(models, {ModelState::starting, ModelState::loading}) ? "loading" : "unavailable";
     }
     // Models that are not needed at the moment lack nothing.
     bool const broken = any(models, {ModelState::restarting, ModelState::failed, ModelState::stopped});
-    return broken ? "degraded" : "ok";
+    return broken || damaged ? "degraded" : "ok";
 }
 
 }  // namespace
 
 net::Task<void> health(Services& services, http::Exchange& exchange) {
     auto const models = services.pool.models();
-    auto const problem = why_not_ready(models);
+    auto const problem = why_not_ready(looked_at(services));
+    auto const damaged = damaged_models(services);
     http::Response response;
     if (problem) {
         response = error_response(*problem, exchange.request().id);
@@ -74,10 +102,11 @@ net::Task<void> health(Services& services, http::Exchange& exchange) {
     } else {
         response.body = "{\"status\":";
     }
-    append_quoted(response.body, status_word(models, !problem));
+    append_quoted(response.body, status_word(models, !problem, !damaged.empty()));
     response.body += ',';
     JsonWriter json(response.body);
     write_models(json, models);
+    if (services.library != nullptr) write_damaged(json, damaged);
     json.end_object();
     co_await exchange.send(std::move(response));
 }
@@ -89,7 +118,7 @@ net::Task<void> live(Services&, http::Exchange& exchange) {
 }
 
 net::Task<void> ready(Services& services, http::Exchange& exchange) {
-    auto problem = why_not_ready(services.pool.models());
+    auto problem = why_not_ready(looked_at(services));
     if (services.draining()) {
         problem.emplace();
         problem->kind = Kind::shutting_down;

@@ -1,10 +1,13 @@
 #include "world.h"
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <map>
 #include <stdexcept>
 #include <utility>
+
+#include "catalog/catalog.h"
 
 namespace hearth::conformance {
 namespace {
@@ -39,6 +42,10 @@ void set(Settings& settings, Step const& step) {
         settings.definition = std::make_shared<modelfile::Definition const>(*std::move(definition));
         return;
     }
+    if (name == "allow") {
+        settings.allowed_models.push_back(value);
+        return;
+    }
     if (name == "public_prefix") {
         settings.public_prefixes.push_back(value);
         return;
@@ -47,6 +54,8 @@ void set(Settings& settings, Step const& step) {
         {"repeat", [&](auto v) { settings.model.repeat = v != 0; }},
         {"chat_template", [&](auto v) { settings.model.chat_template = v != 0; }},
         {"generates", [&](auto v) { settings.model.generates = v != 0; }},
+        {"ranks", [&](auto v) { settings.model.ranks = v != 0; }},
+        {"adapters", [&](auto v) { settings.model.adapters = static_cast<std::uint32_t>(v); }},
         {"context", [&](auto v) { settings.model.context_request = static_cast<std::uint32_t>(v); }},
         {"kv_cells", [&](auto v) { settings.model.kv_cells = static_cast<std::uint32_t>(v); }},
         {"sequences", [&](auto v) { settings.model.sequences_max = static_cast<std::uint32_t>(v); }},
@@ -75,6 +84,7 @@ void set(Settings& settings, Step const& step) {
         {"memory_cost", [&](auto v) { settings.memory_cost = v; }},
         {"no_model", [&](auto v) { settings.no_model = v != 0; }},
         {"file", [&](auto v) { settings.file = v != 0; }},
+        {"library", [&](auto v) { settings.library = v != 0; }},
         {"prefix_cache", [&](auto v) { settings.prefix_cache = v != 0; }},
     };
     auto const setter = setters.find(name);
@@ -182,6 +192,7 @@ void World::stop() {
     loop_->post([this] { loop_->stop(); });
     thread_.join();
     server_.reset();
+    library_.reset();
     facts_.reset();
     pool_.reset();
     loop_.reset();
@@ -223,6 +234,10 @@ void World::start() {
             spec.path = folder_.write("tiny.gguf", model.build());
         }
         spec.aliases.assign(settings_.model_names.begin() + 1, settings_.model_names.end());
+        for (std::uint32_t set = 1; set <= settings_.model.adapters; ++set)
+            spec.variants.push_back({spec.id + "-lora-" + std::to_string(set),
+                                     {{"/adapters/" + std::to_string(set) + ".gguf", 0.5F}},
+                                     nullptr});
         if (auto const added = pool_->add(spec); !added) throw std::runtime_error(added.error().message);
     }
     auto const suffix = [next = 0]() mutable { return "0123456789abcdefghij" + std::to_string(next++); };
@@ -230,11 +245,53 @@ void World::start() {
                                                               [] { return std::int64_t{1700000000}; }, suffix,
                                                               [this] { return draining_; }});
     services_->facts = facts_.get();
+    if (settings_.library) start_library();
+    services_->library = library_.get();
     auto server =
         http::Server::create(*loop_, settings_.http, api::routes(*services_), api::render_error, *log_, metrics_);
     if (!server) throw std::runtime_error(server.error().message);
     server_ = std::move(*server);
     port_ = server_->port();
+}
+
+// The folder is as if a server had run there before, and something had happened since.
+void World::start_library() {
+    auto const model = [](std::string const& chat_template) {
+        return models::testing::tiny_llama().text("tokenizer.chat_template", chat_template).build();
+    };
+    for (auto const* name : {"tiny.gguf", "damaged.gguf", "changed.gguf"})
+        static_cast<void>(folder_.write(name, model("{{ messages }}")));
+    {
+        auto const opened = catalog::Catalog::open(data_.path() + "/catalog.db", catalog::Access::read_write);
+        if (!opened) throw std::runtime_error(opened.error().message);
+        auto& catalog = **opened;
+        auto const scan = [&] {
+            if (auto const done = catalog.scan({folder_.path()}); !done) throw std::runtime_error(done.error().message);
+        };
+        scan();
+        auto read = catalog.find("damaged")->files;
+        read.front().damage = "'damaged.gguf' is not what it was";
+        bool const known = catalog.pin_template("changed") && catalog.record("damaged", read);
+        static_cast<void>(folder_.write("changed.gguf", model("{{ another one }}")));
+        scan();
+        if (!known) throw std::runtime_error("the catalog remembers nothing");
+    }
+    library::Options options;
+    options.folders = {folder_.path()};
+    options.data_folder = data_.path();
+    options.allowed = settings_.allowed_models;
+    options.network.hub.endpoint = "http://127.0.0.1:1";  // nobody listens there: refused at once
+    options.judged_after = milliseconds(0);
+    options.new_id = [next = std::make_shared<std::atomic<int>>(0)] { return "job" + std::to_string(++*next); };
+    auto created = library::Library::create(*loop_, *pool_, *log_, std::move(options),
+                                            [](std::string const& id, std::string const& path) {
+                                                serving::ModelSpec spec;
+                                                spec.id = id;
+                                                spec.path = path;
+                                                return Result<serving::ModelSpec>(std::move(spec));
+                                            });
+    if (!created) throw std::runtime_error(created.error().message);
+    library_ = std::move(*created);
 }
 
 template <typename Work>

@@ -20,6 +20,7 @@
 #include "base/clock.h"
 #include "case_file.h"
 #include "http/server.h"
+#include "library/library.h"
 #include "llama/scripted_backend.h"
 #include "models/file_facts.h"
 #include "net/loop.h"
@@ -66,6 +67,8 @@ struct Settings {
     bool lazy = false;
     std::shared_ptr<modelfile::Definition const> definition;  // what the model is beside its weights
     std::uint64_t memory_cost = 0;  // what the model is thought to take
+    bool library = false;  // a folder of models beside the given one: README.md says which
+    std::vector<std::string> allowed_models;
     bool file = false;  // the model has a GGUF file, of which clients are told
     bool prefix_cache = false;  // cases that do not speak of it stay independent of one another
     std::vector<std::string> public_prefixes;   // system messages that tenants share
@@ -102,6 +105,7 @@ private:
     [[nodiscard]] std::uint64_t observe(std::string_view name);
     worker::BackendFactory backend_factory();
     void start();
+    void start_library();
     void stop();
     void wait_until_settled();
 
@@ -115,8 +119,10 @@ private:
     std::unique_ptr<worker::ThreadLauncher> launcher_;
     std::unique_ptr<net::Loop> loop_;
     models::testing::ScratchFolder folder_;
+    models::testing::ScratchFolder data_;  // of the library
     std::unique_ptr<models::FactsReader> facts_;
     std::unique_ptr<serving::Pool> pool_;
+    std::unique_ptr<library::Library> library_;  // null: none
     std::unique_ptr<api::Services> services_;
     std::unique_ptr<http::Server> server_;
     std::uint16_t port_ = 0;

@@ -151,6 +151,8 @@ net::Task<void> show_engine(Services& services, http::Exchange& exchange) {
     std::vector<serving::ModelStatus> models;
     if (!wanted) {
         models = services.pool.models();
+        // Names with adapters are no engines of their own.
+        std::erase_if(models, [](auto const& model) { return !model.base.empty(); });
     } else if (auto status = services.pool.status(*wanted); status && !wanted->empty()) {
         models.push_back(*std::move(status));
     } else {

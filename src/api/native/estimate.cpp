@@ -1,6 +1,5 @@
 #include "api/native/estimate.h"
 
-#include <charconv>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -10,8 +9,8 @@
 #include <fmt/format.h>
 
 #include "api/answer.h"
+#include "api/facts.h"
 #include "api/json_writer.h"
-#include "api/ollama/lookup.h"
 #include "api/query.h"
 #include "api/values.h"
 #include "models/estimate.h"
@@ -28,19 +27,10 @@ struct Asked {
     std::uint64_t kv_cells = 0;  // likewise
 };
 
-Verdict read_count(http::Request const& request, std::string_view name, std::uint64_t& out) {
-    auto const text = query_value(request.query, name);
-    if (!text) return std::nullopt;
-    auto const [end, failed] = std::from_chars(text->data(), text->data() + text->size(), out);
-    bool const whole = failed == std::errc{} && end == text->data() + text->size();
-    if (whole && out > 0 && out <= kCellsMax) return std::nullopt;
-    return invalid_value(
-        name, fmt::format("'{}' must be a number from 1 to {}, got '{}'.", name, kCellsMax, text->substr(0, 64)));
-}
-
 std::string render(serving::ModelStatus const& model, models::FileFacts const& facts, Asked const& asked) {
     auto const cells = asked.kv_cells != 0 ? asked.kv_cells : models::default_cells(facts.files.front(), asked.context);
-    auto const need = models::estimate_memory(facts.files, cells, models::kBatchDefault);
+    auto need = models::estimate_memory(facts.files, cells, models::kBatchDefault);
+    need.weights += model.adapter_bytes;
     std::string out;
     JsonWriter json(out);
     json.begin_object().key("model").string(model.id).key("kv_cells").number(cells);
@@ -61,15 +51,14 @@ net::Task<void> show_estimate(Services& services, http::Exchange& exchange) {
     Asked asked;
     asked.model = query_value(request.query, "model").value_or("");
     auto problem = asked.model.empty() ? Verdict(missing("model")) : std::nullopt;
-    if (!problem) problem = read_count(request, "context", asked.context);
-    if (!problem) problem = read_count(request, "kv_cells", asked.kv_cells);
+    if (!problem) problem = read_query_number(request.query, "context", 1, kCellsMax, asked.context);
+    if (!problem) problem = read_query_number(request.query, "kv_cells", 1, kCellsMax, asked.kv_cells);
     auto const status = services.pool.status(asked.model);
     if (!problem && !status)
         problem = make_problem(Kind::model_not_found,
                                fmt::format("The model '{}' is not served here.", asked.model.substr(0, 128)), "model");
     models::FactsPointer facts;
-    if (!problem)
-        facts = co_await ollama::facts_of(services, status->path, models::FactsReader::Depth::header, kPatience);
+    if (!problem) facts = co_await facts_of(services, status->path, models::FactsReader::Depth::header, kPatience);
     if (!problem && !facts)
         problem = make_problem(Kind::model_unavailable, fmt::format("The file of '{}' says nothing.", status->id));
     if (problem) {

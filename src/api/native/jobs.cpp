@@ -1,13 +1,23 @@
 #include "api/native/jobs.h"
 
+#include <algorithm>
+#include <array>
+#include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
+
+#include <fmt/format.h>
 
 #include "api/answer.h"
 #include "api/library.h"
+#include "api/query.h"
+#include "api/values.h"
 
 namespace hearth::api::native {
 namespace {
+
+constexpr std::size_t kShown = 64;  // of a wrong value
 
 Problem job_problem(Error const& error) {
     auto problem = library_problem(error);
@@ -18,6 +28,37 @@ Problem job_problem(Error const& error) {
 void write_time(JsonWriter& json, jobs::UnixMs time) {
     if (time == 0) json.null();
     else json.number(time);
+}
+
+void write_source(JsonWriter& json, jobs::Job const& job) {
+    auto const wish = library::from_payload(job.payload);
+    json.key("source");
+    if (!wish || wish->source.empty()) json.null();
+    else json.string(wish->source);
+}
+
+// state, kind, limit and before, each checked.
+Verdict read_filter(std::string_view query, jobs::Filter& filter) {
+    constexpr std::array kStates{jobs::State::queued, jobs::State::running, jobs::State::paused,
+                                 jobs::State::done,   jobs::State::failed,  jobs::State::cancelled};
+    if (auto const state = query_value(query, "state")) {
+        auto const known = std::ranges::find(kStates, std::string_view(*state), jobs::to_string);
+        if (known == kStates.end())
+            return invalid_value("state", fmt::format("'state' must be queued, running, paused, done, failed or "
+                                                      "cancelled, got '{}'.",
+                                                      state->substr(0, kShown)));
+        filter.state = *known;
+    }
+    filter.kind = query_value(query, "kind").value_or("");
+    if (!filter.kind.empty() && !library::is_job_kind(filter.kind))
+        return invalid_value("kind", fmt::format("'kind' must be pull, push, verify or restore, got '{}'.",
+                                                 filter.kind.substr(0, kShown)));
+    std::uint64_t limit = filter.limit, before = INT64_MAX;
+    if (auto problem = read_query_number(query, "limit", 1, jobs::kPageMax, limit)) return problem;
+    if (auto problem = read_query_number(query, "before", 1, INT64_MAX, before)) return problem;
+    filter.limit = static_cast<std::size_t>(limit);
+    filter.before = static_cast<std::int64_t>(before);
+    return std::nullopt;
 }
 
 std::string id_of(http::Exchange const& exchange) { return std::string(exchange.request().parameter("id")); }
@@ -34,9 +75,8 @@ net::Task<void> answer(Services& services, http::Exchange& exchange, Result<jobs
 }
 
 net::Task<void> act(Services& services, http::Exchange& exchange, library::JobAct what) {
-    auto const library = need_library(services);
-    Result<jobs::Job> job = library ? Error(Code::not_found, "") : library.error();
-    if (library) job = co_await (*library)->act(id_of(exchange), what);
+    auto const call = [&](library::Library& library) { return library.act(id_of(exchange), what); };
+    auto job = co_await ask_library(services, call);
     co_await answer(services, exchange, std::move(job));
 }
 
@@ -51,11 +91,8 @@ std::string event_of(jobs::Job const& job) {
 
 void write_job(JsonWriter& json, jobs::Job const& job) {
     json.begin_object().key("id").string(job.id).key("kind").string(job.kind);
-    if (auto const wish = library::from_payload(job.payload); wish && job.kind == library::kPullKind) {
-        json.key("model").string(wish->model).key("source");
-        if (wish->source.empty()) json.null();
-        else json.string(wish->source);
-    }
+    json.key("model").string(library::model_of(job));
+    if (job.kind == library::kPullKind) write_source(json, job);
     json.key("state").string(to_string(job.state));
     json.key("progress").begin_object().key("completed").number(job.progress.done).key("total");
     if (job.progress.total == 0) json.null();
@@ -66,16 +103,18 @@ void write_job(JsonWriter& json, jobs::Job const& job) {
     else json.string(job.error);
     json.key("created_ms").number(job.created).key("updated_ms").number(job.updated).key("finished_ms");
     write_time(json, job.finished);
-    json.end_object();
+    json.key("sequence").number(job.sequence).end_object();
 }
 
 net::Task<void> list_jobs(Services& services, http::Exchange& exchange) {
-    auto const library = need_library(services);
-    Result<std::vector<jobs::Job>> jobs =
-        library ? std::vector<jobs::Job>{} : Result<std::vector<jobs::Job>>(library.error());
     jobs::Filter filter;
-    filter.limit = jobs::kPageMax;
-    if (library) jobs = co_await (*library)->jobs(std::move(filter));
+    auto problem = read_filter(exchange.request().query, filter);
+    if (problem) {
+        co_await send_problem(services, exchange, *std::move(problem));
+        co_return;
+    }
+    auto const call = [&](library::Library& library) { return library.jobs(filter); };
+    auto const jobs = co_await ask_library(services, call);
     if (!jobs) {
         co_await send_problem(services, exchange, job_problem(jobs.error()));
         co_return;
@@ -84,21 +123,23 @@ net::Task<void> list_jobs(Services& services, http::Exchange& exchange) {
     JsonWriter json(response.body);
     json.begin_object().key("jobs").begin_array();
     for (auto const& job : *jobs) write_job(json, job);
-    json.end_array().end_object();
+    json.end_array().key("next");
+    // There may be none behind a full page: the next one is empty then.
+    if (jobs->size() < filter.limit) json.null();
+    else json.number(jobs->back().sequence);
+    json.end_object();
     co_await exchange.send(std::move(response));
 }
 
 net::Task<void> show_job(Services& services, http::Exchange& exchange) {
-    auto const library = need_library(services);
-    Result<jobs::Job> job = library ? Error(Code::not_found, "") : library.error();
-    if (library) job = co_await (*library)->job(id_of(exchange));
+    auto const call = [&](library::Library& library) { return library.job(id_of(exchange)); };
+    auto job = co_await ask_library(services, call);
     co_await answer(services, exchange, std::move(job));
 }
 
 net::Task<void> stream_job(Services& services, http::Exchange& exchange) {
-    auto const library = need_library(services);
-    Result<std::shared_ptr<library::JobFeed>> feed = library ? Error(Code::not_found, "") : library.error();
-    if (library) feed = co_await (*library)->watch(id_of(exchange));
+    auto const call = [&](library::Library& library) { return library.watch(id_of(exchange)); };
+    auto const feed = co_await ask_library(services, call);
     if (!feed) {
         co_await send_problem(services, exchange, job_problem(feed.error()));
         co_return;

@@ -9,7 +9,7 @@
 
 namespace hearth::api::native {
 
-// GET /api/v1/jobs: newest first, a thousand at most
+// GET /api/v1/jobs: newest first, those that `state` and `kind` name, `limit` of them, before `before`
 net::Task<void> list_jobs(Services& services, http::Exchange& exchange);
 
 // GET /api/v1/jobs/{id}

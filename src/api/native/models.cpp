@@ -19,15 +19,6 @@
 namespace hearth::api::native {
 namespace {
 
-std::string_view layout_of(catalog::Layout layout) {
-    switch (layout) {
-        case catalog::Layout::folder: return "folder";
-        case catalog::Layout::ollama: return "ollama";
-        case catalog::Layout::hugging_face: return "hugging_face";
-    }
-    return "folder";
-}
-
 void write_strings(JsonWriter& json, std::vector<std::string> const& texts) {
     json.begin_array();
     for (auto const& text : texts) json.string(text);
@@ -41,7 +32,9 @@ void write_model(JsonWriter& json, library::Known const& known) {
     json.begin_object().key("name").string(known.name);
     json.key("aliases");
     write_strings(json, model ? model->aliases : status->aliases);
-    json.key("state").string(status ? to_string(status->state) : "cold");
+    if (status && !status->base.empty()) json.key("base").string(status->base);
+    if (status && !status->adapters.empty()) write_adapters(json, *status);
+    json.key("state").string(state_of(known));
     if (status && status->state == serving::ModelState::loading) json.key("progress").number(status->progress);
     json.key("architecture").string(model ? model->architecture : info != nullptr ? info->architecture : "");
     json.key("parameters").number(model ? model->parameters : info != nullptr ? info->parameters : 0);
@@ -52,7 +45,7 @@ void write_model(JsonWriter& json, library::Known const& known) {
     write_strings(json, model ? model->capabilities : std::vector<std::string>{});
     json.key("source").string(model ? model->source : "");
     json.key("layout");
-    if (model) json.string(layout_of(model->layout));
+    if (model) json.string(to_string(model->layout));
     else json.null();
     json.key("license").string(model ? model->license : "");
     json.key("digest");
@@ -61,7 +54,7 @@ void write_model(JsonWriter& json, library::Known const& known) {
     else json.null();
     json.key("template_sha256").string(model ? model->template_sha256 : "");
     json.key("template_changed").boolean(model && model->template_changed());
-    json.key("problem").string(model ? model->problem : status->problem).end_object();
+    json.key("problem").string(problem_of(known)).end_object();
 }
 
 struct BodyField {
@@ -87,6 +80,15 @@ Verdict read_body(http::Request const& request, std::array<BodyField, N> const& 
         if (field.required && field.text != nullptr && field.text->empty()) return missing(field.name);
     }
     return std::nullopt;
+}
+
+net::Task<void> accept(http::Exchange& exchange, jobs::Job job) {
+    http::Response response;
+    response.status = 202;
+    response.headers.emplace_back("Location", "/api/v1/jobs/" + job.id);
+    JsonWriter json(response.body);
+    write_job(json, job);
+    co_await exchange.send(std::move(response));
 }
 
 net::Task<void> answer(Services& services, http::Exchange& exchange, Status status) {
@@ -127,9 +129,8 @@ net::Task<void> show_model(Services& services, http::Exchange& exchange) {
 
 net::Task<void> delete_model(Services& services, http::Exchange& exchange) {
     std::string name(exchange.request().parameter("name"));
-    auto const library = need_library(services);
-    Status removed = library ? ok() : Status(library.error());
-    if (library) removed = co_await (*library)->remove(std::move(name));
+    auto const call = [&](library::Library& library) { return library.remove(name); };
+    auto removed = co_await ask_library(services, call);
     co_await answer(services, exchange, std::move(removed));
 }
 
@@ -139,26 +140,27 @@ net::Task<void> pull_model(Services& services, http::Exchange& exchange) {
                             BodyField{"source", false, &wish.source, nullptr},
                             BodyField{"insecure", false, nullptr, &wish.insecure}};
     auto problem = read_body(exchange.request(), fields);
-    auto const library = need_library(services);
-    if (!problem && !library) problem = library_problem(library.error());
     if (problem) {
         co_await send_problem(services, exchange, *std::move(problem));
         co_return;
     }
-    bool const named = wish.source.empty();
-    auto const job = co_await (*library)->pull(std::move(wish));
+    auto const call = [&](library::Library& library) { return library.pull(wish); };
+    auto const job = co_await ask_library(services, call);
     if (!job) {
         auto refusal = library_problem(job.error());
-        if (refusal.param == "name") refusal.param = named ? "model" : "source";  // what says where from
+        if (refusal.param == "name") refusal.param = wish.source.empty() ? "model" : "source";  // what says where from
         co_await send_problem(services, exchange, std::move(refusal));
         co_return;
     }
-    http::Response response;
-    response.status = 202;
-    response.headers.emplace_back("Location", "/api/v1/jobs/" + job->id);
-    JsonWriter json(response.body);
-    write_job(json, *job);
-    co_await exchange.send(std::move(response));
+    co_await accept(exchange, *job);
+}
+
+net::Task<void> verify_model(Services& services, http::Exchange& exchange) {
+    std::string name(exchange.request().parameter("name"));
+    auto const call = [&](library::Library& library) { return library.verify(name); };
+    auto const job = co_await ask_library(services, call);
+    if (job) co_await accept(exchange, *job);
+    else co_await send_problem(services, exchange, library_problem(job.error()));
 }
 
 net::Task<void> trust_model(Services& services, http::Exchange& exchange) {
@@ -169,9 +171,8 @@ net::Task<void> trust_model(Services& services, http::Exchange& exchange) {
         co_await send_problem(services, exchange, *std::move(problem));
         co_return;
     }
-    auto const library = need_library(services);
-    Status trusted = library ? ok() : Status(library.error());
-    if (library) trusted = co_await (*library)->trust(std::move(model));
+    auto const call = [&](library::Library& library) { return library.trust(model); };
+    auto trusted = co_await ask_library(services, call);
     co_await answer(services, exchange, std::move(trusted));
 }
 
@@ -184,9 +185,8 @@ net::Task<void> copy_model(Services& services, http::Exchange& exchange) {
         co_await send_problem(services, exchange, *std::move(problem));
         co_return;
     }
-    auto const library = need_library(services);
-    Status copied = library ? ok() : Status(library.error());
-    if (library) copied = co_await (*library)->copy(std::move(source), std::move(destination));
+    auto const call = [&](library::Library& library) { return library.copy(source, destination); };
+    auto copied = co_await ask_library(services, call);
     co_await answer(services, exchange, std::move(copied));
 }
 

@@ -23,6 +23,9 @@ net::Task<void> pull_model(Services& services, http::Exchange& exchange);
 // POST /api/v1/models/trust {"model"}: its chat template is accepted as it is now
 net::Task<void> trust_model(Services& services, http::Exchange& exchange);
 
+// POST /api/v1/models/{name}/verify: 202, Location and the job that reads the model whole
+net::Task<void> verify_model(Services& services, http::Exchange& exchange);
+
 // POST /api/v1/models/copy {"source", "destination"}
 net::Task<void> copy_model(Services& services, http::Exchange& exchange);
 

@@ -16,6 +16,7 @@
 #include "api/json_writer.h"
 #include "api/keep_alive.h"
 #include "api/library.h"
+#include "telemetry/log.h"
 
 namespace hearth::api::native {
 namespace {
@@ -123,6 +124,7 @@ net::Task<std::variant<ModelStatus, Problem>> wait_until(Services& services, htt
             problem.internal = status->problem;
             co_return problem;
         }
+        if (status->state == ModelState::damaged) co_return make_problem(Kind::model_damaged, status->problem);
         if (exchange.disconnected()) co_return make_problem(Kind::request_cancelled, "The client left.");
         if (services.clock.now() >= deadline) {
             co_return make_problem(Kind::request_timeout,
@@ -152,7 +154,8 @@ net::Task<void> show_residency(Services& services, http::Exchange& exchange) {
     json.key("budget_bytes").number(memory.budget_bytes).key("used_bytes").number(memory.used_bytes);
     json.key("pressure").string(to_string(memory.pressure));
     json.end_object().key("models").begin_array();
-    for (auto const& model : services.pool.models()) write_model(json, model);
+    for (auto const& model : services.pool.models())
+        if (model.base.empty()) write_model(json, model);  // else its base's worker has it
     json.end_array().end_object();
     co_await exchange.send(std::move(response));
 }
@@ -211,13 +214,24 @@ net::Task<void> swap_model(Services& services, http::Exchange& exchange) {
         co_await send_problem(services, exchange, std::move(refused));
         co_return;
     }
+    auto const before = services.pool.status(name);
     auto const swapped = co_await services.pool.swap(name, std::move(spec).value(), services.options.request_timeout);
     if (!swapped) {
         auto refused = to_problem(swapped.error());
         co_await send_problem(services, exchange, std::move(refused));
         co_return;
     }
-    auto response = answer_of(*services.pool.status(name));
+    auto const now = services.pool.status(name);
+    if (!now) {
+        co_await send_problem(services, exchange, not_served(name));
+        co_return;
+    }
+    if (services.library != nullptr && before) {
+        auto const kept = co_await services.library->remember_swap(now->id, before->path, now->path);
+        if (!kept)
+            services.log.warning("a swap is not remembered", {{"model", now->id}, {"why", kept.error().message}});
+    }
+    auto response = answer_of(*now);
     co_await exchange.send(std::move(response));
 }
 

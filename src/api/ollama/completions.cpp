@@ -9,48 +9,14 @@
 #include <fmt/format.h>
 
 #include "api/answer.h"
-#include "api/content.h"
 #include "api/ollama/answers.h"
 #include "api/ollama/errors.h"
 #include "api/ollama/lookup.h"
+#include "api/ollama/opening.h"
 #include "api/ollama/request.h"
-#include "api/tenant.h"
 
 namespace hearth::api::ollama {
 namespace {
-
-// Everything the body alone tells, and whom it asks.
-struct Asked {
-    Call call;
-    std::string model;  // id of the served model
-};
-
-std::variant<Asked, Problem> read(Services& services, Surface surface, http::Request const& request) {
-    if (auto problem = check_content(request)) return *std::move(problem);
-    auto tenant = tenant_of(services.options, request);
-    if (auto* problem = std::get_if<Problem>(&tenant)) return std::move(*problem);
-    auto parsed = parse_request(surface, request.body);
-    if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
-    Asked asked{std::get<Call>(std::move(parsed)), {}};
-    auto& call = asked.call;
-    log_unknown(services, request, call.unknown_fields, call.unknown_options);
-    if (call.model.empty()) return missing("model");
-    call.request.deadlines = services.options.deadlines;
-    call.request.tenant = std::get<std::string>(std::move(tenant));
-    return asked;
-}
-
-// With the model among those of the pool.
-net::Task<Verdict> resolve(Services& services, Asked& asked) {
-    auto& call = asked.call;
-    auto opened = co_await open(services, call.model);
-    if (auto* problem = std::get_if<Problem>(&opened)) co_return std::move(*problem);
-    auto const& model = std::get<serving::ModelStatus>(opened);
-    if (!call.lacks.empty()) co_return does_not_support(call.model, call.lacks);
-    asked.model = model.id;
-    call.request.model = model.id;
-    co_return std::nullopt;
-}
 
 AnswerShape shape_of(Services& services, Call const& call, Instant arrived, std::int64_t load_ns) {
     AnswerShape shape;
@@ -131,17 +97,22 @@ net::Task<void> unload(Services& services, http::Exchange& exchange, Call const&
 
 net::Task<void> complete(Services& services, Surface surface, http::Exchange& exchange) {
     auto const arrived = services.clock.now();
-    auto asked = read(services, surface, exchange.request());
-    if (auto* problem = std::get_if<Problem>(&asked)) {
+    auto const parse = [surface](std::string_view body) { return parse_request(surface, body); };
+    auto read = read_call<Call>(services, exchange.request(), parse);
+    if (auto* problem = std::get_if<Problem>(&read)) {
         co_await send_problem(services, exchange, std::move(*problem), error_response);
         co_return;
     }
-    auto unresolved = co_await resolve(services, std::get<Asked>(asked));
+    auto& call = std::get<Call>(read);
+    auto opened = co_await open_for(services, call);
+    auto unresolved =
+        std::holds_alternative<Problem>(opened) ? Verdict(std::get<Problem>(std::move(opened))) : std::nullopt;
+    if (!unresolved && !call.lacks.empty()) unresolved = does_not_support(call.model, call.lacks);
     if (unresolved) {
         co_await send_problem(services, exchange, *std::move(unresolved), error_response);
         co_return;
     }
-    auto& [call, model] = std::get<Asked>(asked);
+    auto const model = call.request.model;
     if (call.goal == Call::Goal::unload) {
         co_await unload(services, exchange, call, model);
         co_return;

@@ -8,20 +8,20 @@
 #include "api/errors.h"
 #include "api/routes.h"
 #include "http/server.h"
-#include "modelfile/modelfile.h"
+#include "library/creation.h"
 #include "net/task.h"
 
 namespace hearth::api::ollama {
 
 struct CreateCall {
-    std::string model;
-    modelfile::Modelfile modelfile;  // `from` is a model's name
+    library::CreateOrder order;
     bool stream = true;
 };
 
 // Parameters are known by name and of their type when it succeeds.
 [[nodiscard]] std::variant<CreateCall, Problem> parse_create(std::string_view body);
 
+// Lines of progress, or with "stream": false the last one. A client that leaves ends it.
 net::Task<void> create_model(Services& services, http::Exchange& exchange);
 
 }  // namespace hearth::api::ollama

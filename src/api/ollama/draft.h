@@ -22,7 +22,7 @@ struct Draft {
     std::string model;                // as the client spelled it
     domain::GenerateRequest request;  // without prompt and model
     domain::ChatPrompt chat;
-    std::string prompt, system, custom_template;
+    std::string prompt, suffix, system, custom_template;
     modelfile::Definition const* definition = nullptr;  // of the model; null: none
     std::vector<domain::EmbedPrompt::Input> inputs;  // embed
     std::optional<std::uint32_t> dimensions;         // of each vector; absent: all there are

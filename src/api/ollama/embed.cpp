@@ -12,56 +12,22 @@
 #include <fmt/format.h>
 
 #include "api/answer.h"
-#include "api/content.h"
 #include "api/embedding.h"
 #include "api/json_writer.h"
 #include "api/ollama/errors.h"
 #include "api/ollama/lookup.h"
+#include "api/ollama/opening.h"
 #include "api/ollama/request.h"
-#include "api/tenant.h"
 #include "telemetry/log.h"
 
 namespace hearth::api::ollama {
 namespace {
 
-// Everything the body alone tells, and whom it asks.
-struct Asked {
-    EmbedCall call;
-    std::string model;  // id of the served model
-};
-
-std::variant<Asked, Problem> read(Services& services, Surface surface, http::Request const& request) {
-    if (auto problem = check_content(request)) return *std::move(problem);
-    auto tenant = tenant_of(services.options, request);
-    if (auto* problem = std::get_if<Problem>(&tenant)) return std::move(*problem);
-    auto parsed = parse_embed(surface, request.body);
-    if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
-    Asked asked{std::get<EmbedCall>(std::move(parsed)), {}};
-    auto& call = asked.call;
-    log_unknown(services, request, call.unknown_fields, call.unknown_options);
-    if (call.model.empty()) return missing("model");
-    for (auto& generation : call.generations) {
-        generation.deadlines = services.options.deadlines;
-        generation.tenant = std::get<std::string>(tenant);
-    }
-    return asked;
-}
-
-// With the model among those of the pool.
-net::Task<Verdict> resolve(Services& services, Asked& asked) {
-    auto& call = asked.call;
-    auto opened = co_await open(services, call.model);
-    if (auto* problem = std::get_if<Problem>(&opened)) co_return std::move(*problem);
-    auto const& model = std::get<serving::ModelStatus>(opened);
-    // As many as the model never takes would be turned away for ever.
-    if (call.generations.size() > model.requests_max) {
-        co_return invalid_value("input",
-                                fmt::format("input makes {} requests of up to {} texts, the model takes {} at a time",
-                                            call.generations.size(), domain::kEmbedInputsMax, model.requests_max));
-    }
-    asked.model = model.id;
-    for (auto& generation : call.generations) generation.model = model.id;
-    co_return std::nullopt;
+// As many as the model never takes would be turned away for ever.
+Verdict check_number(EmbedCall const& call, serving::ModelStatus const& model) {
+    if (call.generations.size() <= model.requests_max) return std::nullopt;
+    return invalid_value("input", fmt::format("input makes {} requests of up to {} texts, the model takes {} at a time",
+                                              call.generations.size(), domain::kEmbedInputsMax, model.requests_max));
 }
 
 // What the answer says beside its vectors.
@@ -121,13 +87,13 @@ struct Prepared {
 };
 
 // Every part is admitted, or none stays.
-std::variant<Prepared, Problem> admit(Services& services, http::Request const& request, Asked asked, AnswerShape shape,
-                                      Instant arrived) {
-    auto const& first = asked.call.generations.front();
+std::variant<Prepared, Problem> admit(Services& services, http::Request const& request, EmbedCall call,
+                                      AnswerShape shape, Instant arrived) {
+    auto const& first = call.generations.front();
     CallInfo info;
     info.request_id = request.id;
     info.answer_id = "ollama-" + services.random_suffix();
-    info.model = asked.model;
+    info.model = first.model;
     info.path = request.path;
     info.tenant = first.tenant;
     info.priority = first.priority;
@@ -135,9 +101,9 @@ std::variant<Prepared, Problem> admit(Services& services, http::Request const& r
     auto const queue_ms = first.deadlines.queue_ms;
 
     std::vector<std::unique_ptr<serving::Generation>> admitted;
-    for (auto& part : asked.call.generations) {
+    for (auto& part : call.generations) {
         auto generation = services.pool.submit(std::move(part));
-        if (!generation) return refused(services, asked.model, generation.error());
+        if (!generation) return refused(services, info.model, generation.error());
         info.generations.push_back((*generation)->id());
         admitted.push_back(*std::move(generation));
     }
@@ -158,38 +124,41 @@ std::variant<Prepared, Problem> admit(Services& services, http::Request const& r
 
 net::Task<void> compute_vectors(Services& services, Surface surface, http::Exchange& exchange) {
     auto const arrived = services.clock.now();
-    auto read_body = read(services, surface, exchange.request());
-    if (auto* problem = std::get_if<Problem>(&read_body)) {
+    auto const parse = [surface](std::string_view body) { return parse_embed(surface, body); };
+    auto read = read_call<EmbedCall>(services, exchange.request(), parse);
+    if (auto* problem = std::get_if<Problem>(&read)) {
         co_await send_problem(services, exchange, std::move(*problem), error_response);
         co_return;
     }
-    auto& asked = std::get<Asked>(read_body);
-    auto unresolved = co_await resolve(services, asked);
+    auto& call = std::get<EmbedCall>(read);
+    auto opened = co_await open_for(services, call);
+    auto const* const model = std::get_if<serving::ModelStatus>(&opened);
+    auto unresolved = model == nullptr ? Verdict(std::get<Problem>(opened)) : check_number(call, *model);
     if (unresolved) {
         co_await send_problem(services, exchange, *std::move(unresolved), error_response);
         co_return;
     }
-    auto const stage = asked.call.generations.empty() ? Stage::ready : Stage::loaded;
-    auto loaded = co_await wait_for_model(services, exchange, asked.model, stage);
+    auto const stage = call.generations.empty() ? Stage::ready : Stage::loaded;
+    auto loaded = co_await wait_for_model(services, exchange, model->id, stage);
     if (auto* problem = std::get_if<Problem>(&loaded)) {
         co_await send_problem(services, exchange, std::move(*problem), error_response);
         co_return;
     }
     AnswerShape shape;
     shape.surface = surface;
-    shape.model = asked.call.model;
-    shape.dimensions = asked.call.dimensions;
+    shape.model = call.model;
+    shape.dimensions = call.dimensions;
     shape.load_ns = std::chrono::nanoseconds(services.clock.now() - arrived).count();
     shape.elapsed_ns = [&clock = services.clock, arrived] {
         return std::chrono::nanoseconds(clock.now() - arrived).count();
     };
-    if (asked.call.generations.empty()) {
+    if (call.generations.empty()) {
         http::Response response;
         response.body = render(shape, Answer{});
         co_await exchange.send(std::move(response));
         co_return;
     }
-    auto admitted = admit(services, exchange.request(), std::move(asked), std::move(shape), arrived);
+    auto admitted = admit(services, exchange.request(), std::move(call), std::move(shape), arrived);
     if (auto* problem = std::get_if<Problem>(&admitted)) {
         co_await send_problem(services, exchange, std::move(*problem), error_response);
         co_return;

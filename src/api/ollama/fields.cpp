@@ -47,7 +47,6 @@ Verdict lacking(std::string_view capability, Field const& field, JsonView value,
 
 Verdict tools(Field const& field, JsonView value, Draft& draft) { return lacking("tools", field, value, draft); }
 Verdict images(Field const& field, JsonView value, Draft& draft) { return lacking("vision", field, value, draft); }
-Verdict suffix(Field const& field, JsonView value, Draft& draft) { return lacking("insert", field, value, draft); }
 
 Verdict think(Field const&, JsonView value, Draft& draft) {
     constexpr std::array<std::string_view, 4> kEfforts{"low", "medium", "high", "max"};
@@ -161,7 +160,8 @@ constexpr Field kFields[] = {
      flag<&Draft::raw>},
     {"template",     generate, refused,  "string",  "empty: the model's own template is used", text<&Draft::custom_template>},
     {"context",      generate, honoured, "array",   "what an earlier answer's `context` was, at most 1048576 tokens: the prompt goes on behind it", context},
-    {"suffix",       generate, refused,  "string",  "empty: \"does not support insert\"", suffix},
+    {"suffix",       generate, honoured, "string",  "not empty: what stands between `prompt` and it is written. Not with `raw`, `system` or `context`; \"does not "
+                                                    "support insert\" where the model's vocabulary has no tokens for that", text<&Draft::suffix>},
     {"images",       generate, refused,  "array",   "empty: \"does not support vision\"", images},
     {"tools",        chat,     refused,  "array",   "empty: \"does not support tools\"", tools},
     {"think",        both,     refused,  "boolean or string", "false: \"does not support thinking\"", think},

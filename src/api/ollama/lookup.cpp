@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <memory>
 #include <utility>
 
 #include <fmt/format.h>
@@ -33,6 +32,7 @@ std::optional<Problem> why_never(Services const& services, serving::ModelStatus 
     using enum serving::ModelState;
     if (services.draining())
         return make_problem(Kind::shutting_down, "the server is shutting down and takes no new requests");
+    if (model.state == damaged) return make_problem(Kind::model_damaged, model.problem);
     // What never was ready and starts again may never be: that is an error now, not after a long wait.
     bool const hopeless = model.state == restarting && !model.info;
     if (model.state != failed && model.state != stopped && !hopeless) return std::nullopt;
@@ -45,13 +45,6 @@ Problem too_late(Services const& services, std::string const& id) {
     return make_problem(Kind::request_timeout, fmt::format("model '{}' was not loaded within {:.3g} s", id,
                                                            to_ms(services.options.request_timeout) / 1000));
 }
-
-// What the reader's thread says, carried over to the loop.
-struct Answered {
-    explicit Answered(net::Loop& loop) : signal(loop) {}
-    net::Signal signal;
-    models::FactsPointer facts;
-};
 
 }  // namespace
 
@@ -115,22 +108,6 @@ Problem refused(Services const& services, std::string const& model, Error const&
     if (error.code == Code::unavailable && services.draining())
         problem = make_problem(Kind::shutting_down, "the server is shutting down and takes no new requests");
     return problem;
-}
-
-net::Task<models::FactsPointer> facts_of(Services& services, std::string path, models::FactsReader::Depth depth,
-                                         Duration patience) {
-    if (services.facts == nullptr || path.empty()) co_return nullptr;
-    auto const answered = std::make_shared<Answered>(services.loop);
-    // The loop's things are let go on the loop's thread, whoever gives up first.
-    services.facts->read(std::move(path), depth,
-                         [&loop = services.loop, held = answered](Result<models::FactsPointer> facts) mutable {
-                             loop.post([facts = facts ? *facts : nullptr, held = std::move(held)] {
-                                 held->facts = facts;
-                                 held->signal.notify();
-                             });
-                         });
-    static_cast<void>(co_await answered->signal.wait_for(patience));
-    co_return answered->facts;
 }
 
 }  // namespace hearth::api::ollama

@@ -11,7 +11,6 @@
 #include "api/errors.h"
 #include "api/routes.h"
 #include "http/server.h"
-#include "models/file_facts.h"
 #include "net/task.h"
 #include "serving/pool.h"
 
@@ -41,9 +40,5 @@ void log_unknown(Services& services, http::Request const& request, std::string c
 
 // Why the pool did not take a request for it.
 [[nodiscard]] Problem refused(Services const& services, std::string const& model, Error const& error);
-
-// What the model's file says; null if that is not known, or not within `patience`.
-net::Task<models::FactsPointer> facts_of(Services& services, std::string path, models::FactsReader::Depth depth,
-                                         Duration patience);
 
 }  // namespace hearth::api::ollama

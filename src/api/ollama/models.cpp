@@ -12,6 +12,7 @@
 
 #include "api/answer.h"
 #include "api/content.h"
+#include "api/facts.h"
 #include "api/json_writer.h"
 #include "api/library.h"
 #include "api/ollama/errors.h"
@@ -91,7 +92,8 @@ void write_details(JsonWriter& json, Known const& model) {
     else if (model.model) said = from(*model.model);
     auto const& [architecture, quantization, parameters] = said;
     json.key("details").begin_object();
-    json.key("parent_model").string(model.status.definition ? model.status.definition->from : "");
+    auto const& base = model.status.base;
+    json.key("parent_model").string(!base.empty() || !model.status.definition ? base : model.status.definition->from);
     json.key("format").string("gguf").key("family").string(architecture);
     json.key("families").begin_array().string(architecture).end_array();
     json.key("parameter_size").string(parameter_size(parameters));
@@ -99,10 +101,9 @@ void write_details(JsonWriter& json, Known const& model) {
 }
 
 void write_capabilities(JsonWriter& json, Known const& model) {
+    auto const& info = model.status.info;
     json.key("capabilities").begin_array();
-    if (!model.model) json.string("completion");
-    else
-        for (auto const& each : model.model->capabilities) json.string(each);
+    for (auto const each : capabilities_of(info ? &*info : nullptr, model.model.get())) json.string(each);
     json.end_array();
 }
 
@@ -144,9 +145,11 @@ modelfile::Definition definition_in_force(Known const& model) {
 }
 
 // The Modelfile that would say the same. The file by its name alone: clients need not know our folders.
-std::string modelfile_of(std::string const& path, modelfile::Definition const& definition) {
-    auto const file = path.substr(path.rfind('/') + 1);
+std::string modelfile_of(serving::ModelStatus const& status, modelfile::Definition const& definition) {
+    auto const file = file_name(status.path);
     auto shown = modelfile::to_modelfile(definition, file.empty() ? "scratch" : "./" + file);
+    shown.adapters.clear();
+    for (auto const& adapter : status.adapters) shown.adapters.push_back("./" + file_name(adapter.file));
     auto written = modelfile::write_modelfile(shown);
     if (!written) {
         // What a Modelfile cannot hold is told in the fields beside it.
@@ -174,7 +177,7 @@ std::string render_show(Known const& model, Verbosity verbosity) {
     JsonWriter json(out);
     json.begin_object();
     if (!definition.license.empty()) json.key("license").string(definition.license);
-    json.key("modelfile").string(modelfile_of(model.status.path, definition));
+    json.key("modelfile").string(modelfile_of(model.status, definition));
     json.key("parameters").string(parameters ? modelfile::describe(*parameters) : std::string());
     json.key("template").string(definition.template_text);
     if (!definition.system.empty()) json.key("system").string(definition.system);

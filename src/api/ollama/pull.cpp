@@ -1,6 +1,9 @@
 #include "api/ollama/pull.h"
 
+#include <array>
+#include <memory>
 #include <optional>
+#include <span>
 #include <string_view>
 #include <utility>
 #include <variant>
@@ -15,36 +18,20 @@
 #include "api/ollama/errors.h"
 #include "api/ollama/request.h"
 #include "api/values.h"
+#include "library/library.h"
 #include "models/names.h"
 
 namespace hearth::api::ollama {
 namespace {
 
-constexpr std::string_view kPulling = "pulling ";
 constexpr std::string_view kDigest = "sha256:";
-constexpr std::string_view kVerifying = "verifying sha256 digest";
-constexpr std::string_view kWriting = "writing manifest";
 constexpr std::size_t kDigestShown = 12;
+constexpr std::string_view kNoManifest = "pull model manifest: file does not exist";  // as Ollama says it
 
 std::string line_of_error(std::string const& text) {
     std::string out;
     JsonWriter json(out);
     json.begin_object().key("error").string(text).end_object();
-    return out;
-}
-
-// One layer on its way, with the digest in full and in its name cut.
-std::string line_of_layer(jobs::Progress const& progress) {
-    std::string out;
-    JsonWriter json(out);
-    auto what = std::string_view(progress.text).substr(kPulling.size());
-    bool const hashed = what.starts_with(kDigest);
-    auto const shown = hashed ? what.substr(kDigest.size(), kDigestShown) : what;
-    json.begin_object().key("status").string(fmt::format("{}{}", kPulling, shown));
-    if (hashed) json.key("digest").string(what);
-    if (progress.total > 0) json.key("total").number(progress.total);
-    if (progress.done > 0) json.key("completed").number(progress.done);
-    json.end_object();
     return out;
 }
 
@@ -106,13 +93,71 @@ net::Task<void> done(http::Exchange& exchange) {
     co_await exchange.send(std::move(response));
 }
 
-net::Task<void> stream_lines(Services& services, http::Exchange& exchange, std::shared_ptr<library::JobFeed> feed) {
+// A field that must be there.
+struct Needed {
+    std::string_view name;
+    std::string Asked::* field;
+};
+constexpr std::array kModelNeeded{Needed{"model", &Asked::model}};
+constexpr std::array kNamesNeeded{Needed{"source", &Asked::source}, Needed{"destination", &Asked::destination}};
+
+struct Opened {
+    Asked asked;
+    library::Library* library = nullptr;
+};
+
+std::variant<Opened, Problem> read_call(Services& services, http::Request const& request,
+                                        std::span<Needed const> needed) {
+    auto parsed = parse(request);
+    if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
+    Opened opened{std::get<Asked>(std::move(parsed)), nullptr};
+    for (auto const& [name, field] : needed)
+        if ((opened.asked.*field).empty()) return missing(name);
+    auto const library = need_library(services);
+    if (!library) return library_problem(library.error());
+    opened.library = *library;
+    return opened;
+}
+
+// What every call here begins with. Nothing: it was refused, and that was answered.
+net::Task<std::optional<Opened>> open_call(Services& services, http::Exchange& exchange,
+                                           std::span<Needed const> needed) {
+    auto read = read_call(services, exchange.request(), needed);
+    if (auto* opened = std::get_if<Opened>(&read)) co_return std::move(*opened);
+    co_await refuse(services, exchange, std::get<Problem>(std::move(read)));
+    co_return std::nullopt;
+}
+
+bool is_missing_source(library::JobFeed const& feed) {
+    return feed.failure() && feed.failure()->code == Code::not_found && feed.job().kind == library::kPullKind;
+}
+
+// As it is now, with Ollama's words for what went wrong.
+jobs::Job job_of(library::JobFeed const& feed) {
+    auto job = feed.job();
+    if (job.state == jobs::State::failed && is_missing_source(feed)) job.error = kNoManifest;
+    return job;
+}
+
+Problem problem_of_job(library::JobFeed const& feed, JobWords const& words) {
+    auto const job = job_of(feed);
+    if (job.state != jobs::State::failed)
+        return make_problem(Kind::request_cancelled, fmt::format("the {} is {}", words.job, to_string(job.state)));
+    if (is_missing_source(feed)) return make_problem(Kind::model_not_found, job.error, "model");
+    auto problem = feed.failure() ? library_problem(*feed.failure()) : make_problem(Kind::server_error, job.error);
+    problem.message = job.error;
+    return problem;
+}
+
+net::Task<void> stream_lines(Services& services, http::Exchange& exchange, JobWords const& words,
+                             std::shared_ptr<library::JobFeed> feed) {
     http::StreamHead head;
     head.content_type = kStreamType;
     auto const opened = co_await exchange.start_stream(std::move(head));
-    PullLines lines;
-    for (bool alive = opened.has_value(); alive;) {
-        auto const job = feed->job();  // a copy: it may change while it is written
+    if (!opened) co_return;
+    JobLines lines(words);
+    for (bool alive = true; alive;) {
+        auto const job = job_of(*feed);  // a copy: it may change while it is written
         auto const text = lines.next(job);
         if (!text.empty()) {
             auto const written = co_await exchange.write(text);
@@ -126,13 +171,12 @@ net::Task<void> stream_lines(Services& services, http::Exchange& exchange, std::
     co_await exchange.end_stream();
 }
 
-net::Task<void> answer_when_over(Services& services, http::Exchange& exchange, std::shared_ptr<library::JobFeed> feed) {
+net::Task<void> answer_when_over(Services& services, http::Exchange& exchange, JobWords const& words,
+                                 std::shared_ptr<library::JobFeed> feed) {
     while (!is_final(feed->job().state) && !services.draining() && !exchange.disconnected())
         static_cast<void>(co_await feed->changed_within(services.options.ping_interval));
-    auto const& job = feed->job();
-    if (job.state != jobs::State::done) {
-        auto const why = job.error.empty() ? fmt::format("the pull is {}", to_string(job.state)) : job.error;
-        co_await refuse(services, exchange, make_problem(Kind::server_error, why));
+    if (feed->job().state != jobs::State::done) {
+        co_await refuse(services, exchange, problem_of_job(*feed, words));
         co_return;
     }
     http::Response response;
@@ -141,95 +185,101 @@ net::Task<void> answer_when_over(Services& services, http::Exchange& exchange, s
     co_await exchange.send(std::move(response));
 }
 
+net::Task<void> follow(Services& services, http::Exchange& exchange, Opened const& call, JobWords const& words,
+                       Result<jobs::Job> const& job) {
+    Result<std::shared_ptr<library::JobFeed>> feed = Error(Code::not_found, "");
+    if (job) feed = co_await call.library->watch(job->id);
+    if (!job || !feed) {
+        auto const& error = job ? feed.error() : job.error();
+        bool const unknown = !job && error.code == Code::not_found;
+        co_await refuse(services, exchange, unknown ? model_not_found(call.asked.model) : library_problem(error));
+        co_return;
+    }
+    if (call.asked.stream) co_await stream_lines(services, exchange, words, *feed);
+    else co_await answer_when_over(services, exchange, words, *feed);
+}
+
 }  // namespace
 
-void PullLines::status(std::string& out, std::string const& text) {
-    if (text == kWriting && !verified_) status(out, std::string(kVerifying));
+void JobLines::status(std::string& out, std::string_view text) {
+    if (text == words_.closing && !checked_ && !words_.check.empty()) status(out, words_.check);
     std::string line;
     JsonWriter json(line);
     json.begin_object().key("status").string(text).end_object();
-    verified_ = verified_ || text == kVerifying;
-    written_ = written_ || text == kWriting;
+    checked_ = checked_ || text == words_.check;
+    closed_ = closed_ || text == words_.closing;
     out += line + '\n';
 }
 
-std::string PullLines::next(jobs::Job const& job) {
+// One layer on its way, with the digest in full and in its name cut.
+std::string JobLines::layer(jobs::Progress const& progress) const {
     std::string out;
-    if (last_.empty()) status(out, "pulling manifest");
+    JsonWriter json(out);
+    auto const what = std::string_view(progress.text).substr(words_.moving.size());
+    bool const hashed = what.starts_with(kDigest);
+    auto const shown = hashed ? what.substr(kDigest.size(), kDigestShown) : what;
+    json.begin_object().key("status").string(fmt::format("{}{}", words_.moving, shown));
+    if (hashed) json.key("digest").string(what);
+    if (progress.total > 0) json.key("total").number(progress.total);
+    if (progress.done > 0) json.key("completed").number(progress.done);
+    json.end_object();
+    return out;
+}
+
+std::string JobLines::next(jobs::Job const& job) {
+    std::string out;
+    if (last_.empty()) status(out, words_.opening);
     auto const& text = job.progress.text;
     auto const now = fmt::format("{}|{}|{}|{}", to_string(job.state), text, job.progress.done, job.progress.total);
     if (now == std::exchange(last_, now)) return out;
     if (job.state == jobs::State::failed || job.state == jobs::State::cancelled)
-        return out + line_of_error(job.error.empty() ? "the pull was cancelled" : job.error) + '\n';
+        return out + line_of_error(job.error.empty() ? fmt::format("the {} was cancelled", words_.job) : job.error) +
+               '\n';
     if (job.state == jobs::State::done) {
         // What went too fast to be told is told now: clients wait for it.
-        if (!written_) status(out, std::string(kWriting));
+        if (!closed_) status(out, words_.closing);
         status(out, "success");
     } else if (job.state == jobs::State::paused) {
         status(out, "paused");
-    } else if (text.starts_with(kPulling) && text != "pulling manifest") {
-        out += line_of_layer(job.progress) + '\n';
-    } else if (!text.empty() && text != "pulling manifest" && text != "success") {
+    } else if (text.starts_with(words_.moving) && text != words_.opening && text != words_.closing) {
+        out += layer(job.progress) + '\n';
+    } else if (!text.empty() && text != words_.opening && text != "success") {
         status(out, text);
     }
     return out;
 }
 
 net::Task<void> pull_model(Services& services, http::Exchange& exchange) {
-    auto parsed = parse(exchange.request());
-    auto problem = std::holds_alternative<Problem>(parsed) ? Verdict(std::get<Problem>(parsed)) : std::nullopt;
-    auto const library = need_library(services);
-    if (!problem && std::get<Asked>(parsed).model.empty()) problem = missing("model");
-    if (!problem && !library) problem = library_problem(library.error());
-    if (problem) {
-        co_await refuse(services, exchange, *std::move(problem));
-        co_return;
-    }
-    auto const& asked = std::get<Asked>(parsed);
-    auto wish = wish_of(asked);
-    auto const job = co_await (*library)->pull(std::move(wish));
-    Result<std::shared_ptr<library::JobFeed>> feed = Error(Code::not_found, "");
-    if (job) feed = co_await (*library)->watch(job->id);
-    if (!job || !feed) {
-        co_await refuse(services, exchange, library_problem(job ? feed.error() : job.error()));
-        co_return;
-    }
-    if (asked.stream) co_await stream_lines(services, exchange, *feed);
-    else co_await answer_when_over(services, exchange, *feed);
+    auto const call = co_await open_call(services, exchange, kModelNeeded);
+    if (!call) co_return;
+    auto wish = wish_of(call->asked);
+    auto const job = co_await call->library->pull(std::move(wish));
+    co_await follow(services, exchange, *call, kPullWords, job);
+}
+
+net::Task<void> push_model(Services& services, http::Exchange& exchange) {
+    auto const call = co_await open_call(services, exchange, kModelNeeded);
+    if (!call) co_return;
+    library::PushWish wish{as_ollama_means(call->asked.model), call->asked.insecure};
+    auto const job = co_await call->library->push(std::move(wish));
+    co_await follow(services, exchange, *call, kPushWords, job);
 }
 
 net::Task<void> copy_model(Services& services, http::Exchange& exchange) {
-    auto parsed = parse(exchange.request());
-    auto problem = std::holds_alternative<Problem>(parsed) ? Verdict(std::get<Problem>(parsed)) : std::nullopt;
-    auto const library = need_library(services);
-    if (!problem && std::get<Asked>(parsed).source.empty()) problem = missing("source");
-    if (!problem && std::get<Asked>(parsed).destination.empty()) problem = missing("destination");
-    if (!problem && !library) problem = library_problem(library.error());
-    if (problem) {
-        co_await refuse(services, exchange, *std::move(problem));
-        co_return;
-    }
-    auto const& asked = std::get<Asked>(parsed);
-    auto destination = as_ollama_means(asked.destination);
-    auto const copied = co_await (*library)->copy(asked.source, std::move(destination));
+    auto const call = co_await open_call(services, exchange, kNamesNeeded);
+    if (!call) co_return;
+    auto destination = as_ollama_means(call->asked.destination);
+    auto const copied = co_await call->library->copy(call->asked.source, std::move(destination));
     if (copied) co_await done(exchange);
-    else co_await refuse(services, exchange, problem_of(copied.error(), asked.source));
+    else co_await refuse(services, exchange, problem_of(copied.error(), call->asked.source));
 }
 
 net::Task<void> delete_model(Services& services, http::Exchange& exchange) {
-    auto parsed = parse(exchange.request());
-    auto problem = std::holds_alternative<Problem>(parsed) ? Verdict(std::get<Problem>(parsed)) : std::nullopt;
-    auto const library = need_library(services);
-    if (!problem && std::get<Asked>(parsed).model.empty()) problem = missing("model");
-    if (!problem && !library) problem = library_problem(library.error());
-    if (problem) {
-        co_await refuse(services, exchange, *std::move(problem));
-        co_return;
-    }
-    auto const& asked = std::get<Asked>(parsed);
-    auto const removed = co_await (*library)->remove(asked.model);
+    auto const call = co_await open_call(services, exchange, kModelNeeded);
+    if (!call) co_return;
+    auto const removed = co_await call->library->remove(call->asked.model);
     if (removed) co_await done(exchange);
-    else co_await refuse(services, exchange, problem_of(removed.error(), asked.model));
+    else co_await refuse(services, exchange, problem_of(removed.error(), call->asked.model));
 }
 
 }  // namespace hearth::api::ollama

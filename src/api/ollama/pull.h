@@ -1,10 +1,12 @@
-// POST /api/pull, POST /api/copy and DELETE /api/delete. Private to the dialect.
+// POST /api/pull and /api/push, POST /api/copy and DELETE /api/delete. Private to the
+// dialect.
 //
-// A pull is a job (api/native/jobs.h) that is watched: a client that leaves does not
-// end it, and one that asks for the same model meanwhile watches the same job.
+// A pull or push is a job (api/native/jobs.h) that is watched: a client that leaves does
+// not end it, and one that asks for the same meanwhile watches the same job.
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "api/routes.h"
 #include "http/server.h"
@@ -14,20 +16,38 @@
 namespace hearth::api::ollama {
 
 net::Task<void> pull_model(Services& services, http::Exchange& exchange);
+net::Task<void> push_model(Services& services, http::Exchange& exchange);
 net::Task<void> copy_model(Services& services, http::Exchange& exchange);
 net::Task<void> delete_model(Services& services, http::Exchange& exchange);
 
+// Ollama's words for what a job does.
+struct JobWords {
+    std::string_view job;      // what it is called
+    std::string_view opening;  // said first
+    std::string_view moving;   // before a layer's digest
+    std::string_view check;    // said before `closing`; empty: nothing is
+    std::string_view closing;  // said before "success"
+};
+inline constexpr JobWords kPullWords{"pull", "pulling manifest", "pulling ", "verifying sha256 digest",
+                                     "writing manifest"};
+inline constexpr JobWords kPushWords{"push", "retrieving manifest", "pushing ", "", "pushing manifest"};
+
 // What a job has to say as lines of Ollama's, each once.
-class PullLines {
+class JobLines {
 public:
+    // `words` outlive it.
+    explicit JobLines(JobWords const& words) : words_(words) {}
+
     // Lines that are new since the last call; empty if nothing changed.
     [[nodiscard]] std::string next(jobs::Job const& job);
 
 private:
-    void status(std::string& out, std::string const& text);
+    void status(std::string& out, std::string_view text);
+    [[nodiscard]] std::string layer(jobs::Progress const& progress) const;
 
+    JobWords const& words_;
     std::string last_;
-    bool verified_ = false, written_ = false;
+    bool checked_ = false, closed_ = false;
 };
 
 }  // namespace hearth::api::ollama

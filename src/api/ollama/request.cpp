@@ -1,4 +1,5 @@
 #include "api/ollama/request.h"
+#include "api/ollama/errors.h"
 
 #include <algorithm>
 #include <utility>
@@ -41,6 +42,7 @@ domain::Prompt take_prompt(Draft& draft) {
         return std::move(draft.chat);
     }
     if (draft.raw) return domain::TextPrompt{std::move(draft.prompt), true};
+    if (!draft.suffix.empty()) return domain::InfillPrompt{std::move(draft.prompt), std::move(draft.suffix)};
     domain::ChatPrompt chat;
     if (!draft.system.empty()) chat.messages.push_back({"system", std::move(draft.system)});
     chat.messages.push_back({"user", std::move(draft.prompt)});
@@ -48,6 +50,17 @@ domain::Prompt take_prompt(Draft& draft) {
     auto const opening = draft.request.context.empty() ? Opening::all : Opening::system_only;
     if (draft.definition != nullptr) open_conversation(*draft.definition, opening, chat.messages);
     return chat;
+}
+
+// Between two texts there is no place for anything else.
+Verdict check_suffix(Draft const& draft) {
+    if (draft.suffix.empty()) return std::nullopt;
+    std::string_view beside;
+    if (draft.raw) beside = "raw";
+    else if (!draft.system.empty()) beside = "system";
+    else if (!draft.request.context.empty()) beside = "context";
+    if (beside.empty()) return std::nullopt;
+    return invalid_value("suffix", fmt::format("\"suffix\" cannot be used with \"{}\"", beside));
 }
 
 // validate() knows the samplers by OpenAI's names; two of them are others here.
@@ -65,7 +78,9 @@ Problem respelled(Error const& error) {
 }
 
 Verdict fill(Draft&& draft, Call& call) {
-    bool const nothing = draft.surface == Surface::chat ? draft.chat.messages.empty() : draft.prompt.empty();
+    if (auto problem = check_suffix(draft)) return problem;
+    bool const nothing =
+        draft.surface == Surface::chat ? draft.chat.messages.empty() : draft.prompt.empty() && draft.suffix.empty();
     if (nothing) call.goal = draft.request.keep_alive == Duration::zero() ? Call::Goal::unload : Call::Goal::load;
     call.surface = draft.surface;
     call.lacks = draft.lacks;
@@ -74,7 +89,8 @@ Verdict fill(Draft&& draft, Call& call) {
     call.unknown_options = std::move(draft.unknown_options);
     call.model = std::move(draft.model);
     if (draft.logprobs) draft.request.top_logprobs = draft.top_logprobs.value_or(0);
-    draft.request.overflow = overflow_of(draft);
+    // Cut in its middle, a prompt to fill in would lose the place it is about.
+    draft.request.overflow = draft.suffix.empty() ? overflow_of(draft) : domain::Overflow::error;
     draft.request.return_context = draft.surface == Surface::generate && !draft.raw;
     draft.request.prompt = nothing ? domain::Prompt(domain::TextPrompt{}) : take_prompt(draft);
     call.request = std::move(draft.request);
@@ -160,6 +176,8 @@ Verdict settle(Call& call, domain::ModelInfo const& info) {
                         "server with a larger --ctx",
                         *call.num_ctx, call.model, info.context_request));
     }
+    if (std::holds_alternative<domain::InfillPrompt>(call.request.prompt) && !info.infills)
+        return does_not_support(call.model, "insert");
     bool const templated =
         call.surface == Surface::generate && std::holds_alternative<domain::ChatPrompt>(call.request.prompt);
     if (!templated || info.chat_template) return std::nullopt;

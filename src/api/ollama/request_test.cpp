@@ -124,6 +124,21 @@ domain::ModelInfo model(std::uint32_t context, std::uint32_t trained, bool chat_
     return info;
 }
 
+TEST(OllamaRequest, FillsInWhereTheModelCan) {
+    auto call = generate(R"(, "suffix": "there")");
+    auto const* infill = std::get_if<domain::InfillPrompt>(&call.request.prompt);
+    ASSERT_NE(infill, nullptr);
+    EXPECT_EQ(infill->suffix, "there");
+    EXPECT_EQ(call.request.overflow, domain::Overflow::error) << "cut, it would lose its place";
+    auto info = model(2048, 2048, true);
+    auto const problem = settle(call, info);
+    ASSERT_TRUE(problem);
+    EXPECT_EQ(problem->message, "\"m\" does not support insert");
+    info.infills = true;
+    EXPECT_EQ(settle(call, info), std::nullopt);
+    EXPECT_EQ(parse(Surface::generate, R"({"model": "m", "suffix": "x"})").goal, Call::Goal::run);
+}
+
 TEST(OllamaRequest, RefusesAContextTheServerWasNotStartedWith) {
     auto call = chat(R"(, "options": {"num_ctx": 4096})");
     EXPECT_EQ(settle(call, model(4096, 8192, true)), std::nullopt);

@@ -3,16 +3,14 @@
 #include <string_view>
 #include <utility>
 
-#include <fmt/format.h>
-
-#include "api/answer.h"
 #include "api/json_writer.h"
+#include "api/ollama/blobs.h"
 #include "api/ollama/completions.h"
 #include "api/ollama/create.h"
 #include "api/ollama/embed.h"
-#include "api/ollama/errors.h"
 #include "api/ollama/models.h"
 #include "api/ollama/pull.h"
+#include "library/blobs.h"
 
 namespace hearth::api::ollama {
 namespace {
@@ -53,18 +51,13 @@ net::Task<void> embeddings(Services& services, http::Exchange& exchange) {
     return compute_vectors(services, Surface::embeddings, exchange);
 }
 
-net::Task<void> not_here(Services& services, http::Exchange& exchange) {
-    auto problem = make_problem(Kind::not_implemented,
-                                fmt::format("{} is not supported by this server yet", exchange.request().path));
-    co_await send_problem(services, exchange, std::move(problem), error_response);
-}
-
 }  // namespace
 
 std::vector<http::Route> routes(Services& services) {
     using Serve = net::Task<void> (*)(Services&, http::Exchange&);
     http::RouteLimits const none{0};
     http::RouteLimits const body{services.options.body_max};
+    http::RouteLimits const file{library::kBlobBytesMax, http::BodyMode::stream};
     auto const to = [&](Serve serve) -> http::Handler {
         return [&services, serve](http::Exchange& exchange) { return serve(services, exchange); };
     };
@@ -80,12 +73,12 @@ std::vector<http::Route> routes(Services& services) {
         {Method::post, "/api/embed",          Permission::infer,      body, to(embed)},
         {Method::post, "/api/embeddings",     Permission::infer,      body, to(embeddings)},
         {Method::post, "/api/pull",           Permission::administer, body, to(pull_model)},
-        {Method::post, "/api/push",           Permission::administer, body, to(not_here)},
+        {Method::post, "/api/push",           Permission::administer, body, to(push_model)},
         {Method::post, "/api/create",         Permission::administer, body, to(create_model)},
         {Method::post, "/api/copy",           Permission::administer, body, to(copy_model)},
         {Method::del,  "/api/delete",         Permission::administer, body, to(delete_model)},
-        {Method::head, "/api/blobs/{digest}", Permission::administer, none, to(not_here)},
-        {Method::post, "/api/blobs/{digest}", Permission::administer, body, to(not_here)},
+        {Method::head, "/api/blobs/{digest}", Permission::administer, none, to(find_blob)},
+        {Method::post, "/api/blobs/{digest}", Permission::administer, file, to(upload_blob)},
     };
     // clang-format on
 }

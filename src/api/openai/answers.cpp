@@ -177,7 +177,11 @@ public:
     }
 
     void ping(std::string& out, serving::Waiting const& waiting) override {
-        if (waiting.ahead == 0) out += ": ping\n\n";
+        if (waiting.loaded_percent) {
+            out += fmt::format(": loading the model, {} %", *waiting.loaded_percent);
+            if (waiting.seconds) out += fmt::format(", about {} s", *waiting.seconds);
+            out += "\n\n";
+        } else if (waiting.ahead == 0) out += ": ping\n\n";
         else if (!waiting.seconds) out += fmt::format(": waiting, {} ahead\n\n", waiting.ahead);
         else out += fmt::format(": waiting, {} ahead, about {} s\n\n", waiting.ahead, *waiting.seconds);
     }

@@ -309,7 +309,11 @@ TEST(OpenAiStream, TellsWhoWaitsWhereAndHowLong) {
     stream->ping(out, {});
     stream->ping(out, {3, std::nullopt});
     stream->ping(out, {3, 12});
-    EXPECT_EQ(out, ": ping\n\n: waiting, 3 ahead\n\n: waiting, 3 ahead, about 12 s\n\n");
+    stream->ping(out, {3, std::nullopt, 0});
+    stream->ping(out, {0, 12, 40});
+    EXPECT_EQ(out,
+              ": ping\n\n: waiting, 3 ahead\n\n: waiting, 3 ahead, about 12 s\n\n: loading the model, 0 %\n\n"
+              ": loading the model, 40 %, about 12 s\n\n");
 }
 
 }  // namespace

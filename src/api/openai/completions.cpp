@@ -17,6 +17,7 @@
 #include "api/openai/answers.h"
 #include "api/openai/embeddings.h"
 #include "api/openai/request.h"
+#include "api/openai/rerank.h"
 #include "api/tenant.h"
 #include "api/values.h"
 #include "telemetry/log.h"
@@ -110,6 +111,7 @@ Identity identify(Services const& services, Surface surface, http::Request const
     Identity identity;
     identity.id = (surface == Surface::chat    ? "chatcmpl-"
                    : surface == Surface::embed ? "embd-"
+                   : surface == Surface::rank  ? "rerank-"
                                                : "cmpl-") +
                   services.random_suffix();
     identity.created = services.unix_seconds();
@@ -157,6 +159,9 @@ CallPlan make_plan(Services const& services, Call&& call, CallInfo info, std::op
     plan.info = std::move(info);
     if (call.stream) {
         plan.stream = make_stream_answer(std::move(identity), std::move(shape));
+    } else if (call.surface == Surface::rank) {
+        plan.render = [id = std::move(identity.id), model = std::move(identity.model), shape = std::move(call.ranks)](
+                          Answer const& answer) { return render_ranks(id, model, shape, answer); };
     } else if (call.surface == Surface::embed) {
         plan.render = [model = std::move(identity.model), shape = call.vectors](Answer const& answer) {
             return render_embeddings(model, shape, answer);
@@ -170,6 +175,11 @@ CallPlan make_plan(Services const& services, Call&& call, CallInfo info, std::op
 }
 
 Problem too_many_requests(Call const& call, std::uint32_t limit) {
+    if (call.surface == Surface::rank)
+        return invalid_value("documents",
+                             fmt::format("'documents' makes {} requests of up to {} documents, the model takes {} at "
+                                         "a time.",
+                                         call.generations.size(), domain::kEmbedInputsMax, limit));
     if (call.surface == Surface::embed)
         return invalid_value("input",
                              fmt::format("'input' makes {} requests of up to {} inputs, the model takes {} at a "

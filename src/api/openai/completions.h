@@ -1,4 +1,4 @@
-// POST /v1/chat/completions, POST /v1/completions and POST /v1/embeddings.
+// POST /v1/chat/completions, POST /v1/completions, POST /v1/embeddings and POST /v1/rerank.
 #pragma once
 
 #include "api/openai/draft.h"

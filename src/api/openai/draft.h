@@ -4,8 +4,10 @@
 // request.cpp settles what depends on several fields and makes a Call of it.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
@@ -16,7 +18,7 @@
 
 namespace hearth::api::openai {
 
-enum class Surface : std::uint8_t { chat = 1, text = 2, both = 3, embed = 4, all = 7 };
+enum class Surface : std::uint8_t { chat = 1, text = 2, both = 3, embed = 4, rank = 8, all = 15 };
 
 // How vectors are answered.
 struct VectorShape {
@@ -25,12 +27,22 @@ struct VectorShape {
     std::optional<std::uint32_t> dimensions;  // absent: all there are
 };
 
+// What is ranked, and how that is answered.
+struct RankShape {
+    std::string query;
+    std::vector<std::string> documents;
+    bool bare = false;               // an array alone
+    bool returns_documents = false;
+    std::size_t most = ~std::size_t{0};  // so many of the best
+};
+
 struct Draft {
-    Surface surface = Surface::chat;       // of the body: chat, text or embed
+    Surface surface = Surface::chat;       // of the body: chat, text, embed or rank
     domain::GenerateRequest request;       // without the prompt
     std::vector<domain::Prompt> prompts;   // chat: one
-    std::vector<domain::EmbedPrompt::Input> inputs;  // embed: what becomes prompts
+    std::vector<domain::EmbedPrompt::Input> inputs;  // embed, rank: what becomes prompts
     VectorShape vectors;
+    RankShape ranks;
     bool truncate = false;
     bool add_generation_prompt = true;
     bool stream = false;

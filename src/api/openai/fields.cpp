@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "api/openai/field_readers.h"
+#include "api/openai/rerank.h"
 
 namespace hearth::api::openai {
 namespace {
@@ -29,6 +30,9 @@ constexpr Field kFields[] = {
                                                     "content is text, null (assistant) or an array of text parts, joined by line breaks", read_messages_field},
     {"prompt",               text,     honoured, "string, [string], [int] or [[int]]", "required, at most 64 prompts; choice index = prompt * n + i", read_prompt_field},
     {"input",                embed,    honoured, "string, [string], [int] or [[int]]", "required; as many as the body holds, computed 64 at a time", read_input_field},
+    {"query",                rank,     honoured, "string",  "required, 1 to 16384 bytes", read_query},
+    {"documents",            rank,     honoured, "[string] or [object]", "required, 1 to 4096 of them, an object by its text; computed 64 at a time", read_documents},
+    {"texts",                rank,     honoured, "[string]", "documents, as Text Embeddings Inference calls them: the answer is an array of index and score", read_texts},
     {"add_generation_prompt", chat,    honoured, "boolean", "default true", read_switch<&Draft::add_generation_prompt>},
     {"echo",                 text,     honoured, "boolean", "default false; the prompt's text precedes each answer; "
                                                     "text prompts only, not with logprobs", read_switch<&Draft::echo>},
@@ -75,6 +79,10 @@ constexpr Field kFields[] = {
     {"normalize",            embed,    honoured, "boolean", "default true: vectors have length 1", read_vectors<&VectorShape::normalize>},
     {"truncate",             embed,    honoured, "boolean", "default false: an input that is too long is a 400; true: it loses its end, "
                                                     "and usage.left_out_tokens says how much", read_switch<&Draft::truncate>},
+    {"top_n",                rank,     honoured, "integer", "1 to 16777216 of the best; default: all", read_top_n},
+    {"return_documents",     rank,     honoured, "boolean", "default false; true: each result has the document's text", read_return_documents},
+    {"return_text",          rank,     honoured, "boolean", "the same, with texts", read_return_documents},
+    {"max_tokens_per_doc",   rank,     refused,  "integer", kOff, refuse},
     {"add_special_tokens",   embed,    refused,  "boolean", "true", refuse_unless<true>},
 
     // what to tell
@@ -214,6 +222,7 @@ std::string_view spell(Surface surface) {
         case text: return "completions";
         case both: return "both";
         case embed: return "embeddings";
+        case rank: return "rerank";
         case all: return "all";
     }
     return "";

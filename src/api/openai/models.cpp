@@ -20,6 +20,7 @@ std::string_view spell(serving::ModelState state) {
         case serving::ModelState::starting:
         case serving::ModelState::loading:
         case serving::ModelState::restarting: return "loading";
+        case serving::ModelState::damaged:
         case serving::ModelState::failed: return "failed";
         case serving::ModelState::unloading:
         case serving::ModelState::cold:
@@ -60,12 +61,7 @@ void write_facts(JsonWriter& json, library::Known const& known) {
     auto const info = known.status ? known.status->info : std::nullopt;
     if (!info && !known.model) return;
     json.key("capabilities").begin_array();
-    if (info) {
-        if (info->generates) json.string("completion");
-        if (info->embeds) json.string("embedding");
-    } else {
-        for (auto const& each : known.model->capabilities) json.string(each);
-    }
+    for (auto const each : capabilities_of(info ? &*info : nullptr, known.model.get())) json.string(each);
     json.end_array();
     if (info) write_meta(json, *info);
     else write_meta(json, *known.model);
@@ -73,7 +69,9 @@ void write_facts(JsonWriter& json, library::Known const& known) {
 
 void write_model(JsonWriter& json, library::Known const& known, std::int64_t started_unix) {
     auto const& status = known.status;
-    auto const state = status ? status->state : serving::ModelState::cold;
+    auto state = status ? status->state : serving::ModelState::cold;
+    auto const damage = known.damage();
+    if (!damage.empty()) state = serving::ModelState::damaged;
     json.begin_object();
     json.key("id").string(known.name).key("object").string("model");
     json.key("created").number(status ? status->created_unix : started_unix);
@@ -81,8 +79,11 @@ void write_model(JsonWriter& json, library::Known const& known, std::int64_t sta
     json.key("aliases").begin_array();
     for (auto const& alias : status ? status->aliases : known.model->aliases) json.string(alias);
     json.end_array();
+    if (status && !status->base.empty()) json.key("parent").string(status->base);
+    if (status && !status->adapters.empty()) write_adapters(json, *status);
     json.key("status").begin_object().key("value").string(spell(state));
     if (state == serving::ModelState::loading) json.key("progress").number(status->progress);
+    if (!damage.empty()) json.key("problem").string(damage);
     json.end_object();
     write_facts(json, known);
     json.end_object();
@@ -120,9 +121,8 @@ net::Task<void> show_model(Services& services, http::Exchange& exchange) {
 
 net::Task<void> delete_model(Services& services, http::Exchange& exchange) {
     std::string const id(exchange.request().parameter("id"));
-    auto const library = need_library(services);
-    Status removed = library ? ok() : Status(library.error());
-    if (library) removed = co_await (*library)->remove(id);
+    auto const call = [&](library::Library& library) { return library.remove(id); };
+    auto const removed = co_await ask_library(services, call);
     if (!removed) {
         bool const unknown = removed.error().code == Code::not_found;
         auto problem = unknown ? not_served(id) : library_problem(removed.error());

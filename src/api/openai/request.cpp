@@ -12,6 +12,7 @@
 #include "api/openai/embeddings.h"
 #include "api/openai/fields.h"
 #include "api/openai/messages.h"
+#include "api/openai/rerank.h"
 #include "api/values.h"
 
 namespace hearth::api::openai {
@@ -30,7 +31,7 @@ std::string_view prompt_field(Surface surface) {
 Verdict check_together(Draft const& draft) {
     bool const text = draft.surface == Surface::text;
     if (draft.prompts.empty()) return missing(prompt_field(draft.surface));
-    if (draft.surface == Surface::embed) return std::nullopt;
+    if (draft.surface == Surface::embed || draft.surface == Surface::rank) return std::nullopt;
     auto const total = draft.prompts.size() * draft.request.choices;
     if (total > kChoicesTotalMax)
         return invalid_value(
@@ -81,6 +82,7 @@ Verdict fill(Draft&& draft, Call& call) {
     call.surface = draft.surface;
     call.choices = draft.request.choices;
     call.vectors = draft.vectors;
+    call.ranks = std::move(draft.ranks);
     call.logprobs = draft.request.top_logprobs.has_value();
     call.stream = draft.stream;
     call.include_usage = draft.include_usage;
@@ -121,6 +123,8 @@ std::variant<Call, Problem> parse_request(Surface surface, std::string_view body
     if (defaults.definition != nullptr)
         if (auto problem = apply_parameters(*defaults.definition, draft.request)) return *std::move(problem);
     if (auto problem = read_fields(fields(), root, draft)) return *std::move(problem);
+    if (surface == Surface::rank)
+        if (auto problem = make_pairs(draft)) return *std::move(problem);
     std::erase_if(draft.aliases, [&](auto const& alias) { return root.find(alias.first).has_value(); });
     for (auto& prompt : split_inputs(std::exchange(draft.inputs, {}), draft.truncate))
         draft.prompts.emplace_back(std::move(prompt));

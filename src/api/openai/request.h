@@ -20,11 +20,12 @@
 namespace hearth::api::openai {
 
 struct Call {
-    Surface surface = Surface::chat;                    // chat, text or embed
+    Surface surface = Surface::chat;                    // chat, text, embed or rank
     std::vector<domain::GenerateRequest> generations;  // one per prompt, the same but for it
     std::vector<std::string> echoes;  // per prompt, the text that precedes each answer; empty without echo
     std::uint32_t choices = 1;  // per prompt
     VectorShape vectors;        // embed
+    RankShape ranks;            // rank
     bool logprobs = false;
     bool stream = false;
     bool include_usage = false;
@@ -40,7 +41,7 @@ struct CallDefaults {
     modelfile::Definition const* definition = nullptr;  // of the model; null: none
 };
 
-// REQUIRES: surface is chat, text or embed
+// REQUIRES: surface is chat, text, embed or rank
 [[nodiscard]] std::variant<Call, Problem> parse_request(Surface surface, std::string_view body,
                                                         CallDefaults const& defaults = {});
 

@@ -1,5 +1,7 @@
 #include "api/openai/request.h"
 
+#include <algorithm>
+#include <array>
 #include <limits>
 #include <set>
 #include <string>
@@ -35,11 +37,12 @@ Call text(std::string_view members) { return accept(Surface::text, "{" + std::st
 
 // A surface that has the field, and a body that asks for no more than it must.
 Surface one_of(Field const& field) {
-    if (field.surface == Surface::embed || field.surface == Surface::text) return field.surface;
+    if (field.surface != Surface::both && field.surface != Surface::all) return field.surface;
     return Surface::chat;
 }
 std::string least_body(Surface surface) {
     if (surface == Surface::embed) return R"({"input":"x"})";
+    if (surface == Surface::rank) return R"({"query":"x","documents":["y"]})";
     return surface == Surface::text ? R"({"prompt":"x"})" : R"({"messages":[{"role":"user","content":"hi"}]})";
 }
 
@@ -109,7 +112,8 @@ TEST(ParseRequest, ReadsEverySamplerField) {
 
 TEST(ParseRequest, TakesNullAsAbsentForEveryField) {
     for (auto const& field : fields()) {
-        if (field.name == "messages" || field.name == "prompt" || field.name == "input") continue;
+        constexpr std::array<std::string_view, 5> kNeeded{"messages", "prompt", "input", "query", "documents"};
+        if (std::ranges::find(kNeeded, field.name) != kNeeded.end()) continue;
         auto const surface = one_of(field);
         auto const whole = least_body(surface);
         auto const with = whole.substr(0, whole.size() - 1) + ",\"" + std::string(field.name) + "\":null}";

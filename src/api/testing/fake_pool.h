@@ -18,6 +18,8 @@ public:
     Status warm(std::string_view, std::optional<Duration>) override { return ok(); }
     Status remove(std::string_view) override { return ok(); }
     Status unload(std::string_view) override { return ok(); }
+    Status suspend(std::string_view, Error) override { return ok(); }
+    Status resume(std::string_view) override { return ok(); }
     net::Task<Status> swap(std::string, serving::ModelSpec, Duration) override { co_return ok(); }
     void relieve(serving::Pressure) override {}
     Result<std::unique_ptr<serving::Generation>> submit(domain::GenerateRequest) override {
