@@ -9,6 +9,7 @@ BENCH = 'llama-bench'
 BATCHED = 'llama-batched-bench'
 UNCACHED, UNBOUNDED = 'llama-server, no host cache', 'unbounded cache'
 A_SLOT_EACH = 'llama-server, a slot for each user'
+CURL, CURL_AND_HASH = 'curl', 'curl and sha256sum'
 MIB = 1024.0
 
 
@@ -64,7 +65,7 @@ MACHINE = (
            'Rss of the process that owns the sockets, after load, before the first request.'),
     Figure('binary', 'CPU binary, stripped', 'MB', True, (Target(None, 25, True),), (HEARTH,), 'Bytes after strip.'),
 )
-# Of the scheduler and its caches: taken by suite/scenes/.
+# Of the scheduler and its caches, and of models that come and go: taken by suite/scenes/.
 BOTH = (HEARTH, SERVER)
 SCHEDULING = (
     Figure('shared', 'TTFT of four other users with the same 2,000-token system prompt', 'ms', True, (Target(SERVER, 0.03, True),), BOTH,
@@ -175,6 +176,22 @@ SCHEDULING += (
     Figure('tree', 'Tree look-up of a 32k-token prompt in a tree of 1 M tokens, p99', 'µs', True, (Target(None, 200, True),), (HEARTH,),
            '`hearth bench tree`: prompts that are in the tree to their end, each looked up with the processor\'s caches full of other '
            'things.', 'tree', False),
+)
+SCHEDULING += (
+    Figure('swap', 'Swap of models, request to first token', 'ms', True, (Target(SERVER, 0.15, True), Target(None, 250, True)), BOTH,
+           'SmolLM2 and a model of the shape of Gemma 3 270M in turn, room for one, page cache warm: median of 8 streams of a visit. '
+           'Hearth has a budget in bytes for one of them, llama-server\'s router --models-max 1.', 'swap'),
+    Figure('swap_worst', 'The slowest of these swaps', 'ms', True, (), BOTH, 'The largest of the 8 of a visit.', 'swap', False),
+    Figure('swap_equal', 'Swapped models that say the same', '%', False, (Target(None, 100, False),), (HEARTH,),
+           'Greedy texts of SmolLM2 after each swap, of both servers, that equal llama-server\'s first one.', 'swap', False),
+    Figure('pull', 'Pull of 1.07 GB from this machine', 'MB/s', False, (Target(CURL, 0.9, False),), (HEARTH, CURL, CURL_AND_HASH),
+           'Bytes / time of the whole command. Hearth hashes and waits for the disk, curl does neither.', 'pull'),
+    Figure('pull_cpu', 'Processor time of it', 's', True, (Target(CURL_AND_HASH, 1.5, True),), (HEARTH, CURL, CURL_AND_HASH),
+           'User and system time of the command.', 'pull'),
+    Figure('embed', 'Texts embedded, 1,000 short ones, MiniLM', 'texts/s', False, (Target(SERVER, 1.5, False),), BOTH,
+           'All in one request, and in requests of 50 over four connections: the better of the two.', 'embed'),
+    Figure('embed_equal', 'Smallest cosine between both servers\' vectors', 'cosine', False, (Target(None, 0.9999, False),), (HEARTH,),
+           'Of 100 of these texts.', 'embed', False),
 )
 FIGURES = MACHINE + SCHEDULING
 BY_NAME = {f.name: f for f in FIGURES}

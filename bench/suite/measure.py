@@ -83,8 +83,7 @@ class Suite:
         argv = (programs.hearth_server(self.hearth, load, threads, flags, port) if subject == HEARTH
                 else programs.llama_server(self.peers, load, threads, flags, port))
         warm(argv[0], load.model)
-        self.results['info'].setdefault('commands', {})[label] = ' '.join(
-            pathlib.Path(str(a)).name if str(a).startswith('/') else str(a) for a in argv)
+        self.results['info'].setdefault('commands', {})[label] = programs.shown(argv)
         return Server(argv, port, self.raw_path(label.replace('/', '-')).with_suffix('.log'))
 
     def hearth_flags(self):

@@ -1,9 +1,9 @@
 """Plots of the scenes: TTFT against users, streams beside a long prompt, fates of many requests, hit rate along a trace."""
 from . import stats, svg
-from .figures import A_SLOT_EACH, BATCHED, BENCH, HEARTH, SERVER, UNBOUNDED, UNCACHED
+from .figures import A_SLOT_EACH, BATCHED, BENCH, CURL, CURL_AND_HASH, HEARTH, SERVER, UNBOUNDED, UNCACHED
 
 COLORS = {HEARTH: '#c2410c', SERVER: '#2563eb', BENCH: '#475569', BATCHED: '#0f766e', 'llama-bench, same length': '#94a3b8',
-          UNCACHED: '#7dd3fc', A_SLOT_EACH: '#a5b4fc', UNBOUNDED: '#475569'}
+          UNCACHED: '#7dd3fc', A_SLOT_EACH: '#a5b4fc', UNBOUNDED: '#475569', CURL: '#0f766e', CURL_AND_HASH: '#94a3b8'}
 QUESTION_S = 0.5  # between the interactive questions of overload
 BEFORE_S = 2  # of the streams are drawn before the long prompt arrives
 DOTS_MAX = 4000  # of one server: more would make the page slow and the picture no clearer
@@ -110,8 +110,17 @@ def chats(by_subject):
            'Before the first request, with one and with sixteen running chats.')
 
 
+def swap(by_subject):
+    """Every swap, in the order they were asked for."""
+    series = {subject: (list(enumerate((ms for r in rounds for ms in r['ms']), 1)), COLORS[subject], 'marked')
+              for subject, rounds in by_subject.items()}
+    yield ('swaps', svg.plane('Swap of two models, room for one', 'swaps of all rounds', 'request to first token, ms', series, log_y=True,
+                              mark=(250, 'target ≤ 250 ms')),
+           'SmolLM2 and a model of the shape of Gemma 3 270M, in turn.')
+
+
 DRAWN = {'shared': shared, 'stall': stall, 'chats': chats, 'burst': fates('burst', '500 requests at once'),
-         'overload': overload, 'replay': replay}
+         'overload': overload, 'replay': replay, 'swap': swap}
 
 
 def of(results):

@@ -18,6 +18,7 @@ PEER_CMAKE = ['-G', 'Ninja', '-DCMAKE_BUILD_TYPE=Release', '-DCMAKE_C_COMPILER=c
               '-DGGML_NATIVE=ON', '-DLLAMA_CURL=OFF', '-DLLAMA_BUILD_TESTS=OFF', '-DLLAMA_BUILD_EXAMPLES=OFF', '-DLLAMA_BUILD_UI=OFF',
               '-DLLAMA_BUILD_WEBUI=OFF', '-DLLAMA_OPENSSL=OFF']
 BUILD_TIMEOUT_S = 3600
+SWAP_CONTEXT = 2048
 
 
 def say(text):
@@ -112,6 +113,26 @@ def llama_server(programs, load, threads, flags, port):
     return [programs / 'llama-server', '--no-webui', *_merged(common, flags)]
 
 
+def hearth_swapping(program, models, port):
+    """Room in memory for the larger of the models, too little for both."""
+    def bytes_of(model):
+        return json.loads(process.run([program, 'estimate', model, '--json', '--kv-cells', SWAP_CONTEXT], 60))['total_bytes']
+    sizes = [bytes_of(model) for model in models]
+    return [program, 'serve', '--host', '127.0.0.1', '--port', port, '--lazy', '--memory', int(max(sizes) * 1.02 + 4e6), '--ctx',
+            SWAP_CONTEXT, '--kv-cells', SWAP_CONTEXT, '--cache-disk', '0', '--cache-memory', '0',
+            *(part for model in models for part in ('--model', model))]
+
+
+def llama_router(programs, folder, port, flags):
+    return [programs / 'llama-server', '--models-dir', folder, '--models-max', '1', '--host', '127.0.0.1', '--port', port, '-c',
+            SWAP_CONTEXT, '-np', '1', '--no-webui', *flags]
+
+
+def shown(argv):
+    """A command as the reports show it."""
+    return ' '.join(pathlib.Path(str(a)).name if str(a).startswith('/') else str(a) for a in argv)
+
+
 def _merged(common, flags):
     merged, rest = dict(common), list(flags)
     extra = []
@@ -161,6 +182,14 @@ def bench_serve(program, server, options, raw, timeout_s=900):
     """`hearth bench serve` against a running server; its JSON report."""
     process.run(bench_serve_argv(program, server, options, raw), timeout_s)
     return json.loads(pathlib.Path(raw).read_text())
+
+
+def hearth_pull(program, url, folder):
+    return [program, 'pull', url, '--models-dir', folder]
+
+
+def convert(program, folder, output):
+    process.run([program, 'convert', folder, '-o', output, '--type', 'f16'], 300)
 
 
 def bench_machine(program, raw):

@@ -24,6 +24,7 @@ TEMPLATE = ("{% for message in messages %}{{ '" + START + "' + message['role'] +
             "{% endfor %}{% if add_generation_prompt %}{{ '" + START + "assistant\\n' }}{% endif %}")
 
 U32, I32, F32, BOOL, STRING, ARRAY = 4, 5, 6, 7, 8, 9
+FORMATS = {U32: 'I', I32: 'i', F32: 'f'}
 NORMAL, CONTROL, UNUSED = 1, 3, 5  # kinds of tokens
 
 
@@ -50,21 +51,30 @@ class File:
         self.values.append(self.string(key) + struct.pack('<I', kind) + packed)
 
     def put_array(self, key, kind, values):
-        packed = b''.join(map(self.string, values)) if kind == STRING else struct.pack(f'<{len(values)}{"Ii"[kind == I32]}', *values)
+        packed = b''.join(map(self.string, values)) if kind == STRING else struct.pack(f'<{len(values)}{FORMATS[kind]}', *values)
         self.values.append(self.string(key) + struct.pack('<IIQ', ARRAY, kind, len(values)) + packed)
 
     def tensor(self, name, shape, data):
         """`shape` begins with the length of a row; `data` are floats, row by row."""
-        self.tensors.append((name, shape, array.array('f', data)))
+        self.raw(name, shape, 0, [array.array('f', data).tobytes()])
+
+    def raw(self, name, shape, kind, parts):
+        """Of ggml's type `kind`; its bytes are those of `parts`, one behind the other."""
+        self.tensors.append((name, shape, kind, parts))
 
     def write(self, path):
         head = b'GGUF' + struct.pack('<IQQ', 3, len(self.tensors), len(self.values)) + b''.join(self.values)
-        offset, body = 0, b''
-        for name, shape, data in self.tensors:
-            head += self.string(name) + struct.pack(f'<I{len(shape)}QIQ', len(shape), *shape, 0, offset)
-            body += data.tobytes() + bytes(-len(data) * 4 % ALIGNMENT)
-            offset = len(body)
-        pathlib.Path(path).write_bytes(head + bytes(-len(head) % ALIGNMENT) + body)
+        offset = 0
+        for name, shape, kind, parts in self.tensors:
+            head += self.string(name) + struct.pack(f'<I{len(shape)}QIQ', len(shape), *shape, kind, offset)
+            size = sum(map(len, parts))
+            offset += size + -size % ALIGNMENT
+        with pathlib.Path(path).open('wb') as out:
+            out.write(head + bytes(-len(head) % ALIGNMENT))
+            for _, _, _, parts in self.tensors:
+                for part in parts:
+                    out.write(part)
+                out.write(bytes(-sum(map(len, parts)) % ALIGNMENT))
 
 
 def put_vocabulary(file):

@@ -27,6 +27,7 @@ def plots():
                      'overload': {'client_cpu_s': 0.3, 'seconds': 30.0,
                                   'seen': [{'at': 0.1, 'purse_ms': 500.0}, {'at': 1.2, 'purse_ms': 0.0}]}},
     }
+    by_scene['swap'] = {'ms': [180.0, 210.0], 'texts': ['a', 'a']}
     drawn = {scene: {subject: [data, data] for subject in ('hearth', 'llama-server')} for scene, data in by_scene.items()}
     drawn['replay'] = {subject: [{'prompt': [10, 20, 30], 'cached': [0, 10, 25]}] for subject in figures.BY_NAME['trace'].subjects}
     return drawn

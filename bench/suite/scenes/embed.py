@@ -1,0 +1,96 @@
+"""Texts embedded per second: 1,000 short ones, all in one request and in requests of 50 over four connections; the better way counts.
+
+The vectors of both servers are compared, too.
+"""
+import asyncio
+import base64
+import math
+import random
+import struct
+import time
+
+from .. import programs
+from ..figures import HEARTH, SERVER
+from ..process import MeasureError
+from ..programs import Load
+from .base import NotAvailable, Scene
+
+WORDS = ('the a river bank holds money cat sits on warm mat stock prices fell after report children play in garden how do i reset my '
+         'password train leaves at noon for berlin please send invoice weather is cold today music calms').split()
+TEXTS, PART, CONNECTIONS, COMPARED, SEED = 1000, 50, 4, 100, 20261122
+
+
+def make_texts(count):
+    chance = random.Random(SEED)
+    return [' '.join(chance.choice(WORDS) for _ in range(chance.randint(5, 20))) for _ in range(count)]
+
+
+def model_of(suite):
+    """MiniLM as one file, converted once for the run."""
+    path = suite.folder / 'MiniLM-f16.gguf'
+    folder = programs.cache_folder() / 'models' / 'all-MiniLM-L6-v2'
+    if not folder.exists():
+        raise NotAvailable(f'no {folder}: ./dev setup fetches it')
+    if not path.exists():
+        programs.convert(suite.hearth, folder, path)
+    return path
+
+
+async def embed(client, texts):
+    """The vectors, as they come: base64."""
+    status, body = await client.json('POST', '/v1/embeddings', {'model': client.model, 'input': texts, 'encoding_format': 'base64'})
+    if status != 200 or len(body.get('data', [])) != len(texts):
+        raise MeasureError(f'embeddings: status {status}, {str(body)[:200]}')
+    return [entry['embedding'] for entry in body['data']]
+
+
+async def in_parts(client, texts):
+    parts = [texts[i:i + PART] for i in range(0, len(texts), PART)]
+
+    async def one():
+        while parts:
+            await embed(client, parts.pop())
+    await asyncio.gather(*(one() for _ in range(CONNECTIONS)))
+
+
+async def measure(visit, server):
+    client = await visit.client_only(server)
+    texts = make_texts(TEXTS)
+    await embed(client, texts[:PART])  # what the first request alone costs
+    rates = {}
+    for name, way in (('one request', embed), ('four connections', in_parts)):
+        start = time.perf_counter()
+        await way(client, texts)
+        rates[name] = TEXTS / (time.perf_counter() - start)
+    return rates, await embed(client, texts[:COMPARED])
+
+
+def visit_server(visit):
+    flags = [] if visit.is_hearth else ['--embedding', '--pooling', 'mean']
+    load = Load(model_of(visit.suite), visit.scene.sequences, visit.scene.context)
+    with visit.server(*flags, load=load) as server:
+        rates, vectors = visit.run(measure(visit, server))
+    visit.draw(rates)
+    visit.suite.taken['embed vectors', visit.subject] = vectors
+    return {'embed': max(rates.values())}
+
+
+def floats(text):
+    data = base64.b64decode(text)
+    return struct.unpack(f'<{len(data) // 4}f', data)
+
+
+def cosine(a, b):
+    return sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
+
+
+def finish(suite):
+    ours, theirs = (suite.taken.get(('embed vectors', subject)) for subject in (HEARTH, SERVER))
+    if 'embed_equal' in suite.wanted and ours and theirs:
+        suite.add('embed_equal', HEARTH, min(cosine(floats(a), floats(b)) for a, b in zip(ours, theirs, strict=True)))
+    (suite.folder / 'MiniLM-f16.gguf').unlink(missing_ok=True)
+
+
+SCENE = Scene('embed', sequences=4, context=512, visit=visit_server, rounds=5, finish=finish,
+              peer_variants={'default': [], 'batches of 2,048': ['-b', '2048', '-ub', '2048'],
+                             'batches of 2,048, 16 slots': ['-b', '2048', '-ub', '2048', '-np', '16', '-c', '8192', '-fa', 'on']})
