@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Records what upstream's converter makes of the folders of tests/integration/test_convert.py.
+"""Records what upstream's converter makes of the folders of tests/integration/test_convert.py, and how the texts of
+its corpus are tokenised by SentencePiece and by huggingface/tokenizers.
 
 usage: PYTHON tools/record_conversion.py > tests/integration/conversion_expected.json
 
@@ -18,6 +19,16 @@ import hf_folder  # noqa: E402
 import support  # noqa: E402
 
 
+def reference_ids(folder):
+    texts = hf_folder.corpus()
+    if (folder / 'tokenizer.model').exists():
+        import sentencepiece
+        return sentencepiece.SentencePieceProcessor(model_file=str(folder / 'tokenizer.model')).encode(texts)
+    import tokenizers
+    tokenizer = tokenizers.Tokenizer.from_file(str(folder / 'tokenizer.json'))
+    return [tokenizer.encode(text, add_special_tokens=False).ids for text in texts]
+
+
 def main():
     converter = support.CACHE / 'third_party/llama.cpp/convert_hf_to_gguf.py'
     recorded = {}
@@ -29,8 +40,10 @@ def main():
                 output = scratch / 'out.gguf'
                 subprocess.run([sys.executable, str(converter), str(folder), '--outtype', kind, '--outfile', str(output)],
                                check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-                recorded[f'{name} {kind}'] = hf_folder.digest(output)
+                recorded[f'{name} {kind}'] = hf_folder.digest(output, name not in hf_folder.WITHOUT_SCORES)
                 output.unlink()
+            if name in hf_folder.TOKENIZED:
+                recorded[f'{name} tokens'] = hf_folder.ids_digest(reference_ids(folder))
     json.dump(recorded, sys.stdout, indent=1, sort_keys=True)
     print()
 

@@ -15,6 +15,7 @@ nlohmann::ordered_json to_json(models::CheckReport const& r) {
     for (auto const& [type, count] : r.tensor_types) types[type] = count;
     return {{"path", r.path},
             {"valid", r.valid},
+            {"adapter", r.adapter},
             {"problems", r.problems},
             {"warnings", r.warnings},
             {"file_bytes", r.file_bytes},
@@ -46,7 +47,7 @@ int check(CheckFlags const& flags) {
     std::string text;
     auto results = nlohmann::ordered_json::array();
     for (auto const& file : flags.files) {
-        auto const checked = models::check_model(file);
+        auto const checked = models::check_any(file);
         all_valid = all_valid && checked.valid;
         if (flags.json) {
             results.push_back(to_json(checked));

@@ -182,12 +182,16 @@ void add_memory_flags(CLI::App& command, ServeFlags& flags) {
         ->group("Limits");
     command
         .add_option("--pin", flags.pins,
-                    "NAME of a model that stays once it is loaded, whoever wants room (repeatable)")
+                    "NAME of a model, also one of a models folder, that stays once it is loaded, whoever wants room "
+                    "(repeatable)")
         ->type_name("NAME")
         ->allow_extra_args(false)
         ->group("Limits");
     command
-        .add_option("--preload", flags.preloads, "NAME of a model that is loaded at start although --lazy (repeatable)")
+        .add_option("--preload", flags.preloads,
+                    "NAME of a model that is loaded at start although it is --lazy or only lies in a models folder, or "
+                    "most-used[:N]: the N (3, at most 16) used most in the last week, as far as --memory goes "
+                    "(repeatable)")
         ->type_name("NAME")
         ->allow_extra_args(false)
         ->group("Limits");

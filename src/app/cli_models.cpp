@@ -89,8 +89,12 @@ void add_list(CLI::App& app, ListFlags& flags, Action& action) {
 
 void add_show(CLI::App& app, ShowFlags& flags, Action& action) {
     auto& command = *app.add_subcommand("show", "Say what is known of a model");
-    command.footer("Exit codes: 0 ok, 1 error, also of --verify, 2 usage, 3 no such model.");
+    command.footer(
+        "A server that runs tells it; with --models-dir, --data-dir, --verify or --confirm-template this process\n"
+        "does.\n"
+        "Exit codes: 0 ok, 1 error, also of --verify, 2 usage, 3 no such model, 4 no server at --host.");
     command.add_option("model", flags.model, "NAME as `hearth list` prints it, or an alias")->required();
+    add_host(command, flags.host);
     add_catalog_flags(command, flags.catalog);
     command.add_flag("--verify", flags.verify, "Read all of its files and compare their SHA-256 with what is known");
     command.add_flag("--confirm-template", flags.confirm_template,
@@ -98,20 +102,57 @@ void add_show(CLI::App& app, ShowFlags& flags, Action& action) {
     command.callback([&] { action = [&] { return show(flags); }; });
 }
 
+void add_import(CLI::App& app, ImportFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("import", "Use models that other programs keep, where they are");
+    command.footer(
+        "Without FOLDER those of Ollama, Hugging Face's cache and LM Studio are looked into. Nothing is copied; "
+        "folders\n"
+        "with models are models folders from then on, of a running server, too. What is refused is said.\n"
+        "Exit codes: 0 ok, 1 error, 2 usage, 3 no models there.\n"
+        "Example:\n  hearth import\n  hearth import ~/gguf --json");
+    command.add_option("folder", flags.folders,
+                       "Folder of *.gguf files, of Ollama, of Hugging Face's cache or of LM Studio");
+    command
+        .add_option("--data-dir", flags.data_dir,
+                    "Folder of what is remembered of models (default: $HEARTH_DATA_DIR, else $XDG_DATA_HOME/hearth)")
+        ->type_name("DIR");
+    command.add_flag("--forget", flags.forget, "They are no models folders any more; their files stay");
+    command.add_flag("--json", flags.json, "Print JSON instead of text");
+    command.callback([&] { action = [&] { return import_models(flags); }; });
+}
+
 void add_create(CLI::App& app, CreateFlags& flags, Action& action) {
-    auto& command = *app.add_subcommand("create", "Make a model of another one and a Modelfile");
+    auto& command = *app.add_subcommand("create", "Make a model of another one, or of files, and a Modelfile");
     command.footer(
         "The weights are shared with the other model; what the Modelfile says is kept beside them. FROM names a "
         "model,\n"
-        "or a GGUF file by its path from the Modelfile's folder. A running server finds the model by itself.\n"
+        "or by its path from the Modelfile's folder a GGUF file or a Hugging Face folder, which is converted.\n"
+        "A server that runs makes it, and is sent the files; with --models-dir this process does.\n"
         "Example:\n  printf 'FROM smollm2\\nSYSTEM You are a pirate.\\n' | hearth create pirate -f -");
     command.add_option("name", flags.name, "What to call it: NAME or NAME:TAG")->required();
     command.add_option("-f,--file", flags.file, "The Modelfile; - reads standard input")
         ->default_str("Modelfile")
         ->type_name("FILE");
+    command.add_option("-q,--quantize", flags.quantize, "Make the weights smaller: as of `hearth quantize`")
+        ->type_name("PROFILE|TYPE");
+    add_host(command, flags.host);
     add_models_dir(command, flags.models_dirs);
     command.add_flag("--json", flags.json, "Print one JSON object about what was made");
     command.callback([&] { action = [&] { return create(flags); }; });
+}
+
+void add_push(CLI::App& app, PushFlags& flags, Action& action) {
+    auto& command = *app.add_subcommand("push", "Give a model to the registry its name says");
+    command.footer(
+        "The name is [HOST/]NAMESPACE/MODEL[:TAG]; `hearth cp` gives a model one. What is there is not sent again.\n"
+        "A server that runs does it; with --models-dir or --data-dir this process does.\n"
+        "Exit codes: 0 ok, 1 error, 2 usage, 3 no such model, 4 unreachable.\n"
+        "Example:\n  hearth cp smollm2 127.0.0.1:5000/me/smollm2 && hearth push 127.0.0.1:5000/me/smollm2");
+    command.add_option("model", flags.model, "NAME that says where it goes")->required();
+    add_host(command, flags.host);
+    add_folders(command, flags.catalog);
+    command.add_flag("--insecure", flags.insecure, "Without TLS; only to this machine, where there is none anyway");
+    command.callback([&] { action = [&] { return push(flags); }; });
 }
 
 void add_convert(CLI::App& app, ConvertFlags& flags, Action& action) {
@@ -119,7 +160,12 @@ void add_convert(CLI::App& app, ConvertFlags& flags, Action& action) {
     command.footer(
         "The file appears whole or not at all; Ctrl-C leaves nothing behind. Its path is printed.\n"
         "Example:\n  hearth convert ./SmolLM2-135M-Instruct -o smollm2.gguf --type bf16");
-    command.add_option("folder", flags.folder, "Folder with config.json, tokenizer.json and safetensors")->required();
+    command
+        .add_option("folder", flags.folder,
+                    "Folder with config.json, tokenizer.json and safetensors; or a LoRA adapter as PEFT saves it")
+        ->required();
+    command.add_option("--base", flags.base, "Of an adapter the model it is for: GGUF file or NAME in a models folder");
+    add_models_dir(command, flags.models_dirs);
     command.add_option("-o,--output", flags.output, "File to write (default: FOLDER-TYPE.gguf in the current folder)");
     command.add_option("--type", flags.type, "Type of matrices: auto, f32, f16 or bf16")
         ->check(CLI::IsMember({"auto", "f32", "f16", "bf16"}))
@@ -184,10 +230,12 @@ void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action) {
     add_check(app, flags.check, action);
     add_list(app, flags.list, action);
     add_show(app, flags.show, action);
+    add_import(app, flags.import_models, action);
     add_change(app, "rm", "Delete a model", flags.remove, remove_model, action);
     add_change(app, "cp", "Give a model another name as well", flags.copy, copy_model, action);
     add_change(app, "trust", "Accept the chat template a model's file has now", flags.trust, trust_model, action);
     add_create(app, flags.create, action);
+    add_push(app, flags.push, action);
     add_convert(app, flags.convert, action);
     add_quantize(app, flags.quantize, action);
     add_ps(app, flags.ps, action);
@@ -200,6 +248,12 @@ void add_library_flags(CLI::App& command, ServeFlags& flags) {
         "-m,--model", flags.models,
         "GGUF file, Hugging Face folder, NAME in a models folder, or ID=one of them, to have loaded from "
         "the start (repeatable; the first is the default)");
+    command
+        .add_option("--lora", flags.adapters,
+                    "NAME=BASE:FILE[:SCALE]: serve the model BASE with the LoRA adapter in FILE on top as NAME, by the "
+                    "same worker (repeatable; with the same NAME one adapter more; SCALE: 1)")
+        ->type_name("ADAPTER")
+        ->allow_extra_args(false);
     add_models_dir(command, flags.models_dirs);
     command
         .add_option("--data-dir", flags.data_dir,

@@ -24,16 +24,18 @@ struct ModelFlags {
     CheckFlags check;
     ListFlags list;
     ShowFlags show;
+    ImportFlags import_models;
     ChangeFlags remove, copy, trust;
     ConvertFlags convert;
     CreateFlags create;
+    PushFlags push;
     QuantizeFlags quantize;
     PsFlags ps;
     StopFlags stop;
     EstimateFlags estimate;
 };
 
-// pull, check, list, show, rm, cp, trust, create, convert, quantize, ps, stop, estimate
+// pull, check, list, show, import, rm, cp, trust, create, push, convert, quantize, ps, stop, estimate
 void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action);
 
 // Which models `serve` has, and may get

@@ -44,6 +44,7 @@ struct EngineFlags {
 
 struct ServeFlags {
     std::vector<std::string> models;  // FILE, NAME or ID=FILE
+    std::vector<std::string> adapters;         // NAME=BASE:FILE[:SCALE]
     std::vector<std::string> models_dirs;
     std::string data_dir;                      // empty: the user's data folder
     std::vector<std::string> allowed_models;   // patterns
@@ -112,8 +113,10 @@ int pull(PullFlags const& flags);
                                                              std::vector<std::string> const& models_dirs);
 
 struct CreateFlags {
+    std::string host;  // as of PullFlags
     std::string name;
     std::string file = "Modelfile";  // "-": standard input
+    std::string quantize;            // profile, type or auto; empty: the weights as they are
     std::vector<std::string> models_dirs;
     bool json = false;
 };
@@ -121,6 +124,8 @@ int create(CreateFlags const& flags);
 
 struct ConvertFlags {
     std::string folder;
+    std::string base;           // of an adapter: its model; else empty
+    std::vector<std::string> models_dirs;
     std::string output;         // empty: FOLDER-TYPE.gguf here
     std::string type = "auto";  // auto, f32, f16, bf16
     bool force = false;
@@ -160,12 +165,21 @@ struct ListFlags {
 int list(ListFlags const& flags);
 
 struct ShowFlags {
+    std::string host;  // as of PullFlags
     CatalogFlags catalog;
     std::string model;
     bool verify = false;            // compute checksums
     bool confirm_template = false;  // a template that changed is the pinned one from now on
 };
 int show(ShowFlags const& flags);
+
+struct ImportFlags {
+    std::vector<std::string> folders;  // empty: well_known_folders()
+    std::string data_dir;              // empty: the user's data folder
+    bool forget = false;               // these are no models folders any more
+    bool json = false;
+};
+int import_models(ImportFlags const& flags);
 
 // `rm`, `cp` and `trust`: by the server, or in this process.
 struct ChangeFlags {
@@ -177,6 +191,14 @@ struct ChangeFlags {
 int remove_model(ChangeFlags const& flags);
 int copy_model(ChangeFlags const& flags);
 int trust_model(ChangeFlags const& flags);
+
+struct PushFlags {
+    std::string host;  // as of PullFlags
+    CatalogFlags catalog;
+    std::string model;
+    bool insecure = false;
+};
+int push(PushFlags const& flags);
 
 struct PsFlags {
     std::string host;  // HOST[:PORT]; empty: the usual one

@@ -1,5 +1,6 @@
 // `hearth convert` and `hearth quantize`: a GGUF file out of a folder or of another file.
 #include <string>
+#include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -64,6 +65,22 @@ Result<formats::Made> make_quantized(QuantizeFlags const& flags) {
                          workshop(), [&](formats::Progress const& progress) { return line.show(progress); });
 }
 
+// Of an adapter; of a model nothing.
+Result<std::string> base_of(ConvertFlags const& flags) {
+    bool const adapter = formats::is_adapter_folder(flags.folder);
+    if (adapter && flags.base.empty())
+        return Error(Code::invalid_argument,
+                     fmt::format("{} holds a LoRA adapter: say by --base which model it is for", flags.folder),
+                     "--base");
+    if (!adapter && !flags.base.empty())
+        return Error(Code::invalid_argument,
+                     fmt::format("--base is for adapters, and there is no adapter_config.json in {}", flags.folder),
+                     "--base");
+    if (!adapter) return std::string();
+    HEARTH_TRY(auto located, catalog::locate(flags.base, models_folders(flags.models_dirs)));
+    return std::move(located.path);
+}
+
 }  // namespace
 
 int convert(ConvertFlags const& flags) {
@@ -78,8 +95,10 @@ int convert(ConvertFlags const& flags) {
             return Error(Code::not_found, fmt::format("{}/config.json: there is no such file", flags.folder),
                          flags.folder);
         }
+        HEARTH_TRY(auto base, base_of(flags));
         MakingLine line;
         return formats::make({.source = flags.folder,
+                              .base = std::move(base),
                               .output = flags.output,
                               .form = form,
                               .existing = existing(flags.force),

@@ -19,11 +19,14 @@
 
 #include <fmt/format.h>
 
+#include "app/adapters.h"
 #include "app/cli.h"
 #include "base/utf8.h"
 #include "catalog/create.h"
+#include "catalog/imported.h"
 #include "catalog/locate.h"
 #include "engine/engine.h"
+#include "modelfile/known_templates.h"
 #include "models/estimate.h"
 #include "models/gguf.h"
 #include "models/report.h"
@@ -138,10 +141,32 @@ Status assign_drafts(std::vector<serving::ModelSpec>& specs, std::vector<std::st
     return ok();
 }
 
-std::vector<std::string> models_folders(std::vector<std::string> const& given) {
+std::vector<std::string> models_folders(std::vector<std::string> const& given, std::string const& data_dir) {
     auto folders = given;
     if (auto const extra = variable("HEARTH_MODELS_DIR"); !extra.empty()) folders.push_back(extra);
     if (auto const cache = user_cache(); !cache.empty()) folders.push_back(cache + "/hearth/models");
+    for (auto& folder : catalog::imported_folders(data_folder(data_dir))) folders.push_back(std::move(folder));
+    return folders;
+}
+
+std::vector<std::string> well_known_folders() {
+    std::vector<std::string> folders;
+    auto const add = [&](std::string const& base, std::string_view below) {
+        std::error_code failed;
+        auto const real =
+            base.empty() ? std::filesystem::path() : std::filesystem::canonical(base + std::string(below), failed);
+        if (base.empty() || failed || !std::filesystem::is_directory(real, failed)) return;
+        if (std::ranges::find(folders, real.string()) == folders.end()) folders.push_back(real.string());
+    };
+    auto const home = variable("HOME");
+    add(variable("OLLAMA_MODELS"), "");
+    add(home, "/.ollama/models");
+    add("/usr/share/ollama", "/.ollama/models");
+    add(variable("HF_HUB_CACHE"), "");
+    add(variable("HF_HOME"), "/hub");
+    add(user_cache(), "/huggingface/hub");
+    add(home, "/.lmstudio/models");
+    add(home, "/.cache/lm-studio/models");
     return folders;
 }
 
@@ -240,12 +265,16 @@ std::string random_suffix() {
     return out;
 }
 
-// What the model's note or manifest says of it; its context, where no flag does.
+// What the model's note or manifest says of it; its context, where no flag does; and its
+// template, where that is known.
 static Status define(serving::ModelSpec& spec, std::vector<std::string> const& folders) {
     HEARTH_TRY(auto definition, catalog::definition_of(spec.id, spec.path, folders));
     if (auto const parameters = modelfile::from_options(definition.options); parameters && spec.context_request == 0) {
         for (auto const& [name, value] : *parameters)
             if (name == "num_ctx") std::from_chars(value.data(), value.data() + value.size(), spec.context_request);
+    }
+    if (auto const* const known = modelfile::find_known_template(definition.template_text)) {
+        spec.chat_template = known->jinja;
     }
     spec.definition = std::make_shared<modelfile::Definition const>(std::move(definition));
     return ok();
@@ -280,6 +309,7 @@ Result<serving::ModelSpec> spec_of(std::string id, std::string path, std::vector
     auto const need = models::estimate_memory(files, cells, models::kBatchDefault);
     spec.memory_bytes = need.total();
     spec.scratch_bytes = need.scratch;
+    HEARTH_CHECK(add_own_adapters(spec));
     spec.sequences_max = engine.max_seqs;
     spec.threads = engine.threads;
     spec.prefix_cache = engine.no_prefix_cache ? 0 : 1;

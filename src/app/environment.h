@@ -16,8 +16,14 @@
 
 namespace hearth::app {
 
-// Folders in which a model NAME is looked up: those given, then the user's cache.
-[[nodiscard]] std::vector<std::string> models_folders(std::vector<std::string> const& given);
+// Folders in which a model NAME is looked up: those given, then the user's cache, then
+// what was imported into the data folder that `data_dir` means (data_folder()).
+[[nodiscard]] std::vector<std::string> models_folders(std::vector<std::string> const& given,
+                                                      std::string const& data_dir = {});
+
+// Where other programs keep models, as their own variables and habits say: Ollama, Hugging
+// Face's cache, LM Studio. Those that are there.
+[[nodiscard]] std::vector<std::string> well_known_folders();
 
 // The folder of what Hearth remembers: `given`, else $HEARTH_DATA_DIR, else the
 // user's data folder; empty without a home.

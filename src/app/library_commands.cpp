@@ -131,7 +131,7 @@ Status change_here(CatalogFlags const& flags, Change const& change) {
     if (options.data_folder.empty())
         return Error(Code::invalid_argument, "no folder to remember models in: give --data-dir, or set HOME",
                      "--data-dir");
-    options.folders = models_folders(flags.models_dirs);
+    options.folders = models_folders(flags.models_dirs, flags.data_dir);
     options.pulls_at_once = 0;
     options.new_id = random_suffix;
     LogFlags quiet;

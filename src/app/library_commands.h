@@ -3,12 +3,14 @@
 // Threads: one. Private to app.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 
 #include "app/commands.h"
 #include "app/server_client.h"
 #include "base/result.h"
+#include "catalog/catalog.h"
 
 namespace hearth::app {
 
@@ -22,6 +24,9 @@ namespace hearth::app {
 
 // As report(), but what cannot be reached has an exit code of its own.
 int report_client(Error const& error);
+
+// Opened and scanned; as it was last recorded when another process writes it.
+[[nodiscard]] Result<std::unique_ptr<catalog::Catalog>> open_catalog(CatalogFlags const& flags);
 
 // A pull as a job of the server, watched until it has ended. Ctrl-C ends the watching.
 [[nodiscard]] int pull_by(ServerClient const& server, PullFlags const& flags);

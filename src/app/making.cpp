@@ -7,16 +7,14 @@
 #include <array>
 #include <csignal>
 #include <cstdio>
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <string_view>
 #include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "app/environment.h"
+#include "app/memory_watch.h"
 #include "catalog/locate.h"
 #include "formats/cache.h"
 #include "formats/source.h"
@@ -33,16 +31,6 @@ std::sig_atomic_t volatile g_stopped = 0;
 std::array<struct ::sigaction, kStopping.size()> g_before{};
 
 void stop(int /*signal*/) { g_stopped = 1; }
-
-// What the system could give without swapping; 0 where it does not say.
-std::uint64_t available_memory() {
-    std::ifstream file("/proc/meminfo");
-    for (std::string line; std::getline(file, line);) {
-        constexpr std::string_view kKey = "MemAvailable:";
-        if (line.starts_with(kKey)) return std::strtoull(line.c_str() + kKey.size(), nullptr, 10) << 10;
-    }
-    return 0;
-}
 
 // Quantised already: `auto` leaves it alone.
 Result<bool> has_plain_weights(std::string const& source) {
@@ -85,14 +73,15 @@ formats::Workshop workshop() {
     return {.executable = executable_path(), .environment = worker_environment(), .threads = llama::usable_cores()};
 }
 
-Result<formats::Form> form_for(std::string const& text, std::string const& source) {
+Result<formats::Form> form_for(std::string const& text, std::string const& source, std::uint64_t budget) {
     if (text != "auto") return formats::parse_form(text);
     HEARTH_TRY(auto const parameters, formats::count_parameters(source));
-    return formats::form_of(formats::choose_profile(parameters, available_memory()));
+    auto const free = free_for_models(read_memory_signs(read_small_file), budget);
+    return formats::form_of(formats::choose_profile(parameters, free));
 }
 
 Result<ServableModel> make_servable(std::string const& argument, std::vector<std::string> const& folders,
-                                    EngineFlags const& engine) {
+                                    EngineFlags const& engine, std::uint64_t budget) {
     auto const as_it_is = ServableModel{argument, nullptr};
     auto const equals = argument.find('=');
     bool const folder = formats::is_model_folder(argument) ||
@@ -101,7 +90,7 @@ Result<ServableModel> make_servable(std::string const& argument, std::vector<std
     HEARTH_TRY(auto const source, find_source(argument, folders));
     HEARTH_TRY(bool const plain, has_plain_weights(source.path));
     if (engine.quantize == "auto" && !plain) return as_it_is;
-    HEARTH_TRY(auto const form, form_for(engine.quantize.empty() ? "full" : engine.quantize, source.path));
+    HEARTH_TRY(auto const form, form_for(engine.quantize.empty() ? "full" : engine.quantize, source.path, budget));
     if (form.as_source() && !formats::is_folder(source.path)) return as_it_is;
     auto const cache_folder = quant_cache_folder(engine.quant_cache_dir);
     if (cache_folder.empty()) {
@@ -114,6 +103,21 @@ Result<ServableModel> make_servable(std::string const& argument, std::vector<std
     HEARTH_TRY(auto entry, cache.provide(source.path, form, workshop(),
                                          [&](formats::Progress const& progress) { return line.show(progress); }));
     return ServableModel{source.id + "=" + entry.path, std::move(entry.hold)};
+}
+
+Status make_model_file(library::MakeOrder const& order,
+                       std::function<bool(library::MakeProgress const&)> const& watch) {
+    formats::Form form;
+    if (!order.form.empty()) {
+        HEARTH_TRY(form, form_for(order.form, order.source));
+    }
+    HEARTH_TRY(auto const made, formats::make({.source = order.source, .output = order.output, .form = form},
+                                              workshop(), [&](formats::Progress const& progress) {
+                                                  bool const quantizing = progress.stage == formats::Stage::quantizing;
+                                                  return watch({quantizing, progress.bytes_done, progress.bytes});
+                                              }));
+    static_cast<void>(made);
+    return ok();
 }
 
 unsigned usual_file_mode() {

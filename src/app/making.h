@@ -6,6 +6,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -14,14 +15,16 @@
 #include "base/result.h"
 #include "formats/form.h"
 #include "formats/make.h"
+#include "library/creation.h"
 
 namespace hearth::app {
 
 [[nodiscard]] formats::Workshop workshop();
 
 // The form that `text` names; "auto" by the parameters of `source`, a folder or a
-// GGUF file, and the memory that is free now.
-[[nodiscard]] Result<formats::Form> form_for(std::string const& text, std::string const& source);
+// GGUF file, and the memory that is free now: see free_for_models(), also for `budget`.
+[[nodiscard]] Result<formats::Form> form_for(std::string const& text, std::string const& source,
+                                             std::uint64_t budget = 0);
 
 // A model that may be served: `ID=FILE`, as model_spec() takes it, and what keeps
 // the file where it is for as long as it is served.
@@ -33,7 +36,11 @@ struct ServableModel {
 // weights get the form of --quantize, by way of the cache of such models. A file
 // that needs neither is left alone. Fails as formats::QuantCache::provide().
 [[nodiscard]] Result<ServableModel> make_servable(std::string const& argument, std::vector<std::string> const& folders,
-                                                  EngineFlags const& engine);
+                                                  EngineFlags const& engine, std::uint64_t budget = 0);
+
+// What a library makes model files with. `order.form` may be "auto".
+[[nodiscard]] Status make_model_file(library::MakeOrder const& order,
+                                     std::function<bool(library::MakeProgress const&)> const& watch);
 
 // What a file made in the usual way would have. REQUIRES: one thread
 [[nodiscard]] unsigned usual_file_mode();

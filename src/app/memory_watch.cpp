@@ -141,6 +141,15 @@ Pressure judge(MemorySigns const& signs) {
     return std::max({group, machine, by_stalls(signs)});
 }
 
+std::uint64_t free_for_models(MemorySigns const& signs, std::uint64_t budget) {
+    std::optional<std::uint64_t> least;
+    auto const allow = [&](std::uint64_t bytes) { least = std::min(least.value_or(bytes), bytes); };
+    if (signs.machine_available != 0) allow(signs.machine_available);
+    if (signs.limit != 0) allow(signs.limit - std::min(signs.used, signs.limit));
+    if (budget != 0) allow(budget);
+    return least.value_or(0);
+}
+
 std::uint64_t automatic_budget(MemorySigns const& signs) {
     // A group that may use more than the machine has is not limited by it.
     auto const bound = signs.machine_total != 0 ? std::min(signs.limit, signs.machine_total) : signs.limit;

@@ -41,6 +41,11 @@ struct MemorySigns {
 // 0, no bound, without a limit.
 [[nodiscard]] std::uint64_t automatic_budget(MemorySigns const& signs);
 
+// What one more model may take at most: what the machine has available, what is left of
+// the control group's limit, and `budget`, that of all models (0: none), whichever is
+// least; 0 where nobody says anything.
+[[nodiscard]] std::uint64_t free_for_models(MemorySigns const& signs, std::uint64_t budget);
+
 class MemoryWatch {
 public:
     static constexpr Duration kCalm = std::chrono::seconds(10);

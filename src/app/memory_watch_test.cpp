@@ -104,5 +104,19 @@ TEST(MemoryWatch, RaisesAtOnceAndLowersStepByStep) {
     EXPECT_EQ(watch.look(clock.now()), Pressure::none);
 }
 
+TEST(FreeForModels, IsTheLeastOfWhatAnybodyAllows) {
+    MemorySigns signs;
+    EXPECT_EQ(free_for_models(signs, 0), 0U) << "nobody says";
+    EXPECT_EQ(free_for_models(signs, 7), 7U);
+    signs.machine_available = 100;
+    EXPECT_EQ(free_for_models(signs, 0), 100U);
+    EXPECT_EQ(free_for_models(signs, 60), 60U);
+    signs.limit = 90;
+    signs.used = 50;
+    EXPECT_EQ(free_for_models(signs, 60), 40U) << "the group has less left";
+    signs.used = 95;
+    EXPECT_EQ(free_for_models(signs, 60), 0U);
+}
+
 }  // namespace
 }  // namespace hearth::app

@@ -1,4 +1,5 @@
 // `hearth list` and `hearth show`: the catalog, brought up to date first.
+#include <algorithm>
 #include <array>
 #include <fstream>
 #include <string>
@@ -12,7 +13,6 @@
 #include "app/environment.h"
 #include "app/library_commands.h"
 #include "app/text_table.h"
-#include "base/utf8.h"
 #include "catalog/catalog.h"
 #include "catalog/known_models.h"
 
@@ -20,21 +20,6 @@ namespace hearth::app {
 namespace {
 
 using nlohmann::ordered_json;
-
-// One line without control characters: what a file says must not drive a terminal.
-std::string printable(std::string_view text) {
-    std::string valid;
-    Utf8Carry carry;
-    carry.push(text, valid);
-    carry.finish(valid);
-    for (std::size_t i = 0; i < valid.size(); ++i) {
-        auto const byte = static_cast<unsigned char>(valid[i]);
-        bool const high = byte == 0xc2 && i + 1 < valid.size() && static_cast<unsigned char>(valid[i + 1]) < 0xa0;
-        if (high) valid[i + 1] = ' ';
-        if (high || byte < 0x20 || byte == 0x7f) valid[i] = ' ';
-    }
-    return valid;
-}
 
 std::string scaled(std::uint64_t number, double step, std::array<std::string_view, 5> const& units) {
     auto value = static_cast<double>(number);
@@ -45,13 +30,11 @@ std::string scaled(std::uint64_t number, double step, std::array<std::string_vie
 std::string bytes_text(std::uint64_t bytes) { return scaled(bytes, 1024, {" B", " KiB", " MiB", " GiB", " TiB"}); }
 std::string count_text(std::uint64_t count) { return scaled(count, 1000, {"", " K", " M", " B", " T"}); }
 
-std::string_view layout_text(catalog::Layout layout) {
-    switch (layout) {
-        case catalog::Layout::folder: return "folder";
-        case catalog::Layout::ollama: return "ollama";
-        case catalog::Layout::hugging_face: return "hugging-face";
-    }
-    return "folder";
+// As this command always spelled it.
+std::string layout_text(catalog::Layout layout) {
+    auto text = std::string(to_string(layout));
+    std::ranges::replace(text, '_', '-');
+    return text;
 }
 
 std::string joined(std::vector<std::string> const& words) {
@@ -66,11 +49,16 @@ ordered_json parsed(std::string const& text) {
     return json.is_discarded() ? ordered_json(text) : json;
 }
 
+bool is_whole(catalog::ModelFile const& file) { return file.soundness == catalog::Soundness::whole; }
+
 ordered_json to_json(catalog::Model const& model) {
     auto files = ordered_json::array();
     for (auto const& file : model.files)
-        files.push_back(
-            {{"path", file.path}, {"bytes", file.bytes}, {"sha256", file.sha256}, {"verified", file.verified}});
+        files.push_back({{"path", file.path},
+                         {"bytes", file.bytes},
+                         {"sha256", file.sha256},
+                         {"verified", is_whole(file)},
+                         {"damage", file.damage}});
     return {{"name", model.name},
             {"aliases", model.aliases},
             {"layout", layout_text(model.layout)},
@@ -96,26 +84,8 @@ std::string dumped(ordered_json const& json) {
     return json.dump(2, ' ', false, ordered_json::error_handler_t::replace) + '\n';
 }
 
-// Opened and scanned; as it was last recorded when another process writes it.
-Result<std::unique_ptr<catalog::Catalog>> open_catalog(CatalogFlags const& flags) {
-    auto const folder = data_folder(flags.data_dir);
-    if (folder.empty())
-        return Error(Code::invalid_argument, "no folder to remember models in: give --data-dir, or set HOME",
-                     "--data-dir");
-    auto const path = folder + "/catalog.db";
-    auto opened = catalog::Catalog::open(path, catalog::Access::read_write);
-    if (!opened && opened.error().code == Code::unavailable) {
-        fmt::print(stderr, "hearth: {}; this is what it last recorded\n", opened.error().message);
-        return catalog::Catalog::open(path, catalog::Access::read_only);
-    }
-    if (!opened) return opened;
-    HEARTH_TRY(auto const scanned, (*opened)->scan(models_folders(flags.models_dirs)));
-    for (auto const& refused : scanned.refused)
-        fmt::print(stderr, "hearth: {}: {}\n", printable(refused.path), printable(refused.why));
-    return opened;
-}
-
 std::string remark(catalog::Model const& model) {
+    if (!model.damage().empty()) return "damaged: see `hearth show`";
     if (!model.problem.empty()) return "refused: see `hearth show`";
     if (model.template_changed()) return "chat template changed: see `hearth show`";
     return joined(model.capabilities);
@@ -160,7 +130,8 @@ std::string details(catalog::Model const& model) {
     row("size", bytes_text(model.bytes));
     for (auto const& file : model.files) {
         row("file", file.path);
-        if (!file.sha256.empty()) row("", fmt::format("sha256 {}{}", file.sha256, file.verified ? ", verified" : ""));
+        if (!file.damage.empty()) row("", "DAMAGED: " + file.damage);
+        if (!file.sha256.empty()) row("", fmt::format("sha256 {}{}", file.sha256, is_whole(file) ? ", verified" : ""));
     }
     return out;
 }
@@ -206,16 +177,26 @@ int list_known(ListFlags const& flags) {
     return write_out(dumped(array));
 }
 
-// What a server says of a model, as far as the table shows it.
+// What a server says of a model; its files are its own affair.
 catalog::Model from_server(ordered_json const& said) {
     catalog::Model model;
     model.name = said.value("name", "");
+    model.aliases = said.value("aliases", std::vector<std::string>());
+    model.source = said.value("source", "");
+    model.license = said.value("license", "");
+    model.architecture = said.value("architecture", "");
+    model.template_sha256 = said.value("template_sha256", "");
     model.bytes = said.value("size", std::uint64_t{0});
     model.parameters = said.value("parameters", std::uint64_t{0});
     model.quantization = said.value("quantization", "");
     model.context = said.value("context", std::uint64_t{0});
     model.capabilities = said.value("capabilities", std::vector<std::string>());
     model.problem = said.value("problem", "");
+    if (said.value("state", "") == "damaged") {
+        auto& file = model.files.emplace_back();
+        file.soundness = catalog::Soundness::damaged;
+        file.damage = model.problem;
+    }
     if (said.value("template_changed", false)) model.template_pinned = "another";
     return model;
 }
@@ -242,7 +223,39 @@ int list_of(ServerClient const& server, bool json) {
     }
 }
 
+int show_of(ServerClient const& server, ShowFlags const& flags) {
+    auto const answer = server.ask("GET", "/api/v1/models/" + encode_segment(flags.model));
+    if (!answer) return report_client(answer.error());
+    if (answer->status != 200)
+        return report(Error(answer->status == 404 ? Code::not_found : Code::io, message_of(*answer)));
+    try {
+        auto const said = ordered_json::parse(answer->body);
+        return write_out(flags.catalog.json ? dumped(said) : details(from_server(said)));
+    } catch (nlohmann::json::exception const&) {
+        return report(
+            Error(Code::corrupt, fmt::format("the server at {} does not answer as Hearth does", server.url())));
+    }
+}
+
 }  // namespace
+
+Result<std::unique_ptr<catalog::Catalog>> open_catalog(CatalogFlags const& flags) {
+    auto const folder = data_folder(flags.data_dir);
+    if (folder.empty())
+        return Error(Code::invalid_argument, "no folder to remember models in: give --data-dir, or set HOME",
+                     "--data-dir");
+    auto const path = folder + "/catalog.db";
+    auto opened = catalog::Catalog::open(path, catalog::Access::read_write);
+    if (!opened && opened.error().code == Code::unavailable) {
+        fmt::print(stderr, "hearth: {}; this is what it last recorded\n", opened.error().message);
+        return catalog::Catalog::open(path, catalog::Access::read_only);
+    }
+    if (!opened) return opened;
+    HEARTH_TRY(auto const scanned, (*opened)->scan(models_folders(flags.models_dirs, flags.data_dir)));
+    for (auto const& refused : scanned.refused)
+        fmt::print(stderr, "hearth: {}: {}\n", printable(refused.path), printable(refused.why));
+    return opened;
+}
 
 int list(ListFlags const& list_flags) {
     if (list_flags.known) return list_known(list_flags);
@@ -261,12 +274,16 @@ int list(ListFlags const& list_flags) {
     }
     if (!models->empty()) return write_out(table(*models));
     std::string where;
-    for (auto const& folder : models_folders(flags.models_dirs)) where += (where.empty() ? "" : ", ") + folder;
+    for (auto const& folder : models_folders(flags.models_dirs, flags.data_dir))
+        where += (where.empty() ? "" : ", ") + folder;
     fmt::print(stderr, "hearth: no models in {}; --models-dir names another folder\n", printable(where));
     return kExitOk;
 }
 
 int show(ShowFlags const& flags) {
+    auto const server = server_for(flags.host, is_local(flags.catalog) || flags.verify || flags.confirm_template);
+    if (!server) return report_client(server.error());
+    if (*server) return show_of(**server, flags);
     auto const catalog = open_catalog(flags.catalog);
     if (!catalog) return report(catalog.error());
     if (flags.confirm_template) {

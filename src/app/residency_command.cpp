@@ -15,7 +15,9 @@
 #include "app/ollama_host.h"
 #include "app/server_client.h"
 #include "app/text_table.h"
+#include "catalog/create.h"
 #include "catalog/locate.h"
+#include "models/adapter.h"
 #include "models/estimate.h"
 #include "models/gguf.h"
 
@@ -70,6 +72,17 @@ std::string listed(ordered_json const& models) {
     return text_table(rows);
 }
 
+// Of those that its note puts on top.
+Result<std::uint64_t> adapter_bytes_of(catalog::Located const& model, std::vector<std::string> const& folders) {
+    HEARTH_TRY(auto const definition, catalog::definition_of(model.id, model.path, folders));
+    std::uint64_t bytes = 0;
+    for (auto const& adapter : definition.adapters) {
+        HEARTH_TRY(auto const file, models::read_adapter(adapter.file));
+        bytes += models::adapter_bytes(file);
+    }
+    return bytes;
+}
+
 }  // namespace
 
 int ps(PsFlags const& flags) {
@@ -96,7 +109,10 @@ int estimate(EstimateFlags const& flags) {
     auto const files = models::read_gguf_model(located->path);
     if (!files) return report(files.error());
     auto const cells = flags.kv_cells != 0 ? flags.kv_cells : models::default_cells(files->front(), flags.context);
-    auto const need = models::estimate_memory(*files, cells, models::kBatchDefault);
+    auto need = models::estimate_memory(*files, cells, models::kBatchDefault);
+    auto const adapters = adapter_bytes_of(*located, models_folders(flags.models_dirs));
+    if (!adapters) return report(adapters.error());
+    need.weights += *adapters;
     if (flags.json) {
         return write_out(dumped({{"model", located->id},
                                  {"path", located->path},

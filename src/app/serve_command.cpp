@@ -17,11 +17,13 @@
 #include <fmt/format.h>
 
 #include "api/routes.h"
+#include "app/adapters.h"
 #include "app/cli.h"
 #include "app/commands.h"
 #include "app/environment.h"
 #include "app/making.h"
 #include "app/memory_watch.h"
+#include "app/start_plan.h"
 #include "catalog/known_models.h"
 #include "http/server.h"
 #include "library/library.h"
@@ -96,9 +98,10 @@ std::string url_of(std::string const& listening, std::uint16_t port) {
 class Front {
 public:
     // `ollama`: where to listen for Ollama's clients, too.
-    Front(ServeFlags const& flags, std::uint64_t memory, std::optional<Address> ollama,
+    Front(ServeFlags const& flags, StartPlan const& start, std::uint64_t memory, std::optional<Address> ollama,
           std::unique_ptr<telemetry::Log> log)
         : flags_(flags),
+          start_(start),
           ollama_(std::move(ollama)),
           log_(std::move(log)),
           launcher_(serving::make_process_launcher(executable_path(), worker_environment())) {
@@ -137,11 +140,13 @@ private:
         library::Options options;
         options.data_folder = data_folder(flags_.data_dir);
         if (options.data_folder.empty()) return ok();
-        options.folders = models_folders(flags_.models_dirs);
+        options.folders = models_folders(flags_.models_dirs, flags_.data_dir);
         options.allowed = flags_.allowed_models;
         options.open = http::is_loopback(flags_.host) && (!ollama_ || http::is_loopback(ollama_->host));
         options.pulls_at_once = flags_.pulls;
         options.new_id = random_suffix;
+        options.make_file = make_model_file;
+        options.metrics = &metrics_;
         HEARTH_TRY(options.network, network_settings());
         HEARTH_TRY(options.known, catalog::parse_known_models(catalog::builtin_known_models()));
         HEARTH_TRY(library_, library::Library::create(loop_, *pool_, *log_, std::move(options), std::move(make_spec)));
@@ -226,7 +231,7 @@ private:
         }
         preparing_ = true;
         preparer_ = std::jthread([this, argument = std::move(argument), done = std::move(done)]() mutable {
-            auto spec = model_spec(argument, models_folders(flags_.models_dirs), flags_.engine);
+            auto spec = model_spec(argument, models_folders(flags_.models_dirs, flags_.data_dir), flags_.engine);
             loop_.post([this, spec = std::move(spec), done = std::move(done)]() mutable {
                 preparing_ = false;
                 done(std::move(spec));
@@ -239,14 +244,22 @@ private:
     // without engines serves nobody.
     net::Task<void> announce() {
         // Who reads the line may ask for any model at once.
-        if (library_) co_await library_->settled();
+        if (library_) {
+            co_await library_->settled();
+            auto const loaded = co_await preload(*library_, *pool_, *log_, loop_, start_);
+            if (!loaded) {
+                exit_ = report(loaded.error());
+                begin_stop(Duration::zero());
+                co_return;
+            }
+        }
         while (!stopping_ && !settled()) co_await loop_.sleep(kStartupPoll);
         if (stopping_) co_return;
         // With a library and nothing named there is nothing to wait for.
         bool any = pool_->models().empty();
         for (auto const& model : pool_->models()) {
             any = any || (!model.awaited && model.state != serving::ModelState::failed);
-            if (model.state == serving::ModelState::failed)
+            if (model.state == serving::ModelState::failed && model.base.empty())
                 fmt::print(stderr, "hearth: {}: {}\n", model.id, model.problem);
         }
         if (any) {
@@ -265,7 +278,7 @@ private:
     void print_ready() {
         auto const url = url_of(flags_.host, server_->port());
         for (auto const& model : pool_->models()) {
-            if (!model.info) continue;
+            if (!model.info || !model.base.empty()) continue;
             log_->info("model ready", {{"model", model.id},
                                        {"architecture", model.info->architecture},
                                        {"quantization", model.info->quantization},
@@ -319,6 +332,7 @@ private:
     }
 
     ServeFlags const& flags_;
+    StartPlan const& start_;
     std::optional<Address> ollama_;
     std::unique_ptr<telemetry::Log> log_;
     telemetry::Registry metrics_;
@@ -375,29 +389,6 @@ double keep_alive_of(ServeFlags const& flags) {
     return flags.keep_alive_s.value_or(flags.ollama ? kOllamaKeepAlive_s : 0);
 }
 
-Result<serving::ModelSpec*> find_spec(std::vector<serving::ModelSpec>& specs, std::string const& name,
-                                      std::string const& flag) {
-    auto const found = std::ranges::find_if(specs, [&](serving::ModelSpec const& spec) {
-        return spec.id == name || std::ranges::find(spec.aliases, name) != spec.aliases.end();
-    });
-    if (found != specs.end()) return &*found;
-    return Error(Code::invalid_argument, fmt::format("{} '{}': no model of that name is served", flag, name), flag);
-}
-
-// Who is loaded when.
-Status set_residency(std::vector<serving::ModelSpec>& specs, ServeFlags const& flags) {
-    for (auto& spec : specs) spec.lazy = flags.lazy;
-    for (auto const& name : flags.pins) {
-        HEARTH_TRY(auto* const spec, find_spec(specs, name, "--pin"));
-        spec->pinned = true;
-    }
-    for (auto const& name : flags.preloads) {
-        HEARTH_TRY(auto* const spec, find_spec(specs, name, "--preload"));
-        spec->lazy = false;
-    }
-    return ok();
-}
-
 Status check_flags(ServeFlags const& flags) {
     if (flags.models.empty() && data_folder(flags.data_dir).empty()) {
         return Error(Code::invalid_argument,
@@ -441,10 +432,10 @@ int serve(ServeFlags const& flags) {
         if (auto const keep_alive_s = keep_alive_of(flags); keep_alive_s > 0) spec.keep_alive = seconds(keep_alive_s);
     };
     std::vector<serving::ModelSpec> specs;
-    auto const folders = models_folders(flags.models_dirs);
+    auto const folders = models_folders(flags.models_dirs, flags.data_dir);
     std::vector<std::shared_ptr<void>> holds;  // until the last worker is gone
     for (auto const& argument : flags.models) {
-        auto const servable = make_servable(argument, folders, flags.engine);
+        auto const servable = make_servable(argument, folders, flags.engine, *memory);
         if (!servable) return report(servable.error());
         holds.push_back(servable->hold);
         auto spec = model_spec(servable->argument, folders, flags.engine);
@@ -453,12 +444,18 @@ int serve(ServeFlags const& flags) {
         specs.push_back(std::move(spec).value());
     }
     if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());
-    if (auto const set = set_residency(specs, flags); !set) return report(set.error());
-    Front front(flags, *memory, *std::move(ollama), std::move(log).value());
+    if (auto const assigned = assign_adapters(specs, flags.adapters); !assigned) return report(assigned.error());
+    apply_swaps(specs, flags, folders);
+    auto const start = plan_start(specs, flags);
+    if (!start) return report(start.error());
+    Front front(flags, *start, *memory, *std::move(ollama), std::move(log).value());
     auto const make_spec = [&](std::string const& id, std::string const& path) -> Result<serving::ModelSpec> {
         HEARTH_TRY(auto const engine, engine_for(path, flags.engine));
-        HEARTH_TRY(auto spec, spec_of(id, path, folders, engine));
+        // Folders may have been imported meanwhile.
+        auto const known = models_folders(flags.models_dirs, flags.data_dir);
+        HEARTH_TRY(auto spec, spec_of(id, path, known, engine));
         finish(spec);
+        spec.pinned = is_pinned(*start, id);
         return spec;
     };
     if (auto const started = front.start(std::move(specs), make_spec); !started) return report(started.error());

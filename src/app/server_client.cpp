@@ -6,10 +6,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
+#include <fstream>
 #include <utility>
 
 #include <fmt/format.h>
@@ -123,24 +125,49 @@ struct Opened {
     std::string rest;  // of the body, what came with the head
 };
 
-Result<Opened> open(Address const& address, std::string_view method, std::string_view path, std::string_view body,
-                    std::chrono::seconds patience) {
+Result<Opened> read_head(Socket socket) {
     Opened opened;
-    HEARTH_TRY(opened.socket, connect_to(address));
-    opened.socket.patience = patience;
-    auto const kind = body.empty() ? "" : "Content-Type: application/json\r\n";
-    auto const request = fmt::format("{} {} HTTP/1.0\r\nHost: localhost\r\n{}Content-Length: {}\r\n\r\n{}", method,
-                                     path, kind, body.size(), body);
-    HEARTH_CHECK(send_all(opened.socket, request));
     std::string text;
     while (text.find(kHeadEnd) == std::string::npos) {
-        HEARTH_TRY(bool const more, receive(opened.socket, text));
+        HEARTH_TRY(bool const more, receive(socket, text));
         if (!more) return Error(Code::corrupt, "what answers is no HTTP server");
     }
     opened.status = status_of(text);
     if (opened.status == 0) return Error(Code::corrupt, "what answers is no HTTP server");
     opened.rest = text.substr(text.find(kHeadEnd) + kHeadEnd.size());
+    opened.socket = std::move(socket);
     return opened;
+}
+
+std::string head_of(std::string_view method, std::string_view path, std::string_view type, std::uint64_t bytes) {
+    auto const kind = type.empty() ? std::string() : fmt::format("Content-Type: {}\r\n", type);
+    return fmt::format("{} {} HTTP/1.0\r\nHost: localhost\r\n{}Content-Length: {}\r\n\r\n", method, path, kind, bytes);
+}
+
+Result<Opened> open(Address const& address, std::string_view method, std::string_view path, std::string_view body,
+                    std::chrono::seconds patience) {
+    HEARTH_TRY(auto socket, connect_to(address));
+    socket.patience = patience;
+    auto const type = body.empty() ? "" : "application/json";
+    HEARTH_CHECK(send_all(socket, head_of(method, path, type, body.size()) + std::string(body)));
+    return read_head(std::move(socket));
+}
+
+// What has gone is told after every piece.
+Status send_file(Socket const& socket, std::string const& path, std::uint64_t bytes,
+                 std::function<void(std::uint64_t)> const& on_sent) {
+    std::ifstream file(path, std::ios::binary);
+    std::string piece(256U << 10, '\0');
+    for (std::uint64_t done = 0; done < bytes;) {
+        auto const wanted = std::min<std::uint64_t>(piece.size(), bytes - done);
+        file.read(piece.data(), static_cast<std::streamsize>(wanted));
+        auto const count = static_cast<std::uint64_t>(file.gcount());
+        if (count == 0) return Error(Code::io, fmt::format("cannot read '{}' at byte {} of {}", path, done, bytes));
+        HEARTH_CHECK(send_all(socket, std::string_view(piece).substr(0, count)));
+        done += count;
+        if (on_sent) on_sent(done);
+    }
+    return ok();
 }
 
 Result<ServerAnswer> read_rest(Opened opened) {
@@ -148,6 +175,21 @@ Result<ServerAnswer> read_rest(Opened opened) {
         HEARTH_TRY(more, receive(opened.socket, opened.rest));
     }
     return ServerAnswer{opened.status, std::move(opened.rest)};
+}
+
+Result<ServerAnswer> read_lines(Opened opened, std::function<bool(std::string_view)> const& on_line) {
+    if (opened.status != 200) return read_rest(std::move(opened));
+    auto& text = opened.rest;
+    for (bool more = true; more;) {
+        for (auto end = text.find('\n'); end != std::string::npos; end = text.find('\n')) {
+            if (!on_line(std::string_view(text).substr(0, end))) return ServerAnswer{opened.status, {}};
+            text.erase(0, end + 1);
+        }
+        if (text.size() > kLineBytesMax)
+            return Error(Code::too_large, fmt::format("a line of the server has more than {} bytes", kLineBytesMax));
+        HEARTH_TRY(more, receive(opened.socket, text));
+    }
+    return ServerAnswer{opened.status, {}};
 }
 
 }  // namespace
@@ -170,18 +212,25 @@ Result<ServerAnswer> ServerClient::ask(std::string_view method, std::string_view
 Result<ServerAnswer> ServerClient::stream(std::string_view path,
                                           std::function<bool(std::string_view)> const& on_line) const {
     HEARTH_TRY(auto opened, open(address_, "GET", path, {}, kAnswerTimeout));
-    if (opened.status != 200) return read_rest(std::move(opened));
-    auto& text = opened.rest;
-    for (bool more = true; more;) {
-        for (auto end = text.find('\n'); end != std::string::npos; end = text.find('\n')) {
-            if (!on_line(std::string_view(text).substr(0, end))) return ServerAnswer{opened.status, {}};
-            text.erase(0, end + 1);
-        }
-        if (text.size() > kLineBytesMax)
-            return Error(Code::too_large, fmt::format("a line of the server has more than {} bytes", kLineBytesMax));
-        HEARTH_TRY(more, receive(opened.socket, text));
-    }
-    return ServerAnswer{opened.status, {}};
+    return read_lines(std::move(opened), on_line);
+}
+
+Result<ServerAnswer> ServerClient::post_stream(std::string_view path, std::string_view body,
+                                               std::function<bool(std::string_view)> const& on_line) const {
+    HEARTH_TRY(auto opened, open(address_, "POST", path, body, kWorkTimeout));
+    return read_lines(std::move(opened), on_line);
+}
+
+Result<ServerAnswer> ServerClient::upload(std::string_view path, std::string const& file, std::uint64_t bytes,
+                                          std::function<void(std::uint64_t)> const& on_sent) const {
+    HEARTH_TRY(auto socket, connect_to(address_));
+    HEARTH_CHECK(send_all(socket, head_of("POST", path, "application/octet-stream", bytes)));
+    auto const sent = send_file(socket, file, bytes, on_sent);
+    // A server that takes no more says why.
+    if (!sent && sent.error().code != Code::unavailable) return sent.error();
+    auto opened = read_head(std::move(socket));
+    if (!opened) return sent ? opened.error() : sent.error();
+    return read_rest(*std::move(opened));
 }
 
 std::string encode_segment(std::string_view text) {
@@ -197,9 +246,11 @@ std::string encode_segment(std::string_view text) {
 
 std::string message_of(ServerAnswer const& answer) {
     auto const json = nlohmann::json::parse(answer.body, nullptr, false);
-    bool const said = json.is_object() && json.contains("error") && json["error"].is_object() &&
-                      json["error"].contains("message") && json["error"]["message"].is_string();
-    return said ? json["error"]["message"].get<std::string>() : fmt::format("the server answered {}", answer.status);
+    bool const said = json.is_object() && json.contains("error");
+    if (said && json["error"].is_string()) return json["error"].get<std::string>();
+    bool const ours =
+        said && json["error"].is_object() && json["error"].contains("message") && json["error"]["message"].is_string();
+    return ours ? json["error"]["message"].get<std::string>() : fmt::format("the server answered {}", answer.status);
 }
 
 }  // namespace hearth::app

@@ -11,6 +11,7 @@
 
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <functional>
 #include <optional>
 #include <string>
@@ -24,6 +25,7 @@ namespace hearth::app {
 inline constexpr std::size_t kAnswerBytesMax = 64U << 20;
 inline constexpr std::size_t kLineBytesMax = 1U << 20;
 inline constexpr std::chrono::seconds kConnectTimeout{2};
+inline constexpr std::chrono::seconds kWorkTimeout{3600};   // where a model is made or sent meanwhile
 inline constexpr std::chrono::seconds kAnswerTimeout{60};  // without a byte; streams ping more often
 
 struct ServerAnswer {
@@ -46,6 +48,13 @@ public:
     // or the answer ends. A status other than 200 is given back with its body instead.
     [[nodiscard]] Result<ServerAnswer> stream(std::string_view path,
                                               std::function<bool(std::string_view)> const& on_line) const;
+    // The same of a POST, whose work may take long without a word.
+    [[nodiscard]] Result<ServerAnswer> post_stream(std::string_view path, std::string_view body,
+                                                   std::function<bool(std::string_view)> const& on_line) const;
+
+    // POSTs a file as it is, `bytes` long; `on_sent`, if it is one, is called with what has gone.
+    [[nodiscard]] Result<ServerAnswer> upload(std::string_view path, std::string const& file, std::uint64_t bytes,
+                                              std::function<void(std::uint64_t)> const& on_sent = {}) const;
 
     [[nodiscard]] std::string url() const;
 
@@ -56,7 +65,7 @@ private:
 // One path segment: what is no letter, digit or one of "-._~" percent-encoded.
 [[nodiscard]] std::string encode_segment(std::string_view text);
 
-// `error.message` of a server's error, or its status.
+// `error.message` of a server's error, or Ollama's `error`, or its status.
 [[nodiscard]] std::string message_of(ServerAnswer const& answer);
 
 }  // namespace hearth::app

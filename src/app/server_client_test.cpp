@@ -15,7 +15,8 @@ TEST(ServerClient, EncodesNamesForPaths) {
 TEST(ServerClient, TellsWhatAServerSaidOfAnError) {
     EXPECT_EQ(message_of({404, R"({"error":{"message":"There is no model 'x'."}})"}), "There is no model 'x'.");
     EXPECT_EQ(message_of({502, "<html>"}), "the server answered 502");
-    EXPECT_EQ(message_of({500, R"({"error":"text"})"}), "the server answered 500");
+    EXPECT_EQ(message_of({500, R"({"error":"text"})"}), "text") << "as Ollama says it";
+    EXPECT_EQ(message_of({500, R"({"error":[]})"}), "the server answered 500");
 }
 
 TEST(ServerClient, SaysWhereNobodyListens) {

@@ -16,6 +16,7 @@
 #include "kvstore/options.h"
 #include "llama/compute_threads.h"
 #include "llama/libllama_backend.h"
+#include "models/adapter.h"
 #include "models/gguf.h"
 #include "sandbox/sandbox.h"
 #include "serving/launcher.h"
@@ -79,6 +80,8 @@ sandbox::Policy policy(serving::ModelSpec const& spec, std::vector<int> keep) {
     result.keep_fds = std::move(keep);
     add_files(spec.path, result.readable);
     if (!spec.draft_path.empty()) add_files(spec.draft_path, result.readable);
+    for (auto const& variant : spec.variants)
+        for (auto const& adapter : variant.adapters) result.readable.push_back(adapter.file);
     return result;
 }
 
@@ -91,7 +94,12 @@ llama::LoadOptions load_options(serving::ModelSpec const& spec) {
     options.threads = spec.threads;
     options.cores = llama::usable_cores();
     options.cpu_variant = spec.cpu_variant;
+    options.chat_template = spec.chat_template;
     options.deterministic = spec.deterministic != 0;
+    for (auto const& variant : spec.variants) {
+        auto& set = options.adapters.emplace_back();
+        for (auto const& [file, scale] : variant.adapters) set.push_back({file, scale});
+    }
     return options;
 }
 
@@ -99,7 +107,13 @@ llama::LoadOptions load_options(serving::ModelSpec const& spec) {
 Result<std::unique_ptr<llama::Backend>> load_checked(llama::LoadOptions load, worker::Progress const& progress) {
     // What upstream says below an error is for developers: its warnings suppose one sequence per cache.
     load.log = [progress](int level, std::string_view text) { progress.log(level <= 2 ? 0 : level, text); };
-    HEARTH_CHECK(models::read_gguf_model(load.path));
+    HEARTH_TRY(auto const model, models::read_gguf_model(load.path));
+    for (auto const& set : load.adapters) {
+        for (auto const& adapter : set) {
+            HEARTH_TRY(auto const file, models::read_adapter(adapter.path));
+            HEARTH_CHECK(models::check_adapter(file, model));
+        }
+    }
     return llama::load_libllama(load);
 }
 
@@ -111,6 +125,7 @@ Result<std::unique_ptr<llama::Backend>> load_draft(serving::ModelSpec const& spe
     load.context_request = 0;
     load.context_default = model.properties().info.context_request;
     load.sequences_kept = kKept;
+    load.adapters.clear();  // they are the model's
     load.deterministic = false;  // what it says is only ever a guess
     auto draft = load_checked(std::move(load), progress);
     auto const usable = draft ? engine::DraftModel::check(model, **draft) : Status(draft.error());

@@ -34,6 +34,10 @@ public:
                                                              llama::TokenizeOptions options) const override {
         return backend_->tokenize(text, options);
     }
+    [[nodiscard]] Result<std::vector<llama::Token>> tokenize_infill(std::string_view prefix,
+                                                                    std::string_view suffix) const override {
+        return backend_->tokenize_infill(prefix, suffix);
+    }
     void append_piece(llama::Token token, std::string& out) const override { backend_->append_piece(token, out); }
     void append_spelling(llama::Token token, std::string& out) const override { backend_->append_spelling(token, out); }
     [[nodiscard]] bool is_end_of_generation(llama::Token token) const override {

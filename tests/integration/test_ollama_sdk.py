@@ -152,8 +152,8 @@ def test_errors_have_status_and_text(client):
     assert 'num_ctx' in refused(lambda: client.chat(MODEL, ASK, options={'num_ctx': 8192})).error
 
 
-def test_what_does_not_exist_yet_says_so(client):
-    assert refused(lambda: client.push('x')).status_code == 501
+def test_what_does_not_exist_says_so(client):
+    assert refused(lambda: client.push('x')).status_code == 404
     for call in (lambda: client.copy('a', 'b'), lambda: client.delete('a'), lambda: client.create('a', from_='b')):
         assert refused(call).status_code == 404
 

@@ -244,4 +244,4 @@ def test_killed_anywhere_the_file_is_whole_or_absent(tmp_path):
         assert target.read_bytes() == BIG
         assert names(tmp_path) == ['big.gguf', 'big.hearth.json']
         print(f'{KILLS} runs: {finished} ended, {resumed} went on from what a killed one left')
-        assert 0 < finished < KILLS and resumed > KILLS // 20
+        assert 0 < finished < KILLS and resumed > KILLS // 40

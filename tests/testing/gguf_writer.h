@@ -199,6 +199,16 @@ inline GgufWriter tiny_llama(std::uint32_t matrix_type = 0, std::uint32_t width 
     return w;
 }
 
+// A LoRA adapter of rank 4 for it, of zeros: it changes two matrices of its one layer.
+inline GgufWriter tiny_adapter(std::uint64_t width = 32, std::uint64_t rank = 4) {
+    GgufWriter w;
+    w.text("general.architecture", "llama").text("general.type", "adapter").text("adapter.type", "lora");
+    w.f32("adapter.lora.alpha", 8);
+    w.tensor("blk.0.attn_q.weight.lora_a", {width, rank}).tensor("blk.0.attn_q.weight.lora_b", {rank, width});
+    w.tensor("blk.0.ffn_down.weight.lora_a", {2 * width, rank}).tensor("blk.0.ffn_down.weight.lora_b", {rank, width});
+    return w;
+}
+
 inline Result<GgufFile> parse(std::string_view bytes, std::string path = "test.gguf") {
     return parse_gguf(std::as_bytes(std::span(bytes)), bytes.size(), std::move(path));
 }

@@ -1,0 +1,148 @@
+#include "app/start_plan.h"
+
+#include <algorithm>
+#include <charconv>
+#include <chrono>
+#include <filesystem>
+#include <optional>
+#include <system_error>
+#include <utility>
+
+#include <fmt/format.h>
+
+#include "app/environment.h"
+#include "catalog/catalog.h"
+#include "models/names.h"
+
+namespace hearth::app {
+namespace {
+
+constexpr std::string_view kMostUsed = "most-used";
+constexpr auto kPoll = std::chrono::milliseconds(5);
+
+serving::ModelSpec* find_spec(std::vector<serving::ModelSpec>& specs, std::string const& name) {
+    auto const found = std::ranges::find_if(specs, [&](serving::ModelSpec const& spec) {
+        return spec.id == name || std::ranges::find(spec.aliases, name) != spec.aliases.end();
+    });
+    return found == specs.end() ? nullptr : &*found;
+}
+
+Error nobody(std::string const& flag, std::string const& name) {
+    return {Code::invalid_argument, fmt::format("{} '{}': no model of that name is served", flag, name), flag};
+}
+
+// N of "most-used" or "most-used:N"; nothing for a name.
+Result<std::optional<std::uint32_t>> read_most_used(std::string_view text) {
+    if (text == kMostUsed) return std::optional(kMostUsedDefault);
+    if (!text.starts_with(kMostUsed) || text[kMostUsed.size()] != ':') return std::optional<std::uint32_t>();
+    auto const digits = text.substr(kMostUsed.size() + 1);
+    std::uint32_t count = 0;
+    auto const [end, failed] = std::from_chars(digits.data(), digits.data() + digits.size(), count);
+    bool const whole = failed == std::errc{} && end == digits.data() + digits.size();
+    if (!whole || count == 0 || count > kMostUsedMax)
+        return Error(Code::invalid_argument,
+                     fmt::format("--preload most-used:N takes N from 1 to {}, got '{}'", kMostUsedMax, digits),
+                     "--preload");
+    return std::optional(count);
+}
+
+// Where nothing can be read nothing was moved.
+std::string moved_to(catalog::Catalog& catalog, serving::ModelSpec const& spec) {
+    std::error_code failed;
+    auto const path = std::filesystem::canonical(spec.path, failed).string();
+    auto const moved = failed ? Result<std::string>(spec.path) : catalog.swapped(spec.id, path);
+    return moved && *moved != path ? *moved : spec.path;
+}
+
+net::Task<void> until_settled(serving::Pool& pool, net::Loop& loop, std::string id) {
+    using enum serving::ModelState;
+    for (;;) {
+        auto const status = pool.status(id);
+        bool const comes = status && (status->state == cold || status->state == starting || status->state == loading);
+        if (!comes) co_return;
+        co_await loop.sleep(kPoll);
+    }
+}
+
+}  // namespace
+
+Result<StartPlan> plan_start(std::vector<serving::ModelSpec>& specs, ServeFlags const& flags) {
+    bool const library = !data_folder(flags.data_dir).empty();
+    StartPlan plan;
+    for (auto& spec : specs) spec.lazy = flags.lazy;
+    for (auto const& name : flags.pins) {
+        auto* const spec = find_spec(specs, name);
+        if (spec == nullptr && !library) return nobody("--pin", name);
+        if (spec != nullptr) spec->pinned = true;
+        else plan.pins.push_back(name);
+    }
+    for (auto const& name : flags.preloads) {
+        HEARTH_TRY(auto const most_used, read_most_used(name));
+        auto* const spec = find_spec(specs, name);
+        if (spec != nullptr) spec->lazy = false;
+        else if (!library) return nobody("--preload", name);
+        else if (most_used) plan.most_used = std::max(plan.most_used, *most_used);
+        else plan.preloads.push_back(name);
+    }
+    return plan;
+}
+
+bool is_pinned(StartPlan const& plan, std::string_view id) {
+    return std::ranges::any_of(plan.pins, [&](auto const& name) { return models::is_same_name(name, id); });
+}
+
+void apply_swaps(std::vector<serving::ModelSpec>& specs, ServeFlags const& flags,
+                 std::vector<std::string> const& folders) {
+    auto const folder = data_folder(flags.data_dir);
+    if (folder.empty()) return;
+    auto const opened = catalog::Catalog::open(folder + "/catalog.db", catalog::Access::read_only);
+    if (!opened) return;
+    for (auto& spec : specs) {
+        auto const path = moved_to(**opened, spec);
+        if (path == spec.path) continue;
+        auto moved = spec_of(spec.id, path, folders, flags.engine);
+        if (!moved) {
+            fmt::print(stderr, "hearth: '{}' was moved to {}, which is not served: {}\n", spec.id, path,
+                       moved.error().message);
+            continue;
+        }
+        moved->aliases = spec.aliases;
+        moved->tenant_weights = spec.tenant_weights;
+        moved->public_prefixes = spec.public_prefixes;
+        moved->keep_alive = spec.keep_alive;
+        spec = *std::move(moved);
+    }
+}
+
+net::Task<Status> preload(library::Library& library, serving::Pool& pool, telemetry::Log& log, net::Loop& loop,
+                          StartPlan const& plan) {
+    for (auto const& name : plan.pins)
+        if (!library.find(name)) co_return nobody("--pin", name);
+    for (auto const& name : plan.preloads)
+        if (!library.find(name)) co_return nobody("--preload", name);
+    for (auto const& name : plan.preloads) {
+        auto const id = co_await library.open(name, library::Use::not_counted);
+        auto const wanted = id ? pool.warm(*id, std::nullopt) : Status(id.error());
+        if (!wanted) log.error("model is not preloaded", {{"model", name}, {"why", wanted.error().message}});
+        else co_await until_settled(pool, loop, *id);
+    }
+    if (plan.most_used == 0) co_return ok();
+    auto const names = co_await library.most_used(plan.most_used);
+    if (!names) {
+        log.warning("nobody knows which models are used most", {{"why", names.error().message}});
+        co_return ok();
+    }
+    auto const budget = pool.memory().budget_bytes;
+    auto sum = pool.memory().used_bytes;
+    for (auto const& name : *names) {
+        auto const id = co_await library.open(name, library::Use::not_counted);
+        auto const status = id ? pool.status(*id) : Result<serving::ModelStatus>(id.error());
+        if (!status || status->state != serving::ModelState::cold) continue;
+        if (budget != 0 && sum + status->memory_bytes > budget) continue;
+        sum += status->memory_bytes;
+        if (pool.warm(*id, std::nullopt)) log.info("preloading a model that is used much", {{"model", *id}});
+    }
+    co_return ok();
+}
+
+}  // namespace hearth::app

@@ -1,0 +1,51 @@
+// StartPlan: which models are loaded at the start and which stay, of those that only
+// the library knows; and names that were moved to another file before.
+//
+// Threads: the functions before the loop runs, preload() on the loop's. Private to app.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "app/commands.h"
+#include "base/result.h"
+#include "library/library.h"
+#include "net/loop.h"
+#include "net/task.h"
+#include "serving/launcher.h"
+#include "serving/pool.h"
+#include "telemetry/log.h"
+
+namespace hearth::app {
+
+inline constexpr std::uint32_t kMostUsedDefault = 3;
+inline constexpr std::uint32_t kMostUsedMax = 16;
+
+struct StartPlan {
+    std::vector<std::string> pins;      // names the library is to know
+    std::vector<std::string> preloads;  // likewise
+    std::uint32_t most_used = 0;        // of its models: so many of those used most in the last days
+    bool operator==(StartPlan const&) const = default;
+};
+
+// Makes the specs of --model lazy, pinned or loaded at the start as the flags say; what
+// they say of other names is given back. Fails with `invalid_argument` for such a name
+// where there is no library, and for `most-used:N` with another N than 1 to kMostUsedMax.
+[[nodiscard]] Result<StartPlan> plan_start(std::vector<serving::ModelSpec>& specs, ServeFlags const& flags);
+
+[[nodiscard]] bool is_pinned(StartPlan const& plan, std::string_view id);
+
+// The file a name was moved to takes the place of the one --model names, if both are as
+// they were then. One that cannot be served any more is said, and not taken.
+void apply_swaps(std::vector<serving::ModelSpec>& specs, ServeFlags const& flags,
+                 std::vector<std::string> const& folders);
+
+// Has the library's models loaded. Ends when those that were named are ready or cannot
+// be; those used most come later, as many as fit into the budget beside what is there.
+// Fails with `invalid_argument` for a name the library does not know.
+net::Task<Status> preload(library::Library& library, serving::Pool& pool, telemetry::Log& log, net::Loop& loop,
+                          StartPlan const& plan);
+
+}  // namespace hearth::app

@@ -1,0 +1,163 @@
+"""LoRA adapters: names of their own on a base's worker, made by hand or by `hearth create`."""
+import concurrent.futures
+import json
+import os
+import shutil
+import signal
+
+import pytest
+import support
+from adapter_file import write_adapter, write_peft
+
+PROMPTS = ['Once upon a time', 'The little dog', 'Tom and Lily went to the park. ', 'One day']
+
+
+def say(server, model, prompt, tokens=30):
+    body = server.complete(prompt, model=model, max_tokens=tokens, temperature=0, ignore_eos=True)
+    assert body['model'] == model
+    return body['choices'][0]['text']
+
+
+@pytest.fixture(scope='module')
+def adapter(stories_path, tmp_path_factory):
+    return write_adapter(tmp_path_factory.mktemp('adapters') / 'pirate.gguf', stories_path)
+
+
+@pytest.fixture(scope='module')
+def server(stories_path, adapter):
+    other = write_adapter(adapter.parent / 'other.gguf', stories_path, rank=2, seed=2)
+    with support.Server('--lora', f'pirate=base:{adapter}', '--lora', f'nothing=base:{adapter}:0',
+                        '--lora', f'both=base:{adapter}:0.5', '--lora', f'both=base:{other}',
+                        models=[f'base={stories_path}']) as server:
+        yield server
+
+
+def test_one_worker_answers_for_all_names(server):
+    assert len(server.workers()) == 1
+    models = {model['id']: model for model in server.request('GET', '/v1/models')[2]['data']}
+    assert list(models) == ['base', 'pirate', 'nothing', 'both']
+    assert 'parent' not in models['base'] and models['pirate']['parent'] == 'base'
+    assert models['pirate']['adapters'] == [{'file': 'pirate.gguf', 'scale': 1}]
+    assert [each['scale'] for each in models['both']['adapters']] == [0.5, 1]
+    _, _, shown = server.request('POST', '/api/show', {'model': 'pirate'})
+    assert shown['details']['parent_model'] == 'base' and 'ADAPTER ./pirate.gguf' in shown['modelfile']
+
+
+def test_each_name_says_something_else_and_a_scale_of_nothing_the_same(server, stories_path):
+    said = {name: [say(server, name, prompt) for prompt in PROMPTS] for name in ('base', 'pirate', 'both', 'nothing')}
+    assert said['nothing'] == said['base']
+    assert said['pirate'] != said['base'] and said['both'] != said['base'] and said['both'] != said['pirate']
+    with support.Server(models=[f'base={stories_path}']) as plain:
+        assert [say(plain, 'base', prompt) for prompt in PROMPTS] == said['base'], 'the base is what it is without adapters'
+
+
+def test_at_once_each_gets_what_it_gets_alone(server):
+    asked = [(name, prompt) for prompt in PROMPTS for name in ('base', 'pirate', 'both')]
+    alone = [say(server, *each) for each in asked]
+    with concurrent.futures.ThreadPoolExecutor(len(asked)) as pool:
+        for _ in range(3):
+            assert list(pool.map(lambda each: say(server, *each), asked)) == alone
+
+
+def test_no_prefix_is_shared(server):
+    prompt = 'A long prompt that nobody asked before, ' * 3
+    cached = []
+    for name in ('base', 'pirate', 'both', 'pirate', 'base'):
+        usage = server.complete(prompt, model=name, max_tokens=1)['usage']
+        cached.append(usage['prompt_tokens_details']['cached_tokens'])
+    # Each name has BOS from its own earlier prompts.
+    assert max(cached[:3]) <= 1 and cached[3] > 20 and cached[4] > 20, cached
+
+
+def test_embeddings_are_those_of_the_name(server):
+    vectors = {}
+    for name in ('base', 'pirate', 'nothing'):
+        _, _, body = server.request('POST', '/v1/embeddings', {'model': name, 'input': 'Once upon a time'})
+        vectors[name] = body['data'][0]['embedding']
+    assert vectors['base'] == vectors['nothing'] and vectors['base'] != vectors['pirate']
+
+
+def test_a_model_that_does_not_rank_says_so(server):
+    status, _, body = server.request('POST', '/v1/rerank', {'model': 'pirate', 'query': 'q', 'documents': ['a']})
+    assert status == 400 and 'cross-encoder' in body['error']['message']
+
+
+@pytest.mark.parametrize('how, part', [
+    (lambda data: data[:len(data) // 2], 'reaches past'),
+    (lambda data: b'', 'byte 0'),
+    (lambda data: data.replace(b'blk.0.attn_q.weight.lora_b', b'blk.9.attn_q.weight.lora_b'), 'has'),
+    (lambda data: data.replace(b'lora.alpha', b'lora.alphb').replace(b'adapter.type', b'adapter.typo'), 'adapter.type'),
+], ids=['truncated', 'empty', 'unpaired', 'untyped'])
+def test_a_damaged_file_is_refused_before_anything_starts(stories_path, adapter, tmp_path, how, part):
+    bad = tmp_path / 'bad.gguf'
+    bad.write_bytes(how(adapter.read_bytes()))
+    made = support.run_cli('serve', '--port', '0', '--model', f'base={stories_path}', '--lora', f'pirate=base:{bad}')
+    assert made.returncode != 0 and str(bad) in made.stderr, made.stderr
+
+
+def test_an_adapter_of_another_model_is_refused(smollm2_path, adapter):
+    made = support.run_cli('serve', '--port', '0', '--model', f'base={smollm2_path}', '--lora', f'pirate=base:{adapter}')
+    assert made.returncode != 0 and 'adapter of another model' in made.stderr, made.stderr
+
+
+# The front looked at the file before; the worker looks again, and what it finds ends the model, not the server.
+def test_a_file_that_breaks_under_a_server_harms_its_base_alone(stories_path, adapter, tmp_path):
+    file = tmp_path / 'pirate.gguf'
+    shutil.copy(adapter, file)
+    other = tmp_path / 'other.gguf'
+    other.symlink_to(stories_path)
+    with support.Server('--lora', f'pirate=base:{file}', models=[f'base={stories_path}', f'other={other}']) as server:
+        assert say(server, 'pirate', 'Once', 3)
+        worker = server.worker_of(stories_path)
+        file.write_bytes(file.read_bytes()[:1000])
+        os.kill(worker, signal.SIGKILL)
+        support.wait_until(lambda: server.request('POST', '/v1/completions', {'model': 'pirate', 'prompt': 'x'})[0] == 503,
+                           'the model fails')
+        assert say(server, 'other', 'Once', 3)
+
+
+def test_create_makes_a_model_with_an_adapter_that_rm_takes_away_again(stories_path, adapter, tmp_path):
+    folder = tmp_path / 'models'
+    folder.mkdir()
+    shutil.copy(stories_path, folder / 'base.gguf')
+    (tmp_path / 'Modelfile').write_text(f'FROM base\nADAPTER {os.path.relpath(adapter, tmp_path)}\n')
+    environment = {**os.environ, 'HEARTH_MODELS_DIR': str(folder)}
+    made = support.run_cli('create', 'pirate', '-f', tmp_path / 'Modelfile', environment=environment)
+    assert made.returncode == 0, made.stderr
+    assert (folder / 'pirate.lora-1').samefile(adapter) and (folder / 'pirate.gguf').samefile(folder / 'base.gguf')
+    with support.Server('--models-dir', str(folder), '--lora', f'x=base:{adapter}',
+                        models=[f'base={folder / "base.gguf"}']) as server:
+        assert say(server, 'pirate', 'Once upon a time') == say(server, 'x', 'Once upon a time')
+        assert server.request('DELETE', '/api/v1/models/pirate')[0] < 300
+        assert sorted(path.name for path in folder.iterdir()) == ['base.gguf']
+
+
+def test_what_peft_saved_becomes_the_same_adapter(stories_path, adapter, tmp_path):
+    folder = write_peft(tmp_path / 'peft', stories_path)
+    needs = support.run_cli('convert', folder, '-o', tmp_path / 'out.gguf')
+    assert needs.returncode != 0 and '--base' in needs.stderr
+    made = support.run_cli('convert', folder, '--base', stories_path, '-o', tmp_path / 'out.gguf')
+    assert made.returncode == 0, made.stderr
+    checked = support.run_cli('check', tmp_path / 'out.gguf', '--json')
+    assert checked.returncode == 0 and json.loads(checked.stdout)[0]['adapter']
+    with support.Server('--lora', f'a=base:{adapter}', '--lora', f'b=base:{tmp_path / "out.gguf"}',
+                        models=[f'base={stories_path}']) as server:
+        assert [say(server, 'a', prompt) for prompt in PROMPTS] == [say(server, 'b', prompt) for prompt in PROMPTS]
+        refused = support.run_cli('serve', '--port', '0', '--model', f'base={stories_path}', '--lora', f'c=base:{folder}')
+        assert refused.returncode != 0 and 'hearth convert' in refused.stderr
+
+
+def test_a_server_makes_a_model_of_an_uploaded_adapter(stories_path, adapter, tmp_path):
+    folder = tmp_path / 'models'
+    folder.mkdir()
+    shutil.copy(stories_path, folder / 'base.gguf')
+    (tmp_path / 'Modelfile').write_text(f'FROM base\nADAPTER {adapter}\n')
+    with support.Server('--models-dir', str(folder), '--lora', f'x=base:{adapter}',
+                        models=[f'base={folder / "base.gguf"}']) as server:
+        made = support.run_cli('create', 'pirate', '-f', tmp_path / 'Modelfile', '--host', f'127.0.0.1:{server.port}')
+        assert made.returncode == 0, made.stderr
+        assert (folder / 'pirate.lora-1').read_bytes() == adapter.read_bytes()
+        assert say(server, 'pirate', 'Once upon a time') == say(server, 'x', 'Once upon a time')
+        digest = 'sha256:' + '0' * 64
+        status, _, body = server.request('POST', '/api/create', {'model': 'y', 'from': 'base', 'adapters': {'a': digest}})
+        assert status == 400 and 'adapters' in body['error'], body
