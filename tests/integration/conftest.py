@@ -14,6 +14,20 @@ def stories_path():
     return support.STORIES
 
 
+@pytest.fixture(scope='module')
+def model(stories_path):
+    """The bytes of a small model."""
+    return stories_path.read_bytes()
+
+
+@pytest.fixture
+def models(tmp_path):
+    """A models folder with nothing in it."""
+    folder = tmp_path / 'models'
+    folder.mkdir()
+    return folder
+
+
 @pytest.fixture(scope='session')
 def smollm2_path():
     if not support.SMOLLM2.exists():

@@ -7,7 +7,7 @@ import threading
 import pytest
 import support
 from model_source import ModelSource, sha256
-from test_library import GGUF, cli, ended, job, model, models, ollama, pull, serve  # noqa: F401 (fixtures)
+from test_library import GGUF, cli, ended, job, ollama, pull, serve
 
 NAME = 'tiny-Q4_0'
 

@@ -4,7 +4,7 @@ import os
 
 import support
 from model_source import sha256
-from test_library import listed, model, models, serve  # noqa: F401 (fixtures)
+from test_library import listed, serve
 
 KIND = 'application/vnd.ollama.image.'
 

@@ -15,18 +15,6 @@ BIG = os.urandom(3 << 20)
 GGUF = 'application/vnd.ollama.image.model'
 
 
-@pytest.fixture(scope='module')
-def model(stories_path):
-    return stories_path.read_bytes()
-
-
-@pytest.fixture
-def models(tmp_path):
-    folder = tmp_path / 'models'
-    folder.mkdir()
-    return folder
-
-
 def serve(folder, *arguments, data=None, env=None):
     environment = {'HF_ENDPOINT': '', 'HF_TOKEN': '', 'HTTPS_PROXY': '', 'https_proxy': '', 'ALL_PROXY': '', **(env or {})}
     more = ['--data-dir', str(data)] if data else []

@@ -17,11 +17,6 @@ KILLS = int(os.environ.get('HEARTH_KILLS', '200'))
 BIG = os.urandom(6 << 20)
 
 
-@pytest.fixture(scope='module')
-def model(stories_path):
-    return stories_path.read_bytes()
-
-
 def pull(*arguments, folder, env=None, **kwargs):
     environment = {**os.environ, 'HF_ENDPOINT': '', 'HF_TOKEN': '', 'HTTPS_PROXY': '', 'https_proxy': '', 'ALL_PROXY': '', **(env or {})}
     return subprocess.run([support.BINARY, 'pull', *map(str, arguments), '--models-dir', str(folder)], env=environment,

@@ -16,18 +16,6 @@ MODEL_LAYER = 'application/vnd.ollama.image.model'
 NO_PROXY = {'HTTPS_PROXY': '', 'https_proxy': '', 'ALL_PROXY': ''}
 
 
-@pytest.fixture(scope='module')
-def model(stories_path):
-    return stories_path.read_bytes()
-
-
-@pytest.fixture
-def models(tmp_path):
-    folder = tmp_path / 'models'
-    folder.mkdir()
-    return folder
-
-
 @pytest.fixture
 def data(tmp_path):
     return tmp_path / 'data'
