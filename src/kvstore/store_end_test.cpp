@@ -51,8 +51,7 @@ TEST(kvstore_end, who_waits_for_the_disk_goes_on_when_it_caught_up) {
     EXPECT_TRUE(store->writes());
     Options in_memory;
     in_memory.memory_bytes = 1U << 20;
-    EXPECT_FALSE(Store::create(in_memory)->wait_to_write(std::chrono::seconds(60)))
-        << "there is no disk";
+    EXPECT_FALSE(Store::create(in_memory)->wait_to_write(std::chrono::seconds(60))) << "there is no disk";
 }
 
 }  // namespace
