@@ -45,6 +45,8 @@ def parse(argv):
     parser.add_argument('--small-model', type=pathlib.Path, metavar='FILE', help='the model of the figure cost (stories260K)')
     parser.add_argument('--swap-model', type=pathlib.Path, metavar='FILE',
                         help='the second model of the figure swap (one of the shape of Gemma 3 270M, made up)')
+    parser.add_argument('--torch-python', type=pathlib.Path, metavar='FILE',
+                        help='a Python that has sentence-transformers, for the figure embed (not measured without it)')
     parser.add_argument('--hearth', type=pathlib.Path, metavar='FILE', help='measure this binary instead of build/release/bin/hearth')
     parser.add_argument('--loadgen', type=pathlib.Path, metavar='FILE', help='drive with this hearth binary instead of the measured one')
     parser.add_argument('--data', type=pathlib.Path, default=programs.DATA, metavar='FOLDER',

@@ -10,6 +10,7 @@ BATCHED = 'llama-batched-bench'
 UNCACHED, UNBOUNDED = 'llama-server, no host cache', 'unbounded cache'
 A_SLOT_EACH = 'llama-server, a slot for each user'
 CURL, CURL_AND_HASH = 'curl', 'curl and sha256sum'
+TORCH = 'sentence-transformers'
 MIB = 1024.0
 
 
@@ -188,8 +189,9 @@ SCHEDULING += (
            'Bytes / time of the whole command. Hearth hashes and waits for the disk, curl does neither.', 'pull'),
     Figure('pull_cpu', 'Processor time of it', 's', True, (Target(CURL_AND_HASH, 1.5, True),), (HEARTH, CURL, CURL_AND_HASH),
            'User and system time of the command.', 'pull'),
-    Figure('embed', 'Texts embedded, 1,000 short ones, MiniLM', 'texts/s', False, (Target(SERVER, 1.5, False),), BOTH,
-           'All in one request, and in requests of 50 over four connections: the better of the two.', 'embed'),
+    Figure('embed', 'Texts embedded, 1,000 short ones, MiniLM', 'texts/s', False, (Target(SERVER, 1.5, False), Target(TORCH, 3, False)),
+           (HEARTH, SERVER, TORCH), 'All in one request, and in requests of 50 over four connections: the better of the two. '
+           'sentence-transformers in its own process, without a server, the best of three batch sizes.', 'embed'),
     Figure('embed_equal', 'Smallest cosine between both servers\' vectors', 'cosine', False, (Target(None, 0.9999, False),), (HEARTH,),
            'Of 100 of these texts.', 'embed', False),
 )

@@ -1,22 +1,26 @@
 """Texts embedded per second: 1,000 short ones, all in one request and in requests of 50 over four connections; the better way counts.
 
-The vectors of both servers are compared, too.
+The vectors of both servers are compared, too. sentence-transformers, where --torch-python names a Python that has it, reads the
+published folder in a process of its own.
 """
 import asyncio
 import base64
+import json
 import math
 import random
 import struct
+import subprocess
 import time
 
 from .. import programs
-from ..figures import HEARTH, SERVER
+from ..figures import HEARTH, SERVER, TORCH
 from ..process import MeasureError
 from ..programs import Load
 from .base import NotAvailable, Scene
 
 WORDS = ('the a river bank holds money cat sits on warm mat stock prices fell after report children play in garden how do i reset my '
          'password train leaves at noon for berlin please send invoice weather is cold today music calms').split()
+TORCH_BATCHES, TORCH_PATIENCE_S = (16, 32, 128), 600
 TEXTS, PART, CONNECTIONS, COMPARED, SEED = 1000, 50, 4, 100, 20261122
 
 
@@ -25,15 +29,52 @@ def make_texts(count):
     return [' '.join(chance.choice(WORDS) for _ in range(chance.randint(5, 20))) for _ in range(count)]
 
 
-def model_of(suite):
-    """MiniLM as one file, converted once for the run."""
-    path = suite.folder / 'MiniLM-f16.gguf'
+def published():
+    """MiniLM as it is published: safetensors."""
     folder = programs.cache_folder() / 'models' / 'all-MiniLM-L6-v2'
     if not folder.exists():
         raise NotAvailable(f'no {folder}: ./dev setup fetches it')
+    return folder
+
+
+def model_of(suite):
+    """MiniLM as one file, converted once for the run."""
+    path, folder = suite.folder / 'MiniLM-f16.gguf', published()
     if not path.exists():
         programs.convert(suite.hearth, folder, path)
     return path
+
+
+# Reads {"folder", "threads", "texts", "batches"} and prints texts per second for each batch size; the first batch is not timed.
+TORCH_PROGRAM = """
+import json, sys, time
+import torch
+from sentence_transformers import SentenceTransformer
+task = json.load(sys.stdin)
+torch.set_num_threads(task['threads'])
+model = SentenceTransformer(task['folder'], device='cpu')
+rates = {}
+for batch in task['batches']:
+    model.encode(task['texts'][:batch], batch_size=batch)
+    start = time.perf_counter()
+    model.encode(task['texts'], batch_size=batch)
+    rates[f'batches of {batch}'] = len(task['texts']) / (time.perf_counter() - start)
+print(json.dumps(rates))
+"""
+
+
+def visit_torch(visit):
+    python = visit.suite.options.torch_python
+    if python is None:
+        raise NotAvailable('no Python that has it: --torch-python')
+    task = {'folder': str(published()), 'threads': visit.suite.options.threads, 'texts': make_texts(TEXTS), 'batches': TORCH_BATCHES}
+    done = subprocess.run([str(python), '-c', TORCH_PROGRAM], input=json.dumps(task), capture_output=True, text=True,
+                          timeout=TORCH_PATIENCE_S)
+    if done.returncode != 0:
+        raise MeasureError(f'{TORCH} ended with {done.returncode}: {done.stderr[-300:]}')
+    rates = json.loads(done.stdout)
+    visit.draw(rates)
+    return {'embed': max(rates.values())}
 
 
 async def embed(client, texts):
@@ -65,6 +106,10 @@ async def measure(visit, server):
     return rates, await embed(client, texts[:COMPARED])
 
 
+def visit_program(visit):
+    return visit_torch(visit) if visit.subject == TORCH else visit_server(visit)
+
+
 def visit_server(visit):
     flags = [] if visit.is_hearth else ['--embedding', '--pooling', 'mean']
     load = Load(model_of(visit.suite), visit.scene.sequences, visit.scene.context)
@@ -91,6 +136,6 @@ def finish(suite):
     (suite.folder / 'MiniLM-f16.gguf').unlink(missing_ok=True)
 
 
-SCENE = Scene('embed', sequences=4, context=512, visit=visit_server, rounds=5, finish=finish,
+SCENE = Scene('embed', sequences=4, context=512, visit=visit_program, rounds=5, subjects=(HEARTH, SERVER, TORCH), finish=finish,
               peer_variants={'default': [], 'batches of 2,048': ['-b', '2048', '-ub', '2048'],
                              'batches of 2,048, 16 slots': ['-b', '2048', '-ub', '2048', '-np', '16', '-c', '8192', '-fa', 'on']})
