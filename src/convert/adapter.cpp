@@ -26,7 +26,6 @@ constexpr std::string_view kPrefix = "base_model.model.";
 constexpr std::string_view kSuffixA = ".lora_A.weight";
 constexpr std::string_view kSuffixB = ".lora_B.weight";
 constexpr std::uint32_t kRankMax = 4096;
-constexpr std::uint32_t kQuantizationVersion = 2;  // GGML_QNT_VERSION
 
 struct Change {
     models::SafetensorsTensor const* a = nullptr;
@@ -50,6 +49,9 @@ public:
 
     // What the engine divides by the rank.
     [[nodiscard]] double alpha() const { return alpha_; }
+
+    // What all matrices must have; nothing: each its own.
+    [[nodiscard]] std::optional<std::uint32_t> rank() const { return rank_; }
 
 private:
     AdapterConfig(std::string path, json::Document document) : path_(std::move(path)), document_(std::move(document)) {}
@@ -82,6 +84,7 @@ private:
             if (is_set(key)) return wrong(key, "is set; adapters that need it are not converted");
         if (auto const bias = text("bias"); !bias.empty() && bias != "none")
             return wrong("bias", fmt::format("is \"{}\"; biases are not converted", bias));
+        HEARTH_CHECK(check_start());
         auto const alpha = document_.root().find("lora_alpha");
         auto const number = alpha ? alpha->number() : std::nullopt;
         if (!number || !std::isfinite(*number) || *number <= 0)
@@ -94,13 +97,23 @@ private:
             return wrong("rank_pattern", "is set together with use_rslora: one alpha cannot say it");
         if (!size || *size < 1 || *size > kRankMax)
             return wrong("r", fmt::format("is no number of 1 to {}", kRankMax), Code::corrupt);
+        rank_ = static_cast<std::uint32_t>(*size);
         alpha_ *= std::sqrt(static_cast<double>(*size));
         return ok();
+    }
+
+    // Other ways to begin put something else in the place of the base's matrices (PEFT, tuners/lora/layer.py).
+    [[nodiscard]] Status check_start() const {
+        constexpr std::array<std::string_view, 4> kKeepBase{"", "gaussian", "orthogonal", "eva"};
+        auto const start = text("init_lora_weights");
+        if (std::ranges::find(kKeepBase, start) != kKeepBase.end()) return ok();
+        return wrong("init_lora_weights", fmt::format("is \"{}\"; the adapter belongs to a base it changed", start));
     }
 
     std::string path_;
     json::Document document_;
     double alpha_ = 0;
+    std::optional<std::uint32_t> rank_;
 };
 
 Error refuse(std::string const& folder, std::string_view tensor, std::string_view what, Code code = Code::unsupported) {
@@ -144,7 +157,7 @@ public:
         return ok();
     }
 
-    Result<std::vector<Change>> finish() {
+    Result<std::vector<Change>> finish(std::optional<std::uint32_t> rank) {
         if (plan_.empty())
             return Error(Code::corrupt, fmt::format("{}: the adapter changes nothing", folder_), folder_);
         for (auto const& [a, b, name, heads] : plan_) {
@@ -156,6 +169,9 @@ public:
                 return refuse(folder_, b->name,
                               fmt::format("rank {}, that of lora_A is {}; at most {} is converted", b->shape[1],
                                           a->shape[0], kRankMax),
+                              Code::corrupt);
+            if (rank && a->shape[0] != *rank)
+                return refuse(folder_, a->name, fmt::format("rank {}, the configuration says {}", a->shape[0], *rank),
                               Code::corrupt);
             if (heads > 0 && b->shape[0] % (std::uint64_t{2} * heads) != 0)
                 return refuse(folder_, b->name, fmt::format("{} rows are not {} heads of pairs", b->shape[0], heads),
@@ -210,7 +226,7 @@ Result<Report> convert_adapter(AdapterOptions const& options, Planned const& pla
                models::SafetensorsModel::open_file(fmt::format("{}/{}", options.folder, kWeightsName)));
     Planner planner(architecture, options.folder);
     for (auto const& tensor : weights.tensors()) HEARTH_CHECK(planner.add(tensor));
-    HEARTH_TRY(auto const plan, planner.finish());
+    HEARTH_TRY(auto const plan, planner.finish(config.rank()));
 
     auto const type = options.type.value_or(element_type_of(plan.front().a->type).value());
     Report report{.architecture = std::string(architecture.name()), .type = std::string(to_string(type))};

@@ -108,6 +108,27 @@ TEST_F(PeftFolder, BecomesAnAdapterThatFitsItsBase) {
     EXPECT_TRUE(fits) << fits.error().message;
 }
 
+TEST_F(PeftFolder, OneThatChangedItsBaseIsRefused) {
+    whole();
+    for (auto const* start : {"pissa", "pissa_niter_16", "olora", "corda", "loftq", "lora_ga"}) {
+        config(fmt::format(R"(,"init_lora_weights":"{}")", start));
+        expect_refused(Code::unsupported, "init_lora_weights");
+    }
+    for (auto const* start : {"true", "false", R"("gaussian")", R"("orthogonal")"}) {
+        config(fmt::format(R"(,"init_lora_weights":{})", start));
+        EXPECT_TRUE(convert()) << start;
+    }
+}
+
+TEST_F(PeftFolder, OneAlphaOfTheRootIsOfOneRank) {
+    whole();
+    config(R"(,"use_rslora":true)");
+    EXPECT_TRUE(convert());
+    write_file(folder_ / "adapter_config.json",
+               R"({"peft_type":"LORA","bias":"none","r":4,"use_rslora":true,"lora_alpha":16})");
+    expect_refused(Code::corrupt, "the configuration says 4");
+}
+
 // As the rows of the base's own queries and keys: pairs, where the folder has halves.
 TEST_F(PeftFolder, RowsOfQueriesAndKeysAreInTheEnginesOrder) {
     whole();

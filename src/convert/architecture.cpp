@@ -10,6 +10,8 @@
 
 #include <fmt/format.h>
 
+#include "convert/tokenizer_json.h"
+
 namespace hearth::convert {
 namespace {
 
@@ -88,7 +90,7 @@ Status Architecture::read_sizes(HfConfig const& config) {
     HEARTH_TRY(heads_, count({"num_attention_heads", "n_head", "n_heads"}, defaults.heads, kHeadsMax));
     auto const kv_heads = defaults.kv_heads == 0 ? heads_ : defaults.kv_heads;
     HEARTH_TRY(kv_heads_, config.count_or({"num_key_value_heads", "n_kv_heads"}, kv_heads, kHeadsMax));
-    HEARTH_TRY(vocabulary_, count({"vocab_size"}, defaults.vocabulary, kWidthMax));
+    HEARTH_TRY(vocabulary_, count({"vocab_size"}, defaults.vocabulary, kVocabularyMax));
     constexpr std::array<std::string_view, 3> kExperts{"num_local_experts", "num_experts", "n_routed_experts"};
     if (!table_->experts.empty()) {
         HEARTH_TRY(experts_, config.count({kExperts[0], kExperts[1], kExperts[2]}, kExpertsMax));
@@ -115,6 +117,12 @@ Result<Architecture> Architecture::of(models::GgufFile const& model) {
     auto const number = [&](std::string_view key) {
         return static_cast<std::uint32_t>(model.number(architecture.key(key)).value_or(0));  // its reader bounds it
     };
+    auto const kv_heads = architecture.key("attention.head_count_kv");
+    if (model.metadata.contains(kv_heads) && !model.number(kv_heads))
+        return Error(Code::unsupported,
+                     fmt::format("{}: {} differs between layers; adapters of such models are not converted", model.path,
+                                 kv_heads),
+                     model.path);
     architecture.layers_ = number("block_count");
     architecture.width_ = number("embedding_length");
     architecture.heads_ = number("attention.head_count");
@@ -315,6 +323,10 @@ Status Architecture::add_family(Metadata& metadata, HfConfig const& config) cons
         case Family::qwen2:
         case Family::qwen3: return add_pooling(metadata, config);
         case Family::qwen3moe: {
+            // The engine always makes the sum of the weights of a token's experts 1; the family's default is not to.
+            auto const sums = config.find({"norm_topk_prob"});
+            if (!sums || !sums->boolean().value_or(false))
+                return config.wrong("norm_topk_prob", "is not true; the engine has no other way", Code::unsupported);
             HEARTH_TRY(auto const feed_forward, config.count({"moe_intermediate_size"}));
             metadata.u32(key("expert_feed_forward_length"), feed_forward);
             return ok();

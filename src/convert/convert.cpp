@@ -24,8 +24,6 @@
 namespace hearth::convert {
 namespace {
 
-constexpr std::uint32_t kQuantizationVersion = 2;  // GGML_QNT_VERSION
-
 constexpr std::uint32_t kFileTypeQ4_1 = 3;  // LLAMA_FTYPE_MOSTLY_Q4_1
 
 // As upstream guesses it: the type of the first matrix in the files.

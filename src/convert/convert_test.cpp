@@ -139,7 +139,7 @@ protected:
         Folder::SetUp();
         write("config.json", R"({"architectures":["Qwen3MoeForCausalLM"],"hidden_size":4,"num_attention_heads":2,
             "num_hidden_layers":1,"intermediate_size":8,"vocab_size":3,"num_experts":2,"moe_intermediate_size":2,
-            "num_experts_per_tok":1})");
+            "num_experts_per_tok":1,"norm_topk_prob":true})");
     }
 
     static constexpr auto kExperts = "model.layers.0.mlp.experts.";
@@ -149,6 +149,17 @@ protected:
             .tensor(std::string(kExperts) + "down_proj", "F32", {2, 4, 2}, std::string(64, 'x'));
     }
 };
+
+TEST_F(Mixture, WeightsOfExpertsThatAreNotMadeOneAreRefused) {
+    weights(stacked({2, 4, 4}, std::string(128, 'x')));
+    for (auto const* more : {"", R"(,"norm_topk_prob":false)"}) {
+        write("config.json", std::string(R"({"architectures":["Qwen3MoeForCausalLM"],"hidden_size":4,
+            "num_attention_heads":2,"num_hidden_layers":1,"intermediate_size":8,"vocab_size":3,"num_experts":2,
+            "moe_intermediate_size":2,"num_experts_per_tok":1)") +
+                                 more + "}");
+        EXPECT_TRUE(says(refusal(), "norm_topk_prob: is not true"));
+    }
+}
 
 TEST_F(Mixture, ExpertsInOneTensorAreHalved) {
     weights(stacked({2, 4, 4}, std::string(128, 'x')));

@@ -64,6 +64,11 @@ Result<std::optional<json::Document>> read_json(std::string const& path, json::L
 
 json::Limits config_limits() { return {.bytes = kConfigBytesMax, .values = 1U << 20, .depth = 32}; }
 
+std::string_view text_of(json::View object, std::string_view name) {
+    auto const value = object.find(name);
+    return value ? value->text().value_or("") : "";
+}
+
 Result<HfConfig> HfConfig::read(std::string const& folder) {
     auto const path = folder + "/" + kName;
     HEARTH_TRY(auto document, read_json(path, config_limits()));

@@ -31,6 +31,8 @@ inline constexpr std::uint32_t kWidthMax = 1U << 24;  // of embeddings, feed-for
 // The same, parsed.
 [[nodiscard]] Result<std::optional<json::Document>> read_json(std::string const& path, json::Limits const& limits);
 [[nodiscard]] json::Limits config_limits();
+// A text of an object; empty if there is none.
+[[nodiscard]] std::string_view text_of(json::View object, std::string_view name);
 
 class HfConfig {
 public:

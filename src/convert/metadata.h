@@ -15,6 +15,8 @@
 
 namespace hearth::convert {
 
+inline constexpr std::uint32_t kQuantizationVersion = 2;  // GGML_QNT_VERSION
+
 class Metadata {
 public:
     // An empty text is left out, an empty array too.

@@ -32,11 +32,6 @@ T load(std::span<std::byte const> bytes, std::uint64_t index) {
 
 std::uint32_t number_in(std::uint32_t word, std::uint64_t place) { return word >> (kBits * place) & kNumberMax; }
 
-std::string_view text_of(json::View object, std::string_view name) {
-    auto const value = object.find(name);
-    return value ? value->text().value_or("") : "";
-}
-
 class Numbers {
 public:
     Numbers(PackedFormat const& format, PackedShape const& shape, PackedBytes const& bytes)

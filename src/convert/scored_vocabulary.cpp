@@ -9,6 +9,7 @@
 #include <fmt/format.h>
 
 #include "base/utf8.h"
+#include "convert/hf_config.h"
 
 namespace hearth::convert {
 namespace {
@@ -16,13 +17,9 @@ namespace {
 constexpr float kAddedScore = -1000;  // of what is never the product of a merge
 constexpr std::int64_t kNoRank = -1;
 constexpr std::size_t kRulesMax = 16;
+constexpr std::size_t kMergedBytesMax = 512;  // of a token that merges may make; published ones have below 100
 
 static_assert(static_cast<int>(TokenType::byte) == static_cast<int>(PieceKind::byte));
-
-std::string_view text_of(json::View object, std::string_view name) {
-    auto const value = object.find(name);
-    return value ? value->text().value_or("") : "";
-}
 
 class Scored {
 public:
@@ -158,6 +155,10 @@ private:
         for (auto const& token : tokenizer_.added) added[token.id] = true;
         for (std::uint32_t id = 0; id < tokenizer_.tokens.size(); ++id) {
             if (!tokenizer_.tokens[id] || added[id]) continue;
+            // Looking for its parts takes the square of its length.
+            if (auto const bytes = tokenizer_.tokens[id]->size(); bytes > kMergedBytesMax)
+                return refuse(Code::too_large,
+                              fmt::format("token {} has {} bytes; at most {} are read", id, bytes, kMergedBytesMax));
             if (auto const ways = ways_to_split(*tokenizer_.tokens[id]); ways != ways_[id]) {
                 return refuse(Code::unsupported,
                               fmt::format("{} merges make token {}, which {} pairs of tokens make: no scores can "

@@ -38,11 +38,6 @@ private:
         auto const value = object.find(name);
         return value && value->boolean().value_or(false);
     }
-    static std::string_view text_of(json::View object, std::string_view name) {
-        auto const value = object.find(name);
-        return value ? value->text().value_or("") : "";
-    }
-
     Status read_kind(json::View model) {
         auto const type = text_of(model, "type");
         // Older files leave the type out; then merges tell.

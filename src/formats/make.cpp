@@ -24,6 +24,7 @@
 #include "formats/source.h"
 #include "models/gguf.h"
 #include "models/report.h"
+#include "names/names.h"
 
 namespace hearth::formats {
 namespace {
@@ -220,7 +221,7 @@ bool is_plain(Form const& form) {
 
 // What a file is called whose name nobody gave: after its source.
 std::string base_name(std::string const& source) {
-    if (!is_folder(source)) return models::model_id(source);
+    if (!is_folder(source)) return names::to_file_stem(models::model_id(source));
     std::error_code failed;
     auto const path = fs::canonical(source, failed);
     return failed || path.filename().empty() ? std::string("model") : path.filename().string();

@@ -7,20 +7,6 @@
 #include "models/safetensors.h"
 
 namespace hearth::formats {
-namespace {
-
-constexpr std::uint64_t kPackedInWord = 8;  // of four bits, in the 32 of a word
-
-std::uint64_t count_folder(models::SafetensorsModel const& model) {
-    std::uint64_t total = 0;
-    for (auto const& tensor : model.tensors()) {
-        if (tensor.name.ends_with(".qweight")) total += tensor.elements() * kPackedInWord;
-        else if (!tensor.name.ends_with(".qzeros") && !tensor.name.ends_with(".g_idx")) total += tensor.elements();
-    }
-    return total;
-}
-
-}  // namespace
 
 bool is_folder(std::string const& path) {
     std::error_code failed;
@@ -40,7 +26,7 @@ bool is_adapter_folder(std::string const& path) {
 Result<std::uint64_t> count_parameters(std::string const& source) {
     if (is_folder(source)) {
         HEARTH_TRY(auto const model, models::SafetensorsModel::open(source));
-        return count_folder(model);
+        return models::count_parameters(model);
     }
     HEARTH_TRY(auto const files, models::read_gguf_model(source));
     std::uint64_t total = 0;

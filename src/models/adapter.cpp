@@ -20,7 +20,7 @@ constexpr std::string_view kSuffixB = ".lora_b";
 constexpr std::string_view kEmbedding = "token_embd.weight";
 constexpr std::uint64_t kArchitectureBytesMax = 64;
 
-// What upstream multiplies by way of build_lora_mm(), in every architecture that has it.
+// What upstream multiplies by way of build_lora_mm() in every architecture but those below.
 // Changes to others it would leave out without a word.
 constexpr std::array<std::string_view, 22> kApplied = {
     "attn_q",
@@ -45,6 +45,13 @@ constexpr std::array<std::string_view, 22> kApplied = {
     "ssm_x",
     "ssm_dt",
     "output",
+};
+
+// Those whose graphs multiply by some matrices of kApplied directly, past the adapters: of
+// src/models of llama.cpp as pinned, `ggml_mul_mat(ctx0, layer.wq` and the like.
+constexpr std::array<std::string_view, 12> kBypassing = {
+    "bailingmoe3", "deepseek2",     "deepseek32", "deepseek4", "dots3note",   "glm-dsa",
+    "glm5-next",   "graniteswitch", "hy_v4",      "kimi-k3",   "kimi-linear", "plm",
 };
 
 // A and B of one matrix; null: it is not there.
@@ -215,6 +222,10 @@ Status check_adapter(GgufFile const& adapter, std::vector<GgufFile> const& base)
                      fmt::format("{}: it is an adapter of a model of architecture {}, the base is {}", adapter.path,
                                  quoted(own), quoted(theirs)),
                      adapter.path);
+    if (std::ranges::find(kBypassing, own) != kBypassing.end())
+        return unsupported(
+            adapter,
+            fmt::format("adapters of architecture {} are not served: the engine would leave out parts of them", own));
     std::map<std::string_view, GgufTensor const*> matrices;
     for (auto const& file : base)
         for (auto const& tensor : file.tensors) matrices[tensor.name] = &tensor;

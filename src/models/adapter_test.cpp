@@ -53,6 +53,14 @@ TEST(Adapter, OneThatFitsItsBaseIsServed) {
     EXPECT_TRUE(checked) << checked.error().message;
 }
 
+TEST(Adapter, ArchitecturesThatLeaveOutPartsOfItAreRefused) {
+    auto const of = [](GgufWriter writer) { return writer.text("general.architecture", "plm"); };
+    auto const file = parse(of(tiny_adapter()).build());
+    ASSERT_TRUE(file) << file.error().message;
+    GgufFile base = *file;  // only its architecture is looked at
+    expect_refused(check_adapter(*file, {base}), Code::unsupported, "architecture plm");
+}
+
 TEST(Adapter, AModelIsNoneAndItIsNoModel) {
     testing::ScratchFolder const folder;
     auto const model = folder.write("model.gguf", testing::tiny_llama().build());

@@ -10,6 +10,7 @@ constexpr std::uint64_t kHalf = 2;  // bytes of a 16-bit number
 constexpr std::uint64_t kFloat = 4;
 constexpr std::uint64_t kCellsDefault = 32768;
 constexpr std::uint64_t kContextDefault = 8192;
+constexpr std::uint64_t kCellGranule = 256;  // the engine rounds cells up to it
 // Rows alive at once in a step: as wide as the embedding, and as the feed-forward layers.
 constexpr std::uint64_t kRowsOfLayers = 4;
 constexpr std::uint64_t kRowsOfFeedForward = 2;
@@ -86,6 +87,12 @@ std::uint64_t chunk_of(std::vector<GgufFile> const& files) {
     return chunk;
 }
 
+// Tokens of one request when nobody says how many.
+std::uint64_t context_of(GgufFile const& model, std::uint64_t context_request) {
+    auto const trained = of(model, model.text("general.architecture"), "context_length", kContextDefault);
+    return context_request != 0 ? context_request : std::min(trained, kContextDefault);
+}
+
 }  // namespace
 
 MemoryNeed estimate_memory(std::vector<GgufFile> const& files, std::uint64_t cells, std::uint64_t batch) {
@@ -115,9 +122,22 @@ MemoryNeed estimate_memory(std::vector<GgufFile> const& files, std::uint64_t cel
 }
 
 std::uint64_t default_cells(GgufFile const& model, std::uint64_t context_request) {
-    auto const trained = of(model, model.text("general.architecture"), "context_length", kContextDefault);
-    auto const context = context_request != 0 ? context_request : std::min(trained, kContextDefault);
-    return std::max(context, kCellsDefault);
+    return std::max(context_of(model, context_request), kCellsDefault);
+}
+
+std::uint64_t cells_within(std::vector<GgufFile> const& files, std::uint64_t context_request, std::uint64_t batch,
+                           std::uint64_t budget) {
+    auto const fits = [&](std::uint64_t cells) { return estimate_memory(files, cells, batch).total() <= budget; };
+    auto const most = default_cells(files.front(), context_request);
+    if (fits(most)) return most;
+    auto const least = context_of(files.front(), context_request);
+    auto low = least / kCellGranule;  // granules; whatever they take
+    auto high = most / kCellGranule + 1;
+    while (high - low > 1) {
+        auto const middle = low + (high - low) / 2;
+        (fits(middle * kCellGranule) ? low : high) = middle;
+    }
+    return std::max(low * kCellGranule, least);
 }
 
 }  // namespace hearth::models

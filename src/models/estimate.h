@@ -21,6 +21,9 @@ namespace hearth::models {
 // What the engine takes in one step at most (llama::LoadOptions::batch_max).
 inline constexpr std::uint64_t kBatchDefault = 512;
 
+// How much more or less a worker takes in the end.
+inline constexpr std::uint64_t kEstimateErrorPercent = 5;
+
 struct MemoryNeed {  // bytes
     std::uint64_t weights = 0;
     std::uint64_t kv = 0;
@@ -37,5 +40,10 @@ struct MemoryNeed {  // bytes
 // Cells of a cache when nobody says how many: of a whole context, and at least 32,768 of
 // them shared by all requests (the engine's default, where memory is not short).
 [[nodiscard]] std::uint64_t default_cells(GgufFile const& model, std::uint64_t context_request);
+
+// The same where all that the model takes is to stay within `budget` bytes: as many as fit, but
+// those of one context, whether they do or not. REQUIRES: as of estimate_memory()
+[[nodiscard]] std::uint64_t cells_within(std::vector<GgufFile> const& files, std::uint64_t context_request,
+                                         std::uint64_t batch, std::uint64_t budget);
 
 }  // namespace hearth::models

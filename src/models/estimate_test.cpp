@@ -69,5 +69,18 @@ TEST(DefaultCells, HoldAContextAndAtLeastTheSharedOnes) {
     EXPECT_EQ(default_cells(llama(), 65536), 65536U);
 }
 
+TEST(CellsWithin, AreAsManyAsTheBudgetHoldsButAWholeContext) {
+    std::vector const files{llama()};
+    auto const takes = [&](std::uint64_t cells) { return estimate_memory(files, cells, 512).total(); };
+    EXPECT_EQ(cells_within(files, 0, 512, takes(32768)), 32768U);
+    EXPECT_EQ(cells_within(files, 0, 512, takes(32768) - 1), 32768U - 256);
+    EXPECT_EQ(cells_within(files, 0, 512, takes(20000)), 19968U) << "as the engine rounds them";
+    EXPECT_EQ(cells_within(files, 0, 512, 1), 8192U) << "a context, though it does not fit";
+    EXPECT_EQ(cells_within(files, 100, 512, 1), 100U);
+    EXPECT_EQ(cells_within(files, 65536, 512, takes(40000)), 65536U);
+    for (std::uint64_t budget = takes(8192); budget < takes(33000); budget += 999'983)
+        EXPECT_LE(takes(cells_within(files, 0, 512, budget)), budget);
+}
+
 }  // namespace
 }  // namespace hearth::models

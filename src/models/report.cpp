@@ -85,26 +85,6 @@ void describe(GgufFile const& file, CheckReport& report) {
     }
 }
 
-// One line without control characters: metadata must not drive a terminal.
-std::string printable(std::string_view text) {
-    std::string valid;
-    Utf8Carry carry;
-    carry.push(text, valid);
-    carry.finish(valid);
-    std::string out;
-    for (std::size_t i = 0; i < valid.size(); ++i) {
-        auto const byte = static_cast<unsigned char>(valid[i]);
-        auto const next = i + 1 < valid.size() ? static_cast<unsigned char>(valid[i + 1]) : 0;
-        if (byte == 0xc2 && next < 0xa0) {  // U+0080..U+009F
-            out += ' ';
-            ++i;
-        } else {
-            out += byte < 0x20 || byte == 0x7f ? ' ' : valid[i];
-        }
-    }
-    return out;
-}
-
 std::string human_bytes(std::uint64_t bytes) {
     constexpr std::array kUnits = {"B", "KiB", "MiB", "GiB", "TiB"};
     auto value = static_cast<double>(bytes);
@@ -146,6 +126,25 @@ void render_facts(CheckReport const& r, std::string& out) {
 }
 
 }  // namespace
+
+std::string printable(std::string_view text) {
+    std::string valid;
+    Utf8Carry carry;
+    carry.push(text, valid);
+    carry.finish(valid);
+    std::string out;
+    for (std::size_t i = 0; i < valid.size(); ++i) {
+        auto const byte = static_cast<unsigned char>(valid[i]);
+        auto const next = i + 1 < valid.size() ? static_cast<unsigned char>(valid[i + 1]) : 0;
+        if (byte == 0xc2 && next < 0xa0) {  // U+0080..U+009F
+            out += ' ';
+            ++i;
+        } else {
+            out += byte < 0x20 || byte == 0x7f ? ' ' : valid[i];
+        }
+    }
+    return out;
+}
 
 CheckReport describe_model(std::vector<GgufFile> const& files) {
     CheckReport report;

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -43,6 +44,9 @@ struct CheckReport {
 // The same, and an adapter (adapter.h) is valid, too.
 [[nodiscard]] CheckReport check_any(std::string const& path);
 
+// One line of UTF-8 without control characters: what a file says must not drive a terminal.
+[[nodiscard]] std::string printable(std::string_view text);
+
 // Lines for a terminal; metadata is made printable.
 [[nodiscard]] std::string render_text(CheckReport const& report);
 
@@ -53,7 +57,8 @@ struct CheckReport {
 [[nodiscard]] Result<std::string> resolve_model(std::string const& name_or_path,
                                                 std::vector<std::string> const& folders);
 
-// Id for clients: the file name without folder, ".gguf" and split suffix.
+// Id for clients: the file name without folder, ".gguf" and split suffix, a model's name
+// with '/' as names::from_file_stem() reads it.
 [[nodiscard]] std::string model_id(std::string const& path);
 
 }  // namespace hearth::models

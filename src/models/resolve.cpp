@@ -9,6 +9,7 @@
 #include "base/ascii.h"
 #include "models/gguf.h"
 #include "models/report.h"
+#include "names/names.h"
 
 namespace hearth::models {
 namespace {
@@ -17,6 +18,10 @@ namespace fs = std::filesystem;
 
 constexpr std::size_t kEntriesMax = 10'000;  // of one folder
 constexpr std::size_t kListed = 20;          // names in an error
+
+constexpr std::string_view kEnding = ".gguf";
+
+bool ends_in_gguf(std::string_view name) { return ascii_lower(name).ends_with(kEnding); }
 
 bool is_file(std::string const& path) {
     std::error_code failed;
@@ -83,12 +88,16 @@ Result<std::string> resolve_model(std::string const& name_or_path, std::vector<s
     if (name_or_path.empty()) return Error(Code::invalid_argument, "the model's name is empty", "model");
     if (is_file(name_or_path)) return first_split(name_or_path);
     if (name_or_path.find('/') != std::string::npos) {
+        // A name may hold '/', too.
+        bool const name = !name_or_path.starts_with('.') && !ends_in_gguf(name_or_path) &&
+                          names::parse_model_name(name_or_path).has_value();
         std::error_code failed;
         bool const folder = fs::is_directory(name_or_path, failed);
-        return Error(folder ? Code::invalid_argument : Code::not_found,
-                     fmt::format("no model at '{}': {}", name_or_path,
-                                 folder ? "it is a folder; name a file in it" : "no such file"),
-                     "model");
+        if (folder || !name)
+            return Error(folder ? Code::invalid_argument : Code::not_found,
+                         fmt::format("no model at '{}': {}", name_or_path,
+                                     folder ? "it is a folder; name a file in it" : "no such file"),
+                         "model");
     }
     for (auto const& folder : folders) {
         auto const models = models_in(folder);
@@ -111,9 +120,8 @@ Result<std::string> resolve_model(std::string const& name_or_path, std::vector<s
 std::string model_id(std::string const& path) {
     auto const split = parse_split_name(path);
     auto name = fs::path(split ? split->prefix : path).filename().string();
-    if (!split && name.size() > 5 && ascii_lower(std::string_view(name).substr(name.size() - 5)) == ".gguf")
-        name.resize(name.size() - 5);
-    return name;
+    if (!split && name.size() > kEnding.size() && ends_in_gguf(name)) name.resize(name.size() - kEnding.size());
+    return names::from_file_stem(name);
 }
 
 }  // namespace hearth::models

@@ -116,4 +116,7 @@ private:
     std::vector<SafetensorsTensor> tensors_;
 };
 
+// Numbers in its weights; eight to a word of a GPTQ or AWQ matrix.
+[[nodiscard]] std::uint64_t count_parameters(SafetensorsModel const& model);
+
 }  // namespace hearth::models

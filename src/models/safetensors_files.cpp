@@ -168,6 +168,16 @@ Status SafetensorsModel::read(SafetensorsTensor const& tensor, std::uint64_t off
     return read_at(shard.file.descriptor->get(), tensor.offset + offset, out, shard.path);
 }
 
+std::uint64_t count_parameters(SafetensorsModel const& model) {
+    constexpr std::uint64_t kPackedInWord = 8;  // of four bits, in the 32 of a word
+    std::uint64_t total = 0;
+    for (auto const& tensor : model.tensors()) {
+        if (tensor.name.ends_with(".qweight")) total += tensor.elements() * kPackedInWord;
+        else if (!tensor.name.ends_with(".qzeros") && !tensor.name.ends_with(".g_idx")) total += tensor.elements();
+    }
+    return total;
+}
+
 Status SafetensorsModel::unchanged() const {
     for (auto const& shard : shards_) {
         struct ::stat now{};
