@@ -9,7 +9,7 @@
 namespace hearth::fetch {
 namespace {
 
-constexpr std::size_t kThreads = 2;  // one hashes while the other syncs
+constexpr std::size_t kThreads = 4;  // one writes and one hashes while others wait for the disk
 
 }  // namespace
 

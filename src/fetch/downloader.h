@@ -6,14 +6,14 @@
 // (If-Range) or the expected hash vouches for it. Under its path a file appears
 // whole and checked, or not at all: see partial_file.h for how.
 //
-// Threads:   all on the loop's thread; hashing and syncing run on two of its own.
+// Threads:   all on the loop's thread; writing, hashing and syncing run on four of its own.
 // Ownership: the loop and the client outlive it. What is running is to be
 //            awaited before it goes.
 // Sharing:   two downloads of the same address to the same path are one transfer;
 //            another process at the same path is waited for.
 // Limits:    DownloadOptions.
 // Errors:    of Client, and: `corrupt` for what does not have the hash or size it
-//            must have, `too_large` where the disk is full, `not_found`, `io`
+//            must have, `exhausted` where the disk is full, `not_found`, `io`
 //            (refused by the server or by the disk), `cancelled`. All but
 //            `corrupt` keep what was fetched for the next time.
 #pragma once
@@ -44,7 +44,7 @@ struct DownloadOptions {
     Duration retry_after_max = std::chrono::minutes(5);   // longer, and the download fails
     Duration lock_wait_max = std::chrono::hours(2);       // for another process
     Duration save_every = std::chrono::seconds(1);        // what a kill costs at most
-    std::uint64_t save_bytes = 64U << 20;                 // whichever comes first
+    std::uint64_t save_bytes = 256U << 20;                // whichever comes first
     std::uint64_t file_bytes_max = std::uint64_t{1} << 42;
     // How long a pause of so long takes: what tests replace.
     std::function<Duration(Duration)> pause = [](Duration asked) { return asked; };

@@ -3,7 +3,9 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <utility>
 
+#include "fetch/partial_file.h"
 #include "fetch/testing/fetch_fixture.h"
 
 namespace hearth::fetch::test {
@@ -252,6 +254,23 @@ TEST_F(DownloaderTest, ACancelledDownloadGoesOnWhereItWas) {
     expect_only("file");
 }
 
+TEST_F(DownloaderTest, WhatIsCancelledWhileItIsCheckedGetsNoName) {
+    FileServer server("127.0.0.1", plain_);
+    on_progress = [&](FileProgress const& progress) {
+        if (progress.stage == Stage::verifying) running->cancel_all();
+    };
+    auto const cancelled = fetch(request(server));
+    ASSERT_FALSE(cancelled);
+    EXPECT_EQ(cancelled.error().code, Code::cancelled);
+    EXPECT_FALSE(exists("file"));
+    on_progress = nullptr;
+    FileServer later("127.0.0.1", plain_);
+    auto const result = fetch(request(later));
+    ASSERT_TRUE(result) << result.error().message;
+    EXPECT_EQ(result->sha256, sha256(content_));
+    EXPECT_LE(result->fetched, 1U) << "it asks whether its bytes are still the same, and for no others";
+}
+
 TEST_F(DownloaderTest, WhatChangedSinceIsNotMixedWithWhatWasFetched) {
     FileServer server("127.0.0.1", plain_);
     on_progress = [&](FileProgress const& progress) {
@@ -295,6 +314,28 @@ TEST_F(DownloaderTest, WhatIsThereIsNotFetched) {
     EXPECT_TRUE(again->present);
     EXPECT_EQ(server.asked().size(), asked);
     expect_only("file");
+}
+
+TEST_F(DownloaderTest, WhatAnotherProcessFetchedMeanwhileIsTakenOnlyIfItIsTheSame) {
+    for (bool const same : {true, false}) {
+        FileServer server("127.0.0.1", plain_);
+        std::filesystem::remove(path());
+        auto other = PartialFile::open(path());
+        ASSERT_TRUE(other);
+        on_progress = [&](FileProgress const& progress) {
+            if (progress.stage != Stage::locked || !*other) return;
+            std::ofstream(path(), std::ios::binary) << (same ? content_ : std::string(content_.size(), 'x'));
+            (*other)->discard();
+            other->reset();
+        };
+        auto wanted = request(server);
+        wanted.sha256 = sha256(content_);
+        auto const result = fetch(wanted);
+        ASSERT_TRUE(result) << result.error().message;
+        EXPECT_EQ(result->present, same);
+        EXPECT_EQ(content(), content_);
+        expect_only("file");
+    }
 }
 
 TEST_F(DownloaderTest, AFileThatWasDamagedIsReplaced) {

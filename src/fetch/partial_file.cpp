@@ -9,8 +9,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
+#include <thread>
 
 #include <fmt/format.h>
 
@@ -26,28 +28,20 @@ constexpr std::size_t kStateBytesMax = 256U << 10;
 constexpr std::size_t kEtagBytesMax = 1024;
 constexpr std::string_view kFirstLine = "hearth-partial 1";
 constexpr int kOpenTries = 16;
+constexpr int kWriterTries = 2000;  // ten seconds
+constexpr std::chrono::milliseconds kWriterPoll{5};
 constexpr char const* kUnfinished = ".new";
 
 Error system_error(std::string_view step, std::string const& path) {
     int const why = errno;
-    bool const full = why == ENOSPC || why == EFBIG || why == EDQUOT;
-    return {full ? Code::too_large : Code::io, fmt::format("cannot {} '{}': {}", step, path, std::strerror(why)),
-            "disk"};
+    bool const full = why == ENOSPC || why == EDQUOT;
+    auto const code = full ? Code::exhausted : why == EFBIG ? Code::too_large : Code::io;
+    return {code, fmt::format("cannot {} '{}': {}", step, path, std::strerror(why)), "disk"};
 }
 
 std::string folder_of(std::string const& path) {
     auto const folder = std::filesystem::path(path).parent_path().string();
     return folder.empty() ? "." : folder;
-}
-
-Status sync_folder(std::string const& path) {
-    auto const folder = folder_of(path);
-    int const fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return system_error("open", folder);
-    bool const synced = ::fsync(fd) == 0 || errno == EINVAL;  // some file systems cannot
-    auto const result = synced ? ok() : Status(system_error("sync", folder));
-    ::close(fd);
-    return result;
 }
 
 Status write_at(int fd, std::uint64_t offset, std::span<std::byte const> bytes, std::string const& path) {
@@ -82,6 +76,24 @@ Result<std::uint64_t> parse_number(std::string_view text) {
     if (failed != std::errc{} || end != text.data() + text.size() || value > INT64_MAX)
         return Error(Code::corrupt, "the state holds a number that is none");
     return value;
+}
+
+// Several may write one file at once, servers on one models folder for instance: this is nobody
+// else's until it is closed.
+Result<int> open_alone(std::string const& path) {
+    for (int i = 0; i < kWriterTries; ++i) {
+        int const fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kPrivate);
+        if (fd < 0) return system_error("create", path);
+        bool const busy = ::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+        // Between open and lock its last owner may have renamed it.
+        struct stat opened{}, named{};
+        bool const same = !busy && ::fstat(fd, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 &&
+                          named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
+        if (same && ::ftruncate(fd, 0) == 0) return fd;
+        ::close(fd);
+        if (busy) std::this_thread::sleep_for(kWriterPoll);
+    }
+    return Error(Code::unavailable, fmt::format("'{}' is written by others all the time", path));
 }
 
 }  // namespace
@@ -179,7 +191,7 @@ Status PartialFile::clear() {
     ::unlink(unfinished_state().c_str());
     // The state goes first: it must not speak for bytes that come later.
     if (::unlink(state().c_str()) == 0) {
-        HEARTH_CHECK(sync_folder(path_));
+        HEARTH_CHECK(sync_folder_of(path_));
     } else if (errno != ENOENT) {
         return system_error("remove", state());
     }
@@ -195,7 +207,7 @@ Status PartialFile::reserve(std::uint64_t size) {
     auto const needed = size > has ? size - has : 0;
     HEARTH_TRY(auto const free, free_bytes(path_));
     if (needed > free)
-        return Error(Code::too_large,
+        return Error(Code::exhausted,
                      fmt::format("no room for '{}': {} more bytes are needed, {} are free in {}", path_, needed, free,
                                  folder_of(path_)),
                      "disk");
@@ -223,8 +235,19 @@ Status PartialFile::read(std::uint64_t offset, std::span<std::byte> into) const 
     return ok();
 }
 
-Status PartialFile::save(PartialState const& state) const {
+// A hint: what fails here is told by sync(). Only with this one flag does the call leave that to it.
+void PartialFile::begin_sync(ByteRange range) const {
+    static_cast<void>(::sync_file_range(fd_, static_cast<off64_t>(range.begin), static_cast<off64_t>(range.size()),
+                                        SYNC_FILE_RANGE_WRITE));
+}
+
+Status PartialFile::sync() const {
     if (::fdatasync(fd_) != 0) return system_error("sync", partial());
+    return ok();
+}
+
+Status PartialFile::save(PartialState const& state) const {
+    HEARTH_CHECK(sync());
     return write_whole(this->state(), render_state(state));
 }
 
@@ -233,7 +256,7 @@ Status PartialFile::publish(std::uint64_t size) {
     if (::fchmod(fd_, kPublished) != 0) return system_error("open up", partial());
     if (::fsync(fd_) != 0) return system_error("sync", partial());
     if (::rename(partial().c_str(), path_.c_str()) != 0) return system_error("rename to", path_);
-    HEARTH_CHECK(sync_folder(path_));
+    HEARTH_CHECK(sync_folder_of(path_));
     ::unlink(state().c_str());  // alone it means nothing: load() wants bytes of its size
     ::unlink(unfinished_state().c_str());
     return ok();
@@ -252,19 +275,27 @@ Result<std::uint64_t> free_bytes(std::string const& path) {
     return static_cast<std::uint64_t>(info.f_bavail) * static_cast<std::uint64_t>(info.f_frsize);
 }
 
-Status write_whole(std::string const& path, std::string_view text) {
+Status sync_folder_of(std::string const& path) {
+    auto const folder = folder_of(path);
+    int const fd = ::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return system_error("open", folder);
+    bool const synced = ::fsync(fd) == 0 || errno == EINVAL;  // some file systems cannot
+    auto const result = synced ? ok() : Status(system_error("sync", folder));
+    ::close(fd);
+    return result;
+}
+
+Status write_whole(std::string const& path, std::string_view text, Readers readers) {
     auto const temporary = path + kUnfinished;
-    int const fd = ::open(temporary.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, kPrivate);
-    if (fd < 0) return system_error("create", temporary);
+    HEARTH_TRY(int const fd, open_alone(temporary));
     auto written = write_at(fd, 0, std::as_bytes(std::span(text)), temporary);
+    bool const open_up = written && readers == Readers::everybody;
+    if (open_up && ::fchmod(fd, kPublished) != 0) written = system_error("open up", temporary);
     if (written && ::fdatasync(fd) != 0) written = system_error("sync", temporary);
-    if (::close(fd) != 0 && written) written = system_error("close", temporary);
     if (written && ::rename(temporary.c_str(), path.c_str()) != 0) written = system_error("rename to", path);
-    if (!written) {
-        ::unlink(temporary.c_str());
-        return written;
-    }
-    return sync_folder(path);
+    if (!written) ::unlink(temporary.c_str());
+    ::close(fd);  // synced already
+    return written ? sync_folder_of(path) : written;
 }
 
 }  // namespace hearth::fetch

@@ -8,9 +8,10 @@
 // (or the machine) it never claims what is not there. PATH itself appears by one
 // rename of a file that was checked and synced.
 //
-// Threads: one at a time, but for save(), sync() and read(), which may run beside write().
-// Errors:  `unavailable` where another process holds the lock, `too_large` where the
-//          disk has no room (both numbers are quoted), else `io`.
+// Threads: one at a time, but for save(), sync(), begin_sync() and read(), which may run beside write().
+// Errors:  `unavailable` where another process holds the lock, `exhausted` where the
+//          disk has no room (both numbers are quoted), `too_large` above what a file
+//          may have here, else `io`.
 #pragma once
 
 #include <cstdint>
@@ -56,7 +57,11 @@ public:
     Status write(std::uint64_t offset, std::span<std::byte const> bytes);
     // Fails where fewer bytes are there.
     Status read(std::uint64_t offset, std::span<std::byte> into) const;
-    // The bytes written before the call reach the medium, then the state does.
+    // Has the medium begin with these bytes, and waits for nothing but room in its queue.
+    void begin_sync(ByteRange range) const;
+    // The bytes written before the call reach the medium.
+    Status sync() const;
+    // As sync(), then the state reaches it too.
     // REQUIRES: `state` was true when the call began.
     Status save(PartialState const& state) const;
     // Cuts to `size`, syncs, and gives the file its name. Nothing may be called after.

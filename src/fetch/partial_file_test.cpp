@@ -4,9 +4,13 @@
 #include <sys/resource.h>
 
 #include <csignal>
+#include <string>
+#include <thread>
+#include <vector>
 
 #include "fetch/answer_rules.h"
 #include "fetch/testing/fetch_fixture.h"
+#include "fetch/whole_file.h"
 
 namespace hearth::fetch::test {
 namespace {
@@ -73,7 +77,7 @@ TEST_F(PartialFileTest, SaysHowMuchRoomIsMissing) {
     constexpr std::uint64_t kMuch = std::uint64_t{1} << 60;
     auto const reserved = (*file)->reserve(kMuch);
     ASSERT_FALSE(reserved);
-    EXPECT_EQ(reserved.error().code, Code::too_large);
+    EXPECT_EQ(reserved.error().code, Code::exhausted);
     EXPECT_NE(reserved.error().message.find(std::to_string(kMuch)), std::string::npos) << reserved.error().message;
     EXPECT_NE(reserved.error().message.find("are free in " + folder), std::string::npos) << reserved.error().message;
 }
@@ -97,6 +101,34 @@ TEST_F(PartialFileTest, ADiskThatFillsUpEndsTheDownloadAndLeavesNothing) {
         EXPECT_EQ(result.error().code, Code::too_large) << result.error().message;
         expect_only("");
     }
+}
+
+TEST_F(PartialFileTest, AWholeFileIsTheUsersUnlessEverybodyMayReadIt) {
+    auto const mode = [&] { return std::filesystem::status(path()).permissions(); };
+    using enum std::filesystem::perms;
+    ASSERT_TRUE(write_whole(path(), "own"));
+    EXPECT_EQ(mode(), owner_read | owner_write);
+    ASSERT_TRUE(write_whole(path(), "shared", Readers::everybody));
+    EXPECT_EQ(mode(), owner_read | owner_write | group_read | others_read);
+    EXPECT_EQ(content("file"), "shared");
+    expect_only("file");
+}
+
+TEST_F(PartialFileTest, AWholeFileThatSeveralWriteAtOnceIsOneOfTheirs) {
+    std::vector<std::thread> writers;
+    for (char const letter : {'a', 'b', 'c'})
+        writers.emplace_back([this, letter] {
+            std::string const text(static_cast<std::size_t>(letter) * 100, letter);
+            for (int i = 0; i < 30; ++i) {
+                auto const written = write_whole(path(), text);
+                EXPECT_TRUE(written) << written.error().message;
+            }
+        });
+    for (auto& writer : writers) writer.join();
+    auto const text = content("file");
+    ASSERT_FALSE(text.empty());
+    EXPECT_EQ(text, std::string(static_cast<std::size_t>(text.front()) * 100, text.front()));
+    expect_only("file");
 }
 
 TEST_F(PartialFileTest, BytesThatCannotBeReadBackAreAnError) {

@@ -16,8 +16,7 @@ constexpr Duration kPauseSlice = std::chrono::milliseconds(100);  // how soon a 
 constexpr Duration kLockPoll = std::chrono::milliseconds(500);
 constexpr Duration kSavePauseMin = std::chrono::milliseconds(50);
 constexpr int kSaveShare = 20;
-constexpr std::size_t kHashStep = 8U << 20;
-constexpr std::size_t kHashBuffer = 1U << 20;
+constexpr std::size_t kChunksSpare = 8;  // beside the one that each connection fills
 
 using Next = Outcome::Next;
 
@@ -43,7 +42,6 @@ Transfer::Transfer(net::Loop& loop, Client& client, boost::asio::thread_pool& po
       pool_(pool),
       options_(options),
       request_(std::move(request)),
-      written_(loop),
       abort_(std::make_shared<Abort>()),
       one_ended_(loop) {}
 
@@ -55,9 +53,11 @@ net::Task<void> Transfer::run() {
         result = locked.error();
     } else {
         auto present = co_await is_present();
+        // By the process that was waited for. Where a hash is known it decides.
+        bool const came_meanwhile = !was_there && size_of(request_.path).has_value();
         if (!present) {
             result = present.error();
-        } else if (*present || (!was_there && size_of(request_.path))) {
+        } else if (*present || (came_meanwhile && request_.sha256.empty())) {
             FileResult there;
             size_ = size_of(request_.path);
             there.size = size_.value_or(0);
@@ -88,7 +88,7 @@ net::Task<Result<FileResult>> Transfer::join(Listener listener) {
 void Transfer::cancel() {
     cancelled_ = true;
     abort_->request();
-    written_.notify();
+    if (landing_) landing_->stop();
 }
 
 net::Task<Status> Transfer::take_lock() {
@@ -161,9 +161,8 @@ net::Task<Outcome> Transfer::attempt() {
     ended_.reset();
     abort_ = std::make_shared<Abort>();
     if (cancelled_) abort_->request();
-    hash_.restart();
-    hashed_ = 0;
-    all_written_ = false;
+    landing_bytes_ = hashed_ = 0;
+    all_came_ = false;
     auto begun = co_await begin();
     if (begun.next != Next::done || present_) {
         if (present_) file_->discard();
@@ -171,31 +170,57 @@ net::Task<Outcome> Transfer::attempt() {
     }
     saved_at_ = clock_.now();
     saved_bytes_ = state_.done.total();
-    hashing_ = true;
-    loop_.spawn(keep(shared_from_this(), hash_as_it_comes()));
+    start_landing();
     if (!ranged_) {
         auto streamed = co_await fetch_stream(std::move(first_));
         if (streamed.next != Next::done) end_with(std::move(streamed));
     } else {
-        spawn(worker(std::move(first_), first_piece_));
-        for (unsigned i = 1; i < options_.connections; ++i) spawn(worker(nullptr, ByteRange{}));
+        spawn(worker(std::move(first_), first_piece_), workers_);
+        for (unsigned i = 1; i < options_.connections; ++i) spawn(worker(nullptr, ByteRange{}), workers_);
     }
-    while (running_ > 0) co_await one_ended_.wait();
-    all_written_ = true;
-    written_.notify();
-    while (hashing_) co_await one_ended_.wait();
+    while (workers_ > 0) co_await one_ended_.wait();
+    co_await land();
     co_return co_await finish();
 }
 
+void Transfer::start_landing() {
+    Landing::Events events;
+    events.written = [this](ByteRange range) {
+        landing_bytes_ -= range.size();
+        save_if_due();
+    };
+    events.failed = [this](Error const& error) { end_with(Outcome{Next::fail, error, {}}); };
+    events.hashed = [this](std::uint64_t bytes) {
+        hashed_ = bytes;
+        if (all_came_ && !ended_) report(Stage::verifying);
+    };
+    auto const chunks = options_.connections + kChunksSpare;
+    landing_ = std::make_unique<Landing>(loop_, pool_, *file_, state_.done, chunks, std::move(events));
+    loop_.spawn(keep(shared_from_this(), landing_->write()));
+    loop_.spawn(keep(shared_from_this(), landing_->hash()));
+}
+
+// The end of what came: the disk and the hash come to theirs side by side.
+net::Task<void> Transfer::land() {
+    all_came_ = true;
+    landing_->close();
+    co_await landing_->until_written();
+    if (!ended_ && !cancelled_) spawn(sync_data(), syncs_);
+    co_await landing_->until_over();
+    while (syncs_ > 0) co_await one_ended_.wait();
+}
+
 net::Task<Outcome> Transfer::finish() {
+    if (!ended_) report(Stage::verifying);
+    // What was hashed until then is not the file.
+    if (cancelled_) end_with(Outcome{Next::fail, Error(Code::cancelled, "the download was cancelled"), {}});
     if (ended_) {
         if (ended_->next != Next::afresh && ranged_) co_await save_state();
         co_return *ended_;
     }
     if (state_.done.prefix() != *size_)
         co_return Outcome{Next::fail, Error(Code::internal, "bytes are missing that were fetched"), {}};
-    report(Stage::verifying);
-    auto const found = hash_.finish();
+    auto const found = landing_->finish_hash();
     auto const expected = expected_sha256();
     if (!expected.empty() && found != expected)
         co_return Outcome{Next::afresh,
@@ -207,34 +232,6 @@ net::Task<Outcome> Transfer::finish() {
     auto const published = co_await blocking(pool_, std::move(publish));
     if (!published) co_return Outcome{Next::fail, published.error(), {}};
     co_return Outcome{};
-}
-
-net::Task<void> Transfer::hash_as_it_comes() {
-    std::vector<std::byte> buffer(kHashBuffer);
-    while (!ended_ && !cancelled_) {
-        auto const prefix = state_.done.prefix();
-        if (hashed_ == prefix) {
-            if (all_written_) break;
-            co_await written_.wait();
-            continue;
-        }
-        ByteRange const step{hashed_, std::min<std::uint64_t>(prefix, hashed_ + kHashStep)};
-        auto add = [this, step, &buffer]() -> Status {
-            for (auto at = step.begin; at < step.end;) {
-                auto const part = std::span(buffer).first(std::min<std::uint64_t>(buffer.size(), step.end - at));
-                HEARTH_CHECK(file_->read(at, part));
-                hash_.add(part);
-                at += part.size();
-            }
-            return ok();
-        };
-        auto const added = co_await blocking(pool_, std::move(add));
-        if (!added) end_with(Outcome{Next::fail, added.error(), {}});
-        hashed_ = step.end;
-        if (all_written_) report(Stage::verifying);
-    }
-    hashing_ = false;
-    one_ended_.notify();
 }
 
 net::Task<std::optional<Outcome>> Transfer::pause_after(Outcome failure, unsigned& in_row, bool was_of_use) {
@@ -266,6 +263,12 @@ net::Task<std::optional<Outcome>> Transfer::pause_after(Outcome failure, unsigne
     co_return std::nullopt;
 }
 
+net::Task<void> Transfer::sync_data() {
+    auto sync = [this] { return file_->sync(); };
+    auto const synced = co_await blocking(pool_, std::move(sync));
+    if (!synced) end_with(Outcome{Next::fail, synced.error(), {}});
+}
+
 net::Task<void> Transfer::save_state() {
     auto const snapshot = state_;
     auto save = [this, &snapshot] { return file_->save(snapshot); };
@@ -286,24 +289,24 @@ void Transfer::save_if_due() {
     saving_ = true;
     saved_bytes_ = bytes;
     saved_at_ = clock_.now();
-    spawn(save_state());
+    spawn(save_state(), syncs_);
 }
 
 void Transfer::end_with(Outcome outcome) {
     if (ended_) return;
     ended_ = std::move(outcome);
     abort_->request();
-    written_.notify();
+    if (landing_) landing_->stop();
 }
 
-void Transfer::spawn(net::Task<void> task) {
-    ++running_;
-    loop_.spawn(keep(shared_from_this(), counted(std::move(task))));
+void Transfer::spawn(net::Task<void> task, unsigned& count) {
+    ++count;
+    loop_.spawn(keep(shared_from_this(), counted(std::move(task), count)));
 }
 
-net::Task<void> Transfer::counted(net::Task<void> task) {
+net::Task<void> Transfer::counted(net::Task<void> task, unsigned& count) {
     co_await std::move(task);
-    --running_;
+    --count;
     one_ended_.notify();
 }
 
@@ -311,7 +314,7 @@ void Transfer::report(Stage stage, std::string note) {
     progress_.stage = stage;
     progress_.note = std::move(note);
     progress_.total = size_.value_or(0);
-    progress_.done = stage == Stage::verifying ? hashed_ : state_.done.total();
+    progress_.done = stage == Stage::verifying ? hashed_ : state_.done.total() + landing_bytes_;
     for (auto const& listener : listeners_) listener(progress_);
 }
 

@@ -2,7 +2,7 @@
 //
 // The life of one: take the lock → what is there already? → first answer, which
 // says the size and whether ranges are served → pieces by several workers, or one
-// stream → hash, which follows the bytes as they come → publish. A step that fails
+// stream, into a Landing, which writes and hashes → publish. A step that fails
 // ends in an Outcome that says how to go on; one loop, run_attempts(), does so.
 //
 // Threads: the loop's; hash and disk on the pool, see blocking.h.
@@ -15,9 +15,9 @@
 #include <string>
 #include <vector>
 
-#include "digest/sha256.h"
 #include "fetch/byte_ranges.h"
 #include "fetch/downloader.h"
+#include "fetch/landing.h"
 #include "fetch/partial_file.h"
 
 namespace hearth::fetch {
@@ -55,24 +55,29 @@ private:
     net::Task<Outcome> begin();
     net::Task<Outcome> begin_with(std::unique_ptr<Response> answer, ByteRange asked);
     net::Task<Outcome> accept_size(std::uint64_t size);
+    void start_landing();
+    net::Task<void> land();
     net::Task<Outcome> finish();
 
     net::Task<void> worker(std::unique_ptr<Response> first, ByteRange piece);
     net::Task<Outcome> fetch_piece(std::unique_ptr<Response> answer, ByteRange& piece);
     net::Task<Outcome> fetch_stream(std::unique_ptr<Response> answer);
     net::Task<Outcome> store_body(Response& answer, ByteRange& piece);
+    // Until the chunk is full or has waited long enough; what ended the body, if something did.
+    net::Task<std::optional<Outcome>> fill(Response& answer, ByteRange& piece, Chunk& chunk);
+    Outcome body_ended(Response const& answer, ByteRange& piece);
     net::Task<Result<std::unique_ptr<Response>>> ask(ByteRange range);
     Outcome judge_status(Response const& answer);
     Outcome judge_range(Response const& answer, ByteRange asked);
     // Counts the failure and waits; the end of all trying when it is one too many.
     net::Task<std::optional<Outcome>> pause_after(Outcome failure, unsigned& in_row, bool was_of_use);
 
-    net::Task<void> hash_as_it_comes();
+    net::Task<void> sync_data();
     net::Task<void> save_state();
     void save_if_due();
     void end_with(Outcome outcome);  // first one counts; stops all others
-    void spawn(net::Task<void> task);
-    net::Task<void> counted(net::Task<void> task);
+    void spawn(net::Task<void> task, unsigned& count);
+    net::Task<void> counted(net::Task<void> task, unsigned& count);
     void report(Stage stage, std::string note = {});
     [[nodiscard]] std::string expected_sha256() const;
     void forget_answer();
@@ -99,15 +104,14 @@ private:
     ByteRange first_piece_;
     bool ranged_ = false;
 
-    digest::Sha256 hash_;
+    std::unique_ptr<Landing> landing_;  // of this attempt
+    std::uint64_t landing_bytes_ = 0;   // that came and are not written yet
     std::uint64_t hashed_ = 0;
-    bool all_written_ = false;
-    bool hashing_ = false;
-    net::Signal written_;
+    bool all_came_ = false;
 
     std::optional<Outcome> ended_;
     std::shared_ptr<Abort> abort_;
-    unsigned running_ = 0;
+    unsigned workers_ = 0, syncs_ = 0;  // that run
     net::Signal one_ended_;
     unsigned failures_ = 0, fresh_starts_ = 0;
     bool saving_ = false;

@@ -12,7 +12,8 @@
 namespace hearth::fetch {
 namespace {
 
-constexpr std::size_t kBufferBytes = 512U << 10;
+// What came waits no longer for more of it: a kill costs what is not written.
+constexpr Duration kChunkAge = std::chrono::milliseconds(100);
 
 using Next = Outcome::Next;
 
@@ -20,6 +21,8 @@ Outcome judge_error(Error const& error) {
     bool const passing = error.code == Code::unavailable || error.code == Code::deadline_exceeded;
     return {passing ? Next::again : Next::fail, error, {}};
 }
+
+Outcome cancelled() { return {Next::fail, Error(Code::cancelled, "the download was cancelled"), {}}; }
 
 Outcome afresh(std::string why) { return {Next::afresh, Error(Code::corrupt, std::move(why)), {}}; }
 
@@ -211,7 +214,7 @@ net::Task<void> Transfer::worker(std::unique_ptr<Response> first, ByteRange piec
             in_row = 0;
         }
     }
-    if (cancelled_) end_with(Outcome{Next::fail, Error(Code::cancelled, "the download was cancelled"), {}});
+    if (cancelled_) end_with(cancelled());
 }
 
 net::Task<Outcome> Transfer::fetch_piece(std::unique_ptr<Response> answer, ByteRange& piece) {
@@ -248,32 +251,45 @@ net::Task<Outcome> Transfer::fetch_stream(std::unique_ptr<Response> answer) {
 }
 
 net::Task<Outcome> Transfer::store_body(Response& answer, ByteRange& piece) {
-    std::vector<std::byte> buffer(kBufferBytes);
     for (;;) {
-        auto const read = co_await answer.read(buffer);
+        auto* const chunk = co_await landing_->take();
+        if (chunk == nullptr) co_return cancelled();
+        chunk->offset = piece.begin;
+        auto ended = co_await fill(answer, piece, *chunk);
+        landing_->put(chunk);
+        if (ended) co_return *std::move(ended);
+    }
+}
+
+net::Task<std::optional<Outcome>> Transfer::fill(Response& answer, ByteRange& piece, Chunk& chunk) {
+    auto const began = clock_.now();
+    while (!chunk.full()) {
+        auto const read = co_await answer.read(chunk.room());
         if (!read) co_return judge_error(read.error());
-        if (ended_ || cancelled_)
-            co_return Outcome{Next::fail, Error(Code::cancelled, "the download was cancelled"), {}};
-        auto const where = answer.url().text_without_query();
-        if (*read == 0) {
-            if (!size_) size_ = state_.size = piece.end = piece.begin;  // a stream of unknown length ended
-            if (piece.size() == 0) co_return Outcome{};
-            co_return Outcome{Next::again,
-                              Error(Code::unavailable, fmt::format("{} ends {} bytes too early", where, piece.size())),
-                              {}};
-        }
+        if (ended_ || cancelled_) co_return cancelled();
+        if (*read == 0) co_return body_ended(answer, piece);
         if (*read > piece.size())
-            co_return Outcome{
-                Next::again, Error(Code::unavailable, fmt::format("{} sends more bytes than it announced", where)), {}};
-        auto const written = file_->write(piece.begin, std::span(buffer).first(*read));
-        if (!written) co_return Outcome{Next::fail, written.error(), {}};
-        state_.done.add({piece.begin, piece.begin + *read});
+            co_return Outcome{Next::again,
+                              Error(Code::unavailable, fmt::format("{} sends more bytes than it announced",
+                                                                   answer.url().text_without_query())),
+                              {}};
+        chunk.size += *read;
         piece.begin += *read;
         fetched_ += *read;
-        written_.notify();
-        save_if_due();
+        landing_bytes_ += *read;
         report(Stage::fetching);
+        if (clock_.now() - began >= kChunkAge) break;
     }
+    co_return std::nullopt;
+}
+
+Outcome Transfer::body_ended(Response const& answer, ByteRange& piece) {
+    if (!size_) size_ = state_.size = piece.end = piece.begin;  // a stream of unknown length
+    if (piece.size() == 0) return {};
+    return {Next::again,
+            Error(Code::unavailable,
+                  fmt::format("{} ends {} bytes too early", answer.url().text_without_query(), piece.size())),
+            {}};
 }
 
 }  // namespace hearth::fetch

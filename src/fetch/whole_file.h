@@ -1,8 +1,12 @@
-// A small file, whole under its name or not at all.
+// A small file, whole under its name or not at all, also where several processes write it at once:
+// one after the other.
 //
-// Threads: none; blocks on the disk.
+// Threads: none; blocks on the disk. Errors: `exhausted` where the disk has no room,
+// `too_large` above what a file may have here, `unavailable` where others write it
+// for ten seconds, else `io`.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -10,8 +14,13 @@
 
 namespace hearth::fetch {
 
-// Temporary name, sync, rename, sync of the folder, which must exist. `too_large` where
-// the disk has no room, else `io`.
-[[nodiscard]] Status write_whole(std::string const& path, std::string_view text);
+// Who may read it, besides the user.
+enum class Readers : std::uint8_t { nobody, everybody };
+
+// Temporary name, sync, rename, sync of the folder, which must exist.
+[[nodiscard]] Status write_whole(std::string const& path, std::string_view text, Readers readers = Readers::nobody);
+
+// What was renamed to `path`, or removed there, stays so whatever happens.
+[[nodiscard]] Status sync_folder_of(std::string const& path);
 
 }  // namespace hearth::fetch

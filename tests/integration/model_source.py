@@ -114,6 +114,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.read_body()
         if not self.authorized(self.server.registry_token):
             return self.challenge()
+        if (fault := self.fault()) is not None:
+            return self.send(fault, b'')
         name = f'u{len(self.server.uploads)}'
         self.server.uploads[name] = b''
         return self.send(202, b'', {'Location': f'/v2/uploads/{name}'})
@@ -122,7 +124,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.server.seen.append((self.path, dict(self.headers)))
         fault = self.fault()
         if fault == 'cut':
-            self.rfile.read(10)
+            self.server.uploads[self.path.rsplit('/', 1)[1].split('?')[0]] += self.rfile.read(10)
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
             return None
@@ -193,6 +195,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.challenge()
         if path in self.server.manifests:
             return self.send(200, self.server.manifests[path])
+        if path.startswith('/v2/uploads/') and path.rsplit('/', 1)[1] in self.server.uploads:
+            come = len(self.server.uploads[path.rsplit('/', 1)[1]])
+            return self.send(204, b'', {'Range': f'0-{max(come - 1, 0)}', 'Location': path})
         if path.rsplit('/', 1)[1] in self.server.blobs:
             return self.send_ranges(self.server.blobs[path.rsplit('/', 1)[1]])
         if '/manifests/' in path:

@@ -42,7 +42,7 @@ Result<Plan> make_plan(HubReference const& reference, HubListing const& listing,
     for (auto const& file : files) {
         PlannedFile planned;
         auto const name = file.path.substr(file.path.rfind('/') + 1);
-        planned.name = folder ? reference.repository + "/" + name : name;
+        planned.name = folder ? reference.repository + "/" + file.path : name;
         HEARTH_TRY(planned.url,
                    parse_url(fmt::format("{}/{}/{}/resolve/{}/{}", options.endpoint, reference.organisation,
                                          reference.repository, listing.commit, encode_path(file.path))));

@@ -17,6 +17,7 @@ namespace hearth::fetch {
 namespace {
 
 constexpr std::string_view kGguf = ".gguf";
+constexpr std::string_view kSafetensors = ".safetensors";
 constexpr std::size_t kSplitDigits = 5;
 constexpr std::size_t kListed = 30;
 
@@ -32,6 +33,27 @@ bool is_digits(std::string_view text) {
 std::string_view base_name(std::string_view path) { return path.substr(path.rfind('/') + 1); }
 
 bool ends_with(std::string_view path, std::string_view ending) { return ascii_lower(path).ends_with(ending); }
+
+// "-00001-of-00003" and the like before what the path ends with, which is as long as `ending`.
+std::string suffix_before(std::string_view path, std::string_view ending) {
+    constexpr std::size_t kBytes = 1 + kSplitDigits + 4 + kSplitDigits;
+    if (path.size() < ending.size() + kBytes) return "";
+    auto const suffix = path.substr(path.size() - ending.size() - kBytes, kBytes);
+    bool const fits = suffix[0] == '-' && is_digits(suffix.substr(1, kSplitDigits)) &&
+                      suffix.substr(1 + kSplitDigits, 4) == "-of-" && is_digits(suffix.substr(5 + kSplitDigits));
+    return fits ? std::string(suffix) : "";
+}
+
+// What conversion may read beside weights: the config, the tokenizer's files, the card with the license; and of
+// folders inside, each of which holds a part of the model, the config.
+bool is_read_beside(std::string const& path) {
+    auto const slash = path.find('/');
+    if (slash != std::string::npos) {
+        return std::string_view(path).substr(slash + 1) == "config.json" && is_file_name(path.substr(0, slash));
+    }
+    bool const named = path == "tokenizer.model" || path == "merges.txt" || path == "vocab.txt" || path == "README.md";
+    return is_file_name(path) && (named || ends_with(path, ".json") || ends_with(path, ".jinja"));
+}
 
 // Parts of the same file: its folder counts, its number does not.
 std::string set_of(std::string const& path) {
@@ -148,15 +170,21 @@ Result<std::vector<HubFile>> choose_gguf(std::vector<HubFile> const& files, std:
 }
 
 std::vector<HubFile> choose_safetensors(std::vector<HubFile> const& files) {
+    auto const has = [&](std::string_view path) {
+        return std::ranges::find(files, path, &HubFile::path) != files.end();
+    };
+    // One set of weights: the one that conversion opens.
+    bool const sharded = has("model.safetensors.index.json");
+    bool const single = !sharded && has("model.safetensors");
     std::vector<HubFile> chosen;
     bool weights = false, config = false;
     for (auto const& file : files) {
-        if (file.path.find('/') != std::string::npos || !is_file_name(file.path)) continue;
         bool const is_config = file.path == "config.json";
-        bool const is_weight = ends_with(file.path, ".safetensors");
-        bool const beside = ends_with(file.path, ".json") || ends_with(file.path, ".jinja") ||
-                            file.path == "tokenizer.model" || file.path == "merges.txt" || file.path == "vocab.txt";
-        if (!is_weight && !beside) continue;
+        bool const is_weight =
+            ends_with(file.path, kSafetensors) && file.path.find('/') == std::string::npos && is_file_name(file.path);
+        if (is_weight && single && file.path != "model.safetensors") continue;
+        if (is_weight && sharded && suffix_before(file.path, kSafetensors).empty()) continue;
+        if (!is_weight && !is_read_beside(file.path)) continue;
         weights = weights || is_weight;
         config = config || is_config;
         chosen.insert(is_config ? chosen.begin() : chosen.end(), file);
@@ -165,14 +193,7 @@ std::vector<HubFile> choose_safetensors(std::vector<HubFile> const& files) {
     return chosen;
 }
 
-std::string split_suffix(std::string_view path) {
-    constexpr std::size_t kBytes = 1 + kSplitDigits + 4 + kSplitDigits;  // -00001-of-00003
-    if (path.size() < kGguf.size() + kBytes) return "";
-    auto const suffix = path.substr(path.size() - kGguf.size() - kBytes, kBytes);
-    bool const fits = suffix[0] == '-' && is_digits(suffix.substr(1, kSplitDigits)) &&
-                      suffix.substr(1 + kSplitDigits, 4) == "-of-" && is_digits(suffix.substr(5 + kSplitDigits));
-    return fits ? std::string(suffix) : "";
-}
+std::string split_suffix(std::string_view path) { return suffix_before(path, kGguf); }
 
 std::string gguf_stem(std::string_view path) {
     auto const name = base_name(path);

@@ -33,7 +33,8 @@ struct HubListing {
 // `not_found` lists what can be chosen.
 [[nodiscard]] Result<std::vector<HubFile>> choose_gguf(std::vector<HubFile> const& files, std::string const& choice);
 
-// What is needed to load or convert safetensors; config.json first. Empty without it.
+// What is needed to convert safetensors, and the card; config.json first. Of several sets of weights the one that
+// conversion opens: the sharded one of an index, else model.safetensors. Empty without config or weights.
 [[nodiscard]] std::vector<HubFile> choose_safetensors(std::vector<HubFile> const& files);
 
 // "NAME" of NAME.gguf and of NAME-00001-of-00003.gguf, without its folder.

@@ -81,6 +81,9 @@ Result<Manifest> parse_manifest(std::string_view json) {
     }
     auto const models = std::ranges::count(manifest.layers, std::string_view("model"), &Layer::kind);
     if (models != 1) return bad(fmt::format("it has {} layers with a model, Hearth takes 1", models));
+    auto const adapters = std::ranges::count(manifest.layers, std::string_view("adapter"), &Layer::kind);
+    if (static_cast<std::size_t>(adapters) > kManifestAdaptersMax)
+        return bad(fmt::format("it has {} adapters, the limit is {}", adapters, kManifestAdaptersMax));
     return manifest;
 }
 

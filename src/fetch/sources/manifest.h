@@ -17,6 +17,7 @@ namespace hearth::fetch {
 
 inline constexpr std::size_t kManifestBytesMax = 1U << 20;
 inline constexpr std::size_t kLayersMax = 128;
+inline constexpr std::size_t kManifestAdaptersMax = 16;
 inline constexpr std::uint64_t kLayerBytesMax = std::uint64_t{1} << 42;
 
 struct Layer {
@@ -32,7 +33,8 @@ struct Manifest {
     [[nodiscard]] Layer const* find(std::string_view kind) const;
 };
 
-// `corrupt` for anything but a manifest with exactly one layer of kind model.
+// `corrupt` for anything but a manifest with exactly one layer of kind model, and at most
+// kManifestAdaptersMax of kind adapter.
 [[nodiscard]] Result<Manifest> parse_manifest(std::string_view json);
 
 // What a 401 asks for, by WWW-Authenticate: Bearer realm="…",service="…",scope="…".

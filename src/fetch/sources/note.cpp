@@ -8,7 +8,9 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
+#include "fetch/sources/reference.h"
 #include "fetch/whole_file.h"
+#include "names/names.h"
 
 namespace hearth::fetch {
 namespace {
@@ -16,7 +18,7 @@ namespace {
 constexpr std::size_t kNoteBytesMax = 16U << 20;
 
 std::string path_of(std::string const& folder, std::string const& model) {
-    return fmt::format("{}/{}.hearth.json", folder, model);
+    return fmt::format("{}/{}.hearth.json", folder, names::to_file_stem(model));
 }
 
 std::string text_of(nlohmann::json const& object, char const* name) {
@@ -32,11 +34,15 @@ NotedFile const* Note::find(std::string const& name) const {
 }
 
 std::optional<Note> read_note(std::string const& folder, std::string const& model) {
-    std::ifstream file(path_of(folder, model), std::ios::binary);
-    std::string text(kNoteBytesMax + 1, '\0');
+    // Every model of a scan is asked for one, and most have none.
+    auto const path = path_of(folder, model);
+    std::error_code failed;
+    auto const bytes = std::filesystem::file_size(path, failed);
+    if (failed || bytes > kNoteBytesMax) return std::nullopt;
+    std::ifstream file(path, std::ios::binary);
+    std::string text(static_cast<std::size_t>(bytes), '\0');
     file.read(text.data(), static_cast<std::streamsize>(text.size()));
     text.resize(static_cast<std::size_t>(file.gcount()));
-    if (text.size() > kNoteBytesMax) return std::nullopt;
     auto const root = nlohmann::json::parse(text, nullptr, false);
     if (!root.is_object() || !root.contains("files") || !root["files"].is_array()) return std::nullopt;
     Note note;
@@ -48,6 +54,12 @@ std::optional<Note> read_note(std::string const& folder, std::string const& mode
         if (size == entry.end() || !size->is_number_unsigned()) return std::nullopt;
         note.files.push_back(
             {text_of(entry, "name"), size->get<std::uint64_t>(), text_of(entry, "sha256"), text_of(entry, "etag")});
+    }
+    auto const adapters = root.find("adapters");
+    if (adapters == root.end() || !adapters->is_array()) return note;
+    for (auto const& entry : *adapters) {
+        auto name = entry.is_object() ? text_of(entry, "file") : std::string();
+        if (is_file_name(name)) note.adapters.push_back(std::move(name));
     }
     return note;
 }
@@ -61,9 +73,10 @@ Status write_note(std::string const& folder, std::string const& model, Note cons
     }
     nlohmann::ordered_json root = {{"source", note.source}, {"revision", note.revision}, {"files", files}};
     for (auto const& [kind, text] : note.notes) root[kind] = text;
+    for (auto const& name : note.adapters) root["adapters"].push_back({{"file", name}, {"scale", 1}});
     // A registry's texts may hold bytes that are not UTF-8.
     auto const text = root.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-    return write_whole(path_of(folder, model), text);
+    return write_whole(path_of(folder, model), text, Readers::everybody);
 }
 
 void remove_note(std::string const& folder, std::string const& model) {

@@ -26,6 +26,7 @@ struct Note {
     std::string source, revision;
     std::vector<NotedFile> files;
     std::map<std::string, std::string> notes;
+    std::vector<std::string> adapters{};  // those of the files that are adapters, in their order
 
     [[nodiscard]] NotedFile const* find(std::string const& name) const;
 };

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "fetch/sources/hub_files.h"
+#include "names/names.h"
 
 namespace hearth::fetch {
 
@@ -23,11 +24,15 @@ Result<Plan> plan_url(UrlReference const& reference) {
 }
 
 Status rename(Plan& plan, std::string const& name) {
-    if (!is_file_name(name))
+    bool const with_path = name.find('/') != std::string::npos;
+    auto const file_stem = names::to_file_stem(name);
+    if (!is_file_name(file_stem) || (with_path && !names::parse_model_name(name)))
         return Error(Code::invalid_argument,
-                     fmt::format("'{}' is no name for a model: no '/', no dot in front, at most 200 bytes", name),
+                     fmt::format("'{}' is no name for a model: [HOST/][NAMESPACE/]MODEL[:TAG], or a file's name with "
+                                 "no dot in front and at most 200 bytes",
+                                 name),
                      "name");
-    auto const stem = gguf_stem(name);
+    auto const stem = gguf_stem(file_stem);
     for (auto& file : plan.files) {
         auto const slash = file.name.find('/');
         if (slash != std::string::npos) {
@@ -38,7 +43,7 @@ Status rename(Plan& plan, std::string const& name) {
             file.name = fmt::format("{}{}{}", stem, split_suffix(file.name), ending);
         }
     }
-    plan.model = stem;
+    plan.model = names::from_file_stem(stem);
     return ok();
 }
 

@@ -16,6 +16,7 @@
 
 #include "base/result.h"
 #include "fetch/client.h"
+#include "fetch/sources/manifest.h"
 #include "fetch/sources/reference.h"
 #include "net/task.h"
 
@@ -24,11 +25,12 @@ namespace hearth::fetch {
 inline constexpr std::size_t kPlanFilesMax = 1000;
 
 struct PlannedFile {
-    std::string name;  // under the models folder: FILE or FOLDER/FILE, both file names
+    std::string name;  // under the models folder: FILE, FOLDER/FILE or FOLDER/FOLDER/FILE, all file names
     Url url;
     std::string authorization;
     std::string sha256;                 // empty: unknown
     std::optional<std::uint64_t> size;
+    bool adapter = false;               // on top of the first file; in their order
 };
 
 struct Plan {
@@ -39,6 +41,7 @@ struct Plan {
     std::vector<PlannedFile> files;
     // What a registry says beside: template, system, params, license.
     std::map<std::string, std::string> notes;
+    std::vector<Layer> small_layers;  // the layers those were
 };
 
 struct HubOptions {

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <set>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -15,11 +17,16 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// FILE or FOLDER/FILE.
+// FILE, FOLDER/FILE or FOLDER/FOLDER/FILE.
 bool stays_inside(std::string const& name) {
-    auto const slash = name.find('/');
-    if (slash == std::string::npos) return is_file_name(name);
-    return is_file_name(name.substr(0, slash)) && is_file_name(name.substr(slash + 1));
+    constexpr std::size_t kParts = 3;
+    std::size_t parts = 0;
+    for (std::size_t at = 0; at <= name.size(); ++parts) {
+        auto const end = std::min(name.find('/', at), name.size());
+        if (!is_file_name(name.substr(at, end - at))) return false;
+        at = end + 1;
+    }
+    return parts <= kParts;
 }
 
 Status make_folders(std::string const& folder, Plan const& plan) {
@@ -35,14 +42,15 @@ Status make_folders(std::string const& folder, Plan const& plan) {
     return ok();
 }
 
-// All files together: better no file than all but one.
-Status check_room(std::string const& folder, Plan const& plan) {
+// All files together: better no file than all but one. What is here already is linked.
+Status check_room(std::string const& folder, Plan const& plan, Holdings* holdings) {
     std::uint64_t needed = 0;
     for (auto const& file : plan.files) {
         std::error_code missing;
         auto const path = folder + "/" + file.name;
         bool const begun = fs::exists(path, missing) || fs::exists(path + ".partial", missing);
-        if (!begun) needed += file.size.value_or(0);
+        bool const held = !begun && holdings != nullptr && !file.sha256.empty() && holdings->find(file.sha256);
+        if (!begun && !held) needed += file.size.value_or(0);
     }
     HEARTH_TRY(auto const free, free_bytes(folder + "/."));
     if (needed > free)
@@ -53,15 +61,56 @@ Status check_room(std::string const& folder, Plan const& plan) {
     return ok();
 }
 
+// A link, or a copy where there can be none; whole under its name or absent.
+Status place(std::string const& from, std::string const& to) {
+    std::error_code failed;
+    if (fs::exists(to, failed)) {
+        if (fs::equivalent(from, to, failed)) return ok();
+        return Error(Code::invalid_argument, fmt::format("'{}' is there already and is another file", to));
+    }
+    // The file itself: a link's own text would lead elsewhere from there.
+    auto const real = fs::canonical(from, failed);
+    if (!failed) fs::create_hard_link(real, to, failed);
+    if (!failed) return ok();
+    // Another file system.
+    HEARTH_TRY(auto partial, PartialFile::open(to));
+    auto const size = fs::file_size(from, failed);
+    if (failed) return Error(Code::io, fmt::format("cannot read '{}': {}", from, failed.message()));
+    auto const copied = [&]() -> Status {
+        HEARTH_CHECK(partial->clear());
+        HEARTH_CHECK(partial->reserve(size));
+        if (!fs::copy_file(from, to + ".partial", fs::copy_options::overwrite_existing, failed))
+            return Error(Code::io, fmt::format("cannot copy '{}' to '{}': {}", from, to, failed.message()));
+        return partial->publish(size);
+    }();
+    if (!copied) partial->discard();
+    return copied;
+}
+
+// The right to fetch some bytes, given back with where they are, whatever ends the pull.
+class Turn {
+public:
+    Turn(Holdings& holdings, std::string sha256) : holdings_(holdings), sha256_(std::move(sha256)) {}
+    ~Turn() { holdings_.end(sha256_, path_); }
+    Turn(Turn const&) = delete;
+    Turn& operator=(Turn const&) = delete;
+    void came(std::string path) { path_ = std::move(path); }
+
+private:
+    Holdings& holdings_;
+    std::string const sha256_;
+    std::string path_;
+};
+
 // The files of one plan on their way; kFilesAtOnce coroutines take them in turn.
 class Pull {
 public:
-    Pull(net::Loop& loop, Downloader& downloader, Plan plan, std::string folder, PullListener listener)
+    Pull(net::Loop& loop, Downloader& downloader, Plan plan, std::string folder, PullHooks hooks)
         : loop_(loop),
           downloader_(downloader),
           plan_(std::move(plan)),
           folder_(std::move(folder)),
-          listener_(std::move(listener)),
+          hooks_(std::move(hooks)),
           ended_(loop) {}
 
     net::Task<Result<Pulled>> run() {
@@ -70,10 +119,11 @@ public:
                             fmt::format("a model of {} files, the limit is {}", plan_.files.size(), kPlanFilesMax));
         auto const made = make_folders(folder_, plan_);
         if (!made) co_return made.error();
-        auto const room = check_room(folder_, plan_);
+        auto const room = check_room(folder_, plan_, hooks_.holdings);
         if (!room) co_return room.error();
         known_ = read_note(folder_, plan_.model);
         if (known_ && known_->source != plan_.source) known_.reset();
+        noted_ = known_.has_value();
         auto const noted = note_beginning();
         if (!noted) co_return noted.error();
         results_.resize(plan_.files.size());
@@ -97,9 +147,17 @@ private:
         std::error_code missing;
         auto const there = [&](PlannedFile const& file) { return fs::exists(folder_ + "/" + file.name, missing); };
         if (known_ || std::ranges::any_of(plan_.files, there)) return ok();
-        known_ = Note{plan_.source, plan_.revision, {}, plan_.notes};
+        known_ = note_of_plan();
         began_ = true;
         return write_note(folder_, plan_.model, *known_);
+    }
+
+    // What is known before anything came.
+    [[nodiscard]] Note note_of_plan() const {
+        Note note{plan_.source, plan_.revision, {}, plan_.notes};
+        for (auto const& file : plan_.files)
+            if (file.adapter) note.adapters.push_back(file.name);
+        return note;
     }
 
     // Nothing came, so nothing is to be gone on with.
@@ -121,7 +179,65 @@ private:
         ended_.notify();
     }
 
+    [[nodiscard]] bool stopped() const { return hooks_.stopped && hooks_.stopped(); }
+
+    void fail(Error error) {
+        if (!failure_) failure_ = std::move(error);
+        downloader_.cancel_all();
+    }
+
     net::Task<void> fetch_one(std::size_t index) {
+        auto const& sha256 = plan_.files[index].sha256;
+        if (hooks_.holdings == nullptr || sha256.empty()) {
+            static_cast<void>(co_await download(index));
+            co_return;
+        }
+        auto const free = co_await wait_for_turn(index);
+        if (!free) {
+            fail(free.error());
+            co_return;
+        }
+        Turn turn(*hooks_.holdings, sha256);
+        borrow(plan_.files[index]);
+        bool const came = co_await download(index);
+        if (came) turn.came(folder_ + "/" + plan_.files[index].name);
+    }
+
+    // Until nobody else fetches the same bytes.
+    net::Task<Status> wait_for_turn(std::size_t index) {
+        for (Duration waited{}; !hooks_.holdings->begin(plan_.files[index].sha256); waited += kTurnPoll) {
+            if (failure_) co_return *failure_;
+            if (stopped()) co_return Error(Code::cancelled, "the pull was stopped");
+            if (waited >= kTurnWaitMax)
+                co_return Error(Code::unavailable,
+                                fmt::format("another pull fetches '{}' for more than {} hours", plan_.files[index].name,
+                                            std::chrono::duration_cast<std::chrono::hours>(kTurnWaitMax).count()));
+            FileProgress progress;
+            progress.stage = Stage::locked;
+            progress.total = plan_.files[index].size.value_or(0);
+            progress.note = "another pull fetches the same file";
+            if (hooks_.progress) hooks_.progress(index, progress);
+            co_await loop_.sleep(kTurnPoll);
+        }
+        co_return ok();
+    }
+
+    // Puts a file that should hold those bytes in its place; the download checks it there. What
+    // cannot be put there is fetched.
+    void borrow(PlannedFile const& file) const {
+        std::error_code missing;
+        auto const path = folder_ + "/" + file.name;
+        if (fs::exists(path, missing)) return;
+        auto const from = hooks_.holdings->find(file.sha256);
+        if (from) static_cast<void>(place(*from, path));
+    }
+
+    // Whether it came.
+    net::Task<bool> download(std::size_t index) {
+        if (stopped()) {
+            fail(Error(Code::cancelled, "the pull was stopped"));
+            co_return false;
+        }
         auto const& file = plan_.files[index];
         FileRequest request;
         request.url = file.url;
@@ -133,27 +249,28 @@ private:
         auto const* const known = known_ ? known_->find(file.name) : nullptr;
         if (known != nullptr) request.present_etag = known->etag;
         auto const listener = [this, index](FileProgress const& progress) {
-            if (listener_) listener_(index, progress);
+            if (hooks_.progress) hooks_.progress(index, progress);
         };
         auto result = co_await downloader_.fetch(std::move(request), listener);
         if (!result) {
-            if (!failure_) failure_ = result.error();
-            downloader_.cancel_all();
-            co_return;
+            fail(result.error());
+            co_return false;
         }
         if (result->present && known != nullptr) {
             if (result->sha256.empty()) result->sha256 = known->sha256;
             if (result->etag.empty()) result->etag = known->etag;
         }
         results_[index] = std::move(*result);
+        co_return true;
     }
 
     Result<Pulled> finish() {
-        Note note{plan_.source, plan_.revision, {}, plan_.notes};
+        auto note = note_of_plan();
         Pulled pulled;
         pulled.model = plan_.model;
         pulled.source = plan_.source;
         pulled.revision = plan_.revision;
+        pulled.found = !noted_ && !began_;
         for (std::size_t i = 0; i < results_.size(); ++i) {
             auto const& result = results_[i];
             note.files.push_back({plan_.files[i].name, result.size, result.sha256, result.etag});
@@ -161,17 +278,28 @@ private:
             pulled.fetched += result.fetched;
         }
         HEARTH_CHECK(write_note(folder_, plan_.model, note));
+        remove_old_adapters(note);
         return pulled;
+    }
+
+    // The version that was there before had others.
+    void remove_old_adapters(Note const& now) const {
+        if (!known_) return;
+        for (auto const& name : known_->adapters) {
+            std::error_code failed;
+            if (std::ranges::find(now.adapters, name) == now.adapters.end()) fs::remove(folder_ + "/" + name, failed);
+        }
     }
 
     net::Loop& loop_;
     Downloader& downloader_;
     Plan const plan_;
     std::string const folder_;
-    PullListener const listener_;
+    PullHooks const hooks_;
     std::optional<Note> known_;
     std::vector<FileResult> results_;
     std::optional<Error> failure_;
+    bool noted_ = false;    // an earlier pull had put it there
     bool began_ = false;    // the note was not there before
     std::size_t next_ = 1;  // the first comes last
     unsigned running_ = 0;
@@ -195,34 +323,83 @@ std::vector<std::string> parts_of(std::string const& path) {
     return parts;
 }
 
-Status place(std::string const& from, std::string const& to) {
+// What is in a folder as if it were a repository.
+Result<std::vector<HubFile>> files_in(std::string const& folder) {
+    std::vector<HubFile> files;
     std::error_code failed;
-    if (fs::exists(to, failed)) {
-        if (fs::equivalent(from, to, failed)) return ok();
-        return Error(Code::invalid_argument, fmt::format("'{}' is there already and is another file", to));
+    for (fs::directory_iterator it(folder, failed), end; !failed && it != end; it.increment(failed)) {
+        std::error_code unknown;
+        if (!it->is_regular_file(unknown)) continue;
+        if (files.size() >= kHubFilesMax)
+            return Error(Code::too_large, fmt::format("'{}' has more than {} files", folder, kHubFilesMax));
+        files.push_back({it->path().filename().string(), it->file_size(unknown), ""});
     }
-    fs::create_hard_link(from, to, failed);
-    if (!failed) return ok();
-    // Another file system: a copy, whole under its name or absent.
-    HEARTH_TRY(auto partial, PartialFile::open(to));
-    auto const size = fs::file_size(from, failed);
-    if (failed) return Error(Code::io, fmt::format("cannot read '{}': {}", from, failed.message()));
-    auto const copied = [&]() -> Status {
-        HEARTH_CHECK(partial->clear());
-        HEARTH_CHECK(partial->reserve(size));
-        if (!fs::copy_file(from, to + ".partial", fs::copy_options::overwrite_existing, failed))
-            return Error(Code::io, fmt::format("cannot copy '{}' to '{}': {}", from, to, failed.message()));
-        return partial->publish(size);
-    }();
-    if (!copied) partial->discard();
-    return copied;
+    if (failed) return Error(Code::io, fmt::format("cannot read the folder '{}': {}", folder, failed.message()));
+    std::ranges::sort(files, {}, &HubFile::path);
+    return files;
+}
+
+struct LocalPlan {
+    Plan plan;
+    std::vector<std::string> from;  // of each file of the plan
+};
+
+Result<LocalPlan> plan_folder(std::string const& folder) {
+    HEARTH_TRY(auto const all, files_in(folder));
+    std::set<std::string> models;
+    for (auto const& file : all)
+        if (file.path.ends_with(".gguf") && !file.path.starts_with("mmproj")) models.insert(gguf_stem(file.path));
+    if (models.size() > 1)
+        return Error(Code::invalid_argument,
+                     fmt::format("'{}' holds {} models, '{}' among them: name one of its files, or use all of them "
+                                 "where they are with `hearth import`",
+                                 folder, models.size(), *models.begin()),
+                     "name");
+    HEARTH_TRY(auto chosen, choose_gguf(all, ""));
+    std::string prefix;
+    std::error_code failed;
+    auto const real = fs::canonical(folder, failed);
+    if (chosen.empty()) {
+        chosen = choose_safetensors(all);
+        prefix = real.filename().string() + "/";
+    }
+    if (chosen.empty())
+        return Error(Code::not_found,
+                     fmt::format("'{}' holds neither GGUF files nor safetensors with a config.json", folder), "name");
+    LocalPlan out;
+    out.plan.model = prefix.empty() ? gguf_stem(chosen.front().path) : real.filename().string();
+    for (auto const& file : chosen) {
+        PlannedFile planned;
+        planned.name = prefix + file.path;
+        out.plan.files.push_back(std::move(planned));
+        out.from.push_back((real / file.path).string());
+    }
+    return out;
+}
+
+Result<LocalPlan> plan_local(std::string const& path) {
+    std::error_code failed;
+    if (fs::is_directory(path, failed)) return plan_folder(path);
+    if (!fs::is_regular_file(path, failed))
+        return Error(Code::not_found, fmt::format("'{}' is neither a file nor a folder", path), "name");
+    if (!path.ends_with(".gguf"))
+        return Error(Code::invalid_argument, fmt::format("'{}' is no .gguf file", path), "name");
+    LocalPlan out;
+    out.plan.model = gguf_stem(path);
+    out.from = parts_of(path);
+    for (auto const& part : out.from) {
+        PlannedFile file;
+        file.name = fs::path(part).filename().string();
+        out.plan.files.push_back(std::move(file));
+    }
+    return out;
 }
 
 }  // namespace
 
 net::Task<Result<Pulled>> pull(net::Loop& loop, Downloader& downloader, Plan plan, std::string folder,
-                               PullListener listener) {
-    Pull running(loop, downloader, std::move(plan), std::move(folder), std::move(listener));
+                               PullHooks hooks) {
+    Pull running(loop, downloader, std::move(plan), std::move(folder), std::move(hooks));
     co_return co_await running.run();
 }
 
@@ -245,20 +422,10 @@ Status hold_to(Plan& plan, Note const& note) {
 }
 
 Result<Pulled> import_local(LocalReference const& reference, std::string const& name, std::string const& folder) {
+    HEARTH_TRY(auto local, plan_local(reference.path));
+    auto& [plan, parts] = local;
     std::error_code failed;
-    if (!fs::is_regular_file(reference.path, failed))
-        return Error(Code::not_found, fmt::format("'{}' is no file", reference.path), "name");
-    if (!reference.path.ends_with(".gguf"))
-        return Error(Code::invalid_argument, fmt::format("'{}' is no .gguf file", reference.path), "name");
-    Plan plan;
-    plan.model = gguf_stem(reference.path);
     plan.source = fs::absolute(reference.path, failed).string();
-    auto const parts = parts_of(reference.path);
-    for (auto const& part : parts) {
-        PlannedFile file;
-        file.name = fs::path(part).filename().string();
-        plan.files.push_back(std::move(file));
-    }
     if (!name.empty()) HEARTH_CHECK(rename(plan, name));
     HEARTH_CHECK(make_folders(folder, plan));
     Pulled pulled;

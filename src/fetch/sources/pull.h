@@ -5,10 +5,12 @@
 // MODEL.hearth.json says where the model came from, with each file's hash, and what
 // a registry told with it (template, system, params, license).
 //
+// Bytes that this machine has already (holdings.h) are linked and not fetched.
+//
 // What lies in the folder and was not pulled from the same source is never
 // overwritten: pull() fails with `invalid_argument` and says how to go on.
 //
-// Threads: the loop's. Limits: kFilesAtOnce. Errors: of Downloader.
+// Threads: the loop's. Limits: kFilesAtOnce, kTurnWaitMax. Errors: of Downloader.
 #pragma once
 
 #include <cstdint>
@@ -16,8 +18,10 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "fetch/downloader.h"
+#include "fetch/sources/holdings.h"
 #include "fetch/sources/note.h"
 #include "fetch/sources/plan.h"
 #include "net/loop.h"
@@ -26,6 +30,8 @@
 namespace hearth::fetch {
 
 inline constexpr unsigned kFilesAtOnce = 3;
+inline constexpr Duration kTurnPoll = std::chrono::milliseconds(100);  // while another pull fetches the same file
+inline constexpr Duration kTurnWaitMax = std::chrono::hours(24);
 
 struct PulledFile {
     std::string path;
@@ -38,13 +44,19 @@ struct Pulled {
     std::string model, source, revision;
     std::vector<PulledFile> files;  // as in the plan: the first is the one to open
     std::uint64_t fetched = 0;      // bytes over the network
+    bool found = false;             // a file of that name lay there before, and no pull had put it there
 };
 
 // Called with the index of a file of the plan.
 using PullListener = std::function<void(std::size_t, FileProgress const&)>;
 
-net::Task<Result<Pulled>> pull(net::Loop& loop, Downloader& downloader, Plan plan, std::string folder,
-                               PullListener listener);
+struct PullHooks {
+    PullListener progress;           // may be empty
+    std::function<bool()> stopped;  // asked between files, and where nothing runs that could be cancelled; empty: never
+    Holdings* holdings = nullptr;  // null: everything is fetched
+};
+
+net::Task<Result<Pulled>> pull(net::Loop& loop, Downloader& downloader, Plan plan, std::string folder, PullHooks hooks);
 
 // Whether some process is fetching the file at `path` at this moment.
 [[nodiscard]] bool is_being_fetched(std::string const& path);
@@ -55,7 +67,9 @@ net::Task<Result<Pulled>> pull(net::Loop& loop, Downloader& downloader, Plan pla
 [[nodiscard]] Status hold_to(Plan& plan, Note const& note);
 
 // A GGUF file, or all of a split of which it is one, gets a place in the folder: as
-// a hard link where the file system allows, which takes no room, else as a copy.
+// a hard link where the file system allows, which takes no room, else as a copy. So does
+// the one model of a folder: its GGUF file or split, else its safetensors and what belongs
+// to them, as a folder of that name. `invalid_argument` for a folder of several models.
 // `name` empty: its own. Blocks while it copies.
 [[nodiscard]] Result<Pulled> import_local(LocalReference const& reference, std::string const& name,
                                           std::string const& folder);

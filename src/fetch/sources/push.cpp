@@ -1,7 +1,9 @@
 #include "fetch/sources/push.h"
 
 #include <algorithm>
+#include <charconv>
 #include <optional>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -33,25 +35,28 @@ public:
           options_(std::move(options)),
           listener_(std::move(listener)) {
         for (auto const& layer : order_.layers) total_ += layer.size;
+        if (!order_.places) order_.places = std::make_shared<UploadPlaces>();
     }
 
     net::Task<Result<std::string>> run() {
         for (auto const& layer : order_.layers) {
+            reached_ = 0;
             auto const pushed = co_await with_patience(layer, &Push::push_blob);
             if (!pushed) co_return pushed.error();
+            tell(layer, layer.size);
             done_ += layer.size;
-            tell(layer, 0);
         }
         PushLayer config;
         config.bytes = order_.config;
         config.sha256 = digest::sha256_hex(order_.config);
         config.size = order_.config.size();
+        reached_ = 0;
         auto const described = co_await with_patience(config, &Push::push_blob);
         if (!described) co_return described.error();
         PushLayer manifest;
         manifest.bytes = manifest_text(config);
         manifest.sha256 = digest::sha256_hex(manifest.bytes);
-        if (listener_) listener_("pushing manifest", total_, total_);
+        if (listener_) listener_({"pushing manifest", total_, total_});
         auto const named = co_await with_patience(manifest, &Push::push_manifest);
         if (!named) co_return named.error();
         co_return "sha256:" + manifest.sha256;
@@ -59,14 +64,19 @@ public:
 
 private:
     using Step = net::Task<Status> (Push::*)(PushLayer const&);
+    using Place = UploadPlaces::Place;
 
     net::Task<Status> with_patience(PushLayer const& layer, Step step) {
-        for (unsigned tries = 1;; ++tries) {
+        unsigned tries = 0;
+        for (unsigned failures = 1;; ++failures) {
+            auto const before = sent_;
             retry_after_.reset();
             auto const done = co_await (this->*step)(layer);
             if (done || !may_pass(done.error())) co_return done;
-            if (tries >= options_.tries_max)
-                co_return Error(done.error().code, fmt::format("{}, after {} tries", done.error().message, tries));
+            tries = sent_ > before ? 1 : tries + 1;
+            if (tries >= options_.tries_max || failures >= options_.failures_max)
+                co_return Error(done.error().code, fmt::format("{}, after {} tries", done.error().message,
+                                                               tries >= options_.tries_max ? tries : failures));
             auto const backoff =
                 std::min(options_.backoff_max, options_.backoff_first * (1U << std::min(tries - 1, 16U)));
             auto const pause = options_.pause(std::min(options_.backoff_max, retry_after_.value_or(backoff)));
@@ -78,14 +88,72 @@ private:
         tell(layer, 0);
         auto const there = co_await is_there(layer);
         if (!there) co_return there.error();
-        if (*there) co_return ok();
-        auto place = co_await begin_upload();
-        if (!place) co_return place.error();
-        for (std::uint64_t at = 0; at < layer.size; at += std::min(options_.piece_bytes, layer.size - at)) {
-            auto const sent = co_await send_piece(layer, at, *place);
-            if (!sent) co_return sent;
+        if (*there) {
+            order_.places->forget(key_of(layer));
+            co_return ok();
         }
-        co_return co_await end_upload(layer, *std::move(place));
+        auto upload = co_await go_on(layer);
+        if (!upload) co_return upload.error();
+        if (!*upload) upload = co_await begin_upload(layer, order_.mount_from);
+        if (!upload) co_return upload.error();
+        if (!*upload) co_return ok();  // mounted
+        auto const sent = co_await send(layer, **std::move(upload));
+        // What did not just break off is not to be gone on with.
+        bool const of_use = !sent && may_pass(sent.error());
+        if (!of_use) order_.places->forget(key_of(layer));
+        co_return sent;
+    }
+
+    // A blob on its way: where its next byte goes, and how many have come.
+    struct Upload {
+        Place place;
+        std::uint64_t at = 0;
+    };
+
+    [[nodiscard]] std::string key_of(PushLayer const& layer) const {
+        return fmt::format("{}@sha256:{}", registry_.url(blobs_path(order_.reference)).text(), layer.sha256);
+    }
+
+    net::Task<Status> send(PushLayer const& layer, Upload upload) {
+        while (upload.at < layer.size) {
+            tell(layer, upload.at);
+            auto const sent = co_await send_piece(layer, upload);
+            if (!sent) co_return sent;
+            order_.places->keep(key_of(layer), upload.place);
+        }
+        co_return co_await end_upload(layer, std::move(upload.place));
+    }
+
+    // What the registry has of an upload that broke off; none where nobody knows it any more.
+    net::Task<Result<std::optional<Upload>>> go_on(PushLayer const& layer) {
+        auto place = order_.places->find(key_of(layer));
+        if (!place) co_return std::optional<Upload>();
+        auto request = request_to(place->url);
+        request.led_from = place->led_from;
+        auto const answer = co_await registry_.ask(std::move(request));
+        if (!answer && may_pass(answer.error())) co_return answer.error();
+        std::optional<std::uint64_t> come;
+        if (answer && (*answer)->status() / 100 == 2) come = come_of(**answer);
+        if (!come || *come > layer.size) {
+            order_.places->forget(key_of(layer));
+            co_return std::optional<Upload>();
+        }
+        auto next = place_of(**answer);
+        if (!next) co_return next.error();
+        reach(*come);
+        co_return std::optional(Upload{*next ? **std::move(next) : *std::move(place), *come});
+    }
+
+    // "0-N" as the range of what has come, N the last byte. Registries say 0-0 of nothing, too.
+    static std::optional<std::uint64_t> come_of(Response const& answer) {
+        auto text = answer.header("range");
+        if (text.starts_with("bytes=")) text.remove_prefix(6);
+        if (!text.starts_with("0-")) return std::nullopt;
+        text.remove_prefix(2);
+        std::uint64_t last = 0;
+        auto const [end, failed] = std::from_chars(text.data(), text.data() + text.size(), last);
+        if (failed != std::errc() || end != text.data() + text.size() || last > kLayerBytesMax) return std::nullopt;
+        return last == 0 ? 0 : last + 1;
     }
 
     net::Task<Result<bool>> is_there(PushLayer const& layer) {
@@ -98,22 +166,25 @@ private:
         co_return refusal(**answer);
     }
 
-    // Where the pieces go, and from what class of address that was said.
-    struct Place {
-        Url url;
-        AddressClass led_from;
-    };
-
-    net::Task<Result<Place>> begin_upload() {
-        auto request = request_to(registry_.url(blobs_path(order_.reference) + "uploads/"));
+    // None: it is there now, taken over from `mount_from`. Who refuses that is given it.
+    net::Task<Result<std::optional<Upload>>> begin_upload(PushLayer const& layer, std::string mount_from) {
+        auto path = blobs_path(order_.reference) + "uploads/";
+        if (!mount_from.empty())
+            path += fmt::format("?mount=sha256%3A{}&from={}", layer.sha256, encode_component(mount_from));
+        auto request = request_to(registry_.url(path));
         request.verb = Verb::post;
         auto const answer = co_await registry_.ask(std::move(request));
         if (!answer) co_return answer.error();
-        if ((*answer)->status() != 202) co_return refusal(**answer);
-        auto const place = place_of(**answer);
+        auto const status = (*answer)->status();
+        if (status == 201 && !mount_from.empty()) co_return std::optional<Upload>();
+        if (status / 100 == 4 && !is_passing_trouble(status) && !mount_from.empty())
+            co_return co_await begin_upload(layer, std::string());
+        if (status != 202) co_return refusal(**answer);
+        auto place = place_of(**answer);
         if (!place) co_return place.error();
         if (!*place) co_return Error(Code::corrupt, fmt::format("{} says no place to upload to", registry_.name()));
-        co_return **place;
+        order_.places->keep(key_of(layer), **place);
+        co_return std::optional(Upload{**std::move(place), 0});
     }
 
     // Ollama's registry has a header of its own, which goes before the usual one.
@@ -128,10 +199,11 @@ private:
         return std::optional(Place{std::move(url), answer.reached()});
     }
 
-    net::Task<Status> send_piece(PushLayer const& layer, std::uint64_t at, Place& place) {
+    net::Task<Status> send_piece(PushLayer const& layer, Upload& upload) {
+        auto const at = upload.at;
         auto const size = std::min(options_.piece_bytes, layer.size - at);
-        auto request = request_to(place.url);
-        request.led_from = place.led_from;
+        auto request = request_to(upload.place.url);
+        request.led_from = upload.place.led_from;
         request.verb = Verb::patch;
         request.headers.emplace_back("Content-Range", fmt::format("{}-{}", at, at + size - 1));
         request.body.type = kBytesType;
@@ -142,10 +214,16 @@ private:
         request.body.sent = [this, &layer, at](std::uint64_t sent) { tell(layer, at + sent); };
         auto const answer = co_await registry_.ask(std::move(request));
         if (!answer) co_return answer.error();
-        if ((*answer)->status() / 100 != 2) co_return refusal(**answer);
+        // Not where it goes on: what has come is asked for before the next try.
+        if ((*answer)->status() == 416)
+            co_return Error(Code::unavailable, fmt::format("{} has other bytes than were sent", registry_.name()));
+        if ((*answer)->status() / 100 != 2) co_return upload_refusal(**answer, layer);
         auto next = place_of(**answer);
         if (!next) co_return next.error();
-        if (*next) place = **std::move(next);
+        if (*next) upload.place = **std::move(next);
+        auto const come = come_of(**answer).value_or(at + size);
+        upload.at = come > at && come <= at + size ? come : at + size;
+        reach(upload.at);
         co_return ok();
     }
 
@@ -157,7 +235,7 @@ private:
         request.verb = Verb::put;
         auto const answer = co_await registry_.ask(std::move(request));
         if (!answer) co_return answer.error();
-        if ((*answer)->status() / 100 != 2) co_return refusal(**answer);
+        if ((*answer)->status() / 100 != 2) co_return upload_refusal(**answer, layer);
         co_return check_digest(**answer, layer.sha256);
     }
 
@@ -190,6 +268,13 @@ private:
         return error;
     }
 
+    // An upload that the registry does not know any more is begun again.
+    [[nodiscard]] Error upload_refusal(Response const& answer, PushLayer const& layer) {
+        if (answer.status() != 404) return refusal(answer);
+        order_.places->forget(key_of(layer));
+        return {Code::unavailable, fmt::format("{} does not know the upload any more", registry_.name())};
+    }
+
     [[nodiscard]] Request request_to(Url url) const {
         Request request;
         request.url = std::move(url);
@@ -197,9 +282,16 @@ private:
         return request;
     }
 
+    // So much of the present blob has come.
+    void reach(std::uint64_t at) {
+        sent_ += at - std::min(at, reached_);
+        reached_ = std::max(at, reached_);
+    }
+
     void tell(PushLayer const& layer, std::uint64_t of_it) const {
-        if (listener_ && !layer.kind.empty())
-            listener_("pushing sha256:" + layer.sha256, std::min(done_ + of_it, total_), total_);
+        if (!listener_ || layer.kind.empty()) return;
+        PushStep step{"pushing sha256:" + layer.sha256, std::min(done_ + of_it, total_), total_, of_it, layer.size};
+        listener_(step);
     }
 
     [[nodiscard]] std::string manifest_text(PushLayer const& config) const {
@@ -216,10 +308,12 @@ private:
 
     net::Loop& loop_;
     Registry registry_;
-    PushOrder const order_;
+    PushOrder order_;  // as it was given, but for places
     PushOptions const options_;
     PushListener const listener_;
     std::uint64_t total_ = 0, done_ = 0;  // bytes of layers
+    std::uint64_t sent_ = 0;              // that the registry took, all in all
+    std::uint64_t reached_ = 0;           // of them of the present blob
     std::optional<Duration> retry_after_;
 };
 

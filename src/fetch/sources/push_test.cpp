@@ -20,6 +20,10 @@ public:
     std::string place;                             // of uploads; empty: here
     std::string token;                             // that is asked for; empty: none
     std::string realm;                             // where it is got; empty: here
+    std::string mounts_from;                       // another repository that has all of `others`
+    std::map<std::string, std::string> others;     // by digest
+    bool tells_range = true;                       // what has come of an upload
+    int cut_patch = 0;                             // which PATCH keeps half of its bytes and hangs up
     std::function<std::optional<Reply>(Asked const&)> fault = [](Asked const&) { return std::nullopt; };
 
     [[nodiscard]] std::string host() const {
@@ -50,13 +54,22 @@ private:
             manifests[path] = asked.body;
             return Reply{.status = 201};
         }
-        if (asked.method == "POST")
-            return Reply{.status = 202,
-                         .headers = {{"Location", place + fmt::format("/v2/ns/model/blobs/uploads/{}", ++ids)}}};
+        if (asked.method == "POST") return begin(target);
+        if (asked.method == "GET") {
+            if (!uploads.contains(last)) return Reply{.status = 404};
+            auto const size = uploads[last].size();
+            Reply reply{.status = 204, .headers = {{"Location", path}}};
+            if (tells_range) reply.headers.emplace_back("Range", fmt::format("0-{}", size > 0 ? size - 1 : 0));
+            return reply;
+        }
         if (asked.method == "PATCH") {
-            uploads[last] += asked.body;
-            return Reply{.status = 202,
-                         .headers = {{"Location", fmt::format("{}?bytes={}", path, uploads[last].size())}}};
+            bool const cut = --cut_patch == 0;
+            auto& bytes = uploads[last];
+            if (!asked.headers.at("content-range").starts_with(fmt::format("{}-", bytes.size())))
+                return Reply{.status = 416};
+            bytes += cut ? asked.body.substr(0, asked.body.size() / 2) : asked.body;
+            if (cut) return Reply{.hang_up = true};
+            return Reply{.status = 202, .headers = {{"Location", fmt::format("{}?bytes={}", path, bytes.size())}}};
         }
         auto const bytes = uploads[last];
         auto const digest = "sha256:" + digest::sha256_hex(bytes);
@@ -65,10 +78,26 @@ private:
         return Reply{.status = 201, .headers = {{"Docker-Content-Digest", digest}}};
     }
 
-    std::map<std::string, std::string> uploads;
+    Reply begin(std::string const& target) {
+        auto const mount = target.find("?mount=sha256%3A");
+        if (mount != std::string::npos) {
+            auto const digest = "sha256:" + target.substr(mount + 16, 64);
+            bool const has = target.ends_with("&from=" + mounts_from) && others.contains(digest);
+            if (mounts_from.empty()) return Reply{.status = 403};
+            if (has) {
+                blobs[digest] = others[digest];
+                return Reply{.status = 201};
+            }
+        }
+        uploads[std::to_string(++ids)].clear();
+        return Reply{.status = 202,
+                     .headers = {{"Location", place + fmt::format("/v2/ns/model/blobs/uploads/{}", ids)}}};
+    }
+
     int ids = 0;
 
 public:
+    std::map<std::string, std::string> uploads;
     FileServer server;  // last: its threads use what is above
 };
 
@@ -101,27 +130,32 @@ protected:
         return out;
     }
 
-    Result<std::string> push_to(std::string const& host) {
+    Result<std::string> push_to(std::string const& host) { return push(order(host)); }
+
+    Result<std::string> push(PushOrder what) {
         Result<std::string> result = Error(Code::internal, "did not end");
         net::Loop loop;
         auto client = Client::create(loop, client_options);
         EXPECT_TRUE(client);
-        loop.spawn(push_into(loop, **client, order(host), result));
+        loop.spawn(push_into(loop, **client, std::move(what), result));
         loop.run();
         return result;
     }
 
     net::Task<void> push_into(net::Loop& loop, Client& client, PushOrder what, Result<std::string>& result) {
-        auto const listener = [this](std::string const& text, std::uint64_t done, std::uint64_t total) {
-            if (told.empty() || told.back() != text) told.push_back(text);
-            EXPECT_LE(done, total);
+        auto const listener = [this](PushStep const& step) {
+            if (told.empty() || told.back() != step.text) told.push_back(step.text);
+            EXPECT_LE(step.done, step.total);
+            EXPECT_LE(step.layer_done, step.layer_total);
+            last = step;
         };
-        result = co_await push(loop, client, std::move(what), push_options, listener);
+        result = co_await fetch::push(loop, client, std::move(what), push_options, listener);
     }
 
     std::string const model = some_bytes(25'001);
     PushOptions push_options;
     std::vector<std::string> told;
+    PushStep last;
 };
 
 TEST_F(PushTest, LayersThenTheConfigThenTheManifest) {
@@ -170,6 +204,128 @@ TEST_F(PushTest, PassingTroubleIsWaitedFor) {
     ASSERT_TRUE(push_to(registry.host()));
     EXPECT_EQ(registry.blobs["sha256:" + sha256(model)], model) << "begun again";
     EXPECT_EQ(pauses, std::vector<Duration>(3, std::chrono::seconds(7)));
+}
+
+// Of the first blob, as its pieces said it.
+std::vector<std::string> ranges_of(FakeRegistry const& registry, std::size_t most) {
+    std::vector<std::string> ranges;
+    for (auto const& asked : registry.server.asked())
+        if (asked.method == "PATCH" && ranges.size() < most) ranges.push_back(asked.headers.at("content-range"));
+    return ranges;
+}
+
+TEST_F(PushTest, WhatBreaksOffGoesOnWhereItWas) {
+    FakeRegistry registry;
+    registry.cut_patch = 2;
+    auto const pushed = push_to(registry.host());
+    ASSERT_TRUE(pushed) << pushed.error().message;
+    EXPECT_EQ(registry.blobs["sha256:" + sha256(model)], model);
+    EXPECT_EQ(ranges_of(registry, 4),
+              (std::vector<std::string>{"0-9999", "10000-19999", "15000-24999", "25000-25000"}));
+    EXPECT_EQ(pauses.size(), 1U);
+}
+
+TEST_F(PushTest, AnUploadThatIsCutAgainAndAgainEndsAsLongAsItGetsOn) {
+    FakeRegistry registry;
+    push_options.tries_max = 2;
+    push_options.piece_bytes = 8;
+    registry.fault = [&](Asked const& asked) -> std::optional<Reply> {
+        if (asked.method == "PATCH") registry.cut_patch = 1;
+        return std::nullopt;
+    };
+    PushOrder what = order(registry.host());
+    what.layers.erase(what.layers.begin());
+    what.layers[0] = layer("model", "sixteen bytes...");
+    what.config = "{}";
+    auto const pushed = push(what);
+    EXPECT_FALSE(pushed) << "of one byte half is none, so it gets no further";
+    EXPECT_GT(ranges_of(registry, 100).size(), 5U) << "but as far as it could";
+}
+
+TEST_F(PushTest, WhatTheRegistryForgotIsBegunAgain) {
+    FakeRegistry registry;
+    registry.cut_patch = 2;
+    registry.fault = [&](Asked const& asked) -> std::optional<Reply> {
+        if (asked.method == "GET") registry.uploads.clear();
+        return std::nullopt;
+    };
+    ASSERT_TRUE(push_to(registry.host()));
+    EXPECT_EQ(registry.blobs["sha256:" + sha256(model)], model);
+    EXPECT_EQ(ranges_of(registry, 3), (std::vector<std::string>{"0-9999", "10000-19999", "0-9999"}));
+}
+
+TEST_F(PushTest, ARegistryThatDoesNotSayHowMuchCameGetsItFromTheBeginning) {
+    FakeRegistry registry;
+    registry.tells_range = false;
+    registry.cut_patch = 2;
+    ASSERT_TRUE(push_to(registry.host()));
+    EXPECT_EQ(registry.blobs["sha256:" + sha256(model)], model);
+}
+
+TEST_F(PushTest, ALaterPushGoesOnWithAnEarlierOne) {
+    FakeRegistry registry;
+    push_options.tries_max = 1;
+    registry.cut_patch = 3;
+    auto what = order(registry.host());
+    what.places = std::make_shared<UploadPlaces>();
+    ASSERT_FALSE(push(what));
+    auto const begun = registry.count("POST");
+    ASSERT_TRUE(push(what));
+    EXPECT_EQ(registry.blobs["sha256:" + sha256(model)], model);
+    EXPECT_EQ(ranges_of(registry, 4),
+              (std::vector<std::string>{"0-9999", "10000-19999", "20000-25000", "22500-25000"}));
+    EXPECT_EQ(registry.count("POST"), begun + 2) << "for the other layer and the config";
+    EXPECT_FALSE(what.places->find("http://" + registry.host() + "/v2/ns/model/blobs/@sha256:" + sha256(model)))
+        << "what is whole is not to be gone on with";
+}
+
+TEST_F(PushTest, WhatAnotherRepositoryHasIsTakenOverFromThere) {
+    FakeRegistry registry;
+    registry.mounts_from = "other%2Fsource";
+    registry.others["sha256:" + sha256(model)] = model;
+    auto what = order(registry.host());
+    what.mount_from = "other/source";
+    auto const pushed = push(what);
+    ASSERT_TRUE(pushed) << pushed.error().message;
+    EXPECT_EQ(registry.blobs["sha256:" + sha256(model)], model);
+    EXPECT_EQ(registry.count("PATCH"), 2U) << "only what that one does not have is sent";
+}
+
+TEST_F(PushTest, WhoMountsNothingIsGivenIt) {
+    FakeRegistry registry;
+    auto what = order(registry.host());
+    what.mount_from = "other/source";
+    ASSERT_TRUE(push(what));
+    EXPECT_EQ(registry.blobs["sha256:" + sha256(model)], model);
+}
+
+TEST(UploadPlaces, AreBounded) {
+    UploadPlaces places;
+    for (std::size_t i = 0; i <= kUploadsKept; ++i) places.keep(std::to_string(i), {});
+    EXPECT_FALSE(places.find("0")) << "the oldest one";
+    EXPECT_TRUE(places.find("1"));
+    places.forget("1");
+    EXPECT_FALSE(places.find("1"));
+}
+
+TEST_F(PushTest, PlacesOutliveTheProcessInAFileOfTheUsersOwn) {
+    UploadPlaces::Place const place{*parse_url("https://host.example/u/1?signature=x"), AddressClass::local};
+    {
+        UploadPlaces places(path("uploads.json"));
+        places.keep("a", place);
+        places.keep("b", place);
+        places.forget("b");
+    }
+    auto const mode = std::filesystem::status(path("uploads.json")).permissions();
+    EXPECT_EQ(mode, std::filesystem::perms::owner_read | std::filesystem::perms::owner_write);
+    UploadPlaces const later(path("uploads.json"));
+    EXPECT_EQ(later.find("a"), place);
+    EXPECT_FALSE(later.find("b"));
+    for (auto const* text :
+         {"", "{}", "[1]", R"([["a", "no address", 0]])", R"([["a", "https://h/", 99]])", R"([["a", "https://h/"]])"}) {
+        std::ofstream(path("uploads.json"), std::ios::binary | std::ios::trunc) << text;
+        EXPECT_FALSE(UploadPlaces(path("uploads.json")).find("a")) << text;
+    }
 }
 
 TEST_F(PushTest, TriesAreBounded) {

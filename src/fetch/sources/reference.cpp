@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
 
 #include "base/ascii.h"
+#include "names/names.h"
 
 namespace hearth::fetch {
 namespace {
@@ -68,15 +70,13 @@ Result<Reference> parse_hub(std::string_view text, std::vector<std::string> part
     return Reference(std::move(hub));
 }
 
-Result<Reference> parse_registry(std::string_view text, std::vector<std::string> parts) {
-    if (parts.size() > 3) return bad(text, "a registry has models as NAMESPACE/MODEL");
-    RegistryReference registry{ascii_lower(parts[0]), "library", parts.back(), "latest"};
-    if (parts.size() == 3) registry.name_space = parts[1];
-    if (auto tag = take_after(registry.model, ':')) registry.tag = *tag;
-    HEARTH_TRY(auto const origin, parse_url("https://" + registry.host));
-    if (origin.target != "/") return bad(text, "the registry's host is none");
-    if (!is_part(registry.name_space) || !is_part(registry.model) || !is_part(registry.tag))
-        return bad(text, "namespace, model or tag holds what they cannot");
+Result<Reference> parse_registry(std::string_view text) {
+    auto name = names::parse_model_name(text);
+    if (!name) return bad(text, name.error().message);
+    RegistryReference registry{ascii_lower(name->host), std::move(name->space), std::move(name->model),
+                               std::move(name->tag)};
+    auto const origin = parse_url("https://" + registry.host);
+    if (!origin || origin->target != "/") return bad(text, "the registry's host is none");
     return Reference(std::move(registry));
 }
 
@@ -104,7 +104,7 @@ Result<Reference> parse_reference(std::string_view text) {
     }
     // As in Docker's names: a first part with a dot or a port is a host.
     bool const host = parts[0].find_first_of(".:[") != std::string::npos || ascii_lower(parts[0]) == "localhost";
-    if (host) return parse_registry(text, std::move(parts));
+    if (host) return parse_registry(text);
     return parse_hub(text, std::move(parts));
 }
 

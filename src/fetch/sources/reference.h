@@ -2,14 +2,15 @@
 //
 //   hf.co/ORG/REPO[@REVISION][:CHOICE]   Hugging Face hub; ORG/REPO alone is the same.
 //                                        CHOICE: a quantisation (Q4_K_M) or a file
-//   HOST[:PORT]/[NAMESPACE/]MODEL[:TAG]  a registry that speaks Ollama's protocol
+//   HOST[:PORT]/[NAMESPACE/]MODEL[:TAG]  a registry that speaks Ollama's protocol;
+//                                        a name as names/names.h reads it
 //   https://HOST/PATH                    a file
 //   /PATH, ./PATH, ../PATH               a file or a folder of this machine
 //
-// Every part is taken by its grammar: letters, digits, '.', '_', '-', beginning
-// with a letter or digit. So no part can leave the folder it becomes a name in.
+// Every part is taken by its grammar: letters, digits, '.', '_', '-', of the hub
+// beginning with a letter or digit. So no part can leave the folder it becomes a name in.
 //
-// Threads: pure functions. Limits: kReferenceBytesMax, kPartBytesMax.
+// Threads: pure functions. Limits: kReferenceBytesMax, kPartBytesMax of the hub's parts.
 #pragma once
 
 #include <cstddef>

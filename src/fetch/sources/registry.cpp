@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <array>
+#include <string_view>
+#include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -10,12 +12,14 @@
 #include "fetch/answer_rules.h"
 #include "fetch/sources/manifest.h"
 #include "fetch/sources/plan.h"
+#include "names/names.h"
 
 namespace hearth::fetch {
 namespace {
 
 constexpr std::size_t kNoteBytesMax = 1U << 20;   // a template, a licence
 constexpr std::size_t kTokenBytesMax = 64U << 10;
+constexpr std::string_view kAdapter = "adapter";
 constexpr std::array kNotes{std::string_view("template"), std::string_view("system"), std::string_view("params"),
                             std::string_view("license"), std::string_view("messages")};
 
@@ -36,6 +40,7 @@ net::Task<Status> read_notes(Registry& registry, RegistryReference const& refere
             co_return Error(Code::corrupt, fmt::format("its {} is not what the manifest says", layer.kind));
         auto& note = plan.notes[layer.kind];
         note += note.empty() ? *text : "\n" + *text;  // licences may be several
+        plan.small_layers.push_back(layer);
     }
     co_return ok();
 }
@@ -129,23 +134,26 @@ net::Task<Result<Plan>> plan_registry(Client& client, RegistryReference referenc
     if (!text) co_return text.error();
     auto const manifest = parse_manifest(*text);
     if (!manifest) co_return manifest.error();
-    if (manifest->find("adapter") != nullptr)
-        co_return Error(Code::unsupported, fmt::format("{} is a model with an adapter, which Hearth cannot serve yet",
-                                                       to_string(Reference(reference))));
     Plan plan;
     plan.source = to_string(Reference(reference));
-    plan.model = reference.tag == "latest" ? reference.model : reference.model + ":" + reference.tag;
+    plan.model = names::local_name({reference.host, reference.name_space, reference.model, reference.tag});
+    auto const stem = names::to_file_stem(plan.model);
     plan.revision = "sha256:" + digest::sha256_hex(*text);
     auto const read = co_await read_notes(registry, reference, *manifest, plan);
     if (!read) co_return read.error();
-    auto const& model = *manifest->find("model");
-    PlannedFile file;
-    file.name = plan.model + ".gguf";
-    file.url = registry.url(blob_path(reference, model));
-    file.authorization = registry.authorization();
-    file.sha256 = model.sha256;
-    file.size = model.size;
-    plan.files.push_back(std::move(file));
+    auto const plan_file = [&](Layer const& layer, std::string name) {
+        PlannedFile file;
+        file.name = std::move(name);
+        file.url = registry.url(blob_path(reference, layer));
+        file.authorization = registry.authorization();
+        file.sha256 = layer.sha256;
+        file.size = layer.size;
+        file.adapter = layer.kind == kAdapter;
+        plan.files.push_back(std::move(file));
+    };
+    plan_file(*manifest->find("model"), stem + ".gguf");
+    for (auto const& layer : manifest->layers)
+        if (layer.kind == kAdapter) plan_file(layer, fmt::format("{}.lora-{}", stem, plan.files.size()));
     co_return plan;
 }
 

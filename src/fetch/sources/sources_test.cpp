@@ -1,5 +1,8 @@
 #include <gtest/gtest.h>
 
+#include <cstdlib>
+#include <filesystem>
+
 #include <fmt/format.h>
 
 #include "fetch/sources/hub_files.h"
@@ -25,6 +28,8 @@ TEST(Reference, ReadsWhatPeopleWrite) {
              Case{"127.0.0.1:5000/ns/model:tag", RegistryReference{"127.0.0.1:5000", "ns", "model", "tag"}},
              Case{"Registry.example.org/ns/model", RegistryReference{"registry.example.org", "ns", "model", "latest"}},
              Case{"localhost/model", RegistryReference{"localhost", "library", "model", "latest"}},
+             Case{"[::1]:5000/ns/model", RegistryReference{"[::1]:5000", "ns", "model", "latest"}},
+             Case{"host.org/Model:7B", RegistryReference{"host.org", "library", "Model", "7B"}},
              Case{"./a.gguf", LocalReference{"./a.gguf"}},
              Case{"/a/b.gguf", LocalReference{"/a/b.gguf"}},
          }) {
@@ -66,6 +71,7 @@ TEST(Reference, PartsCannotLeaveTheirPlace) {
         EXPECT_TRUE(stays) << text;
     }
     EXPECT_FALSE(parse_reference("org/" + std::string(kPartBytesMax + 1, 'x')));
+    EXPECT_FALSE(parse_reference("host.org/ns/" + std::string(81, 'x'))) << "as of any model's name";
     EXPECT_FALSE(parse_reference(std::string(kReferenceBytesMax + 1, 'x')));
 }
 
@@ -115,6 +121,27 @@ TEST(HubFiles, TakesSafetensorsAsAFolder) {
     ASSERT_EQ(chosen.size(), 4U);
     EXPECT_EQ(chosen.front().path, "config.json");
     EXPECT_TRUE(choose_safetensors({{"config.json", 1, ""}}).empty());
+}
+
+TEST(HubFiles, TakesOneSetOfWeightsAndWhatConversionReads) {
+    auto const names = [](std::vector<std::string> const& paths) {
+        std::vector<HubFile> files;
+        for (auto const& path : paths) files.push_back({path, 1, ""});
+        std::vector<std::string> out;
+        for (auto const& file : choose_safetensors(files)) out.push_back(file.path);
+        return out;
+    };
+    EXPECT_EQ(
+        names({"1_Pooling/config.json", "README.md", "config.json", "model.safetensors", "modules.json",
+               "openvino/openvino_model.xml", "vocab.txt", "../config.json", "a/b/config.json", ".x/config.json"}),
+        (std::vector<std::string>{"config.json", "1_Pooling/config.json", "README.md", "model.safetensors",
+                                  "modules.json", "vocab.txt"}));
+    EXPECT_EQ(
+        names({"config.json", "model.safetensors.index.json", "model-00001-of-00001.safetensors",
+               "consolidated.safetensors", "model.safetensors"}),
+        (std::vector<std::string>{"config.json", "model.safetensors.index.json", "model-00001-of-00001.safetensors"}));
+    EXPECT_EQ(names({"config.json", "model.safetensors", "consolidated.safetensors", "model.fp16.safetensors"}),
+              (std::vector<std::string>{"config.json", "model.safetensors"}));
 }
 
 TEST(HubFiles, ReadsTheListingStrictly) {
@@ -169,6 +196,52 @@ TEST(Manifest, ReadsChallenges) {
     for (auto const* bad :
          {"", "Basic realm=\"x\"", "Bearer", "Bearer realm=x", "Bearer realm=\"x", "Bearer service=\"x\""})
         EXPECT_FALSE(parse_challenge(bad)) << bad;
+}
+
+TEST(Manifest, TakesAdaptersButNotWithoutALimit) {
+    auto const digest = "sha256:" + std::string(64, 'a');
+    auto const layer = [&](std::string const& kind) {
+        return fmt::format(R"({{"mediaType":"application/vnd.ollama.image.{}","digest":"{}","size":5}})", kind, digest);
+    };
+    auto const with = [&](std::size_t adapters) {
+        auto layers = layer("model");
+        for (std::size_t i = 0; i < adapters; ++i) layers += "," + layer("adapter");
+        return parse_manifest(R"({"schemaVersion":2,"layers":[)" + layers + "]}");
+    };
+    EXPECT_EQ(with(kManifestAdaptersMax)->layers.size(), 1 + kManifestAdaptersMax);
+    auto const many = with(kManifestAdaptersMax + 1);
+    ASSERT_FALSE(many);
+    EXPECT_NE(many.error().message.find("17 adapters, the limit is 16"), std::string::npos) << many.error().message;
+}
+
+TEST(Plan, RenamesAdaptersWithTheirModel) {
+    Plan plan;
+    for (auto const* name : {"a:7b.gguf", "a:7b.lora-1"}) {
+        PlannedFile file;
+        file.name = name;
+        plan.files.push_back(file);
+    }
+    ASSERT_TRUE(rename(plan, "me/b:1.5"));
+    EXPECT_EQ(plan.model, "me/b:1.5");
+    EXPECT_EQ(plan.files[0].name, "me%2Fb:1.5.gguf");
+    EXPECT_EQ(plan.files[1].name, "me%2Fb:1.5.lora-1");
+}
+
+TEST(Note, SurvivesItsFile) {
+    std::string folder = (std::filesystem::temp_directory_path() / "hearth-note-XXXXXX").string();
+    ASSERT_NE(::mkdtemp(folder.data()), nullptr);
+    Note note{"host/ns/m:t", "rev", {{"me%2Fm.gguf", 3, std::string(64, 'a'), "\"e\""}}, {{"system", "Hi"}}};
+    note.adapters = {"me%2Fm.lora-1", "me%2Fm.lora-2"};
+    ASSERT_TRUE(write_note(folder, "me/m", note));
+    EXPECT_TRUE(std::filesystem::exists(folder + "/me%2Fm.hearth.json"));
+    auto const back = read_note(folder, "me/m");
+    ASSERT_TRUE(back);
+    EXPECT_EQ(back->source, note.source);
+    EXPECT_EQ(back->files, note.files);
+    EXPECT_EQ(back->adapters, note.adapters);
+    remove_note(folder, "me/m");
+    EXPECT_FALSE(read_note(folder, "me/m"));
+    std::filesystem::remove_all(folder);
 }
 
 TEST(Plan, RenamesAllItsFiles) {

@@ -1,0 +1,82 @@
+#include "fetch/sources/leftovers.h"
+
+#include <sys/stat.h>
+
+#include <array>
+#include <filesystem>
+#include <string_view>
+#include <system_error>
+#include <utility>
+
+#include "fetch/partial_file.h"
+
+namespace hearth::fetch {
+namespace {
+
+namespace fs = std::filesystem;
+using std::chrono::system_clock;
+
+constexpr std::string_view kPartial = ".partial", kState = ".state";
+// Of notes, and of the state of a download.
+constexpr std::array<std::string_view, 2> kNew{".hearth.json.new", ".partial.state.new"};
+
+class Sweep {
+public:
+    Sweep(std::set<std::string> const& owned, system_clock::time_point now) : owned_(owned), now_(now) {}
+
+    // `prefix`: of names below the models folder.
+    void look_into(fs::path const& folder, std::string const& prefix) {
+        std::vector<fs::path> folders;
+        std::error_code failed;
+        for (fs::directory_iterator it(folder, failed), end; !failed && it != end; it.increment(failed)) {
+            if (++seen_ > kLeftoversSeen) return;
+            auto const name = it->path().filename().string();
+            std::error_code unknown;
+            if (prefix.empty() && it->is_directory(unknown) && !it->is_symlink(unknown)) folders.push_back(it->path());
+            else look_at(it->path(), prefix + name);
+        }
+        for (auto const& each : folders) look_into(each, each.filename().string() + "/");
+    }
+
+    [[nodiscard]] std::vector<std::string> take() { return std::move(gone_); }
+
+private:
+    void look_at(fs::path const& path, std::string const& name) {
+        for (auto const ending : kNew)
+            if (name.ends_with(ending) && is_older(path, kNewKept)) return remove(path, name);
+        if (!name.ends_with(kPartial) || !is_older(path, kPartialKept)) return;
+        auto const whole = name.substr(0, name.size() - kPartial.size());
+        auto const file = path.string().substr(0, path.string().size() - kPartial.size());
+        if (owned_.contains(whole) || PartialFile::is_held(file)) return;
+        remove(path, name);
+        remove(path.string() + std::string(kState), name + std::string(kState));
+    }
+
+    // Of regular files alone: links and folders are nobody's leftovers.
+    [[nodiscard]] bool is_older(fs::path const& path, std::chrono::hours age) const {
+        struct stat info{};
+        if (::lstat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) return false;
+        return now_ - system_clock::from_time_t(info.st_mtim.tv_sec) > age;
+    }
+
+    void remove(fs::path const& path, std::string const& name) {
+        std::error_code failed;
+        if (fs::remove(path, failed) && !failed) gone_.push_back(name);
+    }
+
+    std::set<std::string> const& owned_;
+    system_clock::time_point const now_;
+    std::size_t seen_ = 0;
+    std::vector<std::string> gone_;
+};
+
+}  // namespace
+
+std::vector<std::string> sweep_leftovers(std::string const& folder, std::set<std::string> const& owned,
+                                         system_clock::time_point now) {
+    Sweep sweep(owned, now);
+    sweep.look_into(folder, "");
+    return sweep.take();
+}
+
+}  // namespace hearth::fetch

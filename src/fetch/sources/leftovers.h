@@ -1,0 +1,30 @@
+// Leftovers: what pulls that ended with their process left in a models folder, and nobody
+// goes on with.
+//
+// Files that get their name when they are whole (NAME.new) are of no use after a crash and
+// go when they are an hour old. A download under way (PATH.partial and its state) is of use
+// to the next pull of the same model: it goes when it was not touched for kPartialKept, no
+// process holds it and no job owns it.
+//
+// Threads: none; blocks on the disk. Limits: kLeftoversSeen entries are looked at, in the
+// folder and in those directly in it.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <set>
+#include <string>
+#include <vector>
+
+namespace hearth::fetch {
+
+inline constexpr std::size_t kLeftoversSeen = 100'000;
+inline constexpr std::chrono::hours kNewKept{1};
+inline constexpr std::chrono::hours kPartialKept{24};
+
+// `owned`: names, below the folder, of files that jobs are at. Says what went, below the
+// folder; what cannot be deleted stays without a word.
+std::vector<std::string> sweep_leftovers(std::string const& folder, std::set<std::string> const& owned,
+                                         std::chrono::system_clock::time_point now);
+
+}  // namespace hearth::fetch

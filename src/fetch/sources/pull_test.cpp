@@ -1,0 +1,240 @@
+#include "fetch/sources/pull.h"
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <optional>
+
+#include "fetch/partial_file.h"
+#include "fetch/sources/leftovers.h"
+#include "fetch/testing/fetch_fixture.h"
+
+namespace hearth::fetch {
+namespace {
+
+namespace fs = std::filesystem;
+using test::Asked;
+using test::FileServer;
+
+std::string const kBytes = test::some_bytes(100'000);
+
+// Says what the test wrote down.
+class ToldHoldings final : public Holdings {
+public:
+    std::optional<std::string> find(std::string const& sha256) override {
+        auto const at = files.find(sha256);
+        return at == files.end() ? std::nullopt : std::optional(at->second);
+    }
+    bool begin(std::string const&) override {
+        ++begun;
+        return begun > refused;
+    }
+    void end(std::string const& sha256, std::string const& path) override { ended.emplace_back(sha256, path); }
+
+    std::map<std::string, std::string> files;
+    int refused = 0, begun = 0;
+    std::vector<std::pair<std::string, std::string>> ended;
+};
+
+class PullTest : public test::FetchFixture {
+protected:
+    static test::Handler serving(std::string const& bytes) {
+        return [bytes](Asked const& asked) { return test::serve_file(asked, bytes, "\"v1\""); };
+    }
+    Plan plan_of(std::string const& name, std::string const& bytes) {
+        Plan plan;
+        plan.model = name;
+        plan.source = "test/" + name;
+        PlannedFile file;
+        file.name = name + ".gguf";
+        file.url = *parse_url(server.url("/" + name));
+        file.sha256 = sha256(bytes);
+        file.size = bytes.size();
+        plan.files.push_back(std::move(file));
+        return plan;
+    }
+    Result<Pulled> run(Plan plan, PullHooks hooks = {}) {
+        Result<Pulled> result = Error(Code::internal, "did not end");
+        net::Loop loop;
+        auto client = Client::create(loop, client_options);
+        EXPECT_TRUE(client);
+        Downloader downloader(loop, **client, options);
+        loop.spawn(run_into(loop, downloader, std::move(plan), folder, std::move(hooks), result));
+        loop.run();
+        return result;
+    }
+    static net::Task<void> run_into(net::Loop& loop, Downloader& downloader, Plan plan, std::string folder,
+                                    PullHooks hooks, Result<Pulled>& result) {
+        result = co_await pull(loop, downloader, std::move(plan), std::move(folder), std::move(hooks));
+    }
+    [[nodiscard]] PullHooks with(Holdings& holdings) const { return {{}, {}, &holdings}; }
+    void write(std::string const& name, std::string const& bytes) const {
+        fs::create_directories(fs::path(path(name)).parent_path());
+        std::ofstream(path(name), std::ios::binary) << bytes;
+    }
+
+    FileServer server{"127.0.0.1", serving(kBytes)};
+};
+
+TEST_F(PullTest, WithoutRoomNothingIsAskedAndNothingIsLeft) {
+    auto plan = plan_of("a", kBytes);
+    plan.files[0].size = std::uint64_t{1} << 60;
+    auto const pulled = run(std::move(plan));
+    ASSERT_FALSE(pulled);
+    EXPECT_EQ(pulled.error().code, Code::too_large);
+    EXPECT_EQ(pulled.error().param, "disk");
+    EXPECT_NE(pulled.error().message.find("1152921504606846976 more bytes are needed"), std::string::npos)
+        << pulled.error().message;
+    EXPECT_TRUE(server.asked().empty());
+    expect_only("");
+}
+
+TEST_F(PullTest, BytesThatAreHereAreLinked) {
+    write("have.gguf", kBytes);
+    ToldHoldings held;
+    held.files[sha256(kBytes)] = path("have.gguf");
+    auto const pulled = run(plan_of("a", kBytes), with(held));
+    ASSERT_TRUE(pulled) << pulled.error().message;
+    EXPECT_TRUE(fs::equivalent(path("have.gguf"), path("a.gguf")));
+    EXPECT_TRUE(server.asked().empty());
+    EXPECT_EQ(pulled->fetched, 0U);
+    EXPECT_FALSE(pulled->found) << "the pull has put it there";
+    EXPECT_TRUE(exists("a.hearth.json"));
+    ASSERT_EQ(held.ended.size(), 1U);
+    EXPECT_EQ(held.ended[0].second, path("a.gguf"));
+}
+
+TEST_F(PullTest, ALinkLeadsToTheFileItself) {
+    write("blobs/file", kBytes);
+    fs::create_directories(path("deep/er"));
+    fs::create_symlink("../../blobs/file", path("deep/er/link.gguf"));
+    ToldHoldings held;
+    held.files[sha256(kBytes)] = path("deep/er/link.gguf");
+    auto const pulled = run(plan_of("a", kBytes), with(held));
+    ASSERT_TRUE(pulled) << pulled.error().message;
+    EXPECT_FALSE(fs::is_symlink(path("a.gguf")));
+    EXPECT_EQ(content("a.gguf"), kBytes);
+}
+
+TEST_F(PullTest, AWrongAnswerCostsTimeAndNoFile) {
+    auto const other = test::some_bytes(kBytes.size(), 2);
+    write("lie.gguf", other);
+    ToldHoldings held;
+    held.files[sha256(kBytes)] = path("lie.gguf");
+    auto const pulled = run(plan_of("a", kBytes), with(held));
+    ASSERT_TRUE(pulled) << pulled.error().message;
+    EXPECT_EQ(content("a.gguf"), kBytes);
+    EXPECT_EQ(content("lie.gguf"), other) << "what was linked is not written to";
+}
+
+TEST_F(PullTest, WhoWaitsForTheSameBytesSaysSo) {
+    ToldHoldings held;
+    held.refused = 1;
+    std::vector<Stage> stages;
+    auto hooks = with(held);
+    hooks.progress = [&](std::size_t, FileProgress const& progress) { stages.push_back(progress.stage); };
+    auto const pulled = run(plan_of("a", kBytes), hooks);
+    ASSERT_TRUE(pulled) << pulled.error().message;
+    EXPECT_EQ(held.begun, 2);
+    ASSERT_FALSE(stages.empty());
+    EXPECT_EQ(stages.front(), Stage::locked);
+    EXPECT_EQ(content("a.gguf"), kBytes);
+}
+
+TEST_F(PullTest, WhoWaitsCanBeStopped) {
+    ToldHoldings held;
+    held.refused = 1'000'000;
+    auto hooks = with(held);
+    hooks.stopped = [] { return true; };
+    auto const pulled = run(plan_of("a", kBytes), hooks);
+    ASSERT_FALSE(pulled);
+    EXPECT_EQ(pulled.error().code, Code::cancelled);
+    EXPECT_TRUE(held.ended.empty()) << "it never had the right";
+    expect_only("");
+}
+
+TEST_F(PullTest, WhatDidNotComeIsToldToThoseWhoWait) {
+    ToldHoldings held;
+    auto plan = plan_of("a", "other bytes than there are");
+    plan.files[0].size = kBytes.size();
+    auto const pulled = run(std::move(plan), with(held));
+    EXPECT_EQ(pulled.error().code, Code::corrupt);
+    ASSERT_EQ(held.ended.size(), 1U);
+    EXPECT_EQ(held.ended[0].second, "");
+}
+
+TEST_F(PullTest, WhatLayThereBeforeIsFound) {
+    write("a.gguf", kBytes);
+    auto const first = run(plan_of("a", kBytes));
+    ASSERT_TRUE(first) << first.error().message;
+    EXPECT_TRUE(first->found);
+    auto const again = run(plan_of("a", kBytes));
+    EXPECT_FALSE(again->found) << "by now a pull has noted it";
+}
+
+// --- folders of this machine ---------------------------------------------------
+
+TEST_F(PullTest, AFolderWithOneModelIsThatModel) {
+    write("mine/m-00001-of-00002.gguf", "1");
+    write("mine/m-00002-of-00002.gguf", "2");
+    write("mine/README.md", "x");
+    auto const pulled = import_local({path("mine/")}, "", path("models"));
+    ASSERT_TRUE(pulled) << pulled.error().message;
+    EXPECT_EQ(pulled->model, "m");
+    EXPECT_TRUE(fs::equivalent(path("mine/m-00002-of-00002.gguf"), path("models/m-00002-of-00002.gguf")));
+    auto const named = import_local({path("mine")}, "other", path("models"));
+    ASSERT_TRUE(named) << named.error().message;
+    EXPECT_TRUE(exists("models/other-00001-of-00002.gguf"));
+    write("mine/n.gguf", "3");
+    auto const several = import_local({path("mine")}, "", path("models"));
+    ASSERT_FALSE(several);
+    EXPECT_NE(several.error().message.find("holds 2 models"), std::string::npos) << several.error().message;
+}
+
+TEST_F(PullTest, AFolderOfSafetensorsStaysAFolder) {
+    for (auto const* name : {"config.json", "model.safetensors", "tokenizer.json", "pytorch_model.bin"})
+        write(std::string("mine/") + name, name);
+    auto const pulled = import_local({path("mine")}, "", path("models"));
+    ASSERT_TRUE(pulled) << pulled.error().message;
+    EXPECT_EQ(pulled->model, "mine");
+    EXPECT_EQ(pulled->files.size(), 3U);
+    EXPECT_TRUE(fs::equivalent(path("mine/model.safetensors"), path("models/mine/model.safetensors")));
+    EXPECT_FALSE(exists("models/mine/pytorch_model.bin"));
+    fs::create_directory(path("empty"));
+    EXPECT_EQ(import_local({path("empty")}, "", path("models")).error().code, Code::not_found);
+    EXPECT_EQ(import_local({path("nothing")}, "", path("models")).error().code, Code::not_found);
+}
+
+// --- leftovers -------------------------------------------------------------------
+
+TEST_F(PullTest, OnlyWhatNobodyGoesOnWithIsSwept) {
+    for (auto const* name : {"a.gguf", "a.gguf.partial", "a.gguf.partial.state", "job.gguf.partial", "m.hearth.json",
+                             "m.hearth.json.new", "repo/x.safetensors.partial", "notes.new"})
+        write(name, "x");
+    fs::create_symlink(path("a.gguf"), path("link.partial"));
+    std::set<std::string> const owned{"job.gguf"};
+    auto const now = std::chrono::system_clock::now();
+    EXPECT_TRUE(sweep_leftovers(folder, owned, now).empty()) << "all of it is new";
+    EXPECT_EQ(sweep_leftovers(folder, owned, now + kNewKept + std::chrono::minutes(1)),
+              std::vector<std::string>{"m.hearth.json.new"});
+    auto const later = now + kPartialKept + std::chrono::minutes(1);
+    auto const gone = sweep_leftovers(folder, owned, later);
+    EXPECT_EQ(std::set<std::string>(gone.begin(), gone.end()),
+              (std::set<std::string>{"a.gguf.partial", "a.gguf.partial.state", "repo/x.safetensors.partial"}));
+    for (auto const* name : {"a.gguf", "job.gguf.partial", "m.hearth.json", "notes.new"}) EXPECT_TRUE(exists(name));
+    EXPECT_TRUE(fs::is_symlink(path("link.partial")));
+    EXPECT_EQ(sweep_leftovers(folder, {}, later), std::vector<std::string>{"job.gguf.partial"});
+    EXPECT_TRUE(sweep_leftovers(path("nothing"), {}, later).empty());
+}
+
+TEST_F(PullTest, WhatSomebodyHoldsIsNotSwept) {
+    auto held = PartialFile::open(path("a.gguf"));
+    ASSERT_TRUE(held);
+    auto const later = std::chrono::system_clock::now() + kPartialKept + std::chrono::minutes(1);
+    EXPECT_TRUE(sweep_leftovers(folder, {}, later).empty());
+    held->reset();
+    EXPECT_EQ(sweep_leftovers(folder, {}, later), std::vector<std::string>{"a.gguf.partial"});
+}
+
+}  // namespace
+}  // namespace hearth::fetch
