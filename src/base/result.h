@@ -33,7 +33,7 @@ enum class Code : std::uint8_t {
     corrupt = 10,           // a file or frame breaks its format
     io = 11,                // the operating system refused
     too_large = 12,         // a stated size limit was passed
-    exhausted = 13,         // it takes more memory than there may be used
+    exhausted = 13,         // it takes more memory than there may be used, or more of a disk than is free
 };
 inline constexpr std::uint8_t kCodeCount = 14;
 

@@ -24,6 +24,20 @@ std::string cut(std::string_view text) {
     return out;
 }
 
+// What of the parts can be kept: a name is written on a line.
+void keep_some(std::vector<Part>& parts) {
+    std::erase_if(parts, [](Part const& part) {
+        return part.name.size() > kPartNameMax || part.name.find_first_of("\n\t") != std::string::npos;
+    });
+    if (parts.size() > kPartsMax) parts.resize(kPartsMax);
+    for (auto& part : parts) {
+        for (auto* const text : {&part.file, &part.state, &part.note}) {
+            *text = cut(std::string_view(*text).substr(0, kPartTextMax));
+            std::ranges::replace_if(*text, [](char c) { return c == '\n' || c == '\t'; }, ' ');
+        }
+    }
+}
+
 Status check(NewJob const& job) {
     struct Field {
         std::string_view name;
@@ -93,8 +107,9 @@ struct Queue::Impl {
     }
 
     // One failure more: counted from one again if there was progress since the last.
-    void count_failure(Record& record, std::string_view error) const {
+    void count_failure(Record& record, std::string_view error, std::optional<Code> code) const {
         auto& job = record.job;
+        job.code = code;
         job.failures = job.progress.done > record.mark ? 1 : job.failures + 1;
         record.mark = job.progress.done;
         job.error = cut(error);
@@ -190,7 +205,7 @@ Status Queue::Impl::take_over(std::string_view kind, UnixMs now, bool all, std::
         HEARTH_TRY(auto expired, table->find_expired(kind, all ? INT64_MAX : now, kExpiredAtOnce));
         for (auto& record : expired) {
             refresh(record.job);
-            count_failure(record, fmt::format("'{}' did not come back to it", record.job.holder));
+            count_failure(record, fmt::format("'{}' did not come back to it", record.job.holder), std::nullopt);
             queue_again(record.job, true, all ? now : now + backoff(record.job.failures), now);
             HEARTH_CHECK(save(record, now));
             changed.push_back(record.job);
@@ -356,6 +371,7 @@ Status Queue::renew(Lease const& lease, milliseconds duration) {
 
 Status Queue::report(Lease const& lease, Progress progress) {
     progress.text = cut(progress.text);
+    keep_some(progress.parts);
     std::unique_lock lock(impl_->mutex);
     auto const now = impl_->options.now();
     auto const past = [now](UnixMs since, milliseconds interval) {
@@ -385,12 +401,13 @@ Status Queue::complete(Lease const& lease) {
         Impl::finish(record.job, State::done, now);
         Impl::let_go(record.job);
         record.job.error.clear();
+        record.job.code.reset();
     });
 }
 
-Status Queue::fail(Lease const& lease, std::string_view error, Retry retry, std::optional<milliseconds> after) {
+Status Queue::fail(Lease const& lease, Error const& error, Retry retry, std::optional<milliseconds> after) {
     return impl_->change_held(lease, [&](Record& record, UnixMs now) {
-        impl_->count_failure(record, error);
+        impl_->count_failure(record, error.message, error.code);
         auto const wait = std::max(impl_->backoff(record.job.failures), after.value_or(milliseconds(0)).count());
         impl_->queue_again(record.job, retry == Retry::yes, now + wait, now);
     });

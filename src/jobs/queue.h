@@ -48,6 +48,9 @@ inline constexpr std::size_t kKindMax = 64;           // bytes
 inline constexpr std::size_t kKeyMax = 4096;          // bytes
 inline constexpr std::size_t kPayloadMax = 1U << 20;  // bytes
 inline constexpr std::size_t kTextMax = 1024;         // bytes of a progress text or an error; the rest is cut
+inline constexpr std::size_t kPartsMax = 128;         // of a job's progress; those that are more go untold
+inline constexpr std::size_t kPartTextMax = 512;      // bytes of what else a part says
+inline constexpr std::size_t kPartNameMax = 256;      // bytes; a part with a longer name goes untold
 inline constexpr std::size_t kPageMax = 1000;         // jobs of one list()
 inline constexpr std::size_t kWatchersMax = 1024;
 
@@ -140,7 +143,7 @@ public:
     [[nodiscard]] Status report(Lease const& lease, Progress progress);
     [[nodiscard]] Status complete(Lease const& lease);
     // `after`: not before that time has passed, as a Retry-After says.
-    [[nodiscard]] Status fail(Lease const& lease, std::string_view error, Retry retry,
+    [[nodiscard]] Status fail(Lease const& lease, Error const& error, Retry retry,
                               std::optional<std::chrono::milliseconds> after = std::nullopt);
     // Gives it back: what was running is queued again, which counts as no failure.
     Status release(Lease const& lease);

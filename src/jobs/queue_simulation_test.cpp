@@ -119,7 +119,10 @@ private:
     void end(Worker& worker) {
         if (!worker.lease) return;
         switch (below(4)) {
-            case 0: std::ignore = queue_->fail(*worker.lease, "e", below(3) == 0 ? Retry::never : Retry::yes); break;
+            case 0:
+                std::ignore = queue_->fail(*worker.lease, Error(Code::unavailable, "e"),
+                                           below(3) == 0 ? Retry::never : Retry::yes);
+                break;
             case 1: break;
             default: std::ignore = queue_->complete(*worker.lease);
         }

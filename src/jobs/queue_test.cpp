@@ -97,8 +97,9 @@ TEST_F(jobs_queue, a_lease_that_expires_is_taken_over_and_its_holder_can_do_no_h
     ASSERT_TRUE(second);
     EXPECT_EQ(second->job.attempt, 2U);
     EXPECT_EQ(second->job.progress.done, 10U);
-    for (auto const& done : {queue->renew(*first, kLease), queue->report(*first, {99, 100, ""}),
-                             queue->complete(*first), queue->fail(*first, "late", Retry::never)}) {
+    for (auto const& done :
+         {queue->renew(*first, kLease), queue->report(*first, {99, 100, ""}), queue->complete(*first),
+          queue->fail(*first, Error(Code::unavailable, "late"), Retry::never)}) {
         ASSERT_FALSE(done);
         EXPECT_EQ(done.error().code, Code::cancelled);
     }
@@ -118,16 +119,35 @@ TEST_F(jobs_queue, a_lease_that_is_renewed_stays) {
     }
 }
 
+TEST_F(jobs_queue, what_parts_say_is_kept_and_a_code_with_an_error) {
+    auto const id = add();
+    auto const lease = claim();
+    Part const part{"sha256:a", 1, 2, "file.gguf", "pausing", "503; again"};
+    Part const odd{"b", 0, 0, std::string(kPartTextMax + 1, 'x'), "", "two\nlines\tand tabs"};
+    ASSERT_TRUE(queue->report(*lease, {1, 2, "fetching", {part, odd}}));
+    EXPECT_EQ(queue->get(id)->code, std::nullopt);
+    ASSERT_TRUE(queue->fail(*lease, Error(Code::not_found, "no such model"), Retry::never));
+    auto const kept = *queue->get(id);
+    ASSERT_EQ(kept.progress.parts.size(), 2U);
+    EXPECT_EQ(kept.progress.parts[0], part);
+    EXPECT_EQ(kept.progress.parts[1].file.size(), kPartTextMax);
+    EXPECT_EQ(kept.progress.parts[1].note, "two lines and tabs");
+    EXPECT_EQ(kept.code, Code::not_found);
+    ASSERT_TRUE(queue->retry(id));
+    ASSERT_TRUE(queue->complete(*claim()));
+    EXPECT_EQ(queue->get(id)->code, std::nullopt);
+}
+
 TEST_F(jobs_queue, failures_wait_longer_each_time_and_end) {
     auto const id = add();
     for (std::int64_t const wait : {1000, 2000}) {
-        ASSERT_TRUE(queue->fail(*claim(), "no route", Retry::yes));
+        ASSERT_TRUE(queue->fail(*claim(), Error(Code::unavailable, "no route"), Retry::yes));
         EXPECT_EQ(**queue->next_due("pull"), milliseconds(wait));
         now += wait - 1;
         EXPECT_FALSE(claim());
         now += 1;
     }
-    ASSERT_TRUE(queue->fail(*claim(), "no route", Retry::yes));
+    ASSERT_TRUE(queue->fail(*claim(), Error(Code::unavailable, "no route"), Retry::yes));
     EXPECT_EQ(state(id), State::failed);
     EXPECT_EQ(queue->get(id)->error, "no route");
     EXPECT_EQ(*queue->next_due("pull"), std::nullopt);
@@ -141,18 +161,41 @@ TEST_F(jobs_queue, progress_between_failures_keeps_it_alive) {
         auto const lease = claim();
         ASSERT_TRUE(lease) << part;
         ASSERT_TRUE(queue->report(*lease, {part, 20, ""}));
-        ASSERT_TRUE(queue->fail(*lease, "cut", Retry::yes));
+        ASSERT_TRUE(queue->fail(*lease, Error(Code::unavailable, "cut"), Retry::yes));
         EXPECT_EQ(queue->get(id)->failures, 1U);
         now += 1000;
     }
 }
 
+TEST_F(jobs_queue, parts_of_a_job_stay_with_it) {
+    std::vector<Part> const parts{{"sha256:aa", 40, 60}, {"a file.gguf", 10, 40}};
+    auto const id = add();
+    auto const lease = claim();
+    ASSERT_TRUE(queue->report(*lease, {0, 100, "begun", {{"sha256:aa", 0, 60}}}));
+    ASSERT_TRUE(queue->report(*lease, {50, 100, "half", parts})) << "too soon to be written by itself";
+    EXPECT_EQ(queue->get(id)->progress.parts, parts);
+    ASSERT_TRUE(queue->complete(*lease));
+    reopen();
+    EXPECT_EQ(queue->get(id)->progress, (Progress{50, 100, "half", parts}));
+}
+
+TEST_F(jobs_queue, parts_are_bounded_and_of_one_line) {
+    auto const id = add();
+    std::vector<Part> parts{{"two\nlines", 1, 1}, {std::string(kPartNameMax + 1, 'x'), 1, 1}};
+    for (std::size_t i = 0; i < kPartsMax + 5; ++i) parts.push_back({std::to_string(i), i, i});
+    ASSERT_TRUE(queue->report(*claim(), {1, 2, "", parts}));
+    auto const kept = queue->get(id)->progress.parts;
+    ASSERT_EQ(kept.size(), kPartsMax);
+    EXPECT_EQ(kept.front().name, "0");
+    EXPECT_EQ(kept.back().name, std::to_string(kPartsMax - 1));
+}
+
 TEST_F(jobs_queue, the_server_may_say_when_to_come_back_or_never) {
     auto const id = add();
-    ASSERT_TRUE(queue->fail(*claim(), "busy", Retry::yes, milliseconds(60'000)));
+    ASSERT_TRUE(queue->fail(*claim(), Error(Code::unavailable, "busy"), Retry::yes, milliseconds(60'000)));
     EXPECT_EQ(**queue->next_due("pull"), milliseconds(60'000));
     now += 60'000;
-    ASSERT_TRUE(queue->fail(*claim(), "no such model", Retry::never));
+    ASSERT_TRUE(queue->fail(*claim(), Error(Code::unavailable, "no such model"), Retry::never));
     EXPECT_EQ(state(id), State::failed);
 }
 

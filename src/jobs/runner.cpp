@@ -130,9 +130,8 @@ void Runner::Impl::run_one(Kind const& kind, Lease lease) {
 }
 
 void Runner::Impl::settle(Active& one, Outcome const& outcome) {
-    auto const settled = outcome.status
-                             ? queue.complete(one.lease())
-                             : queue.fail(one.lease(), outcome.status.error().message, outcome.retry, outcome.after);
+    auto const settled = outcome.status ? queue.complete(one.lease())
+                                        : queue.fail(one.lease(), outcome.status.error(), outcome.retry, outcome.after);
     if (settled) return;
     if (settled.error().code != Code::cancelled) on_error(settled.error());
     if (auto const released = queue.release(one.lease()); !released) on_error(released.error());

@@ -2,6 +2,9 @@
 
 #include <algorithm>
 #include <array>
+#include <charconv>
+#include <system_error>
+#include <utility>
 
 #include <fmt/format.h>
 
@@ -24,15 +27,52 @@ constexpr std::array kSchema{store::Migration{"the table of jobs", R"(
     CREATE UNIQUE INDEX jobs_open ON jobs(kind, key) WHERE state < 3 AND key <> '';
     CREATE INDEX jobs_key ON jobs(kind, key);
     CREATE INDEX jobs_state ON jobs(state, kind, sequence);
-    CREATE INDEX jobs_finished ON jobs(finished) WHERE state >= 3;)"}};
+    CREATE INDEX jobs_finished ON jobs(finished) WHERE state >= 3;)"},
+                             store::Migration{"the parts of a job, codes of failures", R"(
+    ALTER TABLE jobs ADD COLUMN parts TEXT NOT NULL DEFAULT '';
+    ALTER TABLE jobs ADD COLUMN code INTEGER NOT NULL DEFAULT -1;)"}};
+
+constexpr std::int64_t kNoCode = -1;
 
 constexpr std::string_view kSelect =
     "SELECT sequence, id, kind, key, payload, state, attempt, failures, holder, token, lease_until, due, done, total, "
-    "text, mark, error, created, updated, finished FROM jobs j WHERE ";
+    "text, mark, error, created, updated, finished, parts, code FROM jobs j WHERE ";
 
 // SQLite's integers are signed.
 std::int64_t stored(std::uint64_t number) {
     return static_cast<std::int64_t>(std::min(number, static_cast<std::uint64_t>(INT64_MAX)));
+}
+
+// A line for each: "DONE TOTAL NAME", and behind tabs file, state and note.
+std::string render(std::vector<Part> const& parts) {
+    std::string out;
+    for (auto const& part : parts)
+        out +=
+            fmt::format("{} {} {}\t{}\t{}\t{}\n", part.done, part.total, part.name, part.file, part.state, part.note);
+    return out;
+}
+
+std::vector<Part> parse_parts(std::string_view text) {
+    std::vector<Part> parts;
+    while (!text.empty()) {
+        auto const end = text.find('\n');
+        auto line = text.substr(0, end);
+        Part part;
+        for (auto* const number : {&part.done, &part.total}) {
+            auto const [at, failed] = std::from_chars(line.data(), line.data() + line.size(), *number);
+            if (failed != std::errc()) return parts;  // nobody else writes here
+            line.remove_prefix(std::min(line.size(), static_cast<std::size_t>(at - line.data()) + 1));
+        }
+        for (auto* const field : {&part.name, &part.file, &part.state, &part.note}) {
+            auto const tab = std::min(line.find('\t'), line.size());
+            *field = line.substr(0, tab);
+            line.remove_prefix(std::min(tab + 1, line.size()));
+        }
+        parts.push_back(std::move(part));
+        if (end == std::string_view::npos) break;
+        text.remove_prefix(end + 1);
+    }
+    return parts;
 }
 
 Record record_of(store::Rows const& row) {
@@ -61,10 +101,15 @@ Record record_of(store::Rows const& row) {
     job.created = number();
     job.updated = number();
     job.finished = number();
+    job.progress.parts = parse_parts(row.text(at++));
+    auto const code = number();
+    // Of a newer version there may be others.
+    if (code >= 0 && code < kCodeCount) job.code = static_cast<Code>(code);
     return record;
 }
 
 std::int64_t number_of(State state) { return static_cast<std::int64_t>(state); }
+std::int64_t number_of(std::optional<Code> code) { return code ? static_cast<std::int64_t>(*code) : kNoCode; }
 
 }  // namespace
 
@@ -88,13 +133,14 @@ Status Table::insert(Record& record) {
 
 Status Table::update(Record const& record) {
     auto const& job = record.job;
-    HEARTH_CHECK(
-        database_->run("UPDATE jobs SET state = ?, attempt = ?, failures = ?, holder = ?, token = ?, lease_until = ?, "
-                       "due = ?, done = ?, "
-                       "total = ?, text = ?, mark = ?, error = ?, updated = ?, finished = ? WHERE sequence = ?",
-                       {number_of(job.state), job.attempt, job.failures, job.holder, stored(record.token),
-                        job.lease_until, job.due, stored(job.progress.done), stored(job.progress.total),
-                        job.progress.text, stored(record.mark), job.error, job.updated, job.finished, job.sequence}));
+    HEARTH_CHECK(database_->run(
+        "UPDATE jobs SET state = ?, attempt = ?, failures = ?, holder = ?, token = ?, lease_until = ?, "
+        "due = ?, done = ?, "
+        "total = ?, text = ?, parts = ?, mark = ?, error = ?, code = ?, updated = ?, finished = ? "
+        "WHERE sequence = ?",
+        {number_of(job.state), job.attempt, job.failures, job.holder, stored(record.token), job.lease_until, job.due,
+         stored(job.progress.done), stored(job.progress.total), job.progress.text, render(job.progress.parts),
+         stored(record.mark), job.error, number_of(job.code), job.updated, job.finished, job.sequence}));
     return ok();
 }
 

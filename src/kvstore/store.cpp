@@ -324,7 +324,7 @@ std::shared_ptr<Fetch> TieredStore::fetch(Space const& space, std::span<Token co
     auto fetch = std::make_shared<PendingFetch>();
     std::scoped_lock const lock(mutex_);
     std::uint64_t bytes = 0;
-    bool all = true;
+    bool all = !stop_by_;  // after the end nobody reads
     auto const add = [&](SegmentId id, std::uint32_t end) {
         auto& segment = index_.at(id);
         bytes += segment.blob ? segment.blob->size() : segment.file_bytes;

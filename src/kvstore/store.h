@@ -124,8 +124,8 @@ public:
     // Waits for writes() where it is only what waits to be written that is in the way; writes().
     [[nodiscard]] virtual bool wait_to_write(Duration at_most) = 0;
 
-    // The end: writes what waits, for two seconds at most. Afterwards nothing is taken or
-    // fetched. Destruction does it, too.
+    // The end: writes what waits, for two seconds at most. Afterwards nothing is taken, and
+    // a fetch is over at once and has nothing. Destruction does it, too.
     virtual void finish() = 0;
 
     // Waits until nothing is left to write or fetch; for tests.

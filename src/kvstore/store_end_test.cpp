@@ -41,6 +41,18 @@ TEST(kvstore_end, the_end_leaves_nothing_unwritten) {
     store->finish();
 }
 
+TEST(kvstore_end, a_fetch_after_the_end_is_over_at_once_and_has_nothing) {
+    auto const folder = std::make_shared<MemoryFolder>();
+    auto const text = text_of(1, 1000);
+    put_all(*Store::create(on_disk(folder)), kAlice, text, 128, Keep::until_written);
+    auto const store = Store::create(on_disk(folder));
+    ASSERT_EQ(store->find(kAlice, text), 1000U) << "on disk, so a fetch has to read";
+    store->finish();
+    auto const fetch = store->fetch(kAlice, text, 0);
+    ASSERT_TRUE(fetch->done()) << "who waits for it would wait for ever";
+    EXPECT_TRUE(fetch->pieces().empty());
+}
+
 TEST(kvstore_end, who_waits_for_the_disk_goes_on_when_it_caught_up) {
     auto const store = Store::create(on_disk(std::make_shared<MemoryFolder>()));
     auto const text = text_of(1, 51'200);
