@@ -2,8 +2,12 @@
 
 #include <algorithm>
 #include <array>
+#include <filesystem>
+#include <iterator>
 #include <map>
+#include <optional>
 #include <set>
+#include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
@@ -41,7 +45,11 @@ constexpr std::array kSchema{store::Migration{"models, files and aliases", R"(
         model TEXT NOT NULL REFERENCES models(name) ON DELETE CASCADE, day INTEGER NOT NULL,
         count INTEGER NOT NULL, PRIMARY KEY (model, day)) STRICT, WITHOUT ROWID;
     CREATE TABLE swaps(
-        name TEXT PRIMARY KEY, from_path TEXT NOT NULL, to_path TEXT NOT NULL) STRICT, WITHOUT ROWID;)"}};
+        name TEXT PRIMARY KEY, from_path TEXT NOT NULL, to_path TEXT NOT NULL) STRICT, WITHOUT ROWID;)"},
+                             store::Migration{"who gave an alias", R"(
+    ALTER TABLE aliases ADD COLUMN given_by INTEGER NOT NULL DEFAULT 0;)"},
+                             store::Migration{"templates of files that are no models of a folder", R"(
+    CREATE TABLE pins(path TEXT PRIMARY KEY, template_sha256 TEXT NOT NULL) STRICT, WITHOUT ROWID;)"}};
 
 std::int64_t stored(std::uint64_t number) {
     return static_cast<std::int64_t>(std::min(number, static_cast<std::uint64_t>(INT64_MAX)));
@@ -80,6 +88,25 @@ ModelFile with_knowledge(ModelFile found, std::vector<ModelFile> const& before) 
     return found;
 }
 
+Model described(Found const& found, std::vector<ModelFile> files) {
+    Model model;
+    model.name = found.name;
+    model.layout = found.layout;
+    model.source = found.source;
+    model.options = found.options;
+    model.system = found.system;
+    model.files = std::move(files);
+    read_facts(model);
+    if (model.problem.empty()) model.problem = found.problem;
+    return model;
+}
+
+std::string resolved(std::string const& path) {
+    std::error_code failed;
+    auto const real = std::filesystem::canonical(path, failed);
+    return failed ? path : real.string();
+}
+
 void judge(ModelFile& file, ModelFile const& read) {
     auto const name = file.path.substr(file.path.rfind('/') + 1);
     file.damage = read.damage;
@@ -92,11 +119,29 @@ void judge(ModelFile& file, ModelFile const& read) {
 
 }  // namespace
 
+std::string problem_of(Found const& found) { return described(found, found.files).problem; }
+
+std::string template_sha256_of(std::string const& path) {
+    std::error_code failed;
+    Found found;
+    found.files.emplace_back().path = std::filesystem::is_directory(path, failed) ? path + "/config.json" : path;
+    return described(found, found.files).template_sha256;
+}
+
+std::vector<std::string> servable_capabilities(Model const& model) {
+    constexpr std::array<std::string_view, 4> kServed{"completion", "embedding", "insert", "rerank"};
+    std::vector<std::string> out;
+    std::ranges::copy_if(model.capabilities, std::back_inserter(out),
+                         [&](std::string const& each) { return std::ranges::find(kServed, each) != kServed.end(); });
+    return out;
+}
+
 struct Catalog::Impl {
     std::unique_ptr<store::Database> database;
 
     [[nodiscard]] Result<std::vector<ModelFile>> files_of(std::string_view name) const;
-    [[nodiscard]] Result<std::vector<std::string>> aliases_of(std::string_view name) const;
+    [[nodiscard]] Status read_aliases(Model& model) const;
+    [[nodiscard]] Status forget_spellings(std::string const& alias) const;
     [[nodiscard]] Result<std::vector<Model>> models(std::string_view where,
                                                     std::initializer_list<store::Value> values) const;
     [[nodiscard]] Result<std::set<std::string>> names(std::string_view where) const;
@@ -104,6 +149,8 @@ struct Catalog::Impl {
     [[nodiscard]] Status save_files(Model const& model) const;
     [[nodiscard]] Status apply(Found const& found, std::set<std::string> const& before, ScanReport& report) const;
     [[nodiscard]] Result<std::string> resolve(std::string_view name) const;
+    [[nodiscard]] Result<std::optional<Model>> served_as(std::string_view name, std::string const& path) const;
+    [[nodiscard]] Result<std::string> pin_of(std::string const& path) const;
 };
 
 // --- rows --------------------------------------------------------------------
@@ -129,13 +176,14 @@ Result<std::vector<ModelFile>> Catalog::Impl::files_of(std::string_view name) co
     }
 }
 
-Result<std::vector<std::string>> Catalog::Impl::aliases_of(std::string_view name) const {
-    HEARTH_TRY(auto rows, database->query("SELECT alias FROM aliases WHERE model = ? ORDER BY alias", {name}));
-    std::vector<std::string> aliases;
+Status Catalog::Impl::read_aliases(Model& model) const {
+    HEARTH_TRY(auto rows,
+               database->query("SELECT alias, given_by FROM aliases WHERE model = ? ORDER BY alias", {model.name}));
     while (true) {
         HEARTH_TRY(bool const some, rows.next());
-        if (!some) return aliases;
-        aliases.emplace_back(rows.text(0));
+        if (!some) return ok();
+        auto const& alias = model.aliases.emplace_back(rows.text(0));
+        if (static_cast<AliasBy>(rows.integer(1)) == AliasBy::pull) model.pulled.push_back(alias);
     }
 }
 
@@ -169,7 +217,7 @@ Result<std::vector<Model>> Catalog::Impl::models(std::string_view where,
     }
     for (auto& model : found) {
         HEARTH_TRY(model.files, files_of(model.name));
-        HEARTH_TRY(model.aliases, aliases_of(model.name));
+        HEARTH_CHECK(read_aliases(model));
         for (auto const& file : model.files) model.bytes += file.bytes;
     }
     return found;
@@ -229,15 +277,12 @@ Status Catalog::Impl::apply(Found const& found, std::set<std::string> const& bef
         return ok();
     }
     ++(was_listed ? report.changed : report.added);
-    Model model;
-    model.name = found.name;
-    model.layout = found.layout;
-    model.source = found.source;
-    model.options = found.options;
-    model.system = found.system;
-    model.files = std::move(files);
-    read_facts(found.files.front().path, model);
-    return save(model);
+    auto const model = described(found, std::move(files));
+    HEARTH_CHECK(save(model));
+    if (!known.empty()) return ok();
+    HEARTH_TRY(auto const pinned, pin_of(resolved(served_from(model.files))));
+    HEARTH_CHECK(database->run("UPDATE models SET template_pinned = ? WHERE name = ?", {pinned, model.name}));
+    return ok();
 }
 
 Result<ScanReport> Catalog::scan(std::vector<std::string> const& folders) {
@@ -270,14 +315,23 @@ Result<std::string> Catalog::Impl::resolve(std::string_view name) const {
                                            {name}));
     HEARTH_TRY(bool const some, alias.next());
     if (some) return std::string(alias.text(0));
-    std::vector<std::string> hits;
+    std::set<std::string> hits;
     for (auto const& one : all) {
-        if (models::is_same_name(one, name)) hits.push_back(one);
+        if (models::is_same_name(one, name)) hits.insert(one);
     }
-    if (hits.size() == 1) return hits[0];
+    HEARTH_TRY(auto spelt, database->query("SELECT alias, model FROM aliases JOIN models ON model = name "
+                                           "WHERE present = 1"));
+    while (true) {
+        HEARTH_TRY(bool const more, spelt.next());
+        if (!more) break;
+        if (models::is_same_name(spelt.text(0), name)) hits.emplace(spelt.text(1));
+    }
+    if (hits.size() == 1) return *hits.begin();
     if (hits.size() > 1)
-        return Error(Code::invalid_argument,
-                     fmt::format("'{}' means more than one model: {} and {}", name, hits[0], hits[1]), "model");
+        return Error(
+            Code::invalid_argument,
+            fmt::format("'{}' means more than one model: {} and {}", name, *hits.begin(), *std::next(hits.begin())),
+            "model");
     return Error(Code::not_found, fmt::format("no model '{}'; `hearth list` shows what there is", name), "model");
 }
 
@@ -301,7 +355,22 @@ Result<Model> Catalog::find(std::string_view name) {
     return std::move(found.at(0));
 }
 
-Status Catalog::set_alias(std::string const& alias, std::string_view name) {
+// Those that are the same name, but not letter by letter.
+Status Catalog::Impl::forget_spellings(std::string const& alias) const {
+    std::vector<std::string> others;
+    {
+        HEARTH_TRY(auto rows, database->query("SELECT alias FROM aliases WHERE alias <> ?", {alias}));
+        while (true) {
+            HEARTH_TRY(bool const some, rows.next());
+            if (!some) break;
+            if (models::is_same_name(rows.text(0), alias)) others.emplace_back(rows.text(0));
+        }
+    }
+    for (auto const& other : others) HEARTH_CHECK(database->run("DELETE FROM aliases WHERE alias = ?", {other}));
+    return ok();
+}
+
+Status Catalog::set_alias(std::string const& alias, std::string_view name, AliasBy by) {
     return impl_->database->transact([&]() -> Status {
         if (alias.empty() || alias.size() > kNamePartMax)
             return Error(Code::invalid_argument,
@@ -314,9 +383,11 @@ Status Catalog::set_alias(std::string const& alias, std::string_view name) {
             return Error(Code::too_large, fmt::format("there are {} aliases, which is the limit", kAliasesMax),
                          "alias");
         HEARTH_TRY(auto const resolved, impl_->resolve(name));
+        HEARTH_CHECK(impl_->forget_spellings(alias));
         HEARTH_CHECK(impl_->database->run(
-            "INSERT INTO aliases VALUES(?, ?) ON CONFLICT(alias) DO UPDATE SET model = excluded.model",
-            {alias, resolved}));
+            "INSERT INTO aliases(alias, model, given_by) VALUES(?, ?, ?) "
+            "ON CONFLICT(alias) DO UPDATE SET model = excluded.model, given_by = excluded.given_by",
+            {alias, resolved, static_cast<std::int64_t>(by)}));
         return ok();
     });
 }
@@ -324,6 +395,20 @@ Status Catalog::set_alias(std::string const& alias, std::string_view name) {
 Status Catalog::remove_alias(std::string_view alias) {
     HEARTH_TRY(auto const removed, impl_->database->run("DELETE FROM aliases WHERE alias = ?", {alias}));
     return removed > 0 ? ok() : Status(Error(Code::not_found, fmt::format("no alias '{}'", alias), "alias"));
+}
+
+Result<std::vector<std::string>> Catalog::files_with(std::string_view sha256) {
+    HEARTH_TRY(auto rows,
+               impl_->database->query("SELECT path FROM files JOIN models ON model = name WHERE present = 1 AND "
+                                      "sha256 = ? AND soundness IN (?, ?) ORDER BY soundness DESC, path",
+                                      {sha256, static_cast<std::int64_t>(Soundness::unread),
+                                       static_cast<std::int64_t>(Soundness::whole)}));
+    std::vector<std::string> paths;
+    while (true) {
+        HEARTH_TRY(bool const some, rows.next());
+        if (!some) return paths;
+        paths.emplace_back(rows.text(0));
+    }
 }
 
 // --- templates and checksums -------------------------------------------------
@@ -340,6 +425,40 @@ Status Catalog::confirm_template(std::string_view name) {
     HEARTH_TRY(auto const model, find(name));
     HEARTH_CHECK(
         impl_->database->run("UPDATE models SET template_pinned = template_sha256 WHERE name = ?", {model.name}));
+    return ok();
+}
+
+// Nothing where the name means no model, or one that is served from elsewhere.
+Result<std::optional<Model>> Catalog::Impl::served_as(std::string_view name, std::string const& path) const {
+    HEARTH_TRY(auto found, models("name = ? AND present = 1", {name}));
+    bool const here =
+        !found.empty() && !found[0].files.empty() && resolved(served_from(found[0].files)) == resolved(path);
+    return here ? std::optional(std::move(found[0])) : std::nullopt;
+}
+
+Result<std::string> Catalog::Impl::pin_of(std::string const& path) const {
+    HEARTH_TRY(auto rows, database->query("SELECT template_sha256 FROM pins WHERE path = ?", {path}));
+    HEARTH_TRY(bool const some, rows.next());
+    return std::string(some ? rows.text(0) : std::string_view());
+}
+
+Result<Pin> Catalog::compare_file(std::string_view name, std::string const& path, std::string_view template_sha256) {
+    HEARTH_TRY(auto const model, impl_->served_as(name, path));
+    HEARTH_TRY(auto const pinned, model ? Result<std::string>(model->template_pinned) : impl_->pin_of(resolved(path)));
+    if (pinned == template_sha256) return Pin::same;
+    return pinned.empty() ? Pin::now : Pin::changed;
+}
+
+Status Catalog::confirm_file(std::string_view name, std::string const& path, std::string_view template_sha256) {
+    HEARTH_TRY(auto const model, impl_->served_as(name, path));
+    if (model) {
+        HEARTH_CHECK(impl_->database->run("UPDATE models SET template_pinned = ? WHERE name = ?",
+                                          {template_sha256, model->name}));
+        return ok();
+    }
+    HEARTH_CHECK(impl_->database->run(
+        "INSERT INTO pins VALUES(?, ?) ON CONFLICT(path) DO UPDATE SET template_sha256 = excluded.template_sha256",
+        {resolved(path), template_sha256}));
     return ok();
 }
 
@@ -367,6 +486,14 @@ Result<std::string> Catalog::record(std::string_view name, std::vector<ModelFile
     };
     HEARTH_CHECK(impl_->database->transact(body));
     return damage;
+}
+
+std::vector<std::string> Model::names() const {
+    std::vector<std::string> out = pulled;
+    if (out.empty()) out.push_back(name);
+    for (auto const& alias : aliases)
+        if (std::ranges::find(pulled, alias) == pulled.end()) out.push_back(alias);
+    return out;
 }
 
 std::string Model::damage() const {

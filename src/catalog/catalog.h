@@ -10,6 +10,9 @@
 // first use; when the file brings another one later, that is told until somebody
 // confirms it.
 //
+// The chat template of a folder of safetensors is the one it will have when it was converted,
+// so that its pin holds for what is served.
+//
 // A file whose bytes are recorded (layouts.h) is damaged when it holds others; it is
 // not to be used from the moment it changed until it was read again. One of which
 // nobody said what it should be is another version when it changes, and damaged only
@@ -51,7 +54,12 @@ struct Model {
     std::string system;                     // Ollama's system prompt
     std::string problem;                    // why it cannot be served; empty: it can
     std::vector<std::string> aliases;
+    std::vector<std::string> pulled;  // those of the aliases that a pull gave it
     std::vector<ModelFile> files;
+
+    // What lists call it, each an entry of its own: its name and its aliases. The file of one
+    // that was pulled has its name by chance, so that is found and not listed. Never empty.
+    [[nodiscard]] std::vector<std::string> names() const;
 
     // What is wrong with its files; empty: nothing that is known of.
     [[nodiscard]] std::string damage() const;
@@ -63,6 +71,15 @@ struct Model {
     }
 };
 
+// Why what was found cannot be served, as far as its headers tell; empty: it can.
+[[nodiscard]] std::string problem_of(Found const& found);
+
+// SHA-256 of the chat template of a file or of a folder of safetensors; empty: it has none, or cannot be read.
+[[nodiscard]] std::string template_sha256_of(std::string const& path);
+
+// Of what the model can do, what requests may ask for: nobody can ask for tools, thinking or images yet.
+[[nodiscard]] std::vector<std::string> servable_capabilities(Model const& model);
+
 struct ScanReport {
     std::size_t added = 0, changed = 0, unchanged = 0, gone = 0;
     std::vector<Refused> refused;
@@ -70,6 +87,9 @@ struct ScanReport {
 
 enum class Pin : std::uint8_t { now, same, changed };
 enum class Access : std::uint8_t { read_write, read_only };
+
+// Who gave a model another name. Stored by number: append, never renumber.
+enum class AliasBy : std::uint8_t { user = 0, pull = 1 };
 
 class Catalog {
 public:
@@ -83,17 +103,27 @@ public:
 
     [[nodiscard]] Result<std::vector<Model>> list();
 
-    // By name, then by alias, then as models::is_same_name() compares names, where
-    // that is unambiguous: NAME and NAME:latest find one another.
+    // By name, then by alias, then by both as models::is_same_name() compares names,
+    // where that is unambiguous: NAME and NAME:latest find one another.
     [[nodiscard]] Result<Model> find(std::string_view name);
 
-    // `alias` must not be a model's name. Replaces.
-    [[nodiscard]] Status set_alias(std::string const& alias, std::string_view name);
+    // `alias` must not be a model's name. Replaces, also what is the same name in another spelling.
+    [[nodiscard]] Status set_alias(std::string const& alias, std::string_view name, AliasBy by = AliasBy::user);
     [[nodiscard]] Status remove_alias(std::string_view alias);
+
+    // Paths of files that should hold those bytes, as it is recorded or was read; not of damaged ones.
+    [[nodiscard]] Result<std::vector<std::string>> files_with(std::string_view sha256);
 
     // At every use. `changed` changes nothing: confirm_template() does.
     [[nodiscard]] Result<Pin> pin_template(std::string_view name);
     [[nodiscard]] Status confirm_template(std::string_view name);
+
+    // The same of a file or a folder that is served without a scan: what is pinned is that of the model
+    // `name` if it is served from `path`, else one of the path itself, which a model found there later
+    // begins with. `now`: nothing is pinned yet; the second one pins. No template is never pinned.
+    [[nodiscard]] Result<Pin> compare_file(std::string_view name, std::string const& path,
+                                           std::string_view template_sha256);
+    [[nodiscard]] Status confirm_file(std::string_view name, std::string const& path, std::string_view template_sha256);
 
     // Reads all of the model's files and remembers what it found, as record() does.
     // `corrupt` when one is damaged; `cancelled` when `stop` says so, which is asked

@@ -8,6 +8,7 @@
 
 #include "digest/sha256.h"
 #include "testing/gguf_writer.h"
+#include "testing/safetensors_writer.h"
 #include "testing/temporary_folder.h"
 
 namespace hearth::catalog {
@@ -66,6 +67,53 @@ TEST_F(catalog_catalog, capabilities_come_from_keys_and_template) {
     scan();
     EXPECT_EQ(catalog->find("chat")->capabilities, (std::vector<std::string>{"completion", "tools", "thinking"}));
     EXPECT_EQ(catalog->find("embed")->capabilities, (std::vector<std::string>{"embedding"}));
+}
+
+TEST_F(catalog_catalog, nobody_is_promised_what_cannot_be_asked_for) {
+    Model model;
+    model.capabilities = {"completion", "tools", "thinking", "insert", "vision"};
+    EXPECT_EQ(servable_capabilities(model), (std::vector<std::string>{"completion", "insert"}));
+}
+
+TEST_F(catalog_catalog, a_folder_of_safetensors_is_a_model_with_facts) {
+    auto const weights = models::testing::SafetensorsWriter().tensor("a", "F32", {2}, "12345678").build();
+    fs::create_directory(folder / "lm");
+    write("lm/model.safetensors", weights);
+    write("lm/config.json", R"({"model_type": "llama", "max_position_embeddings": 99})");
+    EXPECT_EQ(scan().added, 1U);
+    reopen();
+    auto const model = catalog->find("lm");
+    ASSERT_TRUE(model) << model.error().message;
+    EXPECT_TRUE(is_folder(model->files));
+    EXPECT_EQ(model->architecture, "llama");
+    EXPECT_EQ(model->context, 99U);
+    EXPECT_EQ(model->parameters, 2U);
+    EXPECT_EQ(model->problem, "");
+    EXPECT_EQ(scan().unchanged, 1U);
+    write("lm/config.json", R"({"model_type": "llama", "max_position_embeddings": 7})");
+    EXPECT_EQ(scan().changed, 1U);
+    EXPECT_EQ(catalog->find("lm")->context, 7U);
+    write("lm/model.safetensors", "short");
+    scan();
+    EXPECT_NE(catalog->find("lm")->problem, "");
+}
+
+TEST_F(catalog_catalog, templates_of_files_that_are_no_models_of_a_folder_are_pinned_by_path) {
+    auto const path = folder / "m.gguf";
+    EXPECT_EQ(*catalog->compare_file("m", path, ""), Pin::same) << "nothing to pin";
+    EXPECT_EQ(*catalog->compare_file("m", path, "one"), Pin::now);
+    EXPECT_EQ(*catalog->compare_file("m", path, "one"), Pin::now) << "looking pins nothing";
+    ASSERT_TRUE(catalog->confirm_file("m", path, "one"));
+    EXPECT_EQ(*catalog->compare_file("another name", path, "one"), Pin::same);
+    EXPECT_EQ(*catalog->compare_file("m", path, "two"), Pin::changed);
+    EXPECT_EQ(*catalog->compare_file("m", path + "x", "two"), Pin::now);
+    write("m.gguf", tiny_llama().build());
+    ASSERT_TRUE(catalog->confirm_file("m", path, template_sha256_of(path)));
+    scan();
+    EXPECT_EQ(catalog->find("m")->template_pinned, template_sha256_of(path)) << "a model begins with its file's";
+    EXPECT_EQ(*catalog->compare_file("m", path, "two"), Pin::changed);
+    ASSERT_TRUE(catalog->confirm_file("m", path, "two"));
+    EXPECT_EQ(catalog->find("m")->template_pinned, "two") << "of a model its name's";
 }
 
 TEST_F(catalog_catalog, a_rescan_looks_only_into_what_changed) {
@@ -136,6 +184,58 @@ TEST_F(catalog_catalog, names_are_found_exactly_then_by_alias_then_in_any_case) 
     ASSERT_FALSE(two);
     EXPECT_EQ(two.error().code, Code::invalid_argument);
     EXPECT_EQ(catalog->find("CHAT")->name, "CHAT");
+}
+
+TEST_F(catalog_catalog, a_model_is_listed_by_what_it_was_pulled_as) {
+    write("file-Q4.gguf", tiny_llama().build());
+    scan();
+    EXPECT_EQ(catalog->find("file-Q4")->names(), std::vector<std::string>{"file-Q4"});
+    ASSERT_TRUE(catalog->set_alias("a-copy", "file-Q4"));
+    EXPECT_EQ(catalog->find("file-Q4")->names(), (std::vector<std::string>{"file-Q4", "a-copy"}));
+    ASSERT_TRUE(catalog->set_alias("hf.co/org/repo:Q4", "file-Q4", AliasBy::pull));
+    reopen();
+    EXPECT_EQ(catalog->find("HF.co/org/repo:q4")->name, "file-Q4");
+    EXPECT_EQ(catalog->find("file-Q4")->names(), (std::vector<std::string>{"hf.co/org/repo:Q4", "a-copy"}));
+    ASSERT_TRUE(catalog->set_alias("HF.co/org/repo:q4", "file-Q4", AliasBy::user));
+    EXPECT_EQ(catalog->find("file-Q4")->aliases, (std::vector<std::string>{"HF.co/org/repo:q4", "a-copy"}))
+        << "one name is one alias, however it is spelt";
+    EXPECT_EQ(catalog->find("file-Q4")->pulled, std::vector<std::string>{}) << "and the last word counts";
+}
+
+TEST_F(catalog_catalog, files_are_found_by_their_bytes) {
+    auto const bytes = tiny_llama().build();
+    write("a.gguf", bytes);
+    write("b.gguf", bytes);
+    write("other.gguf", tiny_llama().text("general.name", "other").build());
+    scan();
+    auto const hash = digest::sha256_hex(bytes);
+    EXPECT_EQ(catalog->files_with(hash)->size(), 0U) << "nobody has read them";
+    ASSERT_TRUE(catalog->verify("b", {}));
+    EXPECT_EQ(*catalog->files_with(hash), std::vector<std::string>{folder / "b.gguf"});
+    ASSERT_TRUE(catalog->verify("a", {}));
+    EXPECT_EQ(catalog->files_with(hash)->size(), 2U);
+    fs::remove(folder / "a.gguf");
+    scan();
+    EXPECT_EQ(*catalog->files_with(hash), std::vector<std::string>{folder / "b.gguf"});
+}
+
+TEST_F(catalog_catalog, names_that_are_sql_are_names) {
+    write("tiny.gguf", tiny_llama().build());
+    write("it's; DROP TABLE models; --.gguf", tiny_llama().build());
+    scan();
+    for (std::string const name : {"'; DROP TABLE models; --", "\" OR \"\" = \"", "x' OR '1' = '1", "%", "_iny", "tin%",
+                                   "tiny' --", "tiny'/*", "x' UNION SELECT name FROM models --", "\\' OR 1 = 1 --"}) {
+        EXPECT_EQ(catalog->find(name).error().code, Code::not_found) << name;
+        EXPECT_FALSE(catalog->remove_alias(name)) << name;
+        ASSERT_TRUE(catalog->set_alias(name, "tiny")) << name;
+        EXPECT_EQ(catalog->find(name)->name, "tiny") << name;
+        EXPECT_TRUE(catalog->remove_alias(name)) << name;
+        ASSERT_TRUE(catalog->remember_swap(name, folder / "tiny.gguf", folder / "none.gguf")) << name;
+        EXPECT_TRUE(catalog->count_uses({{name, 1}}, 1)) << name;
+    }
+    EXPECT_TRUE(catalog->find("it's; DROP TABLE models; --"));
+    EXPECT_EQ(catalog->list()->size(), 2U);
+    EXPECT_TRUE(catalog->most_used(0, 10)->empty()) << "of models there are none";
 }
 
 TEST_F(catalog_catalog, verifying_reads_every_byte_and_notices_a_wrong_one) {

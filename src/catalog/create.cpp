@@ -1,8 +1,5 @@
 #include "catalog/create.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <filesystem>
 #include <optional>
@@ -11,6 +8,7 @@
 
 #include <fmt/format.h>
 
+#include "catalog/folder_lock.h"
 #include "catalog/layouts.h"
 #include "catalog/locate.h"
 #include "catalog/notes.h"
@@ -19,6 +17,7 @@
 #include "models/gguf.h"
 #include "models/names.h"
 #include "models/report.h"
+#include "names/names.h"
 
 namespace hearth::catalog {
 namespace {
@@ -27,16 +26,19 @@ namespace fs = std::filesystem;
 
 constexpr std::string_view kSource = "create";  // of a definition that create_model() wrote
 constexpr std::string_view kBlobPrefix = "sha256-";
+constexpr std::size_t kStemBytesMax = 200;
 
-// The name of the files of a model of that name.
-Result<std::string> stem_of(std::string const& name) {
-    HEARTH_TRY(auto const parsed, models::parse_model_name(name));
-    bool const plain = parsed.host == models::kNameHostDefault && parsed.space == models::kNameNamespaceDefault;
-    if (!plain)
-        return Error(Code::unsupported,
-                     fmt::format("'{}': models with a namespace or a host in their name cannot be created yet", name),
-                     "model");
-    return parsed.tag == models::kNameTagDefault ? parsed.model : parsed.model + ":" + parsed.tag;
+// What the model is called from now on.
+Result<std::string> name_of(std::string const& name) {
+    HEARTH_TRY(auto const parsed, names::parse_model_name(name));
+    auto local = names::local_name(parsed);
+    auto const bytes = names::to_file_stem(local).size();
+    if (bytes > kStemBytesMax)
+        return Error(
+            Code::invalid_argument,
+            fmt::format("'{}' would be a file's name of {} bytes, the limit is {}", local, bytes, kStemBytesMax),
+            "model");
+    return local;
 }
 
 // Every file of the model whose first is `path`, with the name it gets.
@@ -50,10 +52,10 @@ std::vector<std::pair<std::string, std::string>> files_of(std::string const& pat
 }
 
 // What the model of that name has for files, and may lose; empty if there is none, or it is `from` itself.
-Result<std::vector<std::string>> check_place(std::string const& stem, std::string const& from, std::string const& note,
+Result<std::vector<std::string>> check_place(std::string const& name, std::string const& from, std::string const& note,
                                              std::vector<std::string> const& folders) {
     std::vector<std::string> files;
-    auto const there = locate(stem, folders);
+    auto const there = locate(name, folders);
     if (!there && there.error().code == Code::not_found) return files;
     if (!there) return there.error();
     std::error_code failed;
@@ -61,10 +63,10 @@ Result<std::vector<std::string>> check_place(std::string const& stem, std::strin
     HEARTH_TRY(auto const old, read_note(note));
     bool const ours =
         old && old->source == kSource && fs::path(there->path).parent_path() == fs::path(note).parent_path();
-    for (auto const& [path, unused] : files_of(there->path, stem)) files.push_back(path);
+    for (auto const& [path, unused] : files_of(there->path, name)) files.push_back(path);
     if (ours) return files;
     return Error(Code::invalid_argument,
-                 fmt::format("there is a model '{}' already that was not created here; choose another name", stem),
+                 fmt::format("there is a model '{}' already that was not created here; choose another name", name),
                  "model");
 }
 
@@ -73,34 +75,66 @@ Status check_adapters(std::vector<modelfile::Adapter> const& adapters, std::stri
     if (adapters.empty()) return ok();
     HEARTH_TRY(auto const model, models::read_gguf_model(base));
     for (auto const& adapter : adapters) {
-        HEARTH_TRY(auto const file, models::read_adapter(adapter.file));
-        HEARTH_CHECK(models::check_adapter(file, model));
+        auto const file = models::read_adapter(adapter.file);
+        auto const fits = file ? models::check_adapter(*file, model) : Status(file.error());
+        if (!fits) return Error(fits.error().code, fits.error().message, std::string(kAdaptersParam));
     }
     return ok();
+}
+
+// What is recorded of the files of the model whose first one is `path`; nothing where not all of it is.
+std::vector<std::string> recorded_sha256s(std::string const& path, std::vector<std::string> const& folders) {
+    std::vector<std::string> out;
+    auto const findings = find_models(folders);
+    std::error_code failed;
+    auto const found = std::ranges::find_if(
+        findings.models, [&](auto const& model) { return fs::equivalent(model.files.front().path, path, failed); });
+    if (found == findings.models.end() || !std::ranges::all_of(found->files, &ModelFile::recorded)) return out;
+    for (auto const& file : found->files) out.push_back(file.sha256);
+    return out;
+}
+
+// What the new files are: their names, sizes, and hashes where those are known.
+std::vector<modelfile::RecordedFile> record(std::vector<std::pair<std::string, std::string>> const& files,
+                                            std::vector<std::string> const& sha256s) {
+    std::vector<modelfile::RecordedFile> out;
+    for (std::size_t i = 0; i < files.size(); ++i) {
+        std::error_code failed;
+        auto const bytes = fs::file_size(files[i].first, failed);
+        auto& file = out.emplace_back();
+        file.name = files[i].second;
+        file.size = failed ? 0 : bytes;
+        if (sha256s.size() == files.size()) file.sha256 = sha256s[i];
+    }
+    return out;
 }
 
 }  // namespace
 
 Result<Created> create_model(std::string const& name, modelfile::Modelfile const& modelfile,
-                             std::vector<std::string> const& folders, std::string const& weights) {
+                             std::vector<std::string> const& folders, NewWeights const& weights) {
     if (folders.empty()) return Error(Code::unavailable, "there is no models folder to create a model in");
-    HEARTH_TRY(auto const stem, stem_of(name));
+    HEARTH_TRY(auto const local, name_of(name));
+    auto const stem = names::to_file_stem(local);
     Located base;
     modelfile::Definition old;
     if (!modelfile.from.empty()) {
         HEARTH_TRY(base, locate(modelfile.from, folders));
         HEARTH_TRY(old, definition_of(base.id, base.path, folders));
     }
-    auto const& source = weights.empty() ? base.path : weights;
+    auto const& source = weights.path.empty() ? base.path : weights.path;
     auto const report = models::check_model(source);
     if (!report.problems.empty()) {
         // Where uploaded files lie is nobody's business.
-        auto const shown = weights.empty() ? base.path : fs::path(weights).filename().string();
+        auto const shown = weights.path.empty() ? base.path : fs::path(source).filename().string();
         return Error(Code::corrupt, fmt::format("'{}': {}", shown, report.problems.front()));
     }
     HEARTH_TRY(auto definition, modelfile::apply(modelfile, old));
     definition.source = kSource;
+    definition.revision.clear();
     definition.from = base.id;
+    auto const files = files_of(source, stem);
+    definition.files = record(files, weights.path.empty() ? recorded_sha256s(source, folders) : weights.sha256s);
 
     HEARTH_CHECK(check_adapters(definition.adapters, source));
 
@@ -108,10 +142,11 @@ Result<Created> create_model(std::string const& name, modelfile::Modelfile const
     std::error_code failed;
     fs::create_directories(folder, failed);
     if (failed) return disk_error("make", folder, failed);
-    auto const note = note_path(folder, stem);
-    HEARTH_TRY(auto const replaced, check_place(stem, weights.empty() ? base.path : std::string(), note, folders));
-    HEARTH_CHECK(place_definition(folder, stem, std::move(definition)));
-    auto const files = files_of(source, stem);
+    HEARTH_TRY(auto const alone, FolderLock::take(folder));
+    auto const note = note_path(folder, local);
+    HEARTH_TRY(auto const replaced,
+               check_place(local, weights.path.empty() ? base.path : std::string(), note, folders));
+    HEARTH_CHECK(place_definition(folder, local, std::move(definition)));
     for (auto i = files.size(); i-- > 0;) HEARTH_CHECK(place(files[i].first, folder + "/" + files[i].second));
     for (auto const& path : replaced) {
         bool const taken =
@@ -119,7 +154,7 @@ Result<Created> create_model(std::string const& name, modelfile::Modelfile const
         if (!taken) fs::remove(path, failed);
     }
 
-    Created created{stem, folder + "/" + files.front().second, {}};
+    Created created{local, folder + "/" + files.front().second, {}};
     if (!modelfile.template_text.empty() && modelfile::find_known_template(modelfile.template_text) == nullptr)
         created.warnings.emplace_back(
             "TEMPLATE is none of the known ones: it is kept to be shown; the chat template of the model's file is "
@@ -150,6 +185,7 @@ Result<modelfile::Definition> definition_of(std::string const& id, std::string c
     out.options = found->options;
     out.template_text = found->template_text;
     out.license = found->license;
+    for (auto const& adapter : found->adapters) out.adapters.push_back({adapter, 1});
     HEARTH_TRY(out.messages, modelfile::read_messages(found->messages));
     return out;
 }

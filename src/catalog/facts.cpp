@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "catalog/folder_facts.h"
 #include "models/gguf.h"
 #include "models/report.h"
 
@@ -32,7 +33,9 @@ std::vector<std::string> capabilities_of(models::GgufFile const& file) {
 
 }  // namespace
 
-void read_facts(std::string const& path, Model& model) {
+void read_facts(Model& model) {
+    if (is_folder(model.files)) return read_folder_facts(served_from(model.files), model);
+    auto const& path = model.files.front().path;
     auto const report = models::check_model(path);
     model.problem = report.problems.empty() ? "" : report.problems.front();
     model.architecture = report.architecture;

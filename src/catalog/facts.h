@@ -1,4 +1,4 @@
-// Facts of a model file, read from its validated header. Private to catalog.
+// Facts of a model, read from its validated headers. Private to catalog.
 //
 // Threads: none; pure functions over read-only files.
 #pragma once
@@ -10,7 +10,8 @@
 
 namespace hearth::catalog {
 
-// Fills what the file says: architecture, size, capabilities, template; or the problem.
-void read_facts(std::string const& path, Model& model);
+// Fills what its files say: architecture, size, capabilities, template; or the problem.
+// REQUIRES: it has files
+void read_facts(Model& model);
 
 }  // namespace hearth::catalog

@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -20,6 +21,7 @@
 #include "base/ascii.h"
 #include "base/result.h"
 #include "base/utf8.h"
+#include "digest/sha256.h"
 #include "fetch/sources/note.h"
 #include "models/gguf.h"
 #include "models/report.h"
@@ -32,12 +34,7 @@ using Json = nlohmann::json;
 
 constexpr std::string_view kOllamaHost = "registry.ollama.ai";
 constexpr std::string_view kOllamaSpace = "library";
-constexpr std::size_t kDigestDigits = 64;
-
-bool is_digest(std::string_view text) {
-    return text.size() == kDigestDigits &&
-           std::ranges::all_of(text, [](char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f'); });
-}
+constexpr std::string_view kConfig = "config.json";
 
 // A part of a model's name: neither "." nor "..", nothing that means something in a path or to a terminal.
 bool is_name_part(std::string_view text) {
@@ -70,7 +67,7 @@ public:
             ollama(root);
             hugging_face(root);
             hugging_face(root / "hub");
-            lm_studio(root);
+            folders(root);
         }
         for (auto& [name, found] : found_) findings_.models.push_back(std::move(found));
         return std::move(findings_);
@@ -115,7 +112,7 @@ private:
             return Error(Code::invalid_argument, fmt::format("links to {}, outside the folders", real.string()));
         HEARTH_TRY(auto file, look_at(real.string()));
         file.path = path.string();
-        if (auto const target = real.filename().string(); is_digest(target)) record(file, target);
+        if (auto const target = real.filename().string(); digest::is_sha256(target)) record(file, target);
         return file;
     }
 
@@ -162,9 +159,103 @@ private:
         if (!note) return;
         found.source = note->source;
         for (auto& file : found.files) {
-            auto const* const noted = note->find(fs::path(file.path).filename().string());
-            if (noted != nullptr && is_digest(noted->sha256)) record(file, noted->sha256);
+            auto const* const noted = note->find(fs::path(file.path).lexically_relative(root).generic_string());
+            if (noted != nullptr && digest::is_sha256(noted->sha256)) record(file, noted->sha256);
         }
+    }
+
+    // --- folders of safetensors ---
+
+    // What conversion may read, see docs/formats-and-conversion.md, and the same weights only once: what is
+    // published as `consolidated` is so beside the others.
+    static bool is_of_folder(std::string const& name) {
+        constexpr std::array<std::string_view, 6> kEndings{".json", ".safetensors", ".model", ".jinja", ".txt", ".md"};
+        return name != kConfig && !name.starts_with('.') && !name.starts_with("consolidated") &&
+               std::ranges::any_of(kEndings, [&](std::string_view ending) { return name.ends_with(ending); });
+    }
+
+    // Its files but config.json; of folders inside, which hold a part's config, that one.
+    std::vector<fs::path> files_of_folder(fs::path const& folder) {
+        std::vector<fs::path> paths;
+        for (auto const& path : entries(folder)) {
+            std::error_code failed;
+            if (fs::is_directory(fs::symlink_status(path, failed))) {
+                if (fs::exists(path / kConfig, failed)) paths.push_back(path / kConfig);
+            } else if (is_of_folder(path.filename().string())) {
+                paths.push_back(path);
+            }
+        }
+        return paths;
+    }
+
+    // A model if it has what conversion opens. Nothing where it is none, or is refused.
+    std::optional<Found> safetensors(fs::path const& folder, Layout layout, std::string name, std::string source) {
+        std::error_code failed;
+        bool const weights = fs::exists(folder / "model.safetensors", failed) ||
+                             fs::exists(folder / "model.safetensors.index.json", failed);
+        if (!weights || !fs::exists(folder / kConfig, failed)) return std::nullopt;
+        Found found{.name = std::move(name),
+                    .layout = layout,
+                    .source = std::move(source),
+                    .files = {},
+                    .options = {},
+                    .system = {}};
+        auto paths = files_of_folder(folder);
+        paths.insert(paths.begin(), folder / kConfig);
+        if (paths.size() > kFolderFilesMax) {
+            refuse(folder, fmt::format("has {} files of a model, the limit is {}", paths.size(), kFolderFilesMax));
+            return std::nullopt;
+        }
+        for (auto const& path : paths) {
+            auto file = file_at(path);
+            if (!file) {
+                refuse(path, file.error().message);
+                return std::nullopt;
+            }
+            found.files.push_back(std::move(file).value());
+        }
+        return found;
+    }
+
+    // --- folders in folders: plain ones, and LM Studio's ---
+
+    // Which other layouts have for themselves.
+    static bool is_plain_folder(std::string const& name) {
+        constexpr std::array<std::string_view, 3> kOthers{"manifests", "blobs", "hub"};
+        return is_name_part(name) && !name.starts_with("models--") && std::ranges::find(kOthers, name) == kOthers.end();
+    }
+
+    void folders(fs::path const& root) {
+        for (auto const& folder : folders_in(root)) {
+            auto const name = folder.filename().string();
+            if (!is_plain_folder(name)) continue;
+            if (auto found = safetensors(folder, Layout::folder, name, "")) {
+                read_pull(root.string(), *found);
+                add(*found);
+            }
+            gguf_files(folder, Layout::folder, "", [&](fs::path const& path) {
+                return fmt::format("{}/{}", name, models::model_id(path.string()));
+            });
+            for (auto const& repository : folders_in(folder)) lm_studio(name, repository);
+        }
+    }
+
+    void lm_studio(std::string const& publisher, fs::path const& repository) {
+        auto const what = repository.filename().string();
+        if (!is_name_part(what)) return;
+        auto const full = fmt::format("{}/{}", publisher, what);
+        auto const source = "hf.co/" + full;
+        if (auto const found = safetensors(repository, Layout::lm_studio, full, source)) add(*found);
+        repository_files(repository, Layout::lm_studio, full, source);
+    }
+
+    // The *.gguf files of a repository and of the folders in it, one for each quantisation.
+    void repository_files(fs::path const& folder, Layout layout, std::string const& name, std::string const& source) {
+        auto const name_of = [&](fs::path const& path) {
+            return fmt::format("{}:{}", name, models::model_id(path.string()));
+        };
+        gguf_files(folder, layout, source, name_of);
+        for (auto const& inside : folders_in(folder)) gguf_files(inside, layout, source, name_of);
     }
 
     // --- Hugging Face ---
@@ -183,37 +274,38 @@ private:
                 continue;
             }
             auto const full = fmt::format("hf.co/{}/{}", organisation, name);
-            auto const revision = chosen_revision(repository);
-            if (revision.empty()) continue;
-            gguf_files(
-                repository / "snapshots" / revision, Layout::hugging_face, fmt::format("{}@{}", full, revision),
-                [&](fs::path const& path) { return fmt::format("{}:{}", full, models::model_id(path.string())); });
-        }
-    }
-
-    // What `main` means, else the only revision there is.
-    std::string chosen_revision(fs::path const& repository) {
-        auto const main = small_file(repository / "refs/main", kNamePartMax);
-        if (main && is_name_part(*main)) return *main;
-        auto const snapshots = entries(repository / "snapshots");
-        return snapshots.size() == 1 ? snapshots[0].filename().string() : std::string();
-    }
-
-    // --- LM Studio ---
-
-    void lm_studio(fs::path const& root) {
-        for (auto const& publisher : folders_in(root)) {
-            auto const who = publisher.filename().string();
-            if (!is_name_part(who)) continue;
-            for (auto const& repository : folders_in(publisher)) {
-                auto const what = repository.filename().string();
-                if (!is_name_part(what)) continue;
-                gguf_files(repository, Layout::lm_studio, fmt::format("hf.co/{}/{}", who, what),
-                           [&](fs::path const& path) {
-                               return fmt::format("{}/{}:{}", who, what, models::model_id(path.string()));
-                           });
+            for (auto const& [ref, commit] : revisions(repository)) {
+                auto const named = ref.empty() ? full : fmt::format("{}@{}", full, ref);
+                auto const source = fmt::format("{}@{}", full, commit);
+                auto const snapshot = repository / "snapshots" / commit;
+                if (auto const found = safetensors(snapshot, Layout::hugging_face, named, source)) add(*found);
+                repository_files(snapshot, Layout::hugging_face, named, source);
             }
         }
+    }
+
+    struct Revision {
+        std::string ref, commit;  // no ref: what the name means without one
+    };
+
+    // What `main` means, else the only revision there is; and what other refs mean, where that is another one.
+    std::vector<Revision> revisions(fs::path const& repository) {
+        std::vector<Revision> out;
+        auto const refs = repository / "refs";
+        auto const take = [&](std::string const& ref, fs::path const& path) {
+            auto const commit = small_file(path, kNamePartMax);
+            bool const fits = commit && is_name_part(*commit) && out.size() < kRevisionsMax;
+            if (fits && std::ranges::find(out, *commit, &Revision::commit) == out.end()) out.push_back({ref, *commit});
+        };
+        take("", refs / "main");
+        auto const snapshots = out.empty() ? entries(repository / "snapshots") : std::vector<fs::path>();
+        if (snapshots.size() == 1) out.push_back({"", snapshots[0].filename().string()});
+        for (auto const& path : entries(refs)) {
+            auto const ref = path.filename().string();
+            std::error_code failed;
+            if (ref != "main" && is_name_part(ref) && fs::is_regular_file(path, failed)) take(ref, path);
+        }
+        return out;
     }
 
     // Links are not followed here: they may lead round in circles.
@@ -287,8 +379,11 @@ private:
         if (!type.starts_with(kTypes)) return ok();
         auto const kind = std::string_view(type).substr(kTypes.size());
         auto* const small = text_of(kind, found);
-        if (kind != "model" && small == nullptr) return ok();
-        if (!digest.starts_with(kAlgorithm) || !is_digest(std::string_view(digest).substr(kAlgorithm.size())))
+        if (kind == "projector")
+            found.problem = "it has a projector, which reads images for it, and images cannot be read yet";
+        bool const adapter = kind == "adapter";
+        if (kind != "model" && !adapter && small == nullptr) return ok();
+        if (!digest.starts_with(kAlgorithm) || !digest::is_sha256(std::string_view(digest).substr(kAlgorithm.size())))
             return Error(Code::corrupt, "a layer's digest is no sha256:HEX");
         auto const hex = digest.substr(kAlgorithm.size());
         auto const blob = root / "blobs" / ("sha256-" + hex);
@@ -301,6 +396,10 @@ private:
         if (!layer.contains("size") || !layer["size"].is_number_unsigned() || layer["size"] != file->bytes)
             return Error(Code::corrupt,
                          fmt::format("blob {} has {} bytes, the manifest says otherwise", hex, file->bytes));
+        if (adapter) {
+            found.adapters.push_back(file->path);
+            return ok();
+        }
         record(*file, hex);
         found.files.push_back(std::move(file).value());
         return ok();
@@ -342,6 +441,15 @@ bool is_same_file(ModelFile const& a, ModelFile const& b) {
 
 bool are_same_files(std::vector<ModelFile> const& a, std::vector<ModelFile> const& b) {
     return std::ranges::equal(a, b, is_same_file);
+}
+
+bool is_folder(std::vector<ModelFile> const& files) {
+    return !files.empty() && fs::path(files.front().path).filename() == kConfig;
+}
+
+std::string served_from(std::vector<ModelFile> const& files) {
+    auto const& first = files.front().path;
+    return is_folder(files) ? fs::path(first).parent_path().string() : first;
 }
 
 Result<ModelFile> look_at(std::string const& path) {

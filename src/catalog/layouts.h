@@ -1,11 +1,12 @@
 // find_models(): the model files that lie below some folders, in place.
 //
-// Four layouts are known: plain *.gguf files directly in the folder, under
+// Four layouts are known: plain *.gguf files in the folder and in those directly in it, under
 // their own names; LM Studio's (PUBLISHER/REPO/FILE.gguf); Ollama's (manifests/HOST/NAMESPACE/MODEL/TAG that name
 // blobs/sha256-..); Hugging Face's cache (models--ORG--REPO/snapshots/..,
-// symbolic links into blobs/, in the folder or in its `hub`). Nothing is
-// opened but Ollama's manifests and small layers and the notes of pulls, nothing is
-// copied or written.
+// symbolic links into blobs/, in the folder or in its `hub`), each revision that a ref names. In all
+// but Ollama's a model may be a folder of safetensors with its config.json instead of a *.gguf file.
+// Nothing is opened but refs, Ollama's manifests and small layers and the notes of pulls, nothing is
+// copied or written. Links to folders are not followed.
 //
 // Whose bytes are known: a blob's name is its SHA-256, and the note of a pull says
 // what each file was when it was checked. Such a file is `recorded`.
@@ -31,6 +32,8 @@ inline constexpr std::size_t kManifestMax = 1U << 20;    // bytes
 inline constexpr std::size_t kSmallLayerMax = 1U << 20;  // bytes of a system prompt or parameters
 inline constexpr std::size_t kLayersMax = 64;
 inline constexpr std::size_t kNamePartMax = 350;         // bytes
+inline constexpr std::size_t kFolderFilesMax = 1000;     // of a folder of safetensors
+inline constexpr std::size_t kRevisionsMax = 32;         // of a repository in Hugging Face's cache
 
 // Stored by number: append, never renumber.
 enum class Layout : std::uint8_t { folder = 0, ollama = 1, hugging_face = 2, lm_studio = 3 };
@@ -61,6 +64,12 @@ struct ModelFile {
 [[nodiscard]] bool is_same_file(ModelFile const& a, ModelFile const& b);
 [[nodiscard]] bool are_same_files(std::vector<ModelFile> const& a, std::vector<ModelFile> const& b);
 
+// A folder of safetensors: its config.json is the first of its files. It is served as what it
+// becomes by conversion.
+[[nodiscard]] bool is_folder(std::vector<ModelFile> const& files);
+// That folder, else the first file, which is what the engine opens. REQUIRES: there are files
+[[nodiscard]] std::string served_from(std::vector<ModelFile> const& files);
+
 // What the system says of a regular file. `not_found`, or `io` for what is none.
 [[nodiscard]] Result<ModelFile> look_at(std::string const& path);
 
@@ -68,10 +77,13 @@ struct Found {
     std::string name;    // what a user calls it
     Layout layout = Layout::folder;
     std::string source;  // where it came from, as a pull takes it; empty where nobody says
-    std::vector<ModelFile> files;  // the first is what the engine opens; then the other splits
+    // The first is what the engine opens, then the other splits; or a folder's, see is_folder().
+    std::vector<ModelFile> files;
     std::string options;  // Ollama's parameters, JSON text; empty: none
     std::string system;   // Ollama's system prompt
     std::string template_text{}, license{}, messages{};  // of Ollama's layout, as its layers say; messages as JSON
+    std::vector<std::string> adapters{};                 // of Ollama's layout: paths, in their order
+    std::string problem{};  // why it cannot be served as its layout says it is; empty: it can
 };
 
 struct Refused {

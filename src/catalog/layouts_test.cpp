@@ -57,7 +57,6 @@ protected:
 TEST_F(catalog_layouts, plain_files_have_their_own_names) {
     write("Tiny-Q4.GGUF", "12345");
     write("notes.txt", "x");
-    write("deeper/hidden.gguf", "x");
     auto const found = one();
     EXPECT_EQ(found.name, "Tiny-Q4");
     EXPECT_EQ(found.layout, Layout::folder);
@@ -204,12 +203,105 @@ TEST_F(catalog_layouts, lm_studios_files_are_named_by_publisher_and_repository) 
     write("org/tiny-GGUF/tiny-Q8_0.gguf", "12345");
     write("org/tiny-GGUF/mmproj-tiny.gguf", "1");
     write("org/a b/odd.gguf", "1");
-    write("org/tiny-GGUF/deeper/hidden.gguf", "1");
+    write("org/tiny-GGUF/deeper/too/hidden.gguf", "1");
     auto const found = one();
     EXPECT_EQ(found.name, "org/tiny-GGUF:tiny-Q8_0");
     EXPECT_EQ(found.layout, Layout::lm_studio);
     EXPECT_EQ(found.source, "hf.co/org/tiny-GGUF");
     EXPECT_FALSE(found.files[0].recorded);
+}
+
+TEST_F(catalog_layouts, folders_in_the_folder_are_looked_into) {
+    write("mine/Tiny-Q4.gguf", "1");
+    write(".hidden/a.gguf", "1");
+    write("manifests/a.gguf", "1");
+    write("org/repo/q4/part-00001-of-00002.gguf", "1");
+    write("org/repo/q4/part-00002-of-00002.gguf", "1");
+    fs::create_directories(folder / "elsewhere");
+    fs::create_directory_symlink(folder / "mine", folder / "linked");
+    auto const found = find();
+    ASSERT_EQ(found.models.size(), 2U);
+    EXPECT_EQ(found.models[0].name, "mine/Tiny-Q4");
+    EXPECT_EQ(found.models[0].layout, Layout::folder);
+    EXPECT_EQ(found.models[1].name, "org/repo:part");
+    EXPECT_EQ(found.models[1].files.size(), 2U);
+    EXPECT_EQ(locate("mine/tiny-q4", {folder.path()})->id, "mine/Tiny-Q4");
+}
+
+TEST_F(catalog_layouts, a_folder_of_safetensors_is_a_model) {
+    for (auto const* name : {"config.json", "model.safetensors", "tokenizer.json", "1_Pooling/config.json", "README.md",
+                             "consolidated.safetensors", "weights.bin", "nothing/here.json"})
+        write(std::string("MiniLM/") + name, "x");
+    write(
+        "MiniLM.hearth.json",
+        R"({"source": "hf.co/org/MiniLM", "files": [{"name": "MiniLM/1_Pooling/config.json", "size": 1, "sha256": ")" +
+            kHex + R"("}]})");
+    write("no-weights/config.json", "x");
+    write("no-config/model.safetensors", "x");
+    auto const found = one();
+    EXPECT_EQ(found.name, "MiniLM");
+    EXPECT_EQ(found.layout, Layout::folder);
+    EXPECT_EQ(found.source, "hf.co/org/MiniLM");
+    ASSERT_EQ(found.files.size(), 5U);
+    EXPECT_TRUE(is_folder(found.files));
+    EXPECT_EQ(fs::path(served_from(found.files)), fs::canonical(folder / "MiniLM"));
+    auto const pooling = std::ranges::find_if(
+        found.files, [](ModelFile const& file) { return file.path.ends_with("MiniLM/1_Pooling/config.json"); });
+    ASSERT_NE(pooling, found.files.end());
+    EXPECT_TRUE(pooling->recorded);
+    auto const located = locate("minilm", {folder.path()});
+    ASSERT_TRUE(located) << located.error().message;
+    EXPECT_EQ(located->id, "MiniLM");
+    EXPECT_EQ(fs::path(located->path), fs::canonical(folder / "MiniLM"));
+}
+
+TEST_F(catalog_layouts, a_folder_of_safetensors_with_a_link_out_is_refused) {
+    hearth::testing::TemporaryFolder const elsewhere;
+    std::ofstream(elsewhere / "model.safetensors") << "x";
+    write("m/config.json", "x");
+    link(elsewhere / "model.safetensors", "m/model.safetensors");
+    refused("outside the folders");
+}
+
+TEST_F(catalog_layouts, a_cache_has_a_model_for_each_revision_that_a_ref_names) {
+    auto const repository = std::string("models--org--tiny/");
+    write(repository + "blobs/" + kHex, "12345");
+    write(repository + "refs/main", "aaa");
+    write(repository + "refs/v1", "bbb");
+    write(repository + "refs/same", "aaa");
+    write(repository + "refs/evil", "../../..");
+    for (auto const* name : {"snapshots/aaa/config.json", "snapshots/aaa/model.safetensors", "snapshots/bbb/old.gguf"})
+        link("../../blobs/" + kHex, repository + name);
+    link("../../../blobs/" + kHex, repository + "snapshots/aaa/Q4_K_M/tiny-00001-of-00001.gguf");
+    link("../../blobs/" + kHex, repository + "snapshots/ccc/unnamed.gguf");
+    std::vector<std::string> names;
+    for (auto const& model : find().models) names.push_back(model.name);
+    EXPECT_EQ(names, (std::vector<std::string>{"hf.co/org/tiny", "hf.co/org/tiny:tiny", "hf.co/org/tiny@v1:old"}));
+    auto const whole = find().models.at(0);
+    EXPECT_TRUE(is_folder(whole.files));
+    EXPECT_EQ(whole.source, "hf.co/org/tiny@aaa");
+    EXPECT_EQ(whole.files.at(1).sha256, kHex);
+}
+
+TEST_F(catalog_layouts, an_adapter_of_ollamas_lies_on_top_and_a_projector_is_refused_by_name) {
+    write("blobs/sha256-" + kHex, "model");
+    write("blobs/sha256-" + kOther, "lora");
+    auto const name = "registry.ollama.ai/library/tiny/latest";
+    manifest(name, layer("adapter", kOther, 4) + "," + layer("model", kHex, 5));
+    auto const found = one();
+    ASSERT_EQ(found.files.size(), 1U);
+    EXPECT_TRUE(found.files[0].path.ends_with(kHex));
+    ASSERT_EQ(found.adapters.size(), 1U);
+    EXPECT_TRUE(found.adapters[0].ends_with(kOther)) << found.adapters[0];
+    EXPECT_EQ(found.problem, "");
+    manifest(name, layer("adapter", kOther, 4));
+    EXPECT_TRUE(find().models.empty()) << "nothing to lie on";
+    manifest(name, layer("model", kHex, 5) + "," + layer("projector", kOther, 4));
+    EXPECT_NE(one().problem.find("projector"), std::string::npos);
+    auto const located = locate("tiny", {folder.path()});
+    ASSERT_FALSE(located);
+    EXPECT_EQ(located.error().code, Code::unsupported);
+    EXPECT_NE(located.error().message.find("projector"), std::string::npos) << located.error().message;
 }
 
 TEST_F(catalog_layouts, what_a_pull_noted_is_recorded) {

@@ -15,6 +15,16 @@ namespace {
 
 constexpr std::size_t kListed = 20;  // names in an error
 
+// It was asked for these already.
+bool is_resolved(Found const& model) {
+    return model.layout == Layout::folder && !is_folder(model.files) && model.name.find('/') == std::string::npos;
+}
+
+Result<Located> place_of(Found const& model) {
+    if (model.problem.empty()) return Located{served_from(model.files), model.name};
+    return Error(Code::unsupported, fmt::format("model '{}' cannot be served: {}", model.name, model.problem), "model");
+}
+
 bool is_called(std::string_view name, std::string_view wanted, bool exact) {
     return exact ? name == wanted : models::is_same_name(name, wanted);
 }
@@ -31,11 +41,11 @@ Result<Located> locate(std::string const& name_or_path, std::vector<std::string>
     for (bool const exact : {true, false}) {
         std::vector<Found const*> hits;
         for (auto const& model : found.models) {
-            if (model.layout == Layout::folder) continue;
+            if (is_resolved(model)) continue;
             if (is_called(model.name, name_or_path, exact)) hits.push_back(&model);
             if (exact && count++ < kListed) others += (others.empty() ? "" : ", ") + model.name;
         }
-        if (hits.size() == 1) return Located{hits[0]->files.front().path, hits[0]->name};
+        if (hits.size() == 1) return place_of(*hits[0]);
         if (hits.size() > 1)
             return Error(
                 Code::invalid_argument,
@@ -43,7 +53,7 @@ Result<Located> locate(std::string const& name_or_path, std::vector<std::string>
                 "model");
     }
     auto error = std::move(path).error();
-    if (count > 0) error.message += fmt::format("; from Ollama and Hugging Face: {}", others);
+    if (count > 0) error.message += fmt::format("; besides, of other layouts: {}", others);
     if (count > kListed) error.message += fmt::format(" and {} more", count - kListed);
     return error;
 }

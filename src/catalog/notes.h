@@ -1,9 +1,10 @@
 // Notes: definitions in files beside models, and the adapters' files beside them.
 //
-// Adapters of MODEL are MODEL.lora-1, MODEL.lora-2 and so on, links of the files they
+// MODEL is its name as names::to_file_stem() writes it. Its adapters are MODEL.lora-1,
+// MODEL.lora-2 and so on, links of the files they
 // were made of where the file system allows: no model is found under such a name.
 //
-// Threads: none; blocks on the disk. Errors: `io`, `corrupt`, `too_large` where the disk
+// Threads: none; blocks on the disk. Errors: `io`, `corrupt`, `exhausted` where the disk
 // has no room. Private to catalog.
 #pragma once
 
@@ -29,7 +30,7 @@ namespace hearth::catalog {
 [[nodiscard]] Status place(std::filesystem::path const& from, std::string const& path);
 
 // The note of `model`, and its adapters, which the definition names by their paths. Those
-// of the note that was there before go, if there was one.
+// of the note that was there before go, if there was one, as far as they are MODEL.lora-N.
 [[nodiscard]] Status place_definition(std::string const& folder, std::string const& model,
                                       modelfile::Definition definition);
 

@@ -54,6 +54,21 @@ Result<std::vector<Adapter>> read_adapters(json::View root) {
     return out;
 }
 
+// Of entries that are none nothing is known.
+std::vector<RecordedFile> read_files(json::View root) {
+    std::vector<RecordedFile> out;
+    auto const list = root.find("files");
+    if (!list || !list->is(json::Kind::array)) return out;
+    for (auto const element : list->elements()) {
+        auto const member = element.is(json::Kind::object) ? element.find("size") : std::nullopt;
+        auto const size = member ? member->integer() : std::nullopt;
+        if (!size || *size < 0) continue;
+        out.push_back({text_of(element, "name"), static_cast<std::uint64_t>(*size), text_of(element, "sha256"),
+                       text_of(element, "etag")});
+    }
+    return out;
+}
+
 }  // namespace
 
 Result<std::vector<Message>> read_messages(std::string text) {
@@ -81,6 +96,8 @@ Result<Definition> read_definition(std::string text) {
     if (!root.is(json::Kind::object)) return Error(Code::corrupt, "a model's note is no JSON object");
     Definition out;
     out.source = text_of(root, "source");
+    out.revision = text_of(root, "revision");
+    out.files = read_files(root);
     out.from = text_of(root, "from");
     out.template_text = text_of(root, "template");
     out.system = text_of(root, "system");
@@ -97,6 +114,9 @@ std::string write_definition(Definition const& definition) {
     auto const add = [&](char const* name, std::string const& text) {
         if (!text.empty()) root[name] = text;
     };
+    add("revision", definition.revision);
+    for (auto const& [name, size, sha256, etag] : definition.files)
+        root["files"].push_back(Json{{"name", name}, {"size", size}, {"sha256", sha256}, {"etag", etag}});
     add("from", definition.from);
     add("template", definition.template_text);
     add("system", definition.system);
@@ -125,6 +145,17 @@ Modelfile to_modelfile(Definition const& definition, std::string from) {
     if (!definition.license.empty()) out.licenses.push_back(definition.license);
     for (auto const& adapter : definition.adapters) out.adapters.push_back(adapter.file);
     return out;
+}
+
+std::string modelfile_text(Modelfile shown) {
+    auto written = write_modelfile(shown);
+    if (written) return *std::move(written);
+    shown.template_text.clear();
+    shown.system.clear();
+    shown.licenses.clear();
+    shown.messages.clear();
+    written = write_modelfile(shown);
+    return written ? *std::move(written) : std::string();
 }
 
 Result<Definition> apply(Modelfile const& modelfile, Definition base) {

@@ -5,6 +5,7 @@
 //    "messages": "[{\"role\":\"user\",\"content\":\"Hi\"}]", "template": "...",
 //    "license": "...", "requires": "...", "from": "..."}
 //
+// "files": [{"name": "NAME.gguf", "size": 5, "sha256": "..."}] says what its files are, and
 // "adapters": [{"file": "NAME.lora-1", "scale": 0.5}] names files beside it, with numbers
 // for the scales. params and messages are JSON as registries have it, as text. Other members are
 // not looked at. docs/formats/model-note.md is the specification.
@@ -13,6 +14,7 @@
 // kParametersMax, kAdaptersMax. Errors: `corrupt`, or those of from_options().
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,8 +34,18 @@ struct Adapter {
     bool operator==(Adapter const&) const = default;
 };
 
+// What a file was when it was checked.
+struct RecordedFile {
+    std::string name;  // beside the note
+    std::uint64_t size = 0;
+    std::string sha256, etag;  // empty: not known
+    bool operator==(RecordedFile const&) const = default;
+};
+
 struct Definition {
     std::string source;         // where the weights came from
+    std::string revision;       // of the source
+    std::vector<RecordedFile> files{};  // of the model, with its adapters
     std::string from;           // the model it was made of; empty: none
     std::string template_text;  // kept to be shown: the file's own chat template is used
     std::string system;
@@ -56,6 +68,9 @@ struct Definition {
 
 // As a Modelfile that begins with `from`; what no Modelfile can hold is left out.
 [[nodiscard]] Modelfile to_modelfile(Definition const& definition, std::string from);
+
+// The text of that Modelfile; what no quotation marks can hold is left out of it.
+[[nodiscard]] std::string modelfile_text(Modelfile shown);
 
 // `base` as the Modelfile changes it: what it says replaces, parameters one by
 // one; its adapters replace all, by the paths it has. Errors as to_options().

@@ -12,7 +12,7 @@ namespace {
 TEST(KnownTemplates, TheBuiltInListIsWhole) {
     auto const list = parse_known_templates(std::string(builtin_known_templates()));
     ASSERT_TRUE(list) << list.error().message;
-    EXPECT_GE(list->size(), 15U);
+    EXPECT_GE(list->size(), 20U);
     std::set<std::string> names, keys;
     for (auto const& known : *list) {
         names.insert(known.name);
@@ -29,6 +29,13 @@ TEST(KnownTemplates, ATemplateIsKnownWhateverItsLineEndsAndMargins) {
     EXPECT_EQ(template_key("\n {{ .Prompt }}\r\nx \n"), key);
     EXPECT_NE(template_key("{{ .Prompt }} \nx"), key) << "within it every byte counts";
     EXPECT_EQ(template_key(" \n"), "");
+}
+
+// As `ollama show` prints it of llama2 and codellama.
+TEST(KnownTemplates, FindsWhatAModelfileQuotes) {
+    auto const* const known = find_known_template("[INST] <<SYS>>{{ .System }}<</SYS>>\n\n{{ .Prompt }} [/INST]\n");
+    ASSERT_NE(known, nullptr);
+    EXPECT_EQ(known->name, "codellama");
 }
 
 TEST(KnownTemplates, WhatIsNotListedIsNotGuessedAt) {
