@@ -131,6 +131,10 @@ public:
     [[nodiscard]] std::uint64_t heartbeat() const override { return heartbeat_.load(std::memory_order_relaxed); }
     void close() override;
     [[nodiscard]] llama::Backend const& backend() const override { return *backend_; }
+    [[nodiscard]] Backends release() override {
+        close();
+        return {std::move(backend_), std::move(draft_)};
+    }
 
 private:
     [[nodiscard]] Status enter(RequestId id);
@@ -143,8 +147,8 @@ private:
     void take_mail(Mailbox mail);
     void deliver();
 
-    std::unique_ptr<llama::Backend> const backend_;
-    std::unique_ptr<llama::Backend> const draft_;  // or null
+    std::unique_ptr<llama::Backend> backend_;  // null after release()
+    std::unique_ptr<llama::Backend> draft_;    // or null
     Options const options_;
     Clock const& clock_;
     Sink const sink_;

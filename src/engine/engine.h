@@ -134,6 +134,14 @@ public:
     virtual void close() = 0;
 
     [[nodiscard]] virtual llama::Backend const& backend() const = 0;
+
+    // As close(), and hands back what it was made of, for another engine.
+    // REQUIRES: afterwards the engine is only destroyed, and before what it was made of
+    struct Backends {
+        std::unique_ptr<llama::Backend> model;
+        std::unique_ptr<llama::Backend> draft;  // or null
+    };
+    [[nodiscard]] virtual Backends release() = 0;
 };
 
 }  // namespace hearth::engine

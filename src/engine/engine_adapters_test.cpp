@@ -120,6 +120,45 @@ TEST(engine_adapters, turns_last_about_as_long_as_a_step_may) {
     EXPECT_LE(changes, 14U);
 }
 
+// Where prompts and streams take turns, each set takes them by itself: another's step is no turn of its own.
+TEST(engine_adapters, streams_and_prompts_of_a_set_take_turns_whatever_another_set_does) {
+    for (bool const others_stream : {true, false}) {
+        auto scripted = with_sets(1);
+        scripted.repeat = true;
+        scripted.mixing_saves_nothing = true;
+        Driver driver(scripted, plain());
+        let_time_pass(driver, std::chrono::milliseconds(70));  // a step is a turn
+        auto stream = ask(1, 10);
+        stream.max_tokens = 1000;
+        driver.submit(1, stream);
+        for (int i = 0; i < 4; ++i) driver.step();
+        auto const before = driver.of(1).tokens();
+        driver.submit(2, ask(1, 24));  // beside it, of the same set
+        auto other = ask(0, others_stream ? 10 : 24);
+        other.max_tokens = 1000;
+        driver.submit(3, other);
+        for (int i = 0; i < 40; ++i) driver.step();
+        EXPECT_GT(driver.of(1).tokens(), before + 5) << "the stream starves, others stream: " << others_stream;
+        EXPECT_GT(driver.of(2).tokens(), 0U) << "the prompt starves, others stream: " << others_stream;
+        EXPECT_GT(driver.of(3).tokens(), 0U);
+    }
+}
+
+TEST(engine_adapters, streams_beyond_a_batch_take_turns_within_their_set) {
+    auto scripted = with_sets(1);
+    scripted.repeat = true;
+    scripted.batch_max = 4;
+    Driver driver(scripted, plain());
+    let_time_pass(driver, std::chrono::milliseconds(70));
+    for (RequestId id = 1; id <= 8; ++id) {
+        auto request = ask(id <= 6 ? 1 : 0, 3);
+        request.max_tokens = 1000;
+        driver.submit(id, request);
+    }
+    for (int i = 0; i < 80; ++i) driver.step();
+    for (RequestId id = 1; id <= 8; ++id) EXPECT_GT(driver.of(id).tokens(), 5U) << id;
+}
+
 class BothKinds : public ::testing::TestWithParam<bool> {
 protected:
     static llama::ScriptedOptions scripted() {

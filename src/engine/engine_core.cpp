@@ -43,6 +43,7 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
       cost_(first_guess(backend.properties().info)),
       share_(options.tenant_weights),
       embeddings_(backend, clock, cost_.prompt_ms(kGuessTokens, 0) / kGuessTokens),
+      turns_(backend.properties().adapters.size() + 1),
       now_(clock.now()) {
     if (caches_ && Tiers::are_wanted(backend, options.tiers)) {
         auto tiers = options.tiers;

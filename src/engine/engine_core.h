@@ -146,6 +146,13 @@ private:
         Choice* choice;
     };
 
+    // What one set of adapters did in its last step: others' steps change nothing of it.
+    struct Turn {
+        bool decoded_last = false;  // it had decodes
+        bool passed_last = false;  // streams waited for it, so that prompts of a better class went first
+        std::size_t next_decode = 0;  // where the turn of those that did not fit in a batch begins
+    };
+
     // Who goes first: the lower one.
     struct Rank {
         std::uint32_t level;  // its class, better the longer it has been inside
@@ -356,8 +363,6 @@ private:
     bool backend_full_ = false;  // it refused cells the ledger thought free: nothing enters until something ends
     std::size_t next_pinned_ = 0;  // whose turn it is of those that are computed alone
     bool pinned_last_ = false;  // the last step was one's alone
-    bool decoded_last_ = false;  // the last step that was planned has decodes
-    std::size_t next_decode_ = 0;  // where the turn of those that did not fit in a batch begins
     KvLedger ledger_;
     sched::PrefixTree::NodeId lost_ = sched::PrefixTree::kNone;  // a pinned node whose cells could not be kept
     llama::SequenceId spare_ = kNoSequence;  // with checkpoints: an empty one, to copy what cannot be cut
@@ -375,7 +380,7 @@ private:
     std::atomic<bool> stop_{false};  // the backend heeds it
     std::uint32_t adapters_ = 0;  // the set whose turn it is,
     Instant turn_began_{};  // since then
-    bool passed_last_ = false;  // streams waited for the last step, so that prompts of a better class went first
+    std::vector<Turn> turns_;  // by set of adapters
     double output_mean_ = kOutputFirstGuess;  // tokens of the choices that ended of late
     Instant now_;  // read when a step begins and after every decode
 

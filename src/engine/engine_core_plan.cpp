@@ -126,10 +126,11 @@ void EngineCore::plan() {
         return;
     }
     choose_adapters();
-    passed_last_ = !passed_last_ && let_best_pass();
+    auto& turn = turns_[adapters_];
+    turn.passed_last = !turn.passed_last && let_best_pass();
     bool const streams_wait = !runnable_.empty() || others_stream_;
     bool const alternate = backend_.properties().mixing_saves_nothing && !runnable_.empty() && !prompts_.empty();
-    bool const prompts_turn = alternate && decoded_last_;
+    bool const prompts_turn = alternate && turn.decoded_last;
     if (prompts_turn) {
         // Streams wait for this step and for the one after it, in which they get their tokens.
         target_ms_ = target_ms(decodes_ms()) - decodes_ms();
@@ -138,7 +139,7 @@ void EngineCore::plan() {
     }
     if (!prompts_.empty() && (!alternate || prompts_turn)) plan_prompts(streams_wait);
     if (streams_wait && shape_.prompt_tokens > 0) mixed_tokens_ = shape_.prompt_tokens;
-    decoded_last_ = shape_.decodes > 0;
+    turn.decoded_last = shape_.decodes > 0;
 }
 
 // Rows of one batch share a set of adapters, and a change of the set has its price. So
@@ -233,7 +234,8 @@ double EngineCore::drafts_end_ms(double decodes_ms) const {
 
 void EngineCore::plan_decodes() {
     std::size_t const count = std::min(runnable_.size(), decodes_max());
-    std::size_t const first = count < runnable_.size() ? next_decode_ % runnable_.size() : 0;
+    auto& next = turns_[adapters_].next_decode;
+    std::size_t const first = count < runnable_.size() ? next % runnable_.size() : 0;
     std::rotate(runnable_.begin(), runnable_.begin() + static_cast<std::ptrdiff_t>(first), runnable_.end());
     auto const planned = std::span<Sequence const>(runnable_).first(count);
     for (auto const& [request, choice] : planned) shape_.add_decode(choice->positions);
@@ -259,7 +261,7 @@ void EngineCore::plan_decodes() {
         if (!by_model) rows -= static_cast<std::uint32_t>(guess.tokens.size());
         items_.push_back({request, choice->index, begin, batch_.size() - begin, false, guess.match, by_model});
     }
-    next_decode_ = first + count;
+    next = first + count;
 }
 
 // Of `rows`, what a choice may be guessed ahead.

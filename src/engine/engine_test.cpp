@@ -283,5 +283,24 @@ TEST_F(engine, many_threads_at_once_neither_race_nor_lose_a_request) {
     EXPECT_EQ(e->stats().running, 0U);
 }
 
+TEST_F(engine, hands_back_what_another_one_is_made_of) {
+    auto first = start();
+    ASSERT_TRUE(first->submit(1, limited(4)).has_value());
+    listener.wait_for_end(1);
+    ASSERT_TRUE(first->submit(2, limited(1'000'000)).has_value());
+    listener.wait_for_tokens(2, 1);
+    auto backends = first->release();
+    EXPECT_EQ(listener.of(2).reason(), FinishReason::cancelled) << "as close()";
+    first.reset();
+    ASSERT_NE(backends.model, nullptr);
+    EXPECT_EQ(backends.draft, nullptr);
+    ASSERT_TRUE(backends.model->park().has_value()) << "what it kept of prefixes is gone";
+    ASSERT_TRUE(backends.model->wake().has_value());
+    auto const second = Engine::create(std::move(backends.model), {}, clock, listener.sink());
+    ASSERT_TRUE(second.has_value());
+    ASSERT_TRUE((*second)->submit(3, limited(4)).has_value());
+    EXPECT_EQ(listener.wait_for_end(3).text(), "abab");
+}
+
 }  // namespace
 }  // namespace hearth::engine

@@ -201,6 +201,18 @@ public:
     [[nodiscard]] virtual Result<std::vector<std::vector<float>>> embed(std::span<std::vector<Token> const> inputs) = 0;
 
     [[nodiscard]] virtual MemoryEstimate memory() const = 0;
+
+    // --- residency; one thread, while nothing computes ---
+
+    // Gives back all but what is slow to make, the vocabulary before all: cache, scratch, packed weights, pages
+    // of the file. All sequences are gone. Until wake() only what any thread may call can be. Fails with
+    // `unsupported` where what is given back could not be had again; nothing has changed then.
+    [[nodiscard]] virtual Status park() { return Error(Code::unsupported, "this backend cannot be parked"); }
+
+    // As it was when it was loaded. Fails with `overloaded` when memory lacks, `corrupt` when the file is not what
+    // it was; all that can be done then is to give the backend up.
+    // REQUIRES: it is parked
+    [[nodiscard]] virtual Status wake() { return Error(Code::unsupported, "this backend cannot be parked"); }
 };
 
 }  // namespace hearth::llama

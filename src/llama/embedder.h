@@ -36,6 +36,13 @@ public:
     // As Backend::embed.
     [[nodiscard]] Result<std::vector<std::vector<float>>> embed(std::span<std::vector<Token> const> inputs);
 
+    // Until the next call of embed() it takes no memory, and none of an adapter's.
+    void rest() {
+        context_.reset();
+        cache_positions_ = CachePositions();
+        adapters_ = nullptr;
+    }
+
 private:
     [[nodiscard]] Status ensure_context();
     [[nodiscard]] Status check(std::span<std::vector<Token> const> inputs) const;

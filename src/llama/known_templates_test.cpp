@@ -22,9 +22,25 @@ std::map<std::string, std::string> const kRendered{
     {"chatml",
      "<|im_start|>system\nS<|im_end|>\n<|im_start|>user\nU1<|im_end|>\n<|im_start|>assistant\nA1<|im_end|>\n"
      "<|im_start|>user\nU2<|im_end|>\n<|im_start|>assistant\n"},
+    {"codellama", "[INST] <<SYS>>S<</SYS>>\n\nU1 [/INST]\nA1[INST] <<SYS>><</SYS>>\n\nU2 [/INST]\n"},
+    {"codellama-70b-instruct",
+     "Source: system\n\n S <step> Source: user\n\n U1 <step> Source: assistant\n\n A1 <step> Source: user\n\n U2 "
+     "<step> "
+     "Source: assistant\nDestination: user\n\n "},
+    {"command-r",
+     "<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|>S<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|USER_TOKEN|>U1"
+     "<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>A1<|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|>"
+     "<|USER_TOKEN|>U2<|END_OF_TURN_TOKEN|><|END_OF_TURN_TOKEN|><|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>"},
     {"falcon-instruct", "System: S\nUser:\nU1\nFalcon:\nA1\nUser:\nU2\nFalcon:\n"},
     {"gemma-instruct",
      "<start_of_turn>user\nS\nU1<end_of_turn>\n<start_of_turn>model\nA1<end_of_turn>\n<start_of_turn>user\nU2"
+     "<end_of_turn>\n<start_of_turn>model\n"},
+    {"gemma3",
+     "<start_of_turn>user\nS<end_of_turn>\n<start_of_turn>user\nU1<end_of_turn>\n<start_of_turn>model\nA1<end_of_turn>"
+     "\n"
+     "<start_of_turn>user\nU2<end_of_turn>\n<start_of_turn>model\n"},
+    {"gemma3-instruct",
+     "<start_of_turn>user\nS\n\nU1<end_of_turn>\n<start_of_turn>model\nA1<end_of_turn>\n<start_of_turn>user\nU2"
      "<end_of_turn>\n<start_of_turn>model\n"},
     {"granite-instruct", "System:\nS\n\nQuestion:\nU1\n\nAnswer:\nA1\n\nQuestion:\nU2\n\nAnswer:\n"},
     {"llama2-chat", "[INST] <<SYS>>\nS\n<</SYS>>\n\nU1 [/INST] A1</s><s>[INST] <<SYS>><</SYS>>\n\nU2 [/INST]"},

@@ -6,6 +6,8 @@
 
 #include <fstream>
 
+#include <ggml-backend.h>
+
 #include "llama/cpu_variants.h"
 #include "llama/testing/backend_probe.h"
 
@@ -35,6 +37,13 @@ protected:
     }
     std::unique_ptr<Backend> backend_;
 };
+
+// ggml's RPC backend trusts pointers that come over a socket.
+TEST(UpstreamsBackends, ComputeHereAndNowhereElse) {
+    EXPECT_EQ(ggml_backend_reg_by_name("RPC"), nullptr);
+    for (std::size_t i = 0; i < ggml_backend_reg_count(); ++i)
+        EXPECT_EQ(std::string_view(ggml_backend_reg_name(ggml_backend_reg_get(i))), "CPU");
+}
 
 TEST_F(Stories, SaysWhatItIs) {
     auto const& properties = backend_->properties();

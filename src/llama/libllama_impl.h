@@ -1,9 +1,10 @@
 // LibllamaBackend: Backend over one llama_context. Private to the module.
 //
 // load_libllama.cpp builds the parts, libllama_backend.cpp runs them; libllama_parts.cpp
-// is about parts of sequences.
+// is about parts of sequences, libllama_parking.cpp about giving memory back for a while.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "llama/state_blob.h"
 #include "llama/upstream.h"
 #include "llama/vocabulary.h"
+#include "llama/weight_pages.h"
 
 namespace hearth::llama {
 
@@ -30,10 +32,12 @@ enum class MemoryKind : std::uint8_t {
 
 struct BackendParts {
     ModelPtr model;
+    WeightPages pages;
     ThreadPoolPtr pool;
     std::optional<std::uint32_t> cpu;  // of the thread that computes
     CachePositions cache_positions;
-    ContextPtr context;  // null for MemoryKind::none
+    std::function<Result<ContextPtr>()> make_context;  // as the present one was; upstream's exceptions pass
+    ContextPtr context;  // null for MemoryKind::none, and while it is parked
     std::unique_ptr<Vocabulary> vocabulary;
     Result<ChatTemplate> chat_template = Error(Code::unsupported, "the model has no chat template");
     Properties properties;
@@ -79,6 +83,9 @@ public:
     [[nodiscard]] Status resume(SequenceId sequence, std::span<std::byte const> checkpoint) override;
     [[nodiscard]] std::string const& state_key() const override { return parts_.state_key; }
     [[nodiscard]] MemoryEstimate memory() const override { return parts_.memory; }
+    // libllama_parking.cpp
+    [[nodiscard]] Status park() override;
+    [[nodiscard]] Status wake() override;
 
 private:
     [[nodiscard]] Status check_generates() const;

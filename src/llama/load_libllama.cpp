@@ -370,8 +370,23 @@ void describe_uses(llama_model const& model, std::string const& architecture, Ba
     if (form != nullptr) parts.rank_template = form;
 }
 
+// As many threads as the model is worth, where nobody said how many.
+Status make_pool(llama_model const& model, LoadOptions const& options, BackendParts& parts, domain::ModelInfo& info) {
+    info.threads = options.threads != 0
+                       ? options.threads
+                       : threads_for(llama_model_size(&model), static_cast<std::uint32_t>(llama_model_n_layer(&model)),
+                                     options.cores == 0 ? usable_cores() : options.cores);
+    auto const cpus = cpu_per_thread(info.threads);
+    if (!cpus.empty()) parts.cpu = cpus.back();
+    parts.pool = make_thread_pool(info.threads, cpus);
+    if (parts.pool != nullptr) return ok();
+    return Error(Code::overloaded, fmt::format("the system refuses {} compute threads", info.threads), "threads");
+}
+
 Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::string const& variant) {
+    auto pages = WeightPages::open(split_paths(options.path));
     HEARTH_TRY(ModelPtr model, load_model(options));
+    pages.attach(*model);
     std::string const architecture = metadata(*model, "general.architecture");
     HEARTH_CHECK(check_model(*model, architecture));
     HEARTH_TRY(Vocabulary vocabulary, Vocabulary::create(*model));
@@ -382,28 +397,23 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     if (options.deterministic) ask_column_wise(adapters.files);
 
     BackendParts parts;
+    parts.pages = std::move(pages);
     parts.vocabulary = std::make_unique<Vocabulary>(std::move(vocabulary));
     parts.kind = memory_kind(*model);
     parts.window = static_cast<std::uint32_t>(std::max(0, llama_model_n_swa(model.get())));
     domain::ModelInfo info = describe(*model, options, architecture);
     info.cpu_variant = variant;
-    info.threads = options.threads != 0 ? options.threads
-                                        : threads_for(llama_model_size(model.get()),
-                                                      static_cast<std::uint32_t>(llama_model_n_layer(model.get())),
-                                                      options.cores == 0 ? usable_cores() : options.cores);
-    auto const cpus = cpu_per_thread(info.threads);
-    if (!cpus.empty()) parts.cpu = cpus.back();
-    parts.pool = make_thread_pool(info.threads, cpus);
-    if (parts.pool == nullptr)
-        return Error(Code::overloaded, fmt::format("the system refuses {} compute threads", info.threads), "threads");
-
+    HEARTH_CHECK(make_pool(*model, options, parts, info));
     HEARTH_CHECK(check_sequences(parts.kind, options));
 
     Properties& properties = parts.properties;
     properties.batch_max = options.batch_max;
     properties.sequences_max = sequence_ids(*model, options);
     properties.kv_cells = shape.cells;
-    HEARTH_TRY(parts.context, make_context(*model, options, shape, info.threads));
+    parts.make_context = [model = model.get(), options, shape, threads = info.threads] {
+        return make_context(*model, options, shape, threads);
+    };
+    HEARTH_TRY(parts.context, parts.make_context());
     if (llama_get_memory(parts.context.get()) == nullptr) {
         parts.kind = MemoryKind::none;  // an encoder
         parts.context.reset();
@@ -421,6 +431,7 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     info.kv_cells = properties.kv_cells;
     info.sequences_max = options.sequences_max;
     info.kv_bytes = parts.memory.kv;
+    info.shared_bytes = parts.pages.shared_bytes();
     info.memory_bytes = parts.memory.weights + parts.memory.kv + parts.memory.scratch;
     properties.vocabulary = info.vocabulary;
     set_abilities(properties, parts.kind);

@@ -74,6 +74,20 @@ TEST(Rank, NamesOfControlTokensInTextsArePlain) {
     EXPECT_EQ(std::ranges::count(*tokens, kTurn), 0);
 }
 
+// A form of 1 MiB may name the document a hundred thousand times.
+TEST(Rank, AFormMakesNoMoreTextThanAPromptMayHave) {
+    auto options = ranking();
+    options.rank_form = "{query} {query} {document}";
+    for (int i = 0; i < 4096; ++i) options.rank_form += " {document}";
+    auto const backend = load(options);
+    ASSERT_NE(backend, nullptr);
+    EXPECT_TRUE(backend->tokenize_pair({"a", "b"}));
+    auto const refused = backend->tokenize_pair({"a", std::string(domain::kPromptBytesMax - 16, 'b')});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Code::too_large);
+    EXPECT_NE(refused.error().message.find("the model's form makes"), std::string::npos) << refused.error().message;
+}
+
 TEST(Rank, ScoresDoNotDependOnWhatElseIsComputed) {
     auto const backend = load(ranking());
     ASSERT_NE(backend, nullptr);

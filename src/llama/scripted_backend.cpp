@@ -109,6 +109,8 @@ public:
     [[nodiscard]] Status resume(SequenceId sequence, std::span<std::byte const> checkpoint) override;
     [[nodiscard]] std::string const& state_key() const override { return state_key_; }
     [[nodiscard]] MemoryEstimate memory() const override;
+    [[nodiscard]] Status park() override;
+    [[nodiscard]] Status wake() override;
 
     [[nodiscard]] std::uint32_t cells_used() const override { return cells_.used(); }
     [[nodiscard]] std::uint32_t sequences_used() const override;
@@ -143,6 +145,7 @@ private:
     std::vector<std::vector<Slot>> sequences_;
     std::vector<bool> stateless_;              // per sequence: slots came back, the state not yet
     std::uint64_t decodes_ = 0;
+    bool parked_ = false;
     std::uint32_t adapters_ = 0;               // the set in use
     std::atomic<bool> const* stop_ = nullptr;
     std::vector<float> logits_;                // rows of the last batch, one after another
@@ -340,6 +343,7 @@ Status Scripted::use_adapters(std::uint32_t set) {
 }
 
 Status Scripted::decode(std::span<BatchEntry const> batch) {
+    HEARTH_ASSERT(!parked_, "what is parked computes nothing");
     HEARTH_CHECK(check_batch(batch));
     std::uint64_t const index = decodes_++;
     if (options_.before_decode) HEARTH_CHECK(options_.before_decode(index));
@@ -545,6 +549,22 @@ MemoryEstimate Scripted::memory() const {
     estimate.kv = std::uint64_t{options_.kv_cells} * sizeof(Slot);
     estimate.scratch = std::uint64_t{options_.batch_max} * properties_.vocabulary * sizeof(float);
     return estimate;
+}
+
+Status Scripted::park() {
+    if (!options_.can_park) return Backend::park();
+    for (SequenceId id = 0; id < static_cast<SequenceId>(sequences_.size()); ++id) HEARTH_CHECK(remove(id, 0));
+    stop_ = nullptr;
+    adapters_ = 0;
+    parked_ = true;
+    return ok();
+}
+
+Status Scripted::wake() {
+    HEARTH_ASSERT(parked_, "what is woken was parked");
+    if (!options_.can_wake) return Error(Code::overloaded, "it was told not to wake");
+    parked_ = false;
+    return ok();
 }
 
 std::uint32_t Scripted::sequences_used() const {

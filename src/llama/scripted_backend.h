@@ -51,6 +51,8 @@ struct ScriptedOptions {
     bool mixing_saves_nothing = false;
     bool can_interrupt = false;
     std::uint32_t adapters = 0;  // sets of them: with set N it begins the script N pieces later, and goes round
+    bool can_park = true;
+    bool can_wake = true;  // else wake() fails
     domain::Determinism determinism = domain::Determinism::always;
     // Called once per valid decode(), from 0; a returned error is decode()'s; may block or kill,
     // or set what heed() was given.

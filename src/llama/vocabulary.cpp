@@ -226,6 +226,10 @@ Result<std::vector<Token>> Vocabulary::tokenize_form(std::string_view query, std
         form.remove_prefix(at);
         bool const is_query = form.starts_with(kQuery);
         auto const put = is_query ? query : document;
+        if (put.size() > domain::kPromptBytesMax - std::min<std::size_t>(text.size(), domain::kPromptBytesMax))
+            return Error(Code::too_large, fmt::format("the text that the model's form makes of query and document has "
+                                                      "more than {} bytes, which is the limit",
+                                                      domain::kPromptBytesMax));
         plain.push_back({text.size(), text.size() + put.size()});
         text += put;
         form.remove_prefix(is_query ? kQuery.size() : kDocument.size());

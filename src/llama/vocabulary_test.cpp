@@ -5,6 +5,7 @@
 #include <chrono>
 #include <random>
 
+#include "base/sanitized.h"
 #include "llama/testing/backend_probe.h"
 #include "llama/testing/tiny_model.h"
 
@@ -100,6 +101,27 @@ TEST_F(TinyVocabulary, TooMuchTextIsRefused) {
     ASSERT_FALSE(result);
     EXPECT_EQ(result.error().code, Code::too_large);
     EXPECT_NE(result.error().message.find(std::to_string(domain::kPromptBytesMax)), std::string::npos);
+}
+
+// Upstream cuts text into words with code of its own for some vocabularies and with std::regex, which
+// recurses with the text, for others.
+TEST(ByteVocabulary, LongRunsOfOneCharacterTokenise) {
+    // Sanitized stack frames are larger.
+    std::size_t const length = kSanitized ? 1U << 15 : 1U << 16;
+    for (char const* cut : {"smollm", "gpt-2", "llama-bpe", "qwen2"}) {
+        TinyModel const model({.pre_tokenizer = cut});
+        auto const backend = load_or_die(small_options(model.path()));
+        ASSERT_NE(backend, nullptr) << cut;
+        for (char const* piece : {"a", "1", " ", "\xff"}) {
+            std::string text;
+            while (text.size() < length) text += piece;
+            auto const tokens = backend->tokenize(text, {.add_special = false});
+            ASSERT_TRUE(tokens) << cut << ": " << piece;
+            std::string back;
+            for (Token const token : *tokens) backend->append_piece(token, back);
+            EXPECT_EQ(back == text, std::string_view(piece) != "\xff") << cut << ": " << piece;
+        }
+    }
 }
 
 // Upstream's own search takes quadratic time here: half a minute for 20,000.

@@ -94,7 +94,45 @@ private:
 
 using Fill = Writer::Fill;
 
+std::string in_utf8(unsigned letter) {
+    if (letter < 0x80) return {static_cast<char>(letter)};
+    return {static_cast<char>(0xC0U | letter >> 6), static_cast<char>(0x80U | (letter & 0x3FU))};
+}
+
+// GPT-2's letters for all bytes: their own where those can be seen, else from 256 on, in order.
+std::vector<std::string> byte_letters() {
+    std::vector<std::string> letters;
+    unsigned next = 256;
+    for (unsigned byte = 0; byte < 256; ++byte) {
+        bool const seen = (byte > 0x20 && byte < 0x7F) || (byte > 0xA0 && byte != 0xAD);
+        letters.push_back(in_utf8(seen ? byte : next++));
+    }
+    return letters;
+}
+
+// Every byte is a token, and "aa" is one.
+void write_byte_vocabulary(Writer& out, TinyOptions const& options) {
+    std::vector<std::string> texts{"<unk>", "<s>", "</s>"};
+    for (auto& letter : byte_letters()) texts.push_back(std::move(letter));
+    texts.emplace_back("aa");
+    while (texts.size() < kVocabulary) texts.push_back(fmt::format("<unused{}>", texts.size()));
+    std::vector<std::int32_t> types(texts.size(), LLAMA_TOKEN_TYPE_NORMAL);
+    types[0] = types[1] = types[2] = LLAMA_TOKEN_TYPE_CONTROL;
+    std::vector<char const*> pointers;
+    for (auto const& text : texts) pointers.push_back(text.c_str());
+    char const* merge = "a a";
+    gguf_context* const file = out.file();
+    gguf_set_val_str(file, "tokenizer.ggml.model", "gpt2");
+    gguf_set_val_str(file, "tokenizer.ggml.pre", options.pre_tokenizer.c_str());
+    gguf_set_arr_str(file, "tokenizer.ggml.tokens", pointers.data(), pointers.size());
+    gguf_set_arr_data(file, "tokenizer.ggml.token_type", GGUF_TYPE_INT32, types.data(), types.size());
+    gguf_set_arr_str(file, "tokenizer.ggml.merges", &merge, 1);
+    gguf_set_val_u32(file, "tokenizer.ggml.bos_token_id", 1);
+    gguf_set_val_u32(file, "tokenizer.ggml.eos_token_id", 2);
+}
+
 void write_vocabulary(Writer& out, TinyOptions const& options) {
+    if (!options.pre_tokenizer.empty()) return write_byte_vocabulary(out, options);
     bool const word_piece = options.kind == TinyKind::embedding;
     std::vector<std::string> texts{"<unk>", "<s>", "</s>"};
     std::vector<std::int32_t> types{LLAMA_TOKEN_TYPE_UNKNOWN, LLAMA_TOKEN_TYPE_CONTROL, LLAMA_TOKEN_TYPE_CONTROL};
@@ -279,6 +317,8 @@ TinyModel::TinyModel(TinyOptions const& options) {
     for (std::uint32_t layer = 0; layer < kLayers; ++layer) write_layer(out, options.kind, layer);
     if (options.ranks) {
         out.number(".pooling_type", LLAMA_POOLING_TYPE_RANK);
+        if (!options.rank_form.empty())
+            gguf_set_val_str(out.file(), "tokenizer.chat_template.rerank", options.rank_form.c_str());
         out.tensor("cls.weight", {kTinyEmbedding, kTinyEmbedding});
         out.tensor("cls.bias", {kTinyEmbedding});
         out.tensor("cls.output.weight", {kTinyEmbedding, 1});

@@ -27,9 +27,12 @@ struct TinyOptions {
     TinyKind kind = TinyKind::attention;
     std::string chat_template = {};  // empty: none
     std::string architecture = {};   // overrides the kind's, to make a file that cannot be loaded
+    std::string pre_tokenizer =
+        {};  // the vocabulary is one of bytes and merges, cut into words by that; empty: of pieces
     bool bos_without_token = false;  // claim that BOS is added but define none
     bool infills = false;            // its last three tokens are those for filling in: prefix, suffix, middle
     bool ranks = false;  // of an embedding model: it has a head that gives one number for a pair of texts
+    std::string rank_form = {};  // what such a model makes of a pair: {query}, {document}; empty: the usual
     bool bytes_in_word_piece = false;  // makes upstream abort while it loads an embedding model
     std::uint32_t context = kTinyContext;
     std::uint32_t seed = 1;
