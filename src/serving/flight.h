@@ -36,6 +36,7 @@ struct Flight {
         : id(request_id),
           choices(request.choices),
           inputs(inputs_of(request.prompt)),
+          adapters(request.adapters),
           priority(request.priority),
           tenant(request.tenant),
           submitted(now),
@@ -45,6 +46,7 @@ struct Flight {
     RequestId const id;
     std::uint32_t const choices;
     std::size_t const inputs;  // to embed; 0: it generates
+    std::uint32_t const adapters;  // the set it wants
     domain::Priority const priority;
     std::string const tenant;
     Instant const submitted;

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <chrono>
+#include <optional>
+#include <span>
 #include <utility>
 
 #include <fmt/format.h>
@@ -18,7 +20,7 @@ constexpr Duration kPollMin = std::chrono::milliseconds(2);
 constexpr Duration kPollMax = std::chrono::milliseconds(50);
 
 // Caches get what models leave of the budget, in equal parts.
-void share_out_caches(House& house, std::span<std::shared_ptr<Model> const> models) {
+void share_out_caches(House& house, std::span<std::shared_ptr<Instances> const> models) {
     auto const budget = house.env.options.memory_bytes;
     auto const used = house.used();
     auto const there = std::ranges::count_if(models, [](auto const& model) { return is_there(model->resident()); });
@@ -40,14 +42,31 @@ void see_off(House& house) {
     });
 }
 
-// Under pressure nobody idle stays but who is pinned.
+// Swaps are made room for one after the other and before whoever else waits; meanwhile both ends of
+// a swap stay, who is to hand its name over, or requests for the name would wait, and who is to get it.
+// In any other order two that wait for each other's room would wait for ever.
+void arrange_swaps(House const& house, std::span<std::shared_ptr<Instances> const> models,
+                   std::span<Resident> residents) {
+    if (house.arriving.empty()) return;
+    auto const& next = house.arriving.front();
+    for (std::size_t i = 0; i < models.size(); ++i) {
+        bool const arrives = std::ranges::find(house.arriving, models[i]) != house.arriving.end();
+        auto& wanted = residents[i].wanted_since;
+        if (arrives && wanted) wanted = models[i] == next ? std::optional(Instant{}) : std::nullopt;
+        if (arrives || models[i]->spec().id == next->spec().id) residents[i].pinned = true;
+    }
+}
+
+// One model goes, and what that gives is looked at before the next one does.
 void relieve(House& house, std::span<Resident> residents) {
-    if (house.pressure != Pressure::high) return;
-    for (auto& resident : residents) {
-        if (resident.state != Resident::State::ready || resident.busy || resident.pinned) continue;
-        resident.keep_alive = Duration::zero();
+    if (!house.one_is_to_go) return;
+    bool const one_goes = std::ranges::find(residents, Resident::State::leaving, &Resident::state) != residents.end();
+    auto const victim = one_goes ? std::nullopt : least_valuable(residents, house.env.clock.now());
+    if (victim) {
+        residents[*victim].keep_alive = Duration::zero();
         house.relieved.add();
     }
+    if (victim || one_goes) house.one_is_to_go = false;
 }
 
 // Until when nothing is to be done if nothing happens.
@@ -57,9 +76,13 @@ std::optional<Instant> tend(House& house) {
     std::vector<Resident> residents;
     residents.reserve(models.size());
     for (auto const& model : models) residents.push_back(model->resident());
+    arrange_swaps(house, models, residents);
     relieve(house, residents);
-    auto const plan = plan_residency(residents, house.env.options.memory_bytes, house.env.clock.now());
+    // What parked models keep is given up as caches are.
+    auto const parked_max = house.pressure == Pressure::none ? house.env.options.parked_max : 0;
+    auto const plan = plan_residency(residents, house.env.options.memory_bytes, house.env.clock.now(), parked_max);
     for (auto const i : plan.let_go) models[i]->let_go();
+    for (auto const i : plan.park) models[i]->park();
     for (auto const i : plan.drain) models[i]->drain_for_others();
     for (auto const i : plan.load) models[i]->load();
     share_out_caches(house, models);
@@ -67,8 +90,14 @@ std::optional<Instant> tend(House& house) {
 }
 
 // Why a model that was to take a name over does not.
-std::optional<Error> why_not(Model const& incoming, bool late) {
+std::optional<Error> why_not(Instances const& incoming, bool late) {
     auto const status = incoming.status();
+    if (late && status.state == ModelState::cold)
+        return Error(Code::exhausted,
+                     fmt::format("model '{}' keeps its file, {} was not loaded: it takes {} bytes of memory, and room "
+                                 "for them was not made in time",
+                                 status.id, status.path, status.memory_bytes),
+                     "model");
     bool const over = status.state == ModelState::failed || status.state == ModelState::stopped;
     bool const hopeless = status.state == ModelState::restarting;
     if (!over && !hopeless && !late) return std::nullopt;
@@ -77,19 +106,35 @@ std::optional<Error> why_not(Model const& incoming, bool late) {
                  fmt::format("model '{}' keeps its file, {} was not loaded: {}", status.id, status.path, why));
 }
 
-// What is the name's, not the file's.
-void inherit(ModelSpec& spec, ModelSpec const& from) {
+// What is the name's, not the file's. The adapters that a model brings along are the file's,
+// and models that had joined are of the old one.
+Status inherit(ModelSpec& spec, ModelSpec const& from) {
+    for (auto& variant : spec.variants) variant.id = from.id;  // there is its own, if any
+    for (auto const& variant : from.variants) {
+        if (variant.joined || variant.id == from.id) continue;
+        spec.variants.push_back(variant);
+        spec.adapter_bytes += variant.bytes;
+        if (spec.memory_bytes != 0) spec.memory_bytes += variant.bytes;
+    }
+    if (spec.variants.size() > domain::kAdapterSetsMax)
+        return Error(Code::invalid_argument, fmt::format("model '{}' would be the base of {} names, the limit is {}",
+                                                         from.id, spec.variants.size(), domain::kAdapterSetsMax));
     spec.id = from.id;
     spec.aliases = from.aliases;
-    spec.variants = from.variants;
     spec.tenant_weights = from.tenant_weights;
     spec.public_prefixes = from.public_prefixes;
+    spec.instances = from.instances;
+    if (from.instances > 1) {
+        spec.threads = from.threads;
+        spec.cache_memory_bytes = from.cache_memory_bytes;
+    }
     spec.lazy = from.lazy;
     spec.pinned = from.pinned;
     spec.keep_alive = from.keep_alive;
+    return ok();
 }
 
-void retire(House& house, std::vector<std::shared_ptr<Model>>& from, std::shared_ptr<Model> const& model) {
+void retire(House& house, std::vector<std::shared_ptr<Instances>>& from, std::shared_ptr<Instances> const& model) {
     std::erase(from, model);
     model->lose_name();
     house.retired.push_back(model);
@@ -103,18 +148,19 @@ House::House(Model::Environment environment)
       changed(env.residency),
       relieved(env.metrics.counter("hearth_models_relieved_total", "Models let go because memory was short")) {}
 
-std::vector<std::shared_ptr<Model>> House::all() const {
+std::vector<std::shared_ptr<Instances>> House::all() const {
     auto out = models;
     out.insert(out.end(), arriving.begin(), arriving.end());
     out.insert(out.end(), retired.begin(), retired.end());
     return out;
 }
 
-std::shared_ptr<Model> House::find(std::string_view name) const {
+std::shared_ptr<Instances> House::find(std::string_view name) const {
     for (auto const& model : models) {
         auto const& spec = model->spec();
         bool const own = spec.id == name || std::ranges::find(spec.aliases, name) != spec.aliases.end();
-        if (own || std::ranges::find(spec.variants, name, &Variant::id) != spec.variants.end()) return model;
+        auto const is_called = [&](Variant const& variant) { return variant.id == name && !variant.gone; };
+        if (own || std::ranges::any_of(spec.variants, is_called)) return model;
     }
     return nullptr;
 }
@@ -127,12 +173,27 @@ Status House::check_budget(std::string const& id, std::uint64_t cost) const {
                  "model");
 }
 
-std::uint64_t House::used() const {
-    std::uint64_t sum = 0;
+std::uint64_t need_of(ModelSpec const& spec) { return spec.memory_bytes * spec.instances; }
+
+Status House::check_room_beside(Instances const& old, ModelSpec const& spec) const {
+    auto const budget = env.options.memory_bytes;
+    std::uint64_t stays = 0;
     for (auto const& model : all()) {
         auto const resident = model->resident();
-        sum += is_there(resident) ? resident.cost : 0;
+        bool const goes = model.get() != &old && !resident.pinned;
+        stays += goes ? 0 : charge(resident);
     }
+    if (budget == 0 || stays + need_of(spec) <= budget) return ok();
+    return Error(Code::exhausted,
+                 fmt::format("model '{}' takes {} bytes of memory beside {} that stay meanwhile, the limit for all "
+                             "models is {}",
+                             spec.id, need_of(spec), stays, budget),
+                 "model");
+}
+
+std::uint64_t House::used() const {
+    std::uint64_t sum = 0;
+    for (auto const& model : all()) sum += charge(model->resident());
     return sum;
 }
 
@@ -147,20 +208,27 @@ net::Task<void> keep_house(std::shared_ptr<House> house) {
 net::Task<Status> swap_model(std::shared_ptr<House> house, std::string name, ModelSpec spec, Duration timeout) {
     auto const old = house->find(name);
     if (!old || old->retiring()) co_return Error(Code::not_found, fmt::format("there is no model '{}'", name), "model");
-    inherit(spec, old->spec());
+    bool const of_adapters = std::ranges::find(old->spec().variants, name, &Variant::id) != old->spec().variants.end();
+    if (of_adapters && name != old->spec().id)
+        co_return Error(Code::invalid_argument,
+                        fmt::format("'{}' is '{}' with adapters; swap '{}'", name, old->spec().id, old->spec().id),
+                        "model");
+    if (auto inherited = inherit(spec, old->spec()); !inherited) co_return inherited;
     bool const busy =
         std::ranges::any_of(house->arriving, [&](auto const& each) { return each->spec().id == spec.id; });
     if (busy) co_return Error(Code::overloaded, fmt::format("model '{}' is being swapped already", spec.id), "model");
-    auto const beside = is_there(old->resident()) ? old->cost() : 0;
-    if (auto fits = house->check_budget(spec.id, spec.memory_bytes + beside); !fits) co_return fits;
+    if (auto fits = house->check_room_beside(*old, spec); !fits) co_return fits;
 
-    auto const incoming = std::make_shared<Model>(house->env, std::move(spec), old->status().created_unix);
+    auto const incoming = std::make_shared<Instances>(house->env, spec, old->status().created_unix);
     house->arriving.push_back(incoming);
     incoming->start(Model::Place::beside);
     Instant const deadline = house->env.clock.now() + timeout;
     std::optional<Error> problem;
     for (Duration poll = kPollMin; incoming->state() != ModelState::ready; poll = std::min(2 * poll, kPollMax)) {
         problem = why_not(*incoming, house->env.clock.now() >= deadline);
+        // Who has the name may have been loaded since.
+        auto const fits = house->check_room_beside(*old, incoming->spec());
+        if (!problem && !fits && incoming->state() == ModelState::cold) problem = fits.error();
         if (problem) break;
         co_await house->env.loop.sleep(poll);
         if (house->gone) co_return Error(Code::unavailable, "the server is shutting down");
@@ -169,6 +237,7 @@ net::Task<Status> swap_model(std::shared_ptr<House> house, std::string name, Mod
     if (!problem && (place == house->models.end() || old->retiring()))
         problem = Error(Code::not_found, fmt::format("model '{}' went meanwhile", incoming->spec().id), "model");
     if (problem) {
+        incoming->unload();  // nobody makes room for it any more
         retire(*house, house->arriving, incoming);
         co_return *std::move(problem);
     }

@@ -21,8 +21,14 @@ struct Variant {
     std::string id;  // the model's own: it is always served so
     std::vector<modelfile::Adapter> adapters;  // paths of GGUF files that passed models::check_adapter()
     std::shared_ptr<modelfile::Definition const> definition;  // the front's, as the model's
+    std::uint64_t bytes = 0;  // the front's: of its matrices, those that no name before it has
+    bool joined = false;  // the front's: a model with files of its own, see Pool::join()
+    bool pinned = false;  // the front's: that model is, and so is the worker
+    bool gone = false;    // nobody is served by that name; its place stays, since sets go by number
     bool operator==(Variant const&) const = default;
 };
+
+inline constexpr std::uint32_t kInstancesMax = 16;
 
 // What one model's worker is started with.
 struct ModelSpec {
@@ -30,6 +36,7 @@ struct ModelSpec {
     std::vector<std::string> aliases;
     std::string path;                     // GGUF file (first split)
     std::uint32_t context_request = 0;    // 0: the engine's default
+    std::uint32_t context_default = 0;    // the front's: what that comes to; 0: not known
     std::uint32_t kv_cells = 0;           // 0: the engine's default
     std::uint32_t sequences_max = 16;
     std::uint32_t threads = 0;            // 0: the engine's default
@@ -53,6 +60,8 @@ struct ModelSpec {
     std::uint64_t memory_bytes = 0;  // the front's: what it is thought to take when loaded; 0: not known
     std::uint64_t scratch_bytes = 0;  // the front's: of that, what computing takes
     std::uint64_t adapter_bytes = 0;  // the front's: of that, matrices of adapters
+    std::uint64_t process_bytes = 0;  // the front's: of that, program and vocabulary; 0: not known, it is never parked
+    std::uint32_t instances = 1;  // the front's: workers that serve it, at most kInstancesMax
     bool lazy = false;  // the front's: loaded by the first request for it
     bool pinned = false;  // the front's: once loaded it stays
     std::optional<Duration> keep_alive;  // the front's: idle for so long, it goes; absent: never by itself
@@ -63,6 +72,10 @@ struct ModelSpec {
 
 // The set of adapters behind one of the model's names; 0: none.
 [[nodiscard]] std::uint32_t adapters_of(ModelSpec const& spec, std::string_view name);
+
+// Whether a worker of `base` is what one of `other` would be but for its adapters: they are the
+// same file, which is not looked at. A context may be larger than was wished.
+[[nodiscard]] bool can_share_worker(ModelSpec const& base, ModelSpec other);
 
 // One running worker. Destroying the handle kills what still runs. One thread.
 class WorkerHandle {
@@ -95,7 +108,8 @@ public:
                                                               std::vector<std::string> environment);
 
 // The arguments a process launcher passes after "worker", and what the worker
-// parses. Aliases, ids of variants and what says "the front's" are not passed.
+// parses. Aliases, ids of variants and what says "the front's" are not passed; a
+// variant that is gone is one without adapters.
 [[nodiscard]] std::vector<std::string> worker_arguments(ModelSpec const& spec, int fd);
 // Fails with `invalid_argument` naming the argument.
 [[nodiscard]] Result<std::pair<ModelSpec, int>> parse_worker_arguments(std::vector<std::string> const& arguments);

@@ -73,10 +73,43 @@ TEST(WorkerArguments, AdaptersAreInOrderAndWhole) {
         return parse_worker_arguments(arguments);
     };
     EXPECT_TRUE(parse({"1:1:/a", "1:0.5:/b", "2:-3:/c"}));
+    auto const one_is_gone = parse({"1:0:", "2:1:/a"});
+    ASSERT_TRUE(one_is_gone);
+    EXPECT_TRUE(one_is_gone->first.variants[0].adapters.empty());
+    EXPECT_EQ(one_is_gone->first.variants[1].adapters.size(), 1U);
+    EXPECT_FALSE(parse({"1:1:/a", "1:0:"})) << "one that has adapters is not empty";
     for (auto const* bad : {"0:1:/a", "2:1:/a", "1:1:", "1:x:/a", "1:1", "1", "", "1:inf:/a", "-1:1:/a"})
         EXPECT_FALSE(parse({bad})) << bad;
     EXPECT_FALSE(parse({"1:1:/a", "3:1:/a"}));
     EXPECT_FALSE(parse({"1:1:/a", "2:1:/a", "1:1:/a"}));
+}
+
+TEST(ModelSpec, SharesAWorkerWithOneThatDiffersInNameFileAndAdapters) {
+    auto base = spec();
+    base.context_request = 4096;
+    base.draft_path = "/draft.gguf";
+    auto other = base;
+    other.id = "other";
+    other.path = "/a-link-to-it.gguf";
+    other.cache_folder = "/kv/other";
+    other.draft_path.clear();
+    other.context_request = 2048;
+    other.keep_alive = std::chrono::seconds(5);
+    other.variants = {{"other", {{"/a.gguf", 1}}, nullptr}};
+    EXPECT_TRUE(can_share_worker(base, other));
+    auto const differs = [&](auto change) {
+        auto changed = other;
+        change(changed);
+        return !can_share_worker(base, changed);
+    };
+    EXPECT_TRUE(differs([](ModelSpec& it) { it.context_request = 8192; })) << "it could not hold as much";
+    EXPECT_TRUE(differs([](ModelSpec& it) { it.context_request = 0; })) << "nobody knows what that is";
+    EXPECT_FALSE(differs([](ModelSpec& it) {
+        it.context_request = 0;
+        it.context_default = 4096;
+    }));
+    EXPECT_TRUE(differs([](ModelSpec& it) { it.chat_template = "{{ messages }}"; }));
+    EXPECT_TRUE(differs([](ModelSpec& it) { it.threads = 1; }));
 }
 
 TEST(ModelSpec, KnowsTheAdaptersOfItsNames) {
@@ -87,6 +120,10 @@ TEST(ModelSpec, KnowsTheAdaptersOfItsNames) {
     EXPECT_EQ(adapters_of(model, ""), 0U);
     EXPECT_EQ(adapters_of(model, "alias"), 0U);
     EXPECT_EQ(adapters_of(model, "second"), 2U);
+    model.variants[0].gone = true;
+    EXPECT_EQ(adapters_of(model, "first"), 0U);
+    EXPECT_EQ(adapters_of(model, "second"), 2U) << "sets keep their numbers";
+    model.variants[0].gone = false;
     model.variants[1].id = "m";  // a model that is never served without
     EXPECT_EQ(adapters_of(model, "m"), 2U);
     EXPECT_EQ(adapters_of(model, ""), 2U);

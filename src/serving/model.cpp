@@ -21,11 +21,12 @@ constexpr std::uint32_t kLogLinesMax = 100;            // of a worker, between t
 
 }  // namespace
 
-Model::Model(Environment environment, ModelSpec spec, std::int64_t created_unix)
+Model::Model(Environment environment, ModelSpec spec, std::int64_t created_unix, std::uint32_t number)
     : env_(std::move(environment)),
       spec_(std::move(spec)),
       created_unix_(created_unix),
-      metrics_(env_.metrics, spec_.id),
+      label_(number == 1 ? spec_.id : fmt::format("{}#{}", spec_.id, number)),
+      metrics_(env_.metrics, label_),
       changed_(env_.loop),
       backoff_(env_.options.backoff_min),
       reporting_(std::make_shared<Reporting>(env_.loop)) {
@@ -63,11 +64,13 @@ ModelStatus Model::status(std::uint32_t adapters) const {
     out.created_unix = created_unix_;
     out.awaited = !spec_.lazy && !info_ && !retiring_ && !suspended_ && state_ != ModelState::failed;
     out.removing = retiring_;
-    out.memory_bytes = cost();
+    out.context_request = spec_.context_request;
+    out.kv_cells = spec_.kv_cells;
+    out.memory_bytes = state_ == ModelState::parked ? parked_cost() : cost();
     out.estimated_bytes = spec_.memory_bytes;
     out.adapter_bytes = spec_.adapter_bytes;
     out.resident_bytes = stats_.rss_bytes;
-    out.pinned = spec_.pinned;
+    out.pinned = is_pinned();
     out.keep_alive = keep_alive_;
     out.idle_left = idle_left();
     if (adapters == 0) return out;
@@ -99,7 +102,8 @@ net::Task<void> Model::supervise(std::shared_ptr<Model> self) {
             if (abandoned_) co_return;
             co_await collect();
             if (abandoned_) co_return;
-            if ((state_ == ModelState::unloading || std::exchange(cold_next_, false)) && !closing_) {
+            bool const cold = std::exchange(cold_next_, false) || state_ == ModelState::unloading;
+            if (cold && !closing_) {
                 gone();
                 continue;
             }
@@ -126,12 +130,13 @@ bool Model::launch() {
     progress_ = 0;
     worker_ = std::make_unique<Worker>();
     worker_->handle = *std::move(handle);
+    worker_->sets = spec_.variants.size();
     worker_->launched = worker_->heard = worker_->stepped = env_.clock.now();
     int const fd = worker_->handle->release_fd();
     worker_->pipe =
         std::make_unique<net::Pipe>(env_.loop, fd, [this](auto bytes) { on_bytes(bytes); }, [this] { on_closed(); });
     ping(worker_->launched);
-    env_.log.debug("worker started", {{"model", spec_.id}, {"pid", worker_->handle->pid()}});
+    env_.log.debug("worker started", {{"model", label_}, {"pid", worker_->handle->pid()}});
     return true;
 }
 
@@ -139,7 +144,7 @@ void Model::start_failed(std::string problem) {
     problem_ = std::move(problem);
     ++starts_failed_;
     set_state(ModelState::restarting);
-    env_.log.error("worker did not start", {{"model", spec_.id}, {"problem", problem_}, {"attempts", starts_failed_}});
+    env_.log.error("worker did not start", {{"model", label_}, {"problem", problem_}, {"attempts", starts_failed_}});
     if (starts_failed_ >= env_.options.starts_failed_max) fail_all(unavailable());
 }
 
@@ -165,16 +170,22 @@ net::Task<void> Model::collect() {
     }
     if (exit.empty()) exit = "still ending";
     if (closing_ || state_ == ModelState::unloading) {
-        env_.log.debug("worker ended", {{"model", spec_.id}, {"exit", exit}});
+        env_.log.debug("worker ended", {{"model", label_}, {"exit", exit}});
     } else if (state_ != ModelState::failed) {
         problem_ = fmt::format("{} ({})", worker_->lost, exit);
         env_.log.error("worker lost",
-                       {{"model", spec_.id}, {"problem", worker_->lost}, {"exit", exit}, {"restarts", restarts_}});
+                       {{"model", label_}, {"problem", worker_->lost}, {"exit", exit}, {"restarts", restarts_}});
     }
     worker_.reset();
-    cache_limit_sent_.reset();
+    parking_ = Parking::no;
     if (shown_) metrics_.forget_worker();
     stats_ = {};
+    forget_engine();
+}
+
+// What it was told, and what it was asked.
+void Model::forget_engine() {
+    cache_limit_sent_.reset();
     reporting_->last.reset();
     reporting_->heard = reporting_->asked;
     reporting_->answered.notify();
@@ -183,12 +194,12 @@ net::Task<void> Model::collect() {
 net::Task<void> Model::back_off() {
     Instant const until = env_.clock.now() + backoff_;
     backoff_ = std::min(backoff_ * 2, env_.options.backoff_max);
-    for (Duration left = until - env_.clock.now(); left > Duration::zero() && !closing_;
+    for (Duration left = until - env_.clock.now(); left > Duration::zero() && wanted_ && !closing_;
          left = until - env_.clock.now()) {
         co_await changed_.wait_for(left);
         if (abandoned_) co_return;
     }
-    if (closing_) co_return;
+    if (!wanted_ || closing_) co_return;
     ++restarts_;
     metrics_.restarts.add();
 }
@@ -197,7 +208,7 @@ net::Task<void> Model::back_off() {
 
 Duration Model::silence_limit() const {
     // One that goes writes down what it computed, and answers nothing any more.
-    if (state_ == ModelState::unloading) return kGoodbye;
+    if (closing_ || state_ == ModelState::unloading) return kGoodbye;
     return state_ == ModelState::ready ? env_.options.hang_timeout : env_.options.load_hang_timeout;
 }
 
@@ -282,6 +293,8 @@ void Model::handle(Frame& frame) {
         handle_ready(*ready);
     } else if (auto const* failed = std::get_if<LoadFailedFrame>(&frame)) {
         handle_load_failed(failed->error);
+    } else if (auto const* parked = std::get_if<ParkedFrame>(&frame)) {
+        handle_parked(*parked);
     } else {
         lose("broken frame: one that only the front sends");
     }
@@ -289,6 +302,10 @@ void Model::handle(Frame& frame) {
 
 void Model::handle_ready(ReadyFrame& ready) {
     if (state_ == ModelState::ready) return lose("broken frame: ready twice");
+    if (state_ == ModelState::parked || state_ == ModelState::unloading)
+        return lose("broken frame: ready without being woken");
+    bool const woken = std::exchange(parking_, Parking::no) == Parking::wakes;
+    if (woken) metrics_.wakes.add();
     worker_->ready = worker_->stepped = worker_->heard;
     info_ = std::move(ready.info);
     progress_ = 1;
@@ -296,17 +313,19 @@ void Model::handle_ready(ReadyFrame& ready) {
     starts_failed_ = 0;
     set_state(ModelState::ready);
     wanted_since_.reset();
-    draining_ = asked_ = false;
+    draining_ = ends_ = asked_ = false;
+    if (worker_->sets == spec_.variants.size()) unmeasured_bytes_ = 0;
     used_ = worker_->ready;
     env_.residency->notify();  // it may take more than it was thought to
     cost_told_ = cost();
     send_cache_limit();
-    env_.log.info("worker ready", {{"model", spec_.id},
+    env_.log.info("worker ready", {{"model", label_},
                                    {"ms", to_ms(worker_->ready - worker_->launched)},
+                                   {"woken", woken},
                                    {"pid", worker_->handle->pid()},
                                    {"isolation", info_->isolation}});
     send_unsent();
-    draining_ = std::exchange(leaves_, false);
+    draining_ = ends_ = std::exchange(leaves_, false);
 }
 
 void Model::handle_load_failed(Error const& error) {
@@ -315,7 +334,7 @@ void Model::handle_load_failed(Error const& error) {
     set_state(ModelState::failed);
     env_.residency->notify();
     env_.log.error("model cannot be loaded",
-                   {{"model", spec_.id}, {"problem", problem_}, {"code", to_string(error.code)}});
+                   {{"model", label_}, {"problem", problem_}, {"code", to_string(error.code)}});
     fail_all(unavailable());
 }
 
@@ -335,10 +354,10 @@ void Model::handle_log(LogFrame const& line) {
     auto const level = static_cast<telemetry::Level>(line.level);
     if (!env_.log.enabled(level)) return;
     if (++worker_->log_lines > kLogLinesMax) {
-        if (worker_->log_lines == kLogLinesMax + 1) env_.log.warning("worker log lines dropped", {{"model", spec_.id}});
+        if (worker_->log_lines == kLogLinesMax + 1) env_.log.warning("worker log lines dropped", {{"model", label_}});
         return;
     }
-    env_.log.write(level, line.text, {{"model", spec_.id}});
+    env_.log.write(level, line.text, {{"model", label_}});
 }
 
 // --- its end ---
@@ -348,6 +367,8 @@ void Model::lose(std::string why, Ending ending) {
     worker_->lost = std::move(why);
     worker_->pipe.reset();
     if (ending == Ending::kill) worker_->handle->kill();
+    if (parking_ == Parking::begins) cannot_park_ = true;                // it went instead
+    if (state_ == ModelState::parked) set_state(ModelState::unloading);  // nothing is lost but time
     if (state_ != ModelState::failed && state_ != ModelState::unloading) {
         bool const was_ready = state_ == ModelState::ready;
         if (!was_ready && !closing_) ++starts_failed_;
@@ -364,7 +385,10 @@ void Model::close(std::function<void()> over) {
     on_over_ = std::move(over);
     closing_ = true;
     for (auto const& flight : in_order()) cancel(*flight);
-    if (worker_ && worker_->pipe) worker_->pipe->send(*encode(CloseFrame{}));
+    if (worker_ && worker_->pipe) {
+        worker_->pipe->send(*encode(CloseFrame{}));
+        worker_->heard = env_.clock.now();
+    }
     changed_.notify();
 }
 
@@ -405,7 +429,7 @@ void Model::retire() {
 
 void Model::forget_metrics() {
     HEARTH_ASSERT(over_ && flights_.empty(), "nothing counts any more");
-    env_.metrics.forget("model", spec_.id);
+    env_.metrics.forget("model", label_);
 }
 
 void Model::kill() {

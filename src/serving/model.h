@@ -1,4 +1,4 @@
-// Model: one model of the pool: its requests, and the worker that serves them.
+// Model: one model of the pool, or one instance of it: its requests, and the worker that serves them.
 //
 // Lives as long as the pool or its supervise() coroutine. model_requests.cpp
 // holds what happens to requests, model_waiting.cpp how long they wait and what
@@ -44,7 +44,8 @@ public:
         std::shared_ptr<net::Signal> residency;  // something changed that decides who is loaded
     };
 
-    Model(Environment environment, ModelSpec spec, std::int64_t created_unix);
+    // `number`: of those that serve the same model, from 1 (instances.h).
+    Model(Environment environment, ModelSpec spec, std::int64_t created_unix, std::uint32_t number = 1);
     Model(Model const&) = delete;
     Model& operator=(Model const&) = delete;
 
@@ -58,12 +59,16 @@ public:
 
     // --- residency: what is decided elsewhere is done here ---
     [[nodiscard]] Resident resident() const;
+    // When it is loaded.
     [[nodiscard]] std::uint64_t cost() const;
     // Somebody waits for it to be loaded.
     void want();
     void load();
-    // REQUIRES: it is ready and no request is with its worker
+    // REQUIRES: it is parked, or ready and no request is with its worker
     void let_go();
+    // Its worker keeps what is slow to make; one that cannot goes.
+    // REQUIRES: it is ready and no request is with its worker
+    void park();
     // It takes nothing new from now on: what comes waits until it was loaded again.
     void drain_for_others() { draining_ = true; }
     // Stays for so long once it is idle, until it is told otherwise; negative: for ever.
@@ -73,10 +78,23 @@ public:
     // Leaves once what it has was answered. What comes later has it loaded again.
     void unload();
 
+    // --- models of the same file that it serves as well: see Pool::join() ---
+    // A worker that runs without the new set drains.
+    void join(Variant variant);
+    // Requests that no worker was given fail; those inside end as they began.
+    // REQUIRES: that variant is there, joined and not gone
+    void part(std::string_view id);
+
     // --- its file is not to be used, or can be again ---
     void suspend(Error why);
     void resume();
     [[nodiscard]] std::optional<Error> const& suspended() const { return suspended_; }
+
+    // It has a worker that takes them at once.
+    [[nodiscard]] bool takes_requests() const { return state_ == ModelState::ready && !draining_; }
+    [[nodiscard]] std::size_t inside() const { return flights_.size(); }
+    // What of its cost is pages of the file; 0 before it was loaded.
+    [[nodiscard]] std::uint64_t shared_bytes() const { return info_ ? info_->shared_bytes : 0; }
 
     [[nodiscard]] Result<std::shared_ptr<Flight>> submit(RequestId id, domain::GenerateRequest request);
 
@@ -125,11 +143,17 @@ private:
         std::uint64_t answered = 0;  // of the last Pong
         std::uint64_t heartbeat = 0;
         std::uint32_t log_lines = 0;  // since the last Ping
+        std::size_t sets = 0;         // of adapters, that it was started with
         std::string lost;             // why it is over; empty while it lives
     };
 
     // --- model_residency.cpp ---
     void gone();
+    void leave_memory();
+    void handle_parked(ParkedFrame const& parked);
+    [[nodiscard]] std::uint64_t parked_cost() const;
+    void forget_gone_variants();
+    [[nodiscard]] bool is_pinned() const;
     void check_cost();
     void send_cache_limit();
     [[nodiscard]] std::optional<Duration> idle_limit() const;
@@ -139,6 +163,7 @@ private:
     net::Task<void> supervise(std::shared_ptr<Model> self);
     net::Task<void> attend();
     net::Task<void> collect();
+    void forget_engine();
     net::Task<void> back_off();
     bool launch();
     void start_failed(std::string problem);
@@ -163,6 +188,8 @@ private:
     // --- model_requests.cpp: the requests ---
     void send(Flight& flight);
     void send_unsent();
+    [[nodiscard]] bool may_be_sent(Flight const& flight) const;
+    [[nodiscard]] bool wants_what_is_gone(Flight const& flight) const;
     // Empty, or why no worker could send that.
     [[nodiscard]] char const* handle_event(RequestId id, domain::Event& event, Instant now);
     [[nodiscard]] char const* handle_started(Flight& flight, domain::Started const& event, Instant now);
@@ -181,6 +208,7 @@ private:
     [[nodiscard]] std::vector<std::shared_ptr<Flight>> in_order() const;
     void show_load();
     [[nodiscard]] Error unavailable() const;
+    [[nodiscard]] Error removed(Flight const& flight) const;
 
     // --- model_waiting.cpp: how long requests wait ---
     [[nodiscard]] std::uint32_t free_places(std::optional<Instant> queued_since) const;
@@ -191,8 +219,9 @@ private:
     void show_queue();
 
     Environment const env_;
-    ModelSpec const spec_;
+    ModelSpec spec_;  // only its variants change, and what they take
     std::int64_t const created_unix_;
+    std::string const label_;  // in logs and metrics
     ModelMetrics metrics_;
     net::Signal changed_;  // the worker's end, close()
 
@@ -208,6 +237,12 @@ private:
     bool wanted_ = false;    // it is to have a worker
     bool draining_ = false;  // its worker gets no more requests
     bool leaves_ = false;    // it is to drain as soon as it is ready
+    bool ends_ = false;      // where it goes it does not stay parked
+    // What its worker does about being parked, of ModelState::unloading, loading and parked.
+    enum class Parking : std::uint8_t { no, begins, parked, wakes };
+    Parking parking_ = Parking::no;
+    bool cannot_park_ = false;         // its worker went instead
+    std::uint64_t parked_bytes_ = 0;   // what it kept the last time; 0: it never was
     std::optional<Error> suspended_;  // why nothing may use its file
     bool cold_next_ = false;          // when its worker has ended it is as if there never was one
     bool asked_ = false;     // its worker was sent a request
@@ -216,6 +251,7 @@ private:
     Instant used_{};         // the last request ended, or it got ready
     bool retiring_ = false;
     std::uint64_t cost_told_ = 0;  // the last that the pool looked at
+    std::uint64_t unmeasured_bytes_ = 0;  // of variants that no worker was ready with yet
     std::optional<std::uint64_t> cache_limit_;       // absent: as started
     std::optional<std::uint64_t> cache_limit_sent_;  // to this worker
     bool shown_ = true;      // the gauges of its name are its own

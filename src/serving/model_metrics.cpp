@@ -13,9 +13,9 @@ std::vector<double> const kLatencies{0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.0
 std::vector<double> const kWaits{0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10, 20, 40, 80};
 std::vector<double> const kDurations{0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 20, 30, 40, 60, 120, 240};
 
-constexpr std::array kStates{ModelState::starting,   ModelState::loading,   ModelState::ready,
-                             ModelState::restarting, ModelState::failed,    ModelState::stopped,
-                             ModelState::cold,       ModelState::unloading, ModelState::damaged};
+constexpr std::array kStates{ModelState::starting, ModelState::loading, ModelState::ready, ModelState::restarting,
+                             ModelState::failed,   ModelState::stopped, ModelState::cold,  ModelState::unloading,
+                             ModelState::damaged,  ModelState::parked};
 
 // What was added since the last report; a smaller value is a new worker's.
 double growth(std::uint64_t now, std::uint64_t before) {
@@ -43,6 +43,8 @@ ModelMetrics::ModelMetrics(telemetry::Registry& r, std::string model)
       queue_time(
           r.histogram("hearth_queue_time_seconds", "Submission to the start of computing", kWaits, kModel, labels_)),
       restarts(r.counter("hearth_worker_restarts_total", "Workers started after one was lost", kModel, labels_)),
+      wakes(r.counter("hearth_model_wakes_total", "Times the model was loaded by a worker that was parked", kModel,
+                      labels_)),
       replays(r.counter("hearth_requests_replayed_total", "Requests given to another worker because theirs was lost",
                         kModel, labels_)),
       kv_used_(r.gauge("hearth_kv_cells_used", "KV cache cells in use", kModel, labels_)),

@@ -51,6 +51,7 @@ public:
     telemetry::Histogram& duration;
     telemetry::Histogram& queue_time;
     telemetry::Counter& restarts;
+    telemetry::Counter& wakes;
     telemetry::Counter& replays;
 
 private:

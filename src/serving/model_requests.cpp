@@ -28,6 +28,10 @@ Error Model::unavailable() const {
     return {Code::unavailable, fmt::format("model '{}' is not available: {}", spec_.id, why)};
 }
 
+Error Model::removed(Flight const& flight) const {
+    return {Code::not_found, fmt::format("model '{}' was removed", spec_.variants[flight.adapters - 1].id), "model"};
+}
+
 Result<std::shared_ptr<Flight>> Model::submit(RequestId id, domain::GenerateRequest request) {
     if (suspended_) return *suspended_;
     bool const no_worker_works = starts_failed_ >= env_.options.starts_failed_max;
@@ -60,7 +64,7 @@ Result<std::shared_ptr<Flight>> Model::submit(RequestId id, domain::GenerateRequ
     flight->frame = std::move(frame);
     flights_.emplace(id, flight);
     line_.add(flight->priority, id, flight->submitted);
-    if (state_ == ModelState::ready && !draining_) send(*flight);
+    if (may_be_sent(*flight)) send(*flight);
     else want();
     show_load();
     return flight;
@@ -74,10 +78,21 @@ void Model::send(Flight& flight) {
     worker_->pipe->send(flight.frame);
 }
 
+bool Model::may_be_sent(Flight const& flight) const {
+    return state_ == ModelState::ready && !draining_ && flight.adapters <= worker_->sets;
+}
+
+// What this worker cannot serve has it loaded again.
 void Model::send_unsent() {
     for (auto const& flight : in_order()) {
-        if (flight->phase == Phase::unsent) send(*flight);
+        if (flight->phase != Phase::unsent) continue;
+        if (may_be_sent(*flight)) send(*flight);
+        else want();
     }
+}
+
+bool Model::wants_what_is_gone(Flight const& flight) const {
+    return flight.adapters != 0 && spec_.variants[flight.adapters - 1].gone;
 }
 
 void Model::cancel(Flight& flight) {
@@ -254,6 +269,10 @@ void Model::settle_lost() {
         if (flight->phase == Phase::unsent && !closing_) continue;
         if (flight->cancelled || closing_) {
             end_cancelled(flight, now);
+            continue;
+        }
+        if (wants_what_is_gone(*flight)) {
+            end(flight, domain::Failed{removed(*flight)}, now);
             continue;
         }
         bool const suspect = is_suspect(*flight, sequences);

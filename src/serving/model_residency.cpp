@@ -23,8 +23,9 @@ constexpr Duration kUnaskedMin = std::chrono::seconds(2);
 // prefixes in host memory takes is not its own: that is what models leave.
 std::uint64_t Model::cost() const {
     if (!info_) return spec_.memory_bytes;
-    auto const promised = info_->resident_bytes == 0 ? info_->memory_bytes
+    auto const measured = info_->resident_bytes == 0 ? info_->memory_bytes
                                                      : info_->resident_bytes + info_->kv_bytes + spec_.scratch_bytes;
+    auto const promised = measured + unmeasured_bytes_;
     return std::max(promised, stats_.rss_bytes - std::min(stats_.tier_memory_bytes, stats_.rss_bytes));
 }
 
@@ -46,15 +47,20 @@ Resident Model::resident() const {
         case ModelState::loading:
         case ModelState::restarting: out.state = State::loading; break;
         case ModelState::ready: out.state = draining_ ? State::draining : State::ready; break;
-        case ModelState::unloading: out.state = State::leaving; break;
+        case ModelState::unloading: out.state = parking_ == Parking::begins ? State::parking : State::leaving; break;
+        case ModelState::parked: out.state = State::parked; break;
         case ModelState::failed:
         case ModelState::damaged:
         case ModelState::stopped: out.state = State::failed; break;
     }
-    out.cost = cost();
+    // One that was parked before takes no more than it did then.
+    out.cost = out.state == State::leaving && parking_ == Parking::parked ? parked_cost() : cost();
+    bool const can_park = !cannot_park_ && !ends_ && !retiring_ && spec_.process_bytes != 0;
+    if (can_park || out.state == State::parked || out.state == State::parking) out.parked_cost = parked_cost();
     out.busy = std::ranges::any_of(flights_, [](auto const& flight) { return flight.second->phase != Phase::unsent; });
-    out.pinned = spec_.pinned;
-    out.wanted_since = wanted_since_;
+    out.pinned = is_pinned();
+    // Nobody waits for one that has no name any more and nothing inside.
+    if (!retiring_ || !flights_.empty()) out.wanted_since = wanted_since_;
     out.used = used_;
     out.ready = worker_ ? worker_->ready : Instant{};
     out.keep_alive = idle_limit();
@@ -67,26 +73,71 @@ void Model::want() {
     env_.residency->notify();
 }
 
+// Its worker, if there is one, is parked.
 void Model::load() {
     wanted_ = true;
     changed_.notify();
+    if (state_ != ModelState::parked) return;
+    parking_ = Parking::wakes;
+    progress_ = 0;
+    worker_->launched = worker_->heard = env_.clock.now();
+    set_state(ModelState::loading);
+    worker_->pipe->send(*encode(WakeFrame{}));
 }
 
 void Model::let_go() {
-    HEARTH_ASSERT(state_ == ModelState::ready && worker_->lost.empty(), "a model that is ready is let go");
+    bool const there = state_ == ModelState::ready || state_ == ModelState::parked;
+    HEARTH_ASSERT(there && worker_->lost.empty(), "a model that is ready or parked is let go");
+    auto const bytes = charge(resident());
+    leave_memory();
+    worker_->pipe->send(*encode(CloseFrame{}));
+    env_.log.info("model is let go", {{"model", label_}, {"bytes", bytes}});
+}
+
+void Model::park() {
+    HEARTH_ASSERT(state_ == ModelState::ready && worker_->lost.empty(), "a model that is ready is parked");
+    parking_ = Parking::begins;
+    leave_memory();
+    worker_->pipe->send(*encode(ParkFrame{}));
+    env_.log.info("model is parked", {{"model", label_}, {"bytes", cost()}, {"keeps", parked_cost()}});
+}
+
+void Model::leave_memory() {
     set_state(ModelState::unloading);
     worker_->heard = env_.clock.now();
-    worker_->pipe->send(*encode(CloseFrame{}));
-    env_.log.info("model is let go", {{"model", spec_.id}, {"bytes", cost()}});
     changed_.notify();
+}
+
+// Its counters begin anew with its next engine, but for what the process spent.
+void Model::handle_parked(ParkedFrame const& parked) {
+    if (state_ != ModelState::unloading || parking_ != Parking::begins)
+        return lose("broken frame: parked without being told to");
+    parking_ = Parking::parked;
+    parked_bytes_ = parked.bytes;
+    draining_ = leaves_ = false;
+    forget_engine();
+    auto const spent = stats_.cpu_ms_total;
+    stats_ = {};
+    stats_.cpu_ms_total = spent;
+    stats_.rss_bytes = parked.bytes;
+    if (shown_) metrics_.report(stats_);
+    set_state(ModelState::parked);
+    env_.residency->notify();
+    if (ends_) let_go();
+}
+
+// What it kept the last time, or is thought to keep.
+std::uint64_t Model::parked_cost() const {
+    return parked_bytes_ != 0 ? parked_bytes_ : spec_.process_bytes + spec_.adapter_bytes;
 }
 
 // Its worker is: what waits has it loaded again.
 void Model::gone() {
-    wanted_ = draining_ = leaves_ = false;
+    wanted_ = draining_ = leaves_ = ends_ = false;
     if (flights_.empty()) keep_alive_ = spec_.keep_alive;
     stats_ = {};
     set_state(ModelState::cold);
+    forget_gone_variants();
     env_.residency->notify();
 }
 
@@ -125,10 +176,54 @@ void Model::keep(Duration keep_alive) {
 }
 
 void Model::unload() {
-    if (state_ == ModelState::ready) draining_ = true;
+    if (state_ == ModelState::ready) draining_ = ends_ = true;
+    else if (state_ == ModelState::parked && flights_.empty()) {
+        wanted_since_.reset();
+        let_go();
+    } else if (parking_ == Parking::begins) ends_ = true;
     else if (state_ == ModelState::cold && flights_.empty() && !wanted_) wanted_since_.reset();
     else if (state_ != ModelState::unloading) leaves_ = true;
     env_.residency->notify();
+}
+
+void Model::join(Variant variant) {
+    forget_gone_variants();
+    unmeasured_bytes_ += variant.bytes;
+    spec_.adapter_bytes += variant.bytes;
+    if (spec_.memory_bytes != 0) spec_.memory_bytes += variant.bytes;
+    spec_.variants.push_back(std::move(variant));
+    bool const stays = state_ != ModelState::unloading || parking_ == Parking::begins;
+    bool const runs = worker_ && worker_->lost.empty() && stays;
+    if (!runs) return;
+    env_.log.info("model is to be loaded again, with more adapters",
+                  {{"model", spec_.id}, {"for", spec_.variants.back().id}});
+    unload();
+}
+
+void Model::part(std::string_view id) {
+    auto const found =
+        std::ranges::find_if(spec_.variants, [&](auto const& each) { return each.id == id && !each.gone; });
+    HEARTH_ASSERT(found != spec_.variants.end() && found->joined, "who parts has joined");
+    found->gone = true;
+    found->pinned = false;
+    found->adapters.clear();  // no worker is started with them: their files go
+    unmeasured_bytes_ -= std::min(found->bytes, unmeasured_bytes_);
+    spec_.adapter_bytes -= found->bytes;
+    if (spec_.memory_bytes != 0) spec_.memory_bytes -= found->bytes;
+    for (auto const& flight : in_order())
+        if (flight->phase == Phase::unsent && wants_what_is_gone(*flight))
+            end(flight, domain::Failed{removed(*flight)}, env_.clock.now());
+    forget_gone_variants();
+    env_.residency->notify();
+}
+
+// Once no request and no worker knows sets by their numbers.
+void Model::forget_gone_variants() {
+    if (!worker_ && flights_.empty()) std::erase_if(spec_.variants, [](auto const& each) { return each.gone; });
+}
+
+bool Model::is_pinned() const {
+    return spec_.pinned || std::ranges::any_of(spec_.variants, [](auto const& each) { return each.pinned; });
 }
 
 std::optional<Duration> Model::idle_limit() const {
@@ -138,7 +233,8 @@ std::optional<Duration> Model::idle_limit() const {
 
 std::optional<Duration> Model::idle_left() const {
     auto const limit = idle_limit();
-    if (state_ != ModelState::ready || !limit || spec_.pinned) return std::nullopt;
+    bool const there = state_ == ModelState::ready || state_ == ModelState::parked;
+    if (!there || !limit || is_pinned()) return std::nullopt;
     if (!flights_.empty()) return limit;
     return std::max(used_ + *limit - env_.clock.now(), Duration::zero());
 }

@@ -24,8 +24,13 @@ std::vector<std::string> names_of(ModelSpec const& spec) {
     auto names = spec.aliases;
     names.push_back(spec.id);
     for (auto const& variant : spec.variants)
-        if (variant.id != spec.id) names.push_back(variant.id);
+        if (variant.id != spec.id && !variant.gone) names.push_back(variant.id);
     return names;
+}
+
+// Not there, and nothing is wrong with it.
+bool is_away(ModelState state) {
+    return state == ModelState::cold || state == ModelState::unloading || state == ModelState::parked;
 }
 
 class PoolOfWorkers final : public Pool {
@@ -53,6 +58,11 @@ public:
                          fmt::format("model '{}' has {} names with adapters, the limit is {}", spec.id,
                                      spec.variants.size(), domain::kAdapterSetsMax),
                          "id");
+        if (spec.instances == 0 || spec.instances > kInstancesMax)
+            return Error(Code::invalid_argument,
+                         fmt::format("model '{}' is to have {} instances, the limit is {}", spec.id, spec.instances,
+                                     kInstancesMax),
+                         "instances");
         auto const names = names_of(spec);
         for (auto const& name : names) {
             if (std::ranges::count(names, name) > 1)
@@ -61,14 +71,43 @@ public:
             if (house_->find(name) != nullptr)
                 return Error(Code::invalid_argument, fmt::format("two models have the name '{}'", name), "id");
         }
-        if (!spec.lazy) HEARTH_CHECK(house_->check_budget(spec.id, spec.memory_bytes));
-        models_.push_back(std::make_shared<Model>(env_, std::move(spec), unix_now()));
+        if (!spec.lazy) HEARTH_CHECK(house_->check_budget(spec.id, need_of(spec)));
+        models_.push_back(std::make_shared<Instances>(env_, spec, unix_now()));
         models_.back()->start(Model::Place::named);
+        return ok();
+    }
+
+    Status join(std::string_view base, ModelSpec const& spec) override {
+        if (draining_) return Error(Code::unavailable, "the server is shutting down");
+        HEARTH_TRY(auto const model, staying(base));
+        auto const& host = model->spec();
+        bool const one_set = spec.variants.size() == 1 && spec.variants.front().id == spec.id;
+        if (!one_set || !spec.aliases.empty() || !can_share_worker(host, spec))
+            return Error(Code::unsupported,
+                         fmt::format("model '{}' needs another worker than '{}' has", spec.id, host.id), "id");
+        if (house_->find(spec.id) != nullptr)
+            return Error(Code::invalid_argument, fmt::format("two models have the name '{}'", spec.id), "id");
+        if (host.variants.size() >= domain::kAdapterSetsMax)
+            return Error(
+                Code::exhausted,
+                fmt::format("model '{}' has {} names with adapters, which is the limit", host.id, host.variants.size()),
+                "id");
+        auto variant = spec.variants.front();
+        variant.joined = true;
+        variant.pinned = spec.pinned;
+        HEARTH_CHECK(house_->check_budget(host.id, model->cost() + variant.bytes));
+        model->join(variant);
         return ok();
     }
 
     Status remove(std::string_view id) override {
         if (id.empty()) return Error(Code::invalid_argument, "which model is to be removed is not said", "id");
+        if (auto const host = house_->find(id)) {
+            auto const set = adapters_of(host->spec(), id);
+            bool const joined = set != 0 && host->spec().variants[set - 1].joined;
+            if (joined) host->part(id);
+            if (joined) return ok();
+        }
         auto const model = std::ranges::find_if(models_, [&](auto const& each) { return each->spec().id == id; });
         if (model == models_.end()) return missing(id);
         (*model)->retire();
@@ -83,8 +122,7 @@ public:
         request.adapters = adapters_of(spec, request.model);
         request.model = spec.id;
         HEARTH_CHECK(house_->check_budget(request.model, (*model)->cost()));
-        HEARTH_TRY(auto flight, (*model)->submit(++last_id_, std::move(request)));
-        return make_generation(std::move(flight), *model);
+        return (*model)->submit(++last_id_, std::move(request));
     }
 
     Status warm(std::string_view name, std::optional<Duration> keep_alive) override {
@@ -93,7 +131,7 @@ public:
         if (auto const why = model->suspended()) return *why;
         HEARTH_CHECK(house_->check_budget(model->spec().id, model->cost()));
         if (keep_alive) model->keep(*keep_alive);
-        if (model->state() == ModelState::cold || model->state() == ModelState::unloading) model->want();
+        if (is_away(model->state())) model->want();
         return ok();
     }
 
@@ -105,7 +143,7 @@ public:
 
     Status suspend(std::string_view name, Error why) override {
         HEARTH_TRY(auto const model, named(name));
-        model->suspend(std::move(why));
+        model->suspend(why);
         return ok();
     }
 
@@ -128,7 +166,7 @@ public:
             auto const own = adapters_of(spec, spec.id);
             out.push_back(model->status(own));
             for (std::uint32_t set = 1; set <= spec.variants.size(); ++set)
-                if (set != own) out.push_back(model->status(set));
+                if (set != own && !spec.variants[set - 1].gone) out.push_back(model->status(set));
         }
         return out;
     }
@@ -136,7 +174,9 @@ public:
     PoolMemory memory() const override { return {env_.options.memory_bytes, house_->used(), house_->pressure}; }
 
     void relieve(Pressure pressure) override {
-        if (std::exchange(house_->pressure, pressure) != pressure) house_->changed->notify();
+        bool const changed = std::exchange(house_->pressure, pressure) != pressure;
+        house_->one_is_to_go = pressure == Pressure::high;
+        if (changed || house_->one_is_to_go) house_->changed->notify();
     }
 
     net::Task<Status> swap(std::string name, ModelSpec spec, Duration timeout) override {
@@ -166,8 +206,8 @@ public:
     bool ready() const override {
         return std::ranges::all_of(models_, [](auto const& model) {
             auto const state = model->state();
-            bool const away = state == ModelState::cold || state == ModelState::unloading;
-            return model->retiring() || state == ModelState::ready || (away && !model->status().awaited);
+            bool const away = is_away(state) && !model->status().awaited;
+            return model->retiring() || state == ModelState::ready || away;
         });
     }
 
@@ -196,7 +236,7 @@ private:
         return std::ranges::all_of(house_->all(), [](auto const& model) { return model->over(); });
     }
 
-    [[nodiscard]] Result<std::shared_ptr<Model>> named(std::string_view name) const {
+    [[nodiscard]] Result<std::shared_ptr<Instances>> named(std::string_view name) const {
         auto const first = std::ranges::find_if(models_, [](auto const& model) { return !model->retiring(); });
         auto model = name.empty() && first != models_.end() ? *first : house_->find(name);
         if (model) return model;
@@ -204,7 +244,7 @@ private:
     }
 
     // The same for who wants something computed.
-    [[nodiscard]] Result<std::shared_ptr<Model>> staying(std::string_view name) const {
+    [[nodiscard]] Result<std::shared_ptr<Instances>> staying(std::string_view name) const {
         HEARTH_TRY(auto model, named(name));
         if (!model->retiring()) return model;
         return Error(Code::not_found, fmt::format("model '{}' is being removed", model->spec().id), "model");
@@ -221,7 +261,7 @@ private:
     Model::Environment const env_;
     std::shared_ptr<net::Signal> const over_;  // a model's worker is gone, after close()
     std::shared_ptr<House> const house_;
-    std::vector<std::shared_ptr<Model>>& models_;  // the house's
+    std::vector<std::shared_ptr<Instances>>& models_;  // the house's
     RequestId last_id_ = 0;
     bool draining_ = false;
 };
@@ -239,6 +279,7 @@ std::string_view to_string(ModelState state) noexcept {
         case ModelState::cold: return "cold";
         case ModelState::unloading: return "unloading";
         case ModelState::damaged: return "damaged";
+        case ModelState::parked: return "parked";
     }
     return "unknown";
 }

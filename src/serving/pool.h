@@ -21,8 +21,11 @@
 // whose file cannot be loaded (LoadFailed) is `failed` and is not retried.
 //
 // Residency (residency.h): a lazy model is loaded by the first request for it, and
-// under options.memory_bytes models make room for one another; requests wait
-// meanwhile. A model that needs more than all of it is refused (`exhausted`).
+// under options.memory_bytes models make room for one another, parked_max of them
+// without losing all; requests wait meanwhile. A model that needs more than all of it is refused (`exhausted`).
+//
+// A model may have several workers (ModelSpec::instances, instances.h): its requests are split among them, each is
+// supervised alone, and for residency they are one model, whose file's pages count once.
 //
 // Flow control: a request's consumer takes events at its own pace; tokens it
 // took are granted to the worker again. So a slow consumer pauses its own
@@ -67,9 +70,22 @@ enum class ModelState : std::uint8_t {
     cold,
     unloading,
     damaged,  // suspended: see Pool::suspend()
+    parked,   // not loaded, but its worker keeps what is slow to make: see PoolOptions::parked_max
 };
 [[nodiscard]] std::string_view to_string(ModelState) noexcept;
 
+// One worker of a model that has several.
+struct InstanceStatus {
+    ModelState state = ModelState::starting;
+    std::int64_t pid = 0;
+    std::uint32_t inside = 0;
+    std::uint32_t waiting = 0;
+    std::uint64_t restarts = 0;
+    std::uint64_t memory_bytes = 0;    // what it takes, or is thought to take, with what it shares
+    std::uint64_t resident_bytes = 0;  // of its worker at this moment; 0: not known
+};
+
+// Of a model with several workers: sums, the state of the one that is nearest to being ready, and its pid.
 struct ModelStatus {
     std::string id;
     std::vector<std::string> aliases;
@@ -91,19 +107,25 @@ struct ModelStatus {
     std::int64_t created_unix = 0;  // when the pool took it on
     bool awaited = false;  // it is to be there from the start, and was not yet
     bool removing = false;  // it takes nothing new and is gone when what runs has ended
+    std::uint32_t context_request = 0, kv_cells = 0;  // as it is started; 0: the engine's default
     std::uint64_t memory_bytes = 0;  // what it takes, or is thought to take; 0: not known
     std::uint64_t estimated_bytes = 0;  // what it was thought to take before it was loaded
     std::uint64_t adapter_bytes = 0;  // of that, matrices of adapters, those of all names of its worker
     std::uint64_t resident_bytes = 0;  // of its worker at this moment; 0: not known
     std::optional<Duration> keep_alive;  // how long it stays when it is idle; absent: until room is wanted
-    std::optional<Duration> idle_left;  // of a loaded one: until it is let go, if nobody asks it for anything more
+    // Of a loaded or parked one: until it is let go, if nobody asks it for anything more.
+    std::optional<Duration> idle_left;
     bool pinned = false;  // it stays, whatever is wanted
+    std::vector<InstanceStatus> instances;  // none where there is one
 };
 
 struct PoolOptions {
     std::uint32_t requests_max = 256;  // per model, running and waiting; an eighth of them is left to interactive ones
     Duration request_timeout{};  // what a request may take in all; zero: any time
     std::uint64_t memory_bytes = 0;  // of all models that are loaded; 0: no bound
+    // Models that made room for others and of which a worker keeps the vocabulary, so that they come back fast: at
+    // most so many; what they keep counts. Without memory_bytes nobody makes room, and none is parked.
+    std::uint32_t parked_max = 0;
     std::uint64_t request_bytes_max = 256U << 20;  // per model, of the requests kept for a replay
     std::uint32_t replays_max = 2;  // of a request that may have killed its worker
     std::uint32_t replays_waiting_max = 10;  // of one that only waited in it
@@ -120,8 +142,8 @@ struct PoolOptions {
 // How short memory is on the machine, or in the control group the server runs in.
 enum class Pressure : std::uint8_t {
     none,
-    some,  // caches of prefixes in host memory are given up
-    high,  // and models go that nobody uses, but those that are pinned
+    some,  // caches of prefixes in host memory are given up, and models that are parked
+    high,  // and each time it is said one model goes that nobody uses and that is not pinned
 };
 [[nodiscard]] std::string_view to_string(Pressure) noexcept;
 
@@ -178,14 +200,26 @@ public:
     virtual ~Pool() = default;  // kills the workers; what runs ends with Failed{unavailable}
 
     // Takes the model on, at any time, and starts its worker, unless it is lazy. Fails with `invalid_argument` for a
-    // taken id, alias or id of a variant, and for more variants than there may be, `exhausted` for one that is not
-    // lazy and alone takes more than there may be used.
+    // taken id, alias or id of a variant, and for more variants or instances than there may be, `exhausted` for one
+    // that is not lazy and alone takes more than there may be used.
     [[nodiscard]] virtual Status add(ModelSpec spec) = 0;
+
+    // Has the worker of `base` serve `spec` too, a model of the same file with adapters of its own
+    // (which its one variant has, under its own name): one worker for both, whose memory counts
+    // once. What holds for names with adapters holds for it, but it can be removed by itself, and
+    // does not follow its base to another file: after a swap it is gone. A worker that runs
+    // already ends what it has and is loaded again with the first request.
+    // Fails with `unsupported` where their workers would differ in more (can_share_worker()),
+    // `not_found` for `base`, `invalid_argument` for a taken name, `exhausted` above
+    // domain::kAdapterSetsMax names or where both take more than there may be used.
+    [[nodiscard]] virtual Status join(std::string_view base, ModelSpec const& spec) = 0;
 
     // Removes a model: refuses new requests for it (`not_found`), lets those inside end,
     // ends its worker, and then forgets it, its metrics too. Until then its names stay
     // taken and status() tells `removing`. Of one that is being removed already it is fine.
-    // Fails with `invalid_argument` for an empty id, `not_found`. Aliases and ids of variants are no ids.
+    // What joined another one leaves it at once: requests that its worker has end as they
+    // began, those that wait fail, and the worker stays.
+    // Fails with `invalid_argument` for an empty id, `not_found`. Aliases and ids of other variants are no ids.
     [[nodiscard]] virtual Status remove(std::string_view id) = 0;
 
     // `request.model` empty: the first model added. Fails with `invalid_argument`
@@ -212,12 +246,15 @@ public:
     // Loads the model as `spec` has it beside the present one, moves the name and its
     // aliases over when that is ready, and lets the present one finish what it has. No
     // request is lost or refused by that. Fails with `not_found`; `overloaded` while it is
-    // being swapped; `exhausted` when both together take more than there may be used;
-    // `unavailable` when the new one is not ready within `timeout`: then nothing has changed.
+    // being swapped; `exhausted` when both together, and those that are pinned, take more than
+    // there may be used, or others did not make room in time; `unavailable` when the new one is not
+    // ready within `timeout`: then nothing has changed. The present one stays until the name is moved.
     // Id and aliases of `spec` do not count.
     [[nodiscard]] virtual net::Task<Status> swap(std::string model, ModelSpec spec, Duration timeout) = 0;
 
-    // From now on, until it is told otherwise.
+    // From now on, until it is told otherwise. To be told again as often as it is looked: under
+    // `high` the idle model that is worth least goes each time, and not the next one before
+    // its memory is free and somebody has looked again.
     virtual void relieve(Pressure pressure) = 0;
 
     // Id or alias; empty = the first. Of a name with adapters what its model does; memory is that one's alone.
@@ -237,7 +274,7 @@ public:
     // step; after `timeout` what it said last time. Callers share one question.
     [[nodiscard]] virtual net::Task<EngineView> engine_view(std::string model, Duration timeout) = 0;
 
-    // All models ready, or cold until somebody asks for them.
+    // All models ready, or cold or parked until somebody asks for them.
     [[nodiscard]] virtual bool ready() const = 0;
 
     // Refuses new requests from now on (`unavailable`).

@@ -204,6 +204,26 @@ TEST_F(Supervision, ALoadingWorkerHasItsOwnLimit) {
     }(*this));
 }
 
+// It writes down what it computed, and says nothing meanwhile.
+TEST_F(Supervision, AWorkerThatIsToldToGoMayTakeItsTime) {
+    options.hang_timeout = 40ms;
+    run([](Supervision& t) -> net::Task<void> {
+        auto worker = co_await t.ready_worker();
+        worker->closes_when_asked = worker->answers_pings = false;
+        bool stopped = false;
+        t.loop.spawn([](Supervision& test, bool& over) -> net::Task<void> {
+            co_await test.pool().stop(20s);
+            over = true;
+        }(t, stopped));
+        auto frame = co_await worker->next();
+        EXPECT_TRUE(std::holds_alternative<CloseFrame>(frame));
+        co_await t.loop.sleep(5 * t.options.hang_timeout);
+        EXPECT_FALSE(worker->killed || stopped);
+        worker->die("exit status 0");
+        while (!stopped) co_await t.loop.sleep(1ms);
+    }(*this));
+}
+
 TEST_F(Supervision, KillsAnEngineThatStandsStillAlthoughItAnswers) {
     options.step_timeout = 100ms;
     run([](Supervision& t) -> net::Task<void> {

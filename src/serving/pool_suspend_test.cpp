@@ -76,6 +76,45 @@ TEST_F(PoolSuspend, OneThatCouldNotBeLoadedIsLoadedAgain) {
     }(*this));
 }
 
+// A later crash is one like others: who waits is given the next worker.
+TEST_F(PoolSuspend, WhatMetAGoodbyeIsForgottenWhenItIsOver) {
+    run([](PoolSuspend& t) -> net::Task<void> {
+        auto worker = co_await t.ready_worker();
+        worker->closes_when_asked = false;
+        EXPECT_TRUE(t.pool().unload("m"));
+        co_await t.until(ModelState::unloading);
+        EXPECT_TRUE(t.pool().suspend("m", damaged()));
+        while (worker->exit_reason.empty()) co_await t.loop.sleep(1ms);
+        co_await t.settle();
+        EXPECT_TRUE(t.pool().resume("m"));
+        auto waiting = t.submit();
+        auto next = co_await t.launcher.next();
+        next->ready();
+        co_await t.submitted(*next);
+        next->die("signal 11");
+        auto last = co_await t.launcher.next();
+        last->ready();
+        EXPECT_NE(co_await t.submitted(*last), 0U) << "it is replayed, and nobody had to ask again";
+    }(*this));
+}
+
+// What was not well before has nothing to do with the file that is there now.
+TEST_F(PoolSuspend, AResumedModelDoesNotWaitAsOneThatKeepsCrashing) {
+    options.backoff_min = options.backoff_max = std::chrono::hours(1);
+    run([](PoolSuspend& t) -> net::Task<void> {
+        auto worker = co_await t.ready_worker();
+        worker->die("signal 11");
+        co_await t.until(ModelState::restarting);
+        co_await t.settle();
+        EXPECT_TRUE(t.pool().suspend("m", damaged()));
+        co_await t.settle();
+        EXPECT_TRUE(t.pool().resume("m"));
+        auto next = co_await t.launcher.next();
+        next->ready();
+        co_await t.until(ModelState::ready);
+    }(*this));
+}
+
 TEST_F(PoolSuspend, OneThatIsRemovedMeanwhileIsGone) {
     run([](PoolSuspend& t) -> net::Task<void> {
         auto worker = co_await t.ready_worker();

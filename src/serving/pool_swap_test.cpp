@@ -189,6 +189,117 @@ TEST_F(PoolMemoryTest, UnderPressureCachesGoFirstThenWhoeverIsIdle) {
     }(*this));
 }
 
+TEST_F(PoolMemoryTest, UnderPressureOneModelGoesAndTheNextOneWhenThatWasNotEnough) {
+    run([](PoolMemoryTest& t) -> net::Task<void> {
+        auto a = co_await t.loaded("a", 50);
+        auto b = co_await t.loaded("b", 50);
+        auto c = co_await t.loaded("c", 5000);  // takes long to load again
+        auto const state = [&](char const* id) { return t.pool().status(id)->state; };
+        a->closes_when_asked = false;
+        t.pool().relieve(Pressure::high);
+        while (state("a") != ModelState::unloading) co_await t.loop.sleep(1ms);
+        t.pool().relieve(Pressure::high);
+        co_await t.settle();
+        EXPECT_EQ(state("b"), ModelState::ready) << "what the first one gives is not there yet";
+        a->die("exit status 0");
+        while (state("a") != ModelState::cold) co_await t.loop.sleep(1ms);
+        co_await t.settle();
+        EXPECT_EQ(state("b"), ModelState::ready) << "nobody has looked again";
+        t.pool().relieve(Pressure::high);
+        while (state("b") != ModelState::cold) co_await t.loop.sleep(1ms);
+        t.pool().relieve(Pressure::some);
+        co_await t.settle();
+        EXPECT_EQ(state("c"), ModelState::ready);
+        EXPECT_NE(t.metrics.render().find("hearth_models_relieved_total 2"), std::string::npos);
+    }(*this));
+}
+
+TEST_F(PoolMemoryTest, WhoHandsItsNameOverStaysAndOthersMakeRoom) {
+    options.memory_bytes = 30;
+    run([](PoolMemoryTest& t) -> net::Task<void> {
+        auto old = co_await t.loaded("m", 10);  // idle for longer than the other
+        auto other = co_await t.loaded("other", 10);
+        t.begin_swap(file("next.gguf", 15));
+        auto incoming = co_await t.launcher.next();
+        EXPECT_EQ(incoming->spec.path, "next.gguf");
+        EXPECT_FALSE(other->exit_reason.empty()) << "it is gone before the next one is there";
+        EXPECT_EQ(t.status().state, ModelState::ready) << "requests for the name do not wait";
+        EXPECT_EQ(t.pool().memory().used_bytes, 25U);
+        incoming->ready();
+        co_await t.swapped();
+        EXPECT_TRUE(*t.outcome);
+        EXPECT_EQ(t.status().path, "next.gguf");
+    }(*this));
+}
+
+TEST_F(PoolMemoryTest, TwoSwapsThatWaitForEachOthersRoomAreMadeOneAfterTheOther) {
+    options.memory_bytes = 30;
+    run([](PoolMemoryTest& t) -> net::Task<void> {
+        auto m = co_await t.loaded("m", 10);
+        auto n = co_await t.loaded("n", 10);
+        t.begin_swap(file("m2.gguf", 15));
+        std::optional<Status> other;
+        t.loop.spawn([](PoolMemoryTest& test, std::optional<Status>& out) -> net::Task<void> {
+            auto done = co_await test.pool().swap("n", file("n2.gguf", 15), 30s);
+            out = std::move(done);
+        }(t, other));
+        auto first = co_await t.launcher.next();
+        EXPECT_EQ(first->spec.path, "m2.gguf");
+        co_await t.settle();
+        EXPECT_EQ(t.launcher.launches, 3) << "the other one waits";
+        first->ready();
+        co_await t.swapped();
+        EXPECT_TRUE(*t.outcome);
+        auto second = co_await t.launcher.next();
+        EXPECT_EQ(second->spec.path, "n2.gguf");
+        second->ready();
+        while (!other) co_await t.loop.sleep(1ms);
+        EXPECT_TRUE(*other);
+    }(*this));
+}
+
+TEST_F(PoolMemoryTest, ASwapThatLeavesNoRoomBesidePinnedModelsIsRefusedWithTheSizes) {
+    options.memory_bytes = 30;
+    run([](PoolMemoryTest& t) -> net::Task<void> {
+        auto old = co_await t.loaded("m", 10);
+        auto pinned = t.spec("p");
+        pinned.pinned = true;
+        pinned.memory_bytes = 11;
+        EXPECT_TRUE(t.pool().add(pinned));
+        auto worker = co_await t.launcher.next();
+        ReadyFrame ready;
+        ready.info.memory_bytes = 11;
+        worker->send(ready);
+        while (t.pool().status("p")->state != ModelState::ready) co_await t.loop.sleep(1ms);
+        t.begin_swap(file("next.gguf", 15));
+        co_await t.swapped();
+        EXPECT_EQ(t.outcome->error().code, Code::exhausted);
+        EXPECT_EQ(t.outcome->error().message,
+                  "model 'm' takes 15 bytes of memory beside 21 that stay meanwhile, the limit for all models is 30");
+        EXPECT_EQ(t.status().state, ModelState::ready);
+    }(*this));
+}
+
+TEST_F(PoolMemoryTest, ASwapForWhichNobodyMakesRoomInTimeIsRefusedWithItsSize) {
+    options.memory_bytes = 30;
+    run([](PoolMemoryTest& t) -> net::Task<void> {
+        auto old = co_await t.loaded("m", 10);
+        auto other = co_await t.loaded("other", 10);
+        auto request = t.request();
+        request.model = "other";
+        auto running = t.submit(request);
+        auto const id = co_await t.submitted(*other);
+        other->event(id, Started{1, 0});
+        t.begin_swap(file("next.gguf", 15), 30ms);
+        co_await t.swapped();
+        EXPECT_EQ(t.outcome->error().code, Code::exhausted);
+        EXPECT_NE(t.outcome->error().message.find("15 bytes"), std::string::npos) << t.outcome->error().message;
+        EXPECT_EQ(t.launcher.launches, 2);
+        co_await t.finish(*other, id, *running);
+        EXPECT_EQ(t.pool().memory().used_bytes, 20U);
+    }(*this));
+}
+
 TEST_F(PoolMemoryTest, AModelCostsWhatItsWorkerTakesBesideItsCache) {
     run([](PoolMemoryTest& t) -> net::Task<void> {
         auto model = t.spec("m");

@@ -28,6 +28,8 @@ enum class Type : std::uint8_t {
     close = 5,
     ask_report = 6,
     limit_cache = 7,
+    park = 8,
+    wake = 9,
     loading = 16,
     ready = 17,
     load_failed = 18,
@@ -35,6 +37,7 @@ enum class Type : std::uint8_t {
     pong = 20,
     log = 21,
     report = 22,
+    parked = 23,
 };
 
 // Smallest encoding of one element: bounds what a count may claim.
@@ -304,7 +307,8 @@ void fields(Io& io, T& frame) {
     io.number(frame.nonce);
 }
 
-template <typename Io, Is<CloseFrame> T>
+template <typename Io, typename T>
+    requires Is<T, CloseFrame> || Is<T, ParkFrame> || Is<T, WakeFrame>
 void fields(Io&, T&) {}
 
 template <typename Io, Is<LoadingFrame> T>
@@ -333,6 +337,7 @@ void fields(Io& io, T& frame) {
     io.number(info.memory_bytes);
     io.number(info.kv_bytes);
     io.number(info.resident_bytes);
+    io.number(info.shared_bytes);
     io.flag(info.chat_template);
     io.flag(info.generates);
     io.flag(info.infills);
@@ -383,7 +388,8 @@ void fields(Io& io, T& frame) {
     io.number(frame.nonce);
 }
 
-template <typename Io, Is<LimitCacheFrame> T>
+template <typename Io, typename T>
+    requires Is<T, LimitCacheFrame> || Is<T, ParkedFrame>
 void fields(Io& io, T& frame) {
     io.number(frame.bytes);
 }
@@ -431,6 +437,12 @@ template <>
 constexpr Type kTypeOf<LimitCacheFrame> = Type::limit_cache;
 template <>
 constexpr Type kTypeOf<ReportFrame> = Type::report;
+template <>
+constexpr Type kTypeOf<ParkFrame> = Type::park;
+template <>
+constexpr Type kTypeOf<WakeFrame> = Type::wake;
+template <>
+constexpr Type kTypeOf<ParkedFrame> = Type::parked;
 
 // An empty frame of that type; nothing for an unknown one.
 template <std::size_t I = 0>
@@ -445,8 +457,8 @@ std::optional<Frame> make_frame(std::uint8_t type) {
 }
 
 bool is_known(std::uint8_t type) {
-    return (type >= static_cast<std::uint8_t>(Type::submit) && type <= static_cast<std::uint8_t>(Type::limit_cache)) ||
-           (type >= static_cast<std::uint8_t>(Type::loading) && type <= static_cast<std::uint8_t>(Type::report));
+    return (type >= static_cast<std::uint8_t>(Type::submit) && type <= static_cast<std::uint8_t>(Type::wake)) ||
+           (type >= static_cast<std::uint8_t>(Type::loading) && type <= static_cast<std::uint8_t>(Type::parked));
 }
 
 void write_header(ByteWriter& out, Type type) {

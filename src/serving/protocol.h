@@ -30,7 +30,7 @@
 
 namespace hearth::serving {
 
-inline constexpr std::uint16_t kFrameVersion = 6;
+inline constexpr std::uint16_t kFrameVersion = 7;
 inline constexpr std::uint32_t kFrameBytesMax = 64U << 20;  // length field; a request's prompt fits four times over
 // Worker to front: what a broken worker can make the front hold.
 inline constexpr std::uint32_t kWorkerFrameBytesMax = 8U << 20;
@@ -74,6 +74,16 @@ struct LimitCacheFrame {
     bool operator==(LimitCacheFrame const&) const = default;
 };
 
+// Nobody asks for the model for now: give back all but what is slow to make, then say Parked;
+// a worker that cannot does as after Close. Only Ping, Wake and Close come until then.
+struct ParkFrame {
+    bool operator==(ParkFrame const&) const = default;
+};
+// The model is asked for again: answered as the start was, by Ready. A worker that cannot ends.
+struct WakeFrame {
+    bool operator==(WakeFrame const&) const = default;
+};
+
 // worker -> front
 struct LoadingFrame {
     float progress = 0;
@@ -107,15 +117,19 @@ struct ReportFrame {
     domain::EngineReport report;
     bool operator==(ReportFrame const&) const = default;
 };
+struct ParkedFrame {
+    std::uint64_t bytes = 0;  // resident in the worker; 0: not known
+    bool operator==(ParkedFrame const&) const = default;
+};
 struct LogFrame {
     std::uint8_t level = 0;
     std::string text;
     bool operator==(LogFrame const&) const = default;
 };
 
-using Frame =
-    std::variant<SubmitFrame, CancelFrame, GrantFrame, PingFrame, CloseFrame, LoadingFrame, ReadyFrame, LoadFailedFrame,
-                 StepFrame, PongFrame, LogFrame, AskReportFrame, ReportFrame, LimitCacheFrame>;
+using Frame = std::variant<SubmitFrame, CancelFrame, GrantFrame, PingFrame, CloseFrame, LoadingFrame, ReadyFrame,
+                           LoadFailedFrame, StepFrame, PongFrame, LogFrame, AskReportFrame, ReportFrame,
+                           LimitCacheFrame, ParkFrame, WakeFrame, ParkedFrame>;
 
 // The frame's bytes, length included. Text that goes to the front is sent as
 // valid UTF-8 (see base/utf8.h); a NaN log-probability as -infinity. Fails with

@@ -81,11 +81,11 @@ TEST(Protocol, FlippedBitsAreRefusedOrGiveAFrameThatEncodesToTheSameBytes) {
 TEST(Protocol, RefusesAnotherVersionAndUnknownTypesNamingThem) {
     auto bytes = body(PingFrame{1});
     bytes[0] = 1;
-    EXPECT_EQ(why(decode(bytes)), "worker frame has version 1, this build speaks version 6");
+    EXPECT_EQ(why(decode(bytes)), "worker frame has version 1, this build speaks version 7");
     bytes[0] = kFrameVersion;
     for (int type = 0; type < 256; ++type) {
         bytes[2] = static_cast<char>(type);
-        bool const known = (type >= 1 && type <= 7) || (type >= 16 && type <= 22);
+        bool const known = (type >= 1 && type <= 9) || (type >= 16 && type <= 23);
         auto const reason = why(decode(bytes));
         EXPECT_EQ(reason == "worker frame has unknown type " + std::to_string(type), !known) << reason;
     }
@@ -226,7 +226,7 @@ TEST(FrameReader, FailsAtTheHeaderAndStaysFailed) {
     };
     EXPECT_FALSE(fails(header(100, kFrameVersion, 4)));
     EXPECT_TRUE(fails(header(100, kFrameVersion + 1, 4)));
-    EXPECT_TRUE(fails(header(100, kFrameVersion, 8)));
+    EXPECT_TRUE(fails(header(100, kFrameVersion, 10)));
     EXPECT_TRUE(fails(header(2, kFrameVersion, 4).substr(0, 4))) << "the length alone tells";
     EXPECT_TRUE(fails(header(kFrameBytesMax + 1, kFrameVersion, 1).substr(0, 4)));
     EXPECT_TRUE(fails(header(kWorkerFrameBytesMax + 1, kFrameVersion, 19), kWorkerFrameBytesMax));

@@ -1,31 +1,46 @@
 #include "serving/residency.h"
 
 #include <algorithm>
+#include <tuple>
 #include <utility>
 
 namespace hearth::serving {
 namespace {
 
 using State = Resident::State;
+using Indexes = std::vector<std::size_t>;
 
 bool is_idle(Resident const& model) {
     return (model.state == State::ready || model.state == State::draining) && !model.busy && !model.wanted_since;
 }
 
+bool is_in(Indexes const& list, std::size_t i) { return std::ranges::find(list, i) != list.end(); }
+
+std::uint64_t freed_by_parking(Resident const& model) { return model.cost - std::min(model.parked_cost, model.cost); }
+
+// The more, the less is lost when it goes.
+double staleness(Resident const& model, Instant now) {
+    double const idle = std::max(to_ms(now - model.used), 0.0) + 1;
+    return idle / static_cast<double>(std::max<std::uint64_t>(model.cost, 1));
+}
+
 class Planner {
 public:
-    Planner(std::span<Resident const> models, std::uint64_t budget, Instant now)
-        : models_(models), budget_(budget), now_(now) {
+    Planner(std::span<Resident const> models, std::uint64_t budget, Instant now, std::uint32_t parked_max)
+        : models_(models), budget_(budget), now_(now), parked_max_(parked_max) {
         for (auto const& model : models_) {
-            there_ += is_there(model) ? model.cost : 0;
-            leaving_ += model.state == State::leaving ? model.cost : 0;
+            there_ += charge(model);
+            if (model.state == State::leaving) leaving_ += model.cost;
+            if (model.state == State::parking) leaving_ += freed_by_parking(model);
         }
     }
 
     ResidencyPlan make() {
         let_idle_go();
+        end_surplus_parked(parked_max_);
         load_wanted();
-        let_go_until_fits(0);  // what was loaded may have cost more than it was thought to
+        for_.reset();
+        make_room(0);  // what was loaded may have cost more than it was thought to
         return std::move(plan_);
     }
 
@@ -39,7 +54,16 @@ private:
 
     void go(std::size_t i) {
         plan_.let_go.push_back(i);
-        leaving_ += models_[i].cost;
+        leaving_ += charge(models_[i]);
+    }
+
+    // To make room for others.
+    void dismiss(std::size_t i) {
+        bool const gains = models_[i].parked_cost != 0 && freed_by_parking(models_[i]) > 0;
+        if (gains && parked_max_ > 0) end_surplus_parked(parked_max_ - 1);
+        if (!gains || parked_count() >= parked_max_) return go(i);
+        plan_.park.push_back(i);
+        leaving_ += freed_by_parking(models_[i]);
     }
 
     // Those whose time is up; and those that were drained and are idle by now.
@@ -47,10 +71,11 @@ private:
         for (std::size_t i = 0; i < models_.size(); ++i) {
             auto const& model = models_[i];
             if (model.state == State::draining && !model.busy) {
-                go(i);
+                dismiss(i);
                 continue;
             }
-            if (!is_idle(model) || model.pinned || !model.keep_alive) continue;
+            bool const rests = is_idle(model) || (model.state == State::parked && !model.wanted_since);
+            if (!rests || model.pinned || !model.keep_alive) continue;
             auto const end = model.used + *model.keep_alive;
             if (end <= now_) go(i);
             else look_again(end);
@@ -58,26 +83,47 @@ private:
     }
 
     void load_wanted() {
-        std::vector<std::size_t> wanted;
-        for (std::size_t i = 0; i < models_.size(); ++i)
-            if (models_[i].state == State::cold && models_[i].wanted_since) wanted.push_back(i);
+        Indexes wanted;
+        for (std::size_t i = 0; i < models_.size(); ++i) {
+            bool const away = models_[i].state == State::cold || models_[i].state == State::parked;
+            if (away && models_[i].wanted_since && !is_in(plan_.let_go, i)) wanted.push_back(i);
+        }
         std::ranges::sort(wanted, {}, [this](std::size_t i) { return std::pair(*models_[i].wanted_since, i); });
         for (std::size_t const i : wanted) {
-            auto const cost = models_[i].cost;
-            let_go_until_fits(cost);
-            if (!will_fit(cost)) return drain_one();
-            if (!fits(there_ + cost)) return;  // soon
+            if (is_in(plan_.let_go, i)) continue;  // for one that waits longer
+            for_ = i;
+            auto const more = models_[i].cost - std::min(charge(models_[i]), models_[i].cost);
+            make_room(more);
+            if (!will_fit(more)) return drain_one();
+            if (!fits(there_ + more)) return;  // soon
             plan_.load.push_back(i);
-            there_ += cost;
+            there_ += more;
         }
     }
 
-    void let_go_until_fits(std::uint64_t more) {
+    void make_room(std::uint64_t more) {
         while (!will_fit(more)) {
-            auto const victim = pick_idle();
-            if (!victim) return;
-            go(*victim);
+            auto const parked = pick_parked();
+            if (parked && fits(there_ - leaving_ - parked_bytes() + more)) {
+                go(*parked);
+            } else if (auto const victim = pick_idle()) {
+                dismiss(*victim);
+            } else if (!fits(there_ - leaving_ - parked_bytes() - kept_bytes() + more)) {
+                return;
+            } else if (parked) {
+                go(*parked);
+            } else {
+                end_instead_of_parking();
+            }
         }
+    }
+
+    // The one that was to be parked last is let go altogether. REQUIRES: there is one
+    void end_instead_of_parking() {
+        auto const i = plan_.park.back();
+        plan_.park.pop_back();
+        plan_.let_go.push_back(i);
+        leaving_ += models_[i].cost - freed_by_parking(models_[i]);
     }
 
     // The longest there, one at a time.
@@ -93,9 +139,7 @@ private:
         if (victim) plan_.drain.push_back(*victim);
     }
 
-    [[nodiscard]] bool is_chosen(std::size_t i) const {
-        return std::ranges::find(plan_.let_go, i) != plan_.let_go.end();
-    }
+    [[nodiscard]] bool is_chosen(std::size_t i) const { return is_in(plan_.let_go, i) || is_in(plan_.park, i); }
 
     // Longest idle for what it costs to load it again.
     [[nodiscard]] std::optional<std::size_t> pick_idle() const {
@@ -104,8 +148,7 @@ private:
         for (std::size_t i = 0; i < models_.size(); ++i) {
             auto const& model = models_[i];
             if (!is_idle(model) || model.pinned || is_chosen(i)) continue;
-            double const idle = std::max(to_ms(now_ - model.used), 0.0) + 1;
-            double const score = idle / static_cast<double>(std::max<std::uint64_t>(model.cost, 1));
+            double const score = staleness(model, now_);
             if (best && score <= best_score) continue;
             best = i;
             best_score = score;
@@ -113,20 +156,89 @@ private:
         return best;
     }
 
+    // --- those that are parked ---
+
+    // And can be ended. Who waits, too: there is always one that waits longer when it is asked.
+    [[nodiscard]] bool can_be_ended(std::size_t i) const {
+        return models_[i].state == State::parked && for_ != i && !is_chosen(i) && !is_in(plan_.load, i);
+    }
+
+    [[nodiscard]] std::optional<std::size_t> pick_parked() const {
+        std::optional<std::size_t> best;
+        auto const rank = [this](std::size_t i) {
+            return std::tuple(models_[i].wanted_since.has_value(), models_[i].used, i);
+        };
+        for (std::size_t i = 0; i < models_.size(); ++i)
+            if (can_be_ended(i) && (!best || rank(i) < rank(*best))) best = i;
+        return best;
+    }
+
+    // What ending all of them would free.
+    [[nodiscard]] std::uint64_t parked_bytes() const {
+        std::uint64_t sum = 0;
+        for (std::size_t i = 0; i < models_.size(); ++i) sum += can_be_ended(i) ? charge(models_[i]) : 0;
+        return sum;
+    }
+
+    // What those will keep that are to be parked by this plan.
+    [[nodiscard]] std::uint64_t kept_bytes() const {
+        std::uint64_t sum = 0;
+        for (std::size_t const i : plan_.park) sum += models_[i].cost - freed_by_parking(models_[i]);
+        return sum;
+    }
+
+    // Without those that wait to be loaded.
+    [[nodiscard]] std::uint64_t parked_count() const {
+        std::uint64_t count = plan_.park.size();
+        for (std::size_t i = 0; i < models_.size(); ++i) {
+            bool const stays = models_[i].state == State::parked && !models_[i].wanted_since;
+            if ((stays && !is_in(plan_.let_go, i)) || models_[i].state == State::parking) ++count;
+        }
+        return count;
+    }
+
+    void end_surplus_parked(std::uint64_t most) {
+        while (parked_count() > most) {
+            auto const parked = pick_parked();
+            bool const waits = parked && models_[*parked].wanted_since;
+            if (!parked || waits) return;
+            go(*parked);
+        }
+    }
+
     std::span<Resident const> models_;
     std::uint64_t budget_;
     Instant now_;
-    std::uint64_t there_ = 0;    // bytes of those that are there, or will be by this plan
-    std::uint64_t leaving_ = 0;  // of that, what will be free
+    std::uint32_t parked_max_;
+    std::uint64_t there_ = 0;         // bytes of those that are there, or will be by this plan
+    std::uint64_t leaving_ = 0;       // of that, what will be free
+    std::optional<std::size_t> for_;  // whom room is made for
     ResidencyPlan plan_;
 };
 
 }  // namespace
 
-bool is_there(Resident const& model) { return model.state != State::cold && model.state != State::failed; }
+bool is_there(Resident const& model) {
+    return model.state != State::cold && model.state != State::failed && model.state != State::parked;
+}
 
-ResidencyPlan plan_residency(std::span<Resident const> models, std::uint64_t budget, Instant now) {
-    return Planner(models, budget, now).make();
+std::optional<std::size_t> least_valuable(std::span<Resident const> models, Instant now) {
+    std::optional<std::size_t> best;
+    for (std::size_t i = 0; i < models.size(); ++i) {
+        if (!is_idle(models[i]) || models[i].pinned) continue;
+        if (!best || staleness(models[i], now) > staleness(models[*best], now)) best = i;
+    }
+    return best;
+}
+
+std::uint64_t charge(Resident const& model) {
+    if (model.state == State::parked) return model.parked_cost;
+    return is_there(model) ? model.cost : 0;
+}
+
+ResidencyPlan plan_residency(std::span<Resident const> models, std::uint64_t budget, Instant now,
+                             std::uint32_t parked_max) {
+    return Planner(models, budget, now, parked_max).make();
 }
 
 }  // namespace hearth::serving

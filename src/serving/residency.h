@@ -1,6 +1,6 @@
 // Residency: which models are loaded, under one budget of bytes.
 //
-// Pure policy: it looks at the models and says whom to load, to let go and to
+// Pure policy: it looks at the models and says whom to load, to park, to let go and to
 // drain. A model is loaded when somebody waits for it and its cost fits beside
 // those that are there. Room is made by letting go whoever is idle, the one first
 // whose idle time is longest for what it costs to load it again; when nobody is
@@ -8,8 +8,14 @@
 // when those that run have ended. Nothing that computes is ever interrupted. Who waits
 // longest goes first, and is not passed by others who would fit.
 //
+// Who makes room for another is parked, where it can be: its worker keeps what is slow
+// to make and gives back the rest, so that it is there again in a fraction of the time.
+// What it keeps counts. Parked models are ended when what they keep is all that lacks,
+// when there would be more than `parked_max`, and when their time is up: the one first
+// that was used longest ago. Before room would lack for want of that, nobody is parked.
+//
 // Costs are bytes; a budget of 0 is no bound. The cost of a model that is being
-// loaded or let go counts until it is gone.
+// loaded, parked or let go counts until that is done.
 //
 // Threads: none; a pure function.
 #pragma once
@@ -30,10 +36,13 @@ struct Resident {
         ready,
         draining,  // ready, but takes nothing new
         leaving,   // told to go
+        parking,   // told to park
+        parked,
         failed,    // costs nothing, and never will
     };
     State state = State::cold;
-    std::uint64_t cost = 0;
+    std::uint64_t cost = 0;         // loaded; of one that leaves what it takes until then
+    std::uint64_t parked_cost = 0;  // parked; 0: it cannot be
     bool busy = false;                      // requests are with its worker
     bool pinned = false;                    // once loaded it stays
     std::optional<Instant> wanted_since;    // somebody waits for it
@@ -42,18 +51,26 @@ struct Resident {
     std::optional<Duration> keep_alive;     // idle for so long, it goes; absent: it stays until room is wanted
 };
 
-// Its cost counts.
+// It takes all that it costs.
 [[nodiscard]] bool is_there(Resident const& model);
 
+// What counts of it at this moment.
+[[nodiscard]] std::uint64_t charge(Resident const& model);
+
 struct ResidencyPlan {
-    std::vector<std::size_t> load, let_go, drain;  // indexes
-    std::optional<Instant> again;  // when to look again if nothing changes before
+    std::vector<std::size_t> load, let_go, drain, park;  // indexes; who is parked is let go, too, and loaded
+    std::optional<Instant> again{};  // when to look again if nothing changes before
     bool operator==(ResidencyPlan const&) const = default;
 };
 
 // A model that was loaded for somebody is there at least so long before it is drained for another.
 inline constexpr Duration kResidentMin = std::chrono::seconds(2);
 
-[[nodiscard]] ResidencyPlan plan_residency(std::span<Resident const> models, std::uint64_t budget, Instant now);
+// Of the models that are idle and not pinned the one whose idle time is longest for what it costs
+// to load it again; nothing if there is none.
+[[nodiscard]] std::optional<std::size_t> least_valuable(std::span<Resident const> models, Instant now);
+
+[[nodiscard]] ResidencyPlan plan_residency(std::span<Resident const> models, std::uint64_t budget, Instant now,
+                                           std::uint32_t parked_max = 0);
 
 }  // namespace hearth::serving

@@ -29,7 +29,8 @@ struct NumberArgument {
 constexpr std::string_view kFd = "--fd";
 constexpr std::string_view kTenantWeight = "--tenant-weight";  // NAME=N, repeated; the name may hold '='
 constexpr std::string_view kPublicPrefix = "--public-prefix";  // the text itself, repeated
-constexpr std::string_view kAdapter = "--adapter";  // SET:SCALE:PATH, repeated; sets are numbered from 1, in order
+// SET:SCALE:PATH, repeated; sets are numbered from 1, in order. SET:0: is a set without adapters.
+constexpr std::string_view kAdapter = "--adapter";
 constexpr std::array kTexts{TextArgument{"--id", &ModelSpec::id},
                             TextArgument{"--model", &ModelSpec::path},
                             TextArgument{"--draft", &ModelSpec::draft_path},
@@ -89,16 +90,17 @@ Status add_adapter(ModelSpec& spec, std::string const& value) {
     auto const second = good ? std::from_chars(first.ptr + 1, end, adapter.scale) : first;
     good = good && second.ec == std::errc{} && second.ptr != end && *second.ptr == ':' && std::isfinite(adapter.scale);
     if (good) adapter.file.assign(second.ptr + 1, end);
+    good = good && (!adapter.file.empty() || adapter.scale == 0);
     bool const next = set == spec.variants.size() + 1 && set <= domain::kAdapterSetsMax;
-    bool const same = set > 0 && set == spec.variants.size();
-    if (!good || adapter.file.empty() || (!next && !same)) {
+    bool const same = set > 0 && set == spec.variants.size() && !adapter.file.empty();
+    if (!good || (!next && !same)) {
         return Error(Code::invalid_argument,
                      fmt::format("{} must be SET:SCALE:PATH with sets from 1 to {} in order, got '{}'", kAdapter,
                                  domain::kAdapterSetsMax, value),
                      std::string(kAdapter));
     }
     if (next) spec.variants.emplace_back();
-    spec.variants.back().adapters.push_back(std::move(adapter));
+    if (!adapter.file.empty()) spec.variants.back().adapters.push_back(std::move(adapter));
     return ok();
 }
 
@@ -136,11 +138,28 @@ Status set(ModelSpec& spec, int& fd, std::string const& name, std::string const&
 
 std::uint32_t adapters_of(ModelSpec const& spec, std::string_view name) {
     auto const set_called = [&](std::string_view id) {
-        auto const found = std::ranges::find(spec.variants, id, &Variant::id);
+        auto const found =
+            std::ranges::find_if(spec.variants, [&](auto const& each) { return each.id == id && !each.gone; });
         return found == spec.variants.end() ? 0U : static_cast<std::uint32_t>(found - spec.variants.begin()) + 1;
     };
     auto const set = set_called(name);
     return set != 0 ? set : set_called(spec.id);
+}
+
+bool can_share_worker(ModelSpec const& base, ModelSpec other) {
+    // What follows from the name and the file, and what a base may have besides.
+    other.id = base.id;
+    other.path = base.path;
+    other.cache_folder = base.cache_folder;
+    other.draft_path = base.draft_path;
+    other.draft_max = base.draft_max;
+    other.variants = base.variants;
+    auto const context_of = [](ModelSpec const& spec) {
+        return spec.context_request != 0 ? spec.context_request : spec.context_default;
+    };
+    bool const known = context_of(base) != 0 && context_of(other) != 0;
+    if (known && context_of(other) <= context_of(base)) other.context_request = base.context_request;
+    return worker_arguments(base, 0) == worker_arguments(other, 0);
 }
 
 std::vector<std::string> worker_arguments(ModelSpec const& spec, int fd) {
@@ -154,9 +173,11 @@ std::vector<std::string> worker_arguments(ModelSpec const& spec, int fd) {
     for (auto const& size : kSizes) add(size.name, std::to_string(spec.*size.field));
     for (auto const& [tenant, weight] : spec.tenant_weights) add(kTenantWeight, fmt::format("{}={}", tenant, weight));
     for (auto const& text : spec.public_prefixes) add(kPublicPrefix, text);
-    for (std::size_t set = 1; set <= spec.variants.size(); ++set)
-        for (auto const& [file, scale] : spec.variants[set - 1].adapters)
-            add(kAdapter, fmt::format("{}:{}:{}", set, scale, file));
+    for (std::size_t set = 1; set <= spec.variants.size(); ++set) {
+        auto const& adapters = spec.variants[set - 1].adapters;
+        for (auto const& [file, scale] : adapters) add(kAdapter, fmt::format("{}:{}:{}", set, scale, file));
+        if (adapters.empty()) add(kAdapter, fmt::format("{}:0:", set));
+    }
     return out;
 }
 

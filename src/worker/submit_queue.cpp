@@ -4,6 +4,8 @@
 #include <utility>
 #include <variant>
 
+#include "base/assert.h"
+
 namespace hearth::worker {
 namespace {
 
@@ -60,10 +62,20 @@ SubmitQueue::Cancelled SubmitQueue::cancel(RequestId id) {
     return result;
 }
 
-std::optional<serving::SubmitFrame> SubmitQueue::take() {
+void SubmitQueue::send(Errand errand) {
+    {
+        std::lock_guard const lock(mutex_);
+        HEARTH_ASSERT(!errand_, "one errand at a time");
+        errand_ = errand;
+    }
+    arrived_.notify_one();
+}
+
+std::optional<SubmitQueue::Work> SubmitQueue::take() {
     std::unique_lock lock(mutex_);
-    arrived_.wait(lock, [this] { return closed_ || !waiting_.empty(); });
+    arrived_.wait(lock, [this] { return closed_ || errand_ || !waiting_.empty(); });
     if (closed_) return std::nullopt;
+    if (errand_) return *std::exchange(errand_, std::nullopt);
     auto frame = std::move(waiting_.front());
     waiting_.pop_front();
     bytes_ -= prompt_bytes(frame.request);

@@ -1,9 +1,10 @@
-// Requests on their way from the reader thread to the engine. Private to worker.
+// Requests on their way from the reader thread to the engine, and errands for the
+// thread that submits them. Private to worker.
 //
 // Between push() and finish() a request is unknown to the engine, so its cancel
 // must be caught here; cancel() says where the request is.
 //
-// Threads: push(), cancel() and close() on the reader thread, take() and
+// Threads: push(), send(), cancel() and close() on the reader thread, take() and
 // finish() on the thread that submits.
 #pragma once
 
@@ -13,6 +14,7 @@
 #include <deque>
 #include <mutex>
 #include <optional>
+#include <variant>
 
 #include "serving/protocol.h"
 
@@ -39,8 +41,14 @@ public:
     };
     Cancelled cancel(RequestId id);
 
-    // The next request, waiting for one; nothing once closed.
-    std::optional<serving::SubmitFrame> take();
+    enum class Errand : std::uint8_t { park, wake };
+
+    // REQUIRES: the one before was taken
+    void send(Errand errand);
+
+    // The errand, or the next request, waiting for one; nothing once closed.
+    using Work = std::variant<serving::SubmitFrame, Errand>;
+    std::optional<Work> take();
 
     // The request of the last take() is the engine's now. True if it was
     // cancelled meanwhile.
@@ -55,6 +63,7 @@ private:
     std::mutex mutex_;  // guards everything below
     std::condition_variable arrived_;
     std::deque<serving::SubmitFrame> waiting_;
+    std::optional<Errand> errand_;
     std::uint64_t bytes_ = 0;
     RequestId submitting_ = 0;
     bool cancelled_ = false;  // the one being submitted

@@ -16,13 +16,18 @@ serving::SubmitFrame frame(RequestId id, std::string prompt = "x") {
     return out;
 }
 
+RequestId id_of(std::optional<SubmitQueue::Work> const& work) {
+    auto const* submit = work ? std::get_if<serving::SubmitFrame>(&*work) : nullptr;
+    return submit == nullptr ? 0 : submit->id;
+}
+
 bool push(SubmitQueue& queue, serving::SubmitFrame submit) { return queue.push(submit); }
 
 TEST(SubmitQueue, HandsRequestsOutInOrder) {
     SubmitQueue queue(8, 100);
     for (RequestId id = 1; id <= 3; ++id) ASSERT_TRUE(push(queue, frame(id)));
     for (RequestId id = 1; id <= 3; ++id) {
-        EXPECT_EQ(queue.take()->id, id);
+        EXPECT_EQ(id_of(queue.take()), id);
         EXPECT_FALSE(queue.finish());
     }
 }
@@ -33,7 +38,7 @@ TEST(SubmitQueue, IsBoundedInRequestsAndInBytesOfPrompts) {
     EXPECT_FALSE(push(queue, frame(2, "12345"))) << "11 bytes";
     EXPECT_TRUE(push(queue, frame(3, "1234")));
     EXPECT_FALSE(push(queue, frame(4, ""))) << "a third request";
-    EXPECT_EQ(queue.take()->id, 1U);
+    EXPECT_EQ(id_of(queue.take()), 1U);
     EXPECT_TRUE(push(queue, frame(5, "123456"))) << "its bytes are free again";
 }
 
@@ -52,7 +57,7 @@ TEST(SubmitQueue, ACancelFindsARequestWhereverItIs) {
     SubmitQueue queue(8, 100);
     push(queue, frame(1));
     push(queue, frame(2));
-    EXPECT_EQ(queue.take()->id, 1U);
+    EXPECT_EQ(id_of(queue.take()), 1U);
 
     auto const waiting = queue.cancel(2);
     EXPECT_EQ(waiting.where, Cancel::removed);
@@ -61,6 +66,17 @@ TEST(SubmitQueue, ACancelFindsARequestWhereverItIs) {
     EXPECT_TRUE(queue.finish());
     EXPECT_EQ(queue.cancel(1).where, Cancel::elsewhere);
     EXPECT_EQ(queue.cancel(2).where, Cancel::elsewhere);
+}
+
+TEST(SubmitQueue, AnErrandGoesBeforeWhatWaits) {
+    SubmitQueue queue(8, 100);
+    push(queue, frame(1));
+    queue.send(SubmitQueue::Errand::park);
+    EXPECT_EQ(queue.take(), SubmitQueue::Work(SubmitQueue::Errand::park));
+    EXPECT_EQ(id_of(queue.take()), 1U);
+    std::thread taker([&] { EXPECT_EQ(queue.take(), SubmitQueue::Work(SubmitQueue::Errand::wake)); });
+    queue.send(SubmitQueue::Errand::wake);
+    taker.join();
 }
 
 TEST(SubmitQueue, CloseWakesTheTakerAndDropsTheRest) {

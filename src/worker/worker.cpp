@@ -1,6 +1,6 @@
-// Three threads: the caller's (loads, then submits), the reader's, the engine's.
-// Everything they share is the Connection, the SubmitQueue and the pointer to
-// the engine, which is set once.
+// Three threads: the caller's (loads, then submits, parks and wakes), the reader's,
+// the engine's. Everything they share is the Connection, the SubmitQueue and the Seen:
+// what the reader knows of the engine.
 #include "worker/worker.h"
 
 #include <fcntl.h>
@@ -15,9 +15,11 @@
 #include <cmath>
 #include <csignal>
 #include <ctime>
+#include <mutex>
 #include <optional>
 #include <thread>
 #include <utility>
+#include <variant>
 
 #include <fmt/format.h>
 
@@ -77,7 +79,7 @@ public:
     Status run(BackendFactory const& load) {
         std::thread reader([this] { read_frames(); });
         auto status = load_engine(load);
-        if (status) serve();
+        if (status) status = serve();
         if (engine_) engine_->close();
         finishing_.store(true, std::memory_order_release);
         connection_->shutdown();
@@ -88,32 +90,44 @@ public:
     }
 
 private:
+    enum class Stage : std::uint8_t { loading, serving, parking, parked };
+
     Status load_engine(BackendFactory const& load) {
         auto const begin = clock_.now();
         auto backend = load(progress());
         if (!backend) return load_failed(std::move(backend.error()));
-        auto info = backend.value()->properties().info;
-        info.isolation = options_.isolation;
+        info_ = backend.value()->properties().info;
+        info_.isolation = options_.isolation;
         std::unique_ptr<llama::Backend> draft;
         if (options_.load_draft) {
             auto loaded = options_.load_draft(**backend, progress());
             if (!loaded) return load_failed(std::move(loaded.error()));
             draft = *std::move(loaded);
-            info.memory_bytes += draft->properties().info.memory_bytes;
-            info.kv_bytes += draft->properties().info.kv_bytes;
+            info_.memory_bytes += draft->properties().info.memory_bytes;
+            info_.kv_bytes += draft->properties().info.kv_bytes;
         }
+        auto const started = start_engine({*std::move(backend), std::move(draft)});
+        if (!started) return load_failed(started.error());
+        info_.resident_bytes = resident_bytes(options_.statm_fd);
+        ready("loaded", begin);
+        return ok();
+    }
+
+    Status start_engine(engine::Engine::Backends backends) {
         auto options = options_.engine;
         options.tiers.log = [report = progress()](int level, std::string_view text) { report.log(level, text); };
-        auto engine = engine::Engine::create(
-            *std::move(backend), options, clock_, [this](auto events) { send_step(events); }, std::move(draft));
-        if (!engine) return load_failed(std::move(engine.error()));
-        engine_ = *std::move(engine);
-        engine_seen_.store(engine_.get(), std::memory_order_release);
-        auto const took_ms = to_ms(clock_.now() - begin);
-        info.resident_bytes = resident_bytes(options_.statm_fd);
-        connection_->write(ReadyFrame{std::move(info)});
-        connection_->write(LogFrame{1, fmt::format("loaded in {:.0f} ms", took_ms)});
+        auto const sink = [this](auto events) { send_step(events); };
+        HEARTH_TRY(engine_,
+                   engine::Engine::create(std::move(backends.model), options, clock_, sink, std::move(backends.draft)));
+        std::lock_guard const lock(seen_mutex_);
+        seen_ = {Stage::serving, engine_.get()};
         return ok();
+    }
+
+    void ready(char const* what, Instant begin) {
+        auto const took_ms = to_ms(clock_.now() - begin);
+        connection_->write(ReadyFrame{info_});
+        connection_->write(LogFrame{1, fmt::format("{} in {:.0f} ms", what, took_ms)});
     }
 
     Status load_failed(Error error) {
@@ -142,14 +156,53 @@ private:
 
     // --- the caller's thread, once the engine is there ---
 
-    void serve() {
-        while (auto frame = submits_.take()) {
-            auto const id = frame->id;
-            auto const status = engine_->submit(id, std::move(frame->request));
-            bool const cancelled = submits_.finish();
-            if (!status) send_event(id, domain::Failed{status.error()});
-            else if (cancelled) engine_->cancel(id);
+    Status serve() {
+        while (auto work = submits_.take()) {
+            if (auto* frame = std::get_if<SubmitFrame>(&*work)) {
+                submit(*frame);
+                continue;
+            }
+            bool const wakes = std::get<SubmitQueue::Errand>(*work) == SubmitQueue::Errand::wake;
+            auto const done = wakes ? wake() : park();
+            if (done) continue;
+            progress().log(wakes ? 3 : 1,
+                           fmt::format("the model was not {}: {}", wakes ? "woken" : "parked", done.error().message));
+            return wakes ? done : ok();
         }
+        return ok();
+    }
+
+    void submit(SubmitFrame& frame) {
+        auto const id = frame.id;
+        auto const status = engine_ ? engine_->submit(id, std::move(frame.request))
+                                    : Status(Error(Code::unavailable, "the model is parked"));
+        bool const cancelled = submits_.finish();
+        if (!status) send_event(id, domain::Failed{status.error()});
+        else if (cancelled) engine_->cancel(id);
+    }
+
+    // The reader sees no engine any more. Closing it writes down what it computed.
+    Status park() {
+        parked_ = engine_->release();
+        engine_.reset();
+        HEARTH_CHECK(parked_.model->park());
+        if (parked_.draft) HEARTH_CHECK(parked_.draft->park());
+        ::malloc_trim(0);
+        {
+            std::lock_guard const lock(seen_mutex_);
+            seen_.stage = Stage::parked;
+        }
+        connection_->write(ParkedFrame{resident_bytes(options_.statm_fd)});
+        return ok();
+    }
+
+    Status wake() {
+        auto const begin = clock_.now();
+        HEARTH_CHECK(parked_.model->wake());
+        if (parked_.draft) HEARTH_CHECK(parked_.draft->wake());
+        HEARTH_CHECK(start_engine(std::move(parked_)));
+        ready("woken", begin);
+        return ok();
     }
 
     // --- the engine's thread ---
@@ -181,10 +234,15 @@ private:
             reading = handle_all(frames);
         }
         submits_.close();
-        bool const engine_can_finish =
-            reading == Reading::closed && engine_seen_.load(std::memory_order_acquire) != nullptr;
-        if (engine_can_finish || finishing_.load(std::memory_order_acquire)) return;
+        bool const can_finish = reading == Reading::closed && has_engine();
+        if (can_finish || finishing_.load(std::memory_order_acquire)) return;
         if (options_.on_abandoned) options_.on_abandoned();
+    }
+
+    // One that is being parked writes down what it computed.
+    bool has_engine() {
+        std::lock_guard const lock(seen_mutex_);
+        return seen_.stage == Stage::serving || seen_.stage == Stage::parking;
     }
 
     enum class Reading : std::uint8_t { on, closed, abandoned };
@@ -205,7 +263,9 @@ private:
     }
 
     Status handle(Frame& frame) {
-        auto* const engine = engine_seen_.load(std::memory_order_acquire);
+        // While it holds this the engine stays.
+        std::lock_guard const lock(seen_mutex_);
+        auto* const engine = seen_.engine;
         if (auto const* ping = std::get_if<PingFrame>(&frame)) {
             connection_->write(pong(ping->nonce, engine));
         } else if (auto const* grant = std::get_if<GrantFrame>(&frame)) {
@@ -218,9 +278,22 @@ private:
             limit_cache(limit->bytes, engine);
         } else if (auto* submit = std::get_if<SubmitFrame>(&frame)) {
             handle_submit(*submit);
+        } else if (std::holds_alternative<ParkFrame>(frame)) {
+            return send_errand(SubmitQueue::Errand::park, Stage::serving, Stage::parking);
+        } else if (std::holds_alternative<WakeFrame>(frame)) {
+            return send_errand(SubmitQueue::Errand::wake, Stage::parked, Stage::loading);
         } else {
             return Error(Code::corrupt, fmt::format("the front sent a worker's frame (kind {})", frame.index()));
         }
+        return ok();
+    }
+
+    // REQUIRES: seen_mutex_ is held
+    Status send_errand(SubmitQueue::Errand errand, Stage from, Stage to) {
+        if (seen_.stage != from)
+            return Error(Code::corrupt, "the front parks a worker that is not ready, or wakes one that is not parked");
+        seen_ = {to, nullptr};
+        submits_.send(errand);
         return ok();
     }
 
@@ -282,8 +355,16 @@ private:
     StepEncoder step_;                                     // the engine's thread
     std::optional<Error> broken_;                          // the reader's until it ended: what the front sent
     std::atomic<bool> finishing_ = false;                  // run() is about to return
+    domain::ModelInfo info_;                               // the caller's thread
+    engine::Engine::Backends parked_;                      // the caller's thread: without an engine
     std::unique_ptr<engine::Engine> engine_;               // the caller's thread
-    std::atomic<engine::Engine*> engine_seen_ = nullptr;   // the same for the reader, set once
+
+    struct Seen {
+        Stage stage = Stage::loading;
+        engine::Engine* engine = nullptr;  // of Stage::serving
+    };
+    std::mutex seen_mutex_;
+    Seen seen_;  // under seen_mutex_; the reader takes the engine away, the caller gives one
 };
 
 }  // namespace

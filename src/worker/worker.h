@@ -6,6 +6,10 @@
 // neither delays a pong or a cancel). The engine's thread writes one Step frame
 // per step.
 //
+// Told to park, it lets the engine go, after it wrote down what it computed, and the
+// backend gives its memory back (Backend::park()); what is slow to make stays, until it
+// is woken. A backend that cannot be parked ends the worker.
+//
 // A front that is gone ends the worker at once; a front that takes no bytes for
 // write_timeout counts as gone.
 //
@@ -76,8 +80,9 @@ struct Options {
     std::function<void(Status const& outcome)> on_finished;
 };
 
-// Returns when the worker is done: ok() after Close or a closed connection, the
-// load's error after LoadFailed, `corrupt` for a broken frame.
+// Returns when the worker is done: ok() after Close or a closed connection, or after
+// Park where it cannot; the load's error after LoadFailed, that of a wake that failed,
+// `corrupt` for a broken frame.
 [[nodiscard]] Status run(Options options, BackendFactory const& load, Clock const& clock);
 
 // The engine's options for a worker of that model: `base` with what the pool set

@@ -86,6 +86,94 @@ TEST(Worker, AnswersPingsWhileItLoads) {
     ::close(front.options.statm_fd);
 }
 
+TEST(Worker, ParksAndAnswersAgainWhenItIsWoken) {
+    FrontEnd front;
+    front.options.statm_fd = ::open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
+    front.start(scripted(script({"Hel", "lo", "!"})));
+    auto const first = front.expect<ReadyFrame>();
+    for (RequestId id = 1; id <= 3; ++id) {
+        front.submit(id);
+        EXPECT_EQ(front.text(id), "Hello!");
+        front.send(ParkFrame{});
+        EXPECT_GT(front.expect<ParkedFrame>().bytes, 1U << 20);
+        front.send(PingFrame{id});
+        auto const pong = front.expect<PongFrame>();
+        EXPECT_EQ(pong.nonce, id);
+        EXPECT_EQ(pong.stats.kv_cells, 0U) << "there is no engine";
+        front.send(WakeFrame{});
+        EXPECT_EQ(front.expect<ReadyFrame>(), first);
+    }
+    front.submit(kFirst);
+    EXPECT_EQ(front.text(kFirst), "Hello!");
+    ::close(front.options.statm_fd);
+}
+
+TEST(Worker, LeavesWhenItIsClosedWhileItIsParked) {
+    FrontEnd front;
+    front.start(scripted(script({"x"})));
+    front.expect<ReadyFrame>();
+    front.send(ParkFrame{});
+    front.expect<ParkedFrame>();
+    front.send(CloseFrame{});
+    EXPECT_EQ(front.next(), std::nullopt);
+    EXPECT_TRUE(front.join());
+}
+
+TEST(Worker, EndsWhereItsBackendCannotBeParked) {
+    auto options = script({"x"});
+    options.can_park = false;
+    FrontEnd front;
+    front.start(scripted(options));
+    front.expect<ReadyFrame>();
+    front.send(ParkFrame{});
+    EXPECT_NE(front.expect<LogFrame>().text.find("loaded"), std::string::npos);
+    EXPECT_NE(front.expect<LogFrame>().text.find("not parked"), std::string::npos);
+    EXPECT_EQ(front.next(), std::nullopt);
+    EXPECT_TRUE(front.join()) << "as after Close";
+}
+
+TEST(Worker, EndsWithTheReasonWhenItCannotBeWoken) {
+    auto options = script({"x"});
+    options.can_wake = false;
+    FrontEnd front;
+    front.start(scripted(options));
+    front.expect<ReadyFrame>();
+    front.send(ParkFrame{});
+    front.expect<ParkedFrame>();
+    front.send(WakeFrame{});
+    EXPECT_NE(front.expect<LogFrame>().text.find("told not to wake"), std::string::npos);
+    EXPECT_EQ(front.next(), std::nullopt);
+    auto const outcome = front.join();
+    ASSERT_FALSE(outcome);
+    EXPECT_EQ(outcome.error().code, Code::overloaded);
+}
+
+TEST(Worker, EndsWhenItIsWokenThoughItIsNotParked) {
+    FrontEnd front;
+    front.start(scripted(script({"x"})));
+    front.expect<ReadyFrame>();
+    front.send(WakeFrame{});
+    while (front.next()) {}
+    auto const outcome = front.join();
+    ASSERT_FALSE(outcome);
+    EXPECT_EQ(outcome.error().code, Code::corrupt);
+}
+
+TEST(Worker, RequestsThatRunEndWhenItIsParked) {
+    auto options = script({"tick "});
+    options.repeat = true;
+    FrontEnd front;
+    front.start(scripted(options));
+    front.expect<ReadyFrame>();
+    front.submit(kFirst);
+    EXPECT_TRUE(std::holds_alternative<Started>(front.event(kFirst)));
+    front.send(ParkFrame{});
+    auto last = front.event(kFirst);
+    while (!is_terminal(last)) last = front.event(kFirst);
+    EXPECT_TRUE(std::holds_alternative<Done>(last)) << "no front does that, and none is left without an end";
+    front.expect<ParkedFrame>();
+}
+
 TEST(Worker, SendsProgressAtMostTwentyTimesASecond) {
     FrontEnd front;
     front.start([&](Progress const& progress) {

@@ -35,10 +35,16 @@ public:
     std::string exit_reason;  // empty: runs
     bool killed = false;
     bool closes_when_asked = true;
+    std::optional<std::uint64_t> keeps;  // what it takes when it is parked; absent: it cannot be, and closes
+    bool parks_when_asked = true, wakes_when_asked = true;  // at once
+    std::uint32_t parks = 0, wakes = 0;  // how often it was told to
     std::uint32_t pings = 0;
     std::optional<std::uint64_t> cache_limit;  // the last that was sent
 
-    void send(Frame const& frame) { send_bytes(*encode(frame)); }
+    void send(Frame const& frame) {
+        if (auto const* ready = std::get_if<ReadyFrame>(&frame)) last_ready_ = *ready;
+        send_bytes(*encode(frame));
+    }
     void send_bytes(std::string bytes) {
         if (pipe_) pipe_->send(std::move(bytes));
     }
@@ -50,7 +56,7 @@ public:
         if (pipe_) pipe_->close();
     }
 
-    // The next frame that is no Ping and limits no cache.
+    // The next frame that is no Ping, limits no cache and neither parks nor wakes.
     net::Task<Frame> next() {
         while (frames_.empty()) co_await arrived_.wait();
         auto frame = std::move(frames_.front());
@@ -72,6 +78,17 @@ private:
                 cache_limit = limit->bytes;
                 continue;
             }
+            if (std::holds_alternative<ParkFrame>(**frame)) {
+                ++parks;
+                if (!keeps) die("exit status 0");
+                else if (parks_when_asked) send(ParkedFrame{*keeps});
+                continue;
+            }
+            if (std::holds_alternative<WakeFrame>(**frame)) {
+                ++wakes;
+                if (wakes_when_asked) send(last_ready_);
+                continue;
+            }
             if (std::holds_alternative<CloseFrame>(**frame) && closes_when_asked) die("exit status 0");
             frames_.push_back(*std::move(*frame));
             arrived_.notify();
@@ -82,6 +99,7 @@ private:
     }
 
     FrameReader reader_;
+    ReadyFrame last_ready_;
     std::deque<Frame> frames_;
     net::Signal arrived_;
     std::unique_ptr<net::Pipe> pipe_;

@@ -32,7 +32,10 @@ public:
             case 10: return LogFrame{static_cast<std::uint8_t>(below(4)), text()};
             case 11: return AskReportFrame{random_()};
             case 12: return ReportFrame{random_(), report()};
-            default: return LimitCacheFrame{random_()};
+            case 13: return LimitCacheFrame{random_()};
+            case 14: return ParkFrame{};
+            case 15: return WakeFrame{};
+            default: return ParkedFrame{random_()};
         }
     }
 
@@ -194,7 +197,8 @@ private:
     domain::ModelInfo info() {
         domain::ModelInfo i;
         for (auto* value : {&i.architecture, &i.name, &i.quantization, &i.cpu_variant, &i.isolation}) *value = text();
-        for (auto* value : {&i.parameters, &i.file_bytes, &i.memory_bytes, &i.kv_bytes, &i.resident_bytes})
+        for (auto* value :
+             {&i.parameters, &i.file_bytes, &i.memory_bytes, &i.kv_bytes, &i.resident_bytes, &i.shared_bytes})
             *value = random_();
         for (auto* value : {&i.vocabulary, &i.embedding, &i.context_train, &i.context_request, &i.kv_cells,
                             &i.sequences_max, &i.threads})

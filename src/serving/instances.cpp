@@ -1,0 +1,284 @@
+#include "serving/instances.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+namespace hearth::serving {
+namespace {
+
+using State = Resident::State;
+
+// More that the one that knows the prompt may have inside than the least loaded: one for each
+// beginning it was given, and no more than these.
+constexpr std::size_t kSurplusMax = 4;
+
+// The nearer to being ready, the smaller.
+int distance(ModelState state) {
+    constexpr std::array kNearest{
+        ModelState::ready,      ModelState::loading, ModelState::starting, ModelState::parked,  ModelState::unloading,
+        ModelState::restarting, ModelState::cold,    ModelState::damaged,  ModelState::stopped, ModelState::failed};
+    return static_cast<int>(std::ranges::find(kNearest, state) - kNearest.begin());
+}
+
+// What waits to be loaded or is on its way says what all of them are to whoever decides; those that
+// failed say nothing while there are others.
+State state_of(std::span<Resident const> residents) {
+    auto const any = [&](State state) {
+        return std::ranges::find(residents, state, &Resident::state) != residents.end();
+    };
+    for (auto const state :
+         {State::loading, State::leaving, State::parking, State::ready, State::draining, State::parked, State::cold})
+        if (any(state)) return state;
+    return State::failed;
+}
+
+std::uint64_t held(Resident const& resident, State state) {
+    // To be loaded all of them are wanted.
+    bool const whole = state == State::cold || state == State::parked;
+    return whole && resident.state != State::failed ? resident.cost : charge(resident);
+}
+
+std::optional<Instant> earliest(std::optional<Instant> a, std::optional<Instant> b) {
+    return a && b ? std::min(*a, *b) : a ? a : b;
+}
+
+InstanceStatus as_instance(ModelStatus const& status) {
+    return {status.state,    status.pid,          status.inside,        status.waiting,
+            status.restarts, status.memory_bytes, status.resident_bytes};
+}
+
+void add_stats(domain::EngineStats& sum, domain::EngineStats const& more) {
+    sum.running += more.running;
+    sum.waiting += more.waiting;
+    sum.kv_used += more.kv_used;
+    sum.kv_cached += more.kv_cached;
+    sum.kv_cells += more.kv_cells;
+}
+
+void add(ModelStatus& sum, ModelStatus const& more) {
+    if (distance(more.state) < distance(sum.state)) {
+        sum.state = more.state;
+        sum.pid = more.pid;
+    }
+    sum.progress = std::max(sum.progress, more.progress);
+    if (!sum.info) sum.info = more.info;
+    if (sum.problem.empty()) sum.problem = more.problem;
+    add_stats(sum.stats, more.stats);
+    sum.inside += more.inside;
+    sum.waiting += more.waiting;
+    for (std::size_t i = 0; i < sum.waiting_by_class.size(); ++i) sum.waiting_by_class[i] += more.waiting_by_class[i];
+    sum.requests_max += more.requests_max;
+    sum.restarts += more.restarts;
+    sum.awaited = sum.awaited && more.awaited;
+    sum.estimated_bytes += more.estimated_bytes;
+    sum.resident_bytes += more.resident_bytes;
+    if (!sum.idle_left) sum.idle_left = more.idle_left;
+}
+
+}  // namespace
+
+Instances::Instances(Model::Environment const& environment, ModelSpec const& spec, std::int64_t created_unix) {
+    for (std::uint32_t number = 1; number <= std::max(spec.instances, 1U); ++number)
+        models_.push_back(std::make_shared<Model>(environment, spec, created_unix, number));
+}
+
+// --- all of them ---
+
+void Instances::start(Model::Place place) {
+    for (auto const& model : models_) model->start(place);
+}
+void Instances::take_name() {
+    for (auto const& model : models_) model->take_name();
+}
+void Instances::lose_name() {
+    for (auto const& model : models_) model->lose_name();
+}
+void Instances::want() {
+    for (auto const& model : models_)
+        if (model->state() != ModelState::ready) model->want();
+}
+void Instances::load() {
+    for (auto const& model : models_) {
+        auto const state = model->resident().state;
+        if (state == State::cold || state == State::parked) model->load();
+    }
+}
+void Instances::let_go() {
+    for (auto const& model : models_)
+        if (model->state() == ModelState::ready || model->state() == ModelState::parked) model->let_go();
+}
+void Instances::park() {
+    for (auto const& model : models_)
+        if (model->state() == ModelState::ready) model->park();
+}
+void Instances::drain_for_others() {
+    for (auto const& model : models_) model->drain_for_others();
+}
+void Instances::keep(Duration keep_alive) {
+    for (auto const& model : models_) model->keep(keep_alive);
+}
+void Instances::limit_cache(std::optional<std::uint64_t> bytes) {
+    if (bytes) bytes = *bytes / models_.size();
+    for (auto const& model : models_) model->limit_cache(bytes);
+}
+void Instances::unload() {
+    for (auto const& model : models_) model->unload();
+}
+void Instances::join(Variant const& variant) {
+    for (auto const& model : models_) model->join(variant);
+}
+void Instances::part(std::string_view id) {
+    for (auto const& model : models_) model->part(id);
+}
+void Instances::suspend(Error const& why) {
+    for (auto const& model : models_) model->suspend(why);
+}
+void Instances::resume() {
+    for (auto const& model : models_) model->resume();
+}
+void Instances::retire() {
+    for (auto const& model : models_) model->retire();
+}
+void Instances::close(std::function<void()> const& over) {
+    for (auto const& model : models_) model->close(over);
+}
+void Instances::kill() {
+    for (auto const& model : models_) model->kill();
+}
+void Instances::forget_metrics() {
+    for (auto const& model : models_) model->forget_metrics();
+}
+void Instances::abandon() {
+    for (auto const& model : models_) model->abandon();
+}
+
+// --- as one ---
+
+// What they share is charged to the first of those that have it.
+Resident Instances::resident() const {
+    if (models_.size() == 1) return first().resident();
+    std::vector<Resident> residents;
+    residents.reserve(models_.size());
+    for (auto const& model : models_) residents.push_back(model->resident());
+    Resident out = residents.front();
+    out.state = state_of(residents);
+    out.cost = out.parked_cost = 0;
+    bool can_park = true;
+    std::uint64_t sharing = 0;
+    for (auto const& each : residents) {
+        if (each.state == State::failed) continue;
+        auto const bytes = held(each, out.state);
+        out.cost += bytes;
+        sharing += bytes == each.cost && bytes > first().shared_bytes() ? 1 : 0;
+        bool const away = each.state == State::cold && out.state == State::parked;
+        out.parked_cost += away ? 0 : each.parked_cost;
+        can_park = can_park && (each.parked_cost != 0 || away);
+        out.busy = out.busy || each.busy;
+        out.wanted_since = earliest(out.wanted_since, each.wanted_since);
+        out.used = std::max(out.used, each.used);
+        out.ready = std::max(out.ready, each.ready);
+        if (out.keep_alive && each.keep_alive) out.keep_alive = std::max(*out.keep_alive, *each.keep_alive);
+    }
+    if (sharing > 1) out.cost -= (sharing - 1) * first().shared_bytes();
+    if (!can_park) out.parked_cost = 0;
+    return out;
+}
+
+std::uint64_t Instances::cost() const {
+    std::uint64_t sum = 0;
+    for (auto const& model : models_) sum += model->cost();
+    auto const shared = (models_.size() - 1) * first().shared_bytes();
+    return sum - std::min(sum, shared);
+}
+
+ModelState Instances::state() const {
+    auto const nearest = std::ranges::min_element(
+        models_, {}, [](std::shared_ptr<Model> const& model) { return distance(model->state()); });
+    return (*nearest)->state();
+}
+
+ModelStatus Instances::status(std::uint32_t adapters) const {
+    auto out = first().status(adapters);
+    if (models_.size() == 1) return out;
+    out.instances.push_back(as_instance(out));
+    for (std::size_t i = 1; i < models_.size(); ++i) {
+        auto const more = models_[i]->status(set_of(*models_[i], adapters));
+        add(out, more);
+        out.instances.push_back(as_instance(more));
+    }
+    if (out.base.empty()) {
+        auto const now = charge(resident());
+        out.memory_bytes = now != 0 ? now : cost();
+    }
+    return out;
+}
+
+std::uint32_t Instances::retry_after_s() const {
+    std::uint32_t least = first().retry_after_s();
+    for (auto const& model : models_) least = std::min(least, model->retry_after_s());
+    return least;
+}
+
+std::optional<std::uint32_t> Instances::predicted_wait_s(domain::Priority priority) const {
+    std::optional<std::uint32_t> least;
+    for (auto const& model : models_) {
+        auto const wait = model->predicted_wait_s(priority);
+        if (wait) least = std::min(least.value_or(*wait), *wait);
+    }
+    return least;
+}
+
+bool Instances::over() const {
+    return std::ranges::all_of(models_, [](auto const& model) { return model->over(); });
+}
+
+bool Instances::to_close() const {
+    return std::ranges::all_of(models_, [](auto const& model) { return model->to_close(); });
+}
+
+std::uint32_t Instances::set_of(Model const& model, std::uint32_t set) const {
+    return set == 0 || &model == &first() ? set : adapters_of(model.spec(), first().spec().variants[set - 1].id);
+}
+
+// Where none is ready, the nearest to it.
+std::uint32_t Instances::choose(std::span<std::uint64_t const> beginnings) const {
+    auto const rank = [this](std::size_t i) {
+        auto const& model = *models_[i];
+        return std::pair(model.takes_requests() ? -1 : distance(model.state()), model.inside());
+    };
+    std::size_t best = 0;
+    for (std::size_t i = 1; i < models_.size(); ++i)
+        if (rank(i) < rank(best)) best = i;
+    auto const known = routes_.find(beginnings);
+    if (known && models_[known->worker]->takes_requests()) {
+        auto const surplus = std::min(known->beginnings, kSurplusMax);
+        if (models_[known->worker]->inside() <= models_[best]->inside() + surplus) best = known->worker;
+    }
+    return static_cast<std::uint32_t>(best);
+}
+
+Result<std::unique_ptr<Generation>> Instances::submit(RequestId id, domain::GenerateRequest request) {
+    std::uint32_t chosen = 0;
+    std::vector<std::uint64_t> beginnings;
+    if (models_.size() > 1) {
+        beginnings = beginnings_of(request);
+        chosen = choose(beginnings);
+    }
+    request.adapters = set_of(*models_[chosen], request.adapters);
+    auto const keep_alive = request.keep_alive;
+    HEARTH_TRY(auto flight, models_[chosen]->submit(id, std::move(request)));
+    if (keep_alive && models_.size() > 1) keep(*keep_alive);
+    routes_.note(beginnings, chosen);
+    return make_generation(std::move(flight), models_[chosen]);
+}
+
+net::Task<EngineView> Instances::engine_view(std::shared_ptr<Instances> self, Duration timeout) {
+    auto const ready =
+        std::ranges::find(self->models_, ModelState::ready, [](auto const& model) { return model->state(); });
+    auto const model = ready == self->models_.end() ? self->models_.front() : *ready;
+    auto view = co_await model->engine_view(model, timeout);
+    co_return view;
+}
+
+}  // namespace hearth::serving
