@@ -5,10 +5,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstdio>
+#include <cstdint>
 #include <cstdlib>
-#include <cstring>
 #include <filesystem>
 #include <functional>
 #include <span>
@@ -18,6 +18,8 @@
 #include <fmt/format.h>
 
 #include "digest/sha256.h"
+#include "fetch/whole_file.h"
+#include "library/disk.h"
 
 namespace hearth::library {
 namespace {
@@ -28,26 +30,15 @@ constexpr std::size_t kEntriesMax = 100'000;  // of a folder that are looked at
 constexpr std::string_view kStaging = ".making-";
 constexpr std::string_view kPartial = ".part";
 constexpr std::string_view kPrefix = "sha256-";
-
-Error io_error(std::string_view what, std::string const& path) {
-    auto const code = errno == ENOSPC || errno == EDQUOT ? Code::exhausted : Code::io;
-    return {code, fmt::format("cannot {} '{}': {}", what, path, std::strerror(errno)), path};
-}
+constexpr ::mode_t kForEverybody = 0644;
+constexpr std::uint64_t kLookBytes = std::uint64_t{64} << 20;
+constexpr int kMakeTries = 16;
 
 Status make_folder(std::string const& path) {
     std::error_code failed;
     fs::create_directories(fs::path(path).parent_path(), failed);
     if (::mkdir(path.c_str(), 0700) == 0 || errno == EEXIST) return ok();
-    return io_error("make the folder", path);
-}
-
-Status sync_folder(std::string const& path) {
-    int const fd = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (fd < 0) return io_error("open", path);
-    int const failed = ::fsync(fd);
-    auto const error = failed == 0 ? Error() : io_error("sync", path);
-    ::close(fd);
-    return failed == 0 ? ok() : Status(error);
+    return disk_error("make the folder", path);
 }
 
 void for_each_entry(std::string const& folder, std::function<void(fs::directory_entry const&)> const& visit) {
@@ -58,22 +49,61 @@ void for_each_entry(std::string const& folder, std::function<void(fs::directory_
         visit(*entry);
 }
 
-// Nobody holds its lock: who made it is gone.
-bool is_left_behind(std::string const& path) {
+Result<std::uint64_t> ask_disk(std::string const& folder) {
+    std::error_code failed;
+    auto const space = fs::space(folder, failed);
+    if (failed) return Error(Code::io, fmt::format("cannot look at '{}': {}", folder, failed.message()));
+    return static_cast<std::uint64_t>(space.available);
+}
+
+// The name still means what is open: nobody removed it, or put something else there.
+bool is_at(int fd, std::string const& path) {
+    struct ::stat opened{}, named{};
+    return ::fstat(fd, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 && opened.st_ino == named.st_ino &&
+           opened.st_dev == named.st_dev;
+}
+
+// Where nobody holds its lock, who made it is gone, or did not come to lock it yet: then
+// that one finds it locked, or gone, and makes another one.
+void remove_if_left_behind(std::string const& path) {
     int const fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    if (fd < 0) return false;
-    bool const free = ::flock(fd, LOCK_EX | LOCK_NB) == 0;
+    if (fd < 0) return;
+    std::error_code failed;
+    if (::flock(fd, LOCK_EX | LOCK_NB) == 0 && is_at(fd, path)) fs::remove_all(path, failed);
     ::close(fd);
-    return free;
+}
+
+enum class Locked : std::uint8_t { yes, no_more };
+
+// What was just made, against tidy() of whatever process; `no_more`: that was quicker.
+Result<Locked> lock_made(int fd, std::string const& path) {
+    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return is_at(fd, path) ? Locked::yes : Locked::no_more;
+    if (errno != EWOULDBLOCK) return disk_error("lock", path);
+    return Locked::no_more;
+}
+
+Error never_locked(std::string const& folder) {
+    return {Code::unavailable, fmt::format("somebody tidies '{}' all the time: tried {} times", folder, kMakeTries)};
 }
 
 bool is_blob_name(std::string_view name) {
     return name.starts_with(kPrefix) && digest::is_sha256(name.substr(kPrefix.size()));
 }
 
-std::chrono::system_clock::time_point used(struct ::stat const& file) {
+std::chrono::system_clock::time_point time_of(::timespec const& time) {
     return std::chrono::system_clock::time_point(std::chrono::duration_cast<std::chrono::system_clock::duration>(
-        std::chrono::seconds(file.st_mtim.tv_sec) + std::chrono::nanoseconds(file.st_mtim.tv_nsec)));
+        std::chrono::seconds(time.tv_sec) + std::chrono::nanoseconds(time.tv_nsec)));
+}
+
+std::chrono::system_clock::time_point used(struct ::stat const& file) {
+    return std::max(time_of(file.st_atim), time_of(file.st_mtim));
+}
+
+// Its time of access alone: models that were made of it are the same file, and by another
+// time of change they would be other ones.
+void touch(std::string const& path) {
+    ::timespec const times[2] = {{.tv_sec = 0, .tv_nsec = UTIME_NOW}, {.tv_sec = 0, .tv_nsec = UTIME_OMIT}};
+    static_cast<void>(::utimensat(AT_FDCWD, path.c_str(), times, AT_SYMLINK_NOFOLLOW));
 }
 
 }  // namespace
@@ -87,10 +117,15 @@ Result<std::string> parse_digest(std::string_view text) {
 }
 
 struct BlobUpload::File {
-    std::string folder, partial, target, hex;
+    std::string partial, target, hex;
     std::uint64_t bytes = 0, bytes_max = 0;
+    // Of one whose size nobody said: when the room is looked at again, and how much is to be left.
+    std::uint64_t look_at_bytes = UINT64_MAX, bytes_spare = 0;
+    std::function<Result<std::uint64_t>()> free_bytes;
     int fd = -1;
     digest::Sha256 hash;
+
+    [[nodiscard]] Status look_at_room();
 
     File() = default;
     File(File const&) = delete;
@@ -101,6 +136,15 @@ struct BlobUpload::File {
     }
 };
 
+Status BlobUpload::File::look_at_room() {
+    HEARTH_TRY(auto const free, free_bytes());
+    if (free < bytes_spare)
+        return Error(Code::exhausted, fmt::format("no room on the disk after {} bytes: {} are to be left, {} are free",
+                                                  bytes, bytes_spare, free));
+    look_at_bytes = bytes + kLookBytes;
+    return ok();
+}
+
 BlobUpload::BlobUpload(std::unique_ptr<File> file) : file_(std::move(file)) {}
 BlobUpload::~BlobUpload() = default;
 
@@ -108,12 +152,13 @@ Status BlobUpload::append(std::string_view bytes) {
     auto& file = *file_;
     if (bytes.size() > file.bytes_max - file.bytes)
         return Error(Code::too_large, fmt::format("a blob may have {} bytes at most", file.bytes_max));
+    if (file.bytes >= file.look_at_bytes) HEARTH_CHECK(file.look_at_room());
     file.hash.add(std::as_bytes(std::span(bytes)));
     file.bytes += bytes.size();
     while (!bytes.empty()) {
         auto const count = ::write(file.fd, bytes.data(), bytes.size());
         if (count < 0 && errno == EINTR) continue;
-        if (count < 0) return io_error("write", file.partial);
+        if (count < 0) return disk_error("write", file.partial);
         bytes.remove_prefix(static_cast<std::size_t>(count));
     }
     return ok();
@@ -127,20 +172,32 @@ Status BlobUpload::finish() {
                      fmt::format("digest mismatch, expected \"sha256:{}\", got \"sha256:{}\"", file.hex, got),
                      "digest");
     // What was reserved and not filled is given back.
-    if (::ftruncate(file.fd, static_cast<::off_t>(file.bytes)) != 0) return io_error("cut", file.partial);
-    if (::fsync(file.fd) != 0) return io_error("sync", file.partial);
-    if (::rename(file.partial.c_str(), file.target.c_str()) != 0) return io_error("name", file.target);
+    if (::ftruncate(file.fd, static_cast<::off_t>(file.bytes)) != 0) return disk_error("cut", file.partial);
+    // Models that are made of it are this file; until then its folder is the user's alone.
+    if (::fchmod(file.fd, kForEverybody) != 0) return disk_error("open up", file.partial);
+    if (::fsync(file.fd) != 0) return disk_error("sync", file.partial);
+    if (::rename(file.partial.c_str(), file.target.c_str()) != 0) return disk_error("name", file.target);
     file.partial.clear();
-    return sync_folder(file.folder);
+    return fetch::sync_folder_of(file.target);
 }
+
+BlobStore::BlobStore(Options options)
+    : options_(std::move(options)),
+      free_bytes_([ask = options_.free_bytes ? options_.free_bytes : ask_disk, folder = options_.folder] {
+          return ask(folder);
+      }) {}
 
 std::string BlobStore::path(std::string const& hex) const {
     return fmt::format("{}/{}{}", options_.folder, kPrefix, hex);
 }
 
 bool BlobStore::has(std::string const& hex) const {
+    auto const blob = path(hex);
     struct ::stat file{};
-    return ::lstat(path(hex).c_str(), &file) == 0 && S_ISREG(file.st_mode);
+    if (::lstat(blob.c_str(), &file) != 0 || !S_ISREG(file.st_mode)) return false;
+    // Who asks is about to use it.
+    touch(blob);
+    return true;
 }
 
 Status BlobStore::make_room(std::optional<std::uint64_t> bytes) const {
@@ -152,46 +209,54 @@ Status BlobStore::make_room(std::optional<std::uint64_t> bytes) const {
     if (count >= options_.blobs_max)
         return Error(Code::overloaded, fmt::format("{} files were uploaded and not used yet, the limit is {}", count,
                                                    options_.blobs_max));
-    std::error_code failed;
-    auto const space = fs::space(options_.folder, failed);
-    if (failed) return Error(Code::io, fmt::format("cannot look at '{}': {}", options_.folder, failed.message()));
+    HEARTH_TRY(auto const free, free_bytes_());
     auto const needed = bytes.value_or(0) + options_.bytes_spare;
-    if (space.available < needed)
+    if (free < needed)
         return Error(Code::exhausted,
                      fmt::format("no room on the disk: {} bytes are needed and {} to spare, {} are free",
-                                 bytes.value_or(0), options_.bytes_spare, space.available));
+                                 bytes.value_or(0), options_.bytes_spare, free));
     return ok();
+}
+
+Result<std::unique_ptr<BlobUpload::File>> BlobStore::make_file(std::string const& hex) const {
+    for (int i = 0; i < kMakeTries; ++i) {
+        auto file = std::make_unique<BlobUpload::File>();
+        file->target = path(hex);
+        file->hex = hex;
+        file->bytes_max = options_.bytes_max;
+        file->bytes_spare = options_.bytes_spare;
+        file->free_bytes = free_bytes_;
+        auto name = fmt::format("{}/.{}{}.XXXXXX{}", options_.folder, kPrefix, hex, kPartial);
+        file->fd = ::mkostemps(name.data(), static_cast<int>(kPartial.size()), O_CLOEXEC);
+        if (file->fd < 0) return disk_error("make a file in", options_.folder);
+        file->partial = name;
+        HEARTH_TRY(auto const locked, lock_made(file->fd, name));
+        if (locked == Locked::yes) return file;
+    }
+    return never_locked(options_.folder);
 }
 
 Result<std::unique_ptr<BlobUpload>> BlobStore::begin(std::string const& hex, std::optional<std::uint64_t> bytes) const {
     if (has(hex)) return std::unique_ptr<BlobUpload>();
     HEARTH_CHECK(make_folder(options_.folder));
     HEARTH_CHECK(make_room(bytes));
-    auto file = std::make_unique<BlobUpload::File>();
-    file->folder = options_.folder;
-    file->target = path(hex);
-    file->hex = hex;
-    file->bytes_max = options_.bytes_max;
-    auto name = fmt::format("{}/.{}{}.XXXXXX{}", options_.folder, kPrefix, hex, kPartial);
-    file->fd = ::mkostemps(name.data(), static_cast<int>(kPartial.size()), O_CLOEXEC);
-    if (file->fd < 0) return io_error("make a file in", options_.folder);
-    file->partial = name;
-    if (::flock(file->fd, LOCK_EX | LOCK_NB) != 0) return io_error("lock", name);
+    HEARTH_TRY(auto file, make_file(hex));
+    if (!bytes) file->look_at_bytes = kLookBytes;
     // Better known now than after an hour; file systems that cannot reserve tell when they are full.
     bool const reserved = !bytes || *bytes == 0 ||
                           ::fallocate(file->fd, FALLOC_FL_KEEP_SIZE, 0, static_cast<::off_t>(*bytes)) == 0 ||
                           errno == EOPNOTSUPP || errno == ENOSYS;
-    if (!reserved) return io_error("reserve room in", options_.folder);
+    if (!reserved) return disk_error("reserve room in", options_.folder);
     return std::unique_ptr<BlobUpload>(new BlobUpload(std::move(file)));  // NOLINT(modernize-make-unique): private
 }
 
 Status BlobStore::link(std::string const& hex, std::string const& path_wanted) const {
     auto const blob = path(hex);
     if (::link(blob.c_str(), path_wanted.c_str()) != 0) {
-        if (errno != ENOENT) return io_error("link", blob);
+        if (errno != ENOENT) return disk_error("link", blob);
         return Error(Code::not_found, fmt::format("blob \"sha256:{}\" not found: it was not uploaded", hex), "files");
     }
-    static_cast<void>(::utimensat(AT_FDCWD, blob.c_str(), nullptr, 0));
+    touch(blob);
     return ok();
 }
 
@@ -204,18 +269,24 @@ void BlobStore::tidy(std::chrono::system_clock::time_point now) const {
         if (::lstat(path.c_str(), &file) != 0 || !S_ISREG(file.st_mode)) return;
         bool const partial = name.starts_with(".") && name.ends_with(kPartial);
         bool const unused = is_blob_name(name) && now - used(file) > options_.unused_max;
-        if (unused || (partial && is_left_behind(path))) ::unlink(path.c_str());
+        if (unused) ::unlink(path.c_str());
+        else if (partial) remove_if_left_behind(path);
     });
 }
 
 Result<StagingFolder> StagingFolder::create(std::string const& parent) {
     HEARTH_CHECK(make_folder(parent));
-    auto path = fmt::format("{}/{}XXXXXX", parent, kStaging);
-    if (::mkdtemp(path.data()) == nullptr) return io_error("make a folder in", parent);
-    int const lock = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    StagingFolder made(path, lock);
-    if (lock < 0 || ::flock(lock, LOCK_EX | LOCK_NB) != 0) return io_error("lock", path);
-    return made;
+    for (int i = 0; i < kMakeTries; ++i) {
+        auto path = fmt::format("{}/{}XXXXXX", parent, kStaging);
+        if (::mkdtemp(path.data()) == nullptr) return disk_error("make a folder in", parent);
+        int const lock = ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (lock < 0 && errno == ENOENT) continue;
+        StagingFolder made(path, lock);
+        if (lock < 0) return disk_error("open", path);
+        HEARTH_TRY(auto const locked, lock_made(lock, path));
+        if (locked == Locked::yes) return made;
+    }
+    return never_locked(parent);
 }
 
 StagingFolder::StagingFolder(StagingFolder&& other) noexcept
@@ -232,7 +303,7 @@ void StagingFolder::remove_stale(std::string const& parent) {
         std::error_code failed;
         bool const staging =
             entry.path().filename().string().starts_with(kStaging) && fs::is_directory(entry.symlink_status(failed));
-        if (staging && is_left_behind(entry.path().string())) fs::remove_all(entry.path(), failed);
+        if (staging) remove_if_left_behind(entry.path().string());
     });
 }
 

@@ -4,6 +4,11 @@
 //   FOLDER/.sha256-HEX.XXXXXX.part  on its way: private, locked by who writes it
 //   FOLDER/.making-XXXXXX/          where a model is made of them, see StagingFolder
 //
+// The folder is the user's alone; a blob is a file for everybody, as the models are that
+// are made of it by a link. A blob's time begins anew when somebody asks for it, uploads
+// it again or uses it; it is the file's time of access, so that no model made of it changes,
+// and reading such a model counts as use where the file system writes these times.
+//
 // A name is made of a digest's 64 digits and of nothing else a client says. Bytes
 // are hashed as they come; what has another digest gets no name: verify, sync,
 // rename, sync of the folder. A killed process leaves only what tidy() removes.
@@ -20,6 +25,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -58,17 +64,20 @@ public:
         std::string folder{};  // made, for the user alone, if it is not there
         std::uint64_t bytes_max = kBlobBytesMax;  // of one
         std::size_t blobs_max = kBlobsMax;
-        std::uint64_t bytes_spare = std::uint64_t{256} << 20;  // of the disk, that others may need
+        // Of the disk, that others may need. Where nobody said how many bytes will come, it
+        // is looked at again every 64 MiB of them.
+        std::uint64_t bytes_spare = std::uint64_t{256} << 20;
         std::chrono::seconds unused_max = std::chrono::hours(24);
+        std::function<Result<std::uint64_t>(std::string const& folder)> free_bytes{};  // empty: the disk is asked
     };
-    explicit BlobStore(Options options) : options_(std::move(options)) {}
+    explicit BlobStore(Options options);
 
     [[nodiscard]] std::string const& folder() const { return options_.folder; }
 
-    // Whether it is there. REQUIRES: `hex` is of parse_digest()
+    // Whether it is there; then its time begins anew. REQUIRES: `hex` is of parse_digest()
     [[nodiscard]] bool has(std::string const& hex) const;
 
-    // Nothing if it is there already. `bytes`: how many will come, if that is known.
+    // Nothing if it is there already, which begins its time anew. `bytes`: how many will come, if that is known.
     [[nodiscard]] Result<std::unique_ptr<BlobUpload>> begin(std::string const& hex,
                                                             std::optional<std::uint64_t> bytes) const;
 
@@ -82,8 +91,10 @@ public:
 private:
     [[nodiscard]] std::string path(std::string const& hex) const;
     [[nodiscard]] Status make_room(std::optional<std::uint64_t> bytes) const;
+    [[nodiscard]] Result<std::unique_ptr<BlobUpload::File>> make_file(std::string const& hex) const;
 
     Options const options_;
+    std::function<Result<std::uint64_t>()> const free_bytes_;
 };
 
 // StagingFolder: a private folder where one model is made, gone when it is dropped.

@@ -8,6 +8,8 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <stop_token>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -70,9 +72,9 @@ TEST_F(BlobsTest, WhatHasItsDigestIsThereUnderIt) {
     EXPECT_EQ(names(), std::vector<std::string>{"sha256-" + hex});
     struct ::stat file{};
     ASSERT_EQ(::stat((folder / "blobs" + "/sha256-" + hex).c_str(), &file), 0);
-    EXPECT_EQ(file.st_mode & 0777U, 0600U) << "nobody else's business";
+    EXPECT_EQ(file.st_mode & 0777U, 0644U) << "as all models are, and one made of it is this file";
     ASSERT_EQ(::stat((folder / "blobs").c_str(), &file), 0);
-    EXPECT_EQ(file.st_mode & 0777U, 0700U);
+    EXPECT_EQ(file.st_mode & 0777U, 0700U) << "until then nobody else's business";
     auto const again = blobs.begin(hex, bytes.size());
     ASSERT_TRUE(again);
     EXPECT_EQ(*again, nullptr) << "it is there";
@@ -124,6 +126,29 @@ TEST_F(BlobsTest, ADiskWithoutRoomIsToldBeforeTheFirstByte) {
     EXPECT_TRUE(names().empty());
 }
 
+TEST_F(BlobsTest, OneWhoseSizeNobodySaidStopsBeforeTheDiskIsFull) {
+    std::uint64_t free = 1000;
+    BlobStore const blobs({.folder = folder / "blobs", .bytes_spare = 1000, .free_bytes = [&](auto const&) {
+                               return Result<std::uint64_t>(free);
+                           }});
+    auto const known = blobs.begin(hex, 1);
+    ASSERT_FALSE(known);
+    EXPECT_EQ(known.error().code, Code::exhausted);
+    auto const upload = blobs.begin(hex, std::nullopt);
+    ASSERT_TRUE(upload);
+    std::string const piece(std::size_t{32} << 20, 'x');
+    free = 999;
+    ASSERT_TRUE((*upload)->append(piece)) << "it is not looked at every time";
+    ASSERT_TRUE((*upload)->append(piece));
+    auto const refused = (*upload)->append("x");
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error(), Error(Code::exhausted,
+                                     "no room on the disk after 67108864 bytes: 1000 are to be left, "
+                                     "999 are free"));
+    free = 1000;
+    EXPECT_TRUE((*upload)->append("x")) << "others have made room";
+}
+
 TEST_F(BlobsTest, ABlobGetsAFurtherName) {
     auto const blobs = store();
     ASSERT_TRUE(put(blobs, hex, bytes));
@@ -145,6 +170,46 @@ TEST_F(BlobsTest, WhatNobodyUsedForADayGoesAndWhatIsUsedStays) {
     EXPECT_EQ(names(), std::vector<std::string>{"somebody elses"});
 }
 
+TEST_F(BlobsTest, UseBeginsItsTimeAnewAndIsNoChangeOfTheModelsMadeOfIt) {
+    auto const blobs = store();
+    ASSERT_TRUE(put(blobs, hex, bytes));
+    auto const path = folder / "blobs" + "/sha256-" + hex;
+    auto const now = std::chrono::system_clock::now();
+    ::timespec const old{.tv_sec = std::chrono::system_clock::to_time_t(now - 25h), .tv_nsec = 0};
+    auto const is_used_by = [&](auto const& use) {
+        ::timespec const times[2] = {old, old};
+        ASSERT_EQ(::utimensat(AT_FDCWD, path.c_str(), times, 0), 0);
+        use();
+        struct ::stat file{};
+        ASSERT_EQ(::stat(path.c_str(), &file), 0);
+        EXPECT_EQ(file.st_mtim.tv_sec, old.tv_sec);
+        blobs.tidy(now);
+        EXPECT_TRUE(fs::exists(path));
+    };
+    is_used_by([&] { EXPECT_TRUE(blobs.link(hex, folder / "model.gguf")); });
+    is_used_by([&] { EXPECT_TRUE(blobs.has(hex)); });
+    is_used_by([&] {
+        auto const again = blobs.begin(hex, bytes.size());
+        EXPECT_TRUE(again && *again == nullptr);
+    });
+}
+
+TEST_F(BlobsTest, WhatBeginsWhileSomebodyTidiesIsNotTakenForLeftBehind) {
+    auto const blobs = store();
+    ASSERT_TRUE(put(blobs, hex, bytes));
+    std::jthread const tidying([&](std::stop_token const& stop) {
+        while (!stop.stop_requested()) blobs.tidy(std::chrono::system_clock::now());
+    });
+    for (int i = 0; i < 100; ++i) {
+        auto const upload = blobs.begin(std::string(64, '1'), std::nullopt);
+        ASSERT_TRUE(upload) << upload.error().message;
+        auto const staging = StagingFolder::create(blobs.folder());
+        ASSERT_TRUE(staging) << staging.error().message;
+        ASSERT_TRUE(fs::is_directory(staging->path()));
+        ASSERT_TRUE(put(blobs, digest::sha256_hex(std::to_string(i)), std::to_string(i)));
+    }
+}
+
 TEST_F(BlobsTest, WhatAKilledProcessLeftGoesAndWhatIsOnItsWayStays) {
     auto const blobs = store();
     ASSERT_TRUE(put(blobs, hex, bytes));
@@ -155,7 +220,8 @@ TEST_F(BlobsTest, WhatAKilledProcessLeftGoesAndWhatIsOnItsWayStays) {
         auto const upload = blobs.begin(std::string(64, '2'), 5);
         auto const folder_of_it = StagingFolder::create(blobs.folder());
         bool const begun = upload && (*upload)->append("half") && folder_of_it;
-        ::kill(begun ? ::getpid() : 0, SIGKILL);
+        if (begun) ::kill(::getpid(), SIGKILL);
+        ::_exit(1);
     }
     int status = 0;
     ::waitpid(child, &status, 0);

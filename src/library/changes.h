@@ -3,6 +3,7 @@
 // Threads: the keeper's. Private to library.
 #pragma once
 
+#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -22,17 +23,39 @@ namespace hearth::library {
 // The alias that `name` is, if it is not the model's own name.
 [[nodiscard]] std::optional<std::string> alias_meant(catalog::Model const& model, std::string_view name);
 
-// Remembers the template at its first use. Fails with kTemplateChanged when it is another one by now.
+// What who asks for a model with another template is told.
+[[nodiscard]] Error other_template(std::string const& name);
+
+// Remembers the template at its first use. Fails with other_template() when it is another one by now.
 [[nodiscard]] Status pin(Keeper::Desk& desk, catalog::Model const& model);
 
-[[nodiscard]] Status copy_model(Keeper::Desk& desk, catalog::Model const& model, std::string const& destination);
+// The same of the model `id` that --model gave from elsewhere: `path` is what it was given as, `file` what is served.
+[[nodiscard]] Status pin_file(Keeper::Desk& desk, std::string const& id, std::string const& path,
+                              std::string const& file);
+[[nodiscard]] Status confirm_file(Keeper::Desk& desk, std::string const& id, std::string const& path,
+                                  std::string const& file);
+
+// Whether the model is listed by that alias alone, so that it goes with it.
+[[nodiscard]] bool is_last_name(catalog::Model const& model, std::string_view alias);
+
+struct CopyOrder {
+    std::shared_ptr<catalog::Model const> model;
+    std::string destination;
+    std::shared_ptr<catalog::Model const> replaced;  // whose own name the destination is; null: nobody's
+    std::optional<std::string> alias;                // another model's, which loses it
+};
+[[nodiscard]] Status copy_model(Keeper::Desk& desk, CopyOrder const& order);
+
+// Whether its files may go for a copy of that name: not where they have other names as well.
+[[nodiscard]] Status may_replace(catalog::Model const& model, std::string const& destination);
 
 // Not allowed for models other programs keep.
 [[nodiscard]] Status may_delete(catalog::Model const& model);
 [[nodiscard]] Status delete_model(Keeper::Desk& desk, catalog::Model const& model);
-[[nodiscard]] Status remove_alias(Keeper::Desk& desk, std::string const& alias);
+// Of what was pulled the other names keep it then, and not that of its file.
+[[nodiscard]] Status remove_alias(Keeper::Desk& desk, catalog::Model const& model, std::string const& alias);
 
-// The name under which it was asked for becomes one under which it is found.
-[[nodiscard]] Status name_pulled(Keeper::Desk& desk, PullWish const& wish, fetch::Pulled const& pulled);
+// name_pulled() of pull_job.h, where this process writes the catalog.
+[[nodiscard]] Status name_at_desk(Keeper::Desk& desk, PullWish const& wish, fetch::Pulled const& pulled);
 
 }  // namespace hearth::library

@@ -3,13 +3,16 @@
 #include <algorithm>
 #include <array>
 #include <filesystem>
+#include <set>
 #include <string_view>
 #include <system_error>
 
 #include <fmt/format.h>
 
 #include "base/ascii.h"
+#include "digest/sha256.h"
 #include "fetch/sources/reference.h"
+#include "library/disk.h"
 #include "models/adapter.h"
 #include "models/gguf.h"
 #include "models/report.h"
@@ -35,6 +38,21 @@ bool stays_inside(std::string const& name) {
     return fetch::is_file_name(name.substr(0, slash)) && fetch::is_file_name(name.substr(slash + 1));
 }
 
+// All of them can lie in one folder, each under its name.
+Status check_places(Files const& files) {
+    std::set<std::string_view> names;
+    for (auto const& [name, digest] : files)
+        if (!names.insert(name).second)
+            return Error(Code::invalid_argument, fmt::format("two files are called '{}'", name), "files");
+    for (auto const& [name, digest] : files) {
+        auto const folder = std::string_view(name).substr(0, name.find('/'));
+        if (folder.size() < name.size() && names.contains(folder))
+            return Error(Code::invalid_argument,
+                         fmt::format("'{}' is a file, and '{}' needs it as a folder", folder, name), "files");
+    }
+    return ok();
+}
+
 Status check_names(Files const& files) {
     if (files.size() > kCreateFilesMax)
         return Error(Code::invalid_argument,
@@ -48,7 +66,7 @@ Status check_names(Files const& files) {
         HEARTH_TRY(auto const hex, parse_digest(digest));
         static_cast<void>(hex);
     }
-    return ok();
+    return check_places(files);
 }
 
 struct Staged {
@@ -74,33 +92,133 @@ Result<Staged> first_of(Files const& files, std::string const& folder) {
     return Staged{models::split_path(folder + "/" + split->prefix, 1, split->count), false};
 }
 
-Result<Staged> stage(Files const& files, std::string const& folder, BlobStore const& blobs) {
+// What was uploaded, or else is a model's here, as a link.
+Status put(std::string const& digest, std::string const& path, BlobStore const& blobs, KnownFiles const& known) {
+    HEARTH_TRY(auto const hex, parse_digest(digest));
+    auto const there = known.find(hex);
+    if (blobs.has(hex) || there == known.end()) return blobs.link(hex, path);
+    std::error_code failed;
+    fs::create_hard_link(there->second, path, failed);
+    if (failed) fs::create_symlink(there->second, path, failed);  // another file system
+    return failed ? Status(Error(Code::io, fmt::format("cannot link '{}': {}", path, failed.message()))) : ok();
+}
+
+Result<Staged> stage(Files const& files, std::string const& folder, BlobStore const& blobs, KnownFiles const& known) {
     HEARTH_TRY(auto staged, first_of(files, folder));
     for (auto const& [name, digest] : files) {
-        HEARTH_TRY(auto const hex, parse_digest(digest));
         std::error_code failed;
         auto const path = fs::path(folder) / name;
         if (name.find('/') != std::string::npos) fs::create_directory(path.parent_path(), failed);
         bool const bare = !staged.folder && !ends(name, ".gguf");
-        HEARTH_CHECK(blobs.link(hex, path.string().append(bare ? ".gguf" : "")));
+        HEARTH_CHECK(put(digest, path.string().append(bare ? ".gguf" : ""), blobs, known));
     }
     return staged;
 }
 
 // Where files are while a model is made of them is nobody's business.
-Error of_files(Error error, std::string const& folder) {
+Error without_folder(Error error, std::string const& folder) {
     for (auto at = error.message.find(folder); at != std::string::npos; at = error.message.find(folder, at))
         error.message.replace(at, std::min(folder.size() + 1, error.message.size() - at), "");
+    return error;
+}
+
+Error of_files(Error error, std::string const& folder) {
+    error = without_folder(std::move(error), folder);
     error.param = "files";
     return error;
 }
 
-Status stage_adapter(std::string const& digest, std::string const& path, BlobStore const& blobs) {
-    HEARTH_TRY(auto const hex, parse_digest(digest));
-    HEARTH_CHECK(blobs.link(hex, path));
-    HEARTH_TRY(auto const file, models::read_adapter(path));
+// Of the files of a model in their order: by the names of a split one that is how they are sorted.
+Result<std::vector<std::string>> sha256s_of(Files files) {
+    std::ranges::sort(files);
+    std::vector<std::string> out;
+    for (auto const& [name, digest] : files) {
+        HEARTH_TRY(auto hex, parse_digest(digest));
+        out.push_back(std::move(hex));
+    }
+    return out;
+}
+
+// Where it cannot be linked it is copied here, not where all models are kept in order.
+Status bring(Weights& weights, WeightsOrder const& order, std::function<bool()> const& stopped) {
+    HEARTH_TRY(bool const linked, can_link(weights.files.path, order.models_folder));
+    if (linked) return ok();
+    HEARTH_TRY(auto folder, StagingFolder::create(order.models_folder));
+    auto const first = fs::path(weights.files.path);
+    std::error_code failed;
+    for (fs::directory_iterator entry(first.parent_path(), failed), end; !failed && entry != end;
+         entry.increment(failed)) {
+        auto const copy = fs::path(folder.path()) / entry->path().filename();
+        auto const copied = copy_file(entry->path().string(), copy.string(), stopped);
+        if (copied) continue;
+        auto error = without_folder(copied.error(), first.parent_path().string());
+        error.param.clear();
+        return without_folder(std::move(error), folder.path());
+    }
+    if (failed) return Error(Code::io, fmt::format("cannot look into the uploaded files: {}", failed.message()));
+    weights.files.path = (fs::path(folder.path()) / first.filename()).string();
+    weights.folders.push_back(std::move(folder));
+    return ok();
+}
+
+// One adapter: a GGUF file, or what PEFT saves, whose names then are those in its folder.
+struct Adapter {
+    std::string folder;  // that its names had in front
+    bool of_peft = false;
+    Files files;
+};
+
+// Files that belong together are one, in the order in which the first of each is named.
+Result<std::vector<Adapter>> group_adapters(Files const& files) {
+    std::vector<Adapter> adapters;
+    for (auto const& [name, digest] : files) {
+        bool const of_peft = ends(name, ".safetensors") || ends(name, ".json");
+        if (of_peft && !stays_inside(name))
+            return Error(Code::invalid_argument,
+                         fmt::format("'{}' is no name for a file of an adapter: FILE or FOLDER/FILE", name));
+        auto const slash = name.find('/');
+        auto const folder = slash == std::string::npos ? std::string() : name.substr(0, slash);
+        auto const base = slash == std::string::npos ? name : name.substr(slash + 1);
+        auto const same = std::ranges::find_if(
+            adapters, [&](Adapter const& each) { return of_peft && each.of_peft && each.folder == folder; });
+        auto& adapter = same != adapters.end() ? *same : adapters.emplace_back(folder, of_peft, Files{});
+        adapter.files.emplace_back(base, digest);
+    }
+    if (adapters.size() <= modelfile::kAdaptersMax) return adapters;
+    return Error(Code::invalid_argument,
+                 fmt::format("a model with {} adapters, the limit is {}", adapters.size(), modelfile::kAdaptersMax));
+}
+
+// Where an adapter gets its file, and for which model.
+struct AdapterPlace {
+    std::string path, base;
+};
+
+Status stage_adapter(Adapter const& adapter, AdapterPlace const& place, WeightsOrder const& order,
+                     BlobStore const& blobs, MakeFile const& make, std::function<bool()> const& stopped) {
+    auto const folder = place.path + ".folder";
+    if (adapter.of_peft) {
+        std::error_code failed;
+        fs::create_directory(folder, failed);
+    }
+    for (auto const& [name, digest] : adapter.files)
+        HEARTH_CHECK(
+            put(digest, adapter.of_peft ? (fs::path(folder) / name).string() : place.path, blobs, order.known));
+    if (adapter.of_peft && !make) return Error(Code::unsupported, "this process converts no adapters");
+    if (adapter.of_peft)
+        HEARTH_CHECK(make({.source = folder, .output = place.path, .form = {}, .base = place.base},
+                          [&](MakeProgress const&) { return !stopped(); }));
+    HEARTH_TRY(auto const file, models::read_adapter(place.path));
     static_cast<void>(file);
     return ok();
+}
+
+// `folder` is where they lie; empty: nowhere yet.
+Error of_adapters(Error error, std::string const& folder) {
+    if (!folder.empty()) error = of_files(std::move(error), folder);
+    error.message.insert(0, "adapters: ");
+    error.param = "adapters";
+    return error;
 }
 
 // How Ollama calls it.
@@ -135,7 +253,7 @@ void Creation::report(std::shared_ptr<Creation> const& creation, CreateStep step
 Result<Weights> make_weights(WeightsOrder const& order, BlobStore const& blobs, MakeFile const& make,
                              std::function<void(CreateStep)> const& say, std::function<bool()> const& stopped) {
     Weights weights;
-    Staged source{order.from, false};
+    Staged source{order.from, order.folder};
     if (!order.files.empty()) {
         HEARTH_CHECK(check_names(order.files));
         HEARTH_TRY(auto folder, StagingFolder::create(blobs.folder()));
@@ -143,7 +261,7 @@ Result<Weights> make_weights(WeightsOrder const& order, BlobStore const& blobs, 
         auto const inside = folder.path() + "/model";
         std::error_code failed;
         fs::create_directory(inside, failed);
-        HEARTH_TRY(source, stage(order.files, inside, blobs));
+        HEARTH_TRY(source, stage(order.files, inside, blobs, order.known));
         weights.folders.push_back(std::move(folder));
     }
     std::string type;
@@ -161,43 +279,48 @@ Result<Weights> make_weights(WeightsOrder const& order, BlobStore const& blobs, 
                 "quantize");
         for (auto const& [name, digest] : order.files) say({"using existing layer " + digest});
     }
-    weights.path = source.path;
-    if (!source.folder && order.quantize.empty()) return weights;
+    weights.files.path = source.path;
+    if (!source.folder && order.quantize.empty()) {
+        HEARTH_TRY(weights.files.sha256s, sha256s_of(order.files));
+        if (!order.files.empty()) HEARTH_CHECK(bring(weights, order, stopped));
+        return weights;
+    }
     if (!make) return Error(Code::unsupported, "this process converts and quantises no models", "files");
     HEARTH_TRY(auto folder, StagingFolder::create(order.models_folder));
-    weights.path = folder.path() + "/model.gguf";
+    auto const& made_path = weights.files.path = folder.path() + "/model.gguf";
     weights.folders.push_back(std::move(folder));
     if (source.folder) say({"converting model"});
-    auto const made = make({source.path, weights.path, order.quantize}, [&](MakeProgress const& progress) {
+    auto const made = make({source.path, made_path, order.quantize}, [&](MakeProgress const& progress) {
         if (progress.quantizing) say({quantizing(type, order.quantize), progress.done, progress.total});
         return !stopped();
     });
     if (!made)
         return of_files(made.error(), source.folder ? source.path : fs::path(source.path).parent_path().string());
+    HEARTH_TRY(auto sha256, digest::sha256_of_file(made_path, stopped));
+    weights.files.sha256s = {std::move(sha256)};
     return weights;
 }
 
-Error about_adapters(Error error, std::string const& folder) {
-    error = of_files(std::move(error), folder);
-    error.message.insert(0, "adapters: ");
-    error.param = "adapters";
-    return error;
+Error about_adapters(Error error, Weights const& weights) {
+    auto const folder = fs::path(weights.adapters.front()).parent_path().string();
+    return of_adapters(std::move(error), folder);
 }
 
-Result<StagedAdapters> stage_adapters(Files const& adapters, BlobStore const& blobs) {
-    if (adapters.size() > modelfile::kAdaptersMax)
-        return Error(Code::invalid_argument,
-                     fmt::format("a model with {} adapters, the limit is {}", adapters.size(), modelfile::kAdaptersMax),
-                     "adapters");
+Status add_adapters(Weights& weights, WeightsOrder const& order, BlobStore const& blobs, MakeFile const& make,
+                    std::function<bool()> const& stopped) {
+    if (order.adapters.empty()) return ok();
+    auto const adapters = group_adapters(order.adapters);
+    if (!adapters) return of_adapters(adapters.error(), "");
     HEARTH_TRY(auto folder, StagingFolder::create(blobs.folder()));
-    StagedAdapters out{std::move(folder), {}};
-    for (auto const& [name, digest] : adapters) {
-        auto path = fmt::format("{}/adapter-{}.gguf", out.folder.path(), out.paths.size() + 1);
-        auto const staged = stage_adapter(digest, path, blobs);
-        if (!staged) return about_adapters(staged.error(), out.folder.path());
-        out.paths.push_back(std::move(path));
+    auto const base = weights.files.path.empty() ? order.from : weights.files.path;
+    for (auto const& adapter : *adapters) {
+        auto path = fmt::format("{}/adapter-{}.gguf", folder.path(), weights.adapters.size() + 1);
+        auto const staged = stage_adapter(adapter, {path, base}, order, blobs, make, stopped);
+        if (!staged) return of_adapters(staged.error(), folder.path());
+        weights.adapters.push_back(std::move(path));
     }
-    return out;
+    weights.folders.push_back(std::move(folder));
+    return ok();
 }
 
 }  // namespace hearth::library

@@ -16,6 +16,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <stop_token>
@@ -32,13 +33,16 @@
 namespace hearth::library {
 
 inline constexpr std::size_t kCreateFilesMax = 256;
+inline constexpr std::size_t kAdapterFilesMax = 4 * modelfile::kAdaptersMax;
 inline constexpr std::size_t kCreationsMax = 16;  // that wait for one another
 
-// How a model file is made of another one, or of a folder as hubs publish models.
+// How a model file is made of another one, of a folder as hubs publish models, or of one with an
+// adapter as PEFT saves it.
 struct MakeOrder {
     std::string source;
     std::string output;  // does not exist yet
     std::string form;    // a type or a profile; empty: the weights as they are
+    std::string base{};  // of a folder with a LoRA adapter: the GGUF file it is for; else empty
 };
 struct MakeProgress {
     bool quantizing = false;  // else converting
@@ -52,7 +56,8 @@ struct CreateOrder {
     modelfile::Modelfile modelfile;  // `from` is a model's name, or empty where there are files
     // Name and digest: of one GGUF file, of all of a split one, or of a folder's.
     std::vector<std::pair<std::string, std::string>> files;
-    // The same of LoRA adapters, each one GGUF file, for `modelfile.adapters`; at most modelfile::kAdaptersMax.
+    // The same of LoRA adapters, for `modelfile.adapters`, at most modelfile::kAdaptersMax: each one GGUF file,
+    // or adapter_config.json and adapter_model.safetensors, of several each pair in a FOLDER/ of its own.
     std::vector<std::pair<std::string, std::string>> adapters;
     std::string quantize;  // a type or a profile; empty: the weights as they are
 };
@@ -94,30 +99,38 @@ private:
 
 // What a model gets its weights from.
 struct Weights {
-    std::string path;
-    std::vector<StagingFolder> folders;  // that `path` lies in
+    catalog::NewWeights files;           // none: the other model's
+    std::vector<std::string> adapters;   // GGUF files, in the order in which they were named
+    std::vector<StagingFolder> folders;  // that all of them lie in
 };
 
+// Files of models here, by the digest they are recorded to have (64 digits): they need not be uploaded.
+using KnownFiles = std::map<std::string, std::string, std::less<>>;
+
 struct WeightsOrder {
-    std::string from;  // the other model's file; empty: of `files`
+    std::string from;  // the other model's file or folder; empty: of `files`
     std::vector<std::pair<std::string, std::string>> files;
     std::string quantize;
-    std::string models_folder;  // what is made is made there, so that it is linked and not copied
+    // What is made is made there, and uploaded files of another file system are copied there,
+    // so that the model is a link of it.
+    std::string models_folder;
+    KnownFiles known{};
+    bool folder = false;  // `from` is a folder of safetensors
+    std::vector<std::pair<std::string, std::string>> adapters{};  // as of CreateOrder
+
+    // Nothing is made of the other model's.
+    [[nodiscard]] bool as_they_are() const { return files.empty() && quantize.empty() && !folder; }
 };
 
 [[nodiscard]] Result<Weights> make_weights(WeightsOrder const& order, BlobStore const& blobs, MakeFile const& make,
                                            std::function<void(CreateStep)> const& say,
                                            std::function<bool()> const& stopped);
 
-// Uploaded adapters, as paths for a Modelfile, in the folder they lie in. Fails as make_weights(),
-// with `adapters` as what it is about; REQUIRES: there is one
-struct StagedAdapters {
-    StagingFolder folder;
-    std::vector<std::string> paths;
-};
-[[nodiscard]] Result<StagedAdapters> stage_adapters(std::vector<std::pair<std::string, std::string>> const& adapters,
-                                                    BlobStore const& blobs);
+// Uploaded adapters become `weights.adapters`; those of PEFT are converted for the model that the order is
+// about. Fails as make_weights(), with `adapters` as what it is about.
+[[nodiscard]] Status add_adapters(Weights& weights, WeightsOrder const& order, BlobStore const& blobs,
+                                  MakeFile const& make, std::function<bool()> const& stopped);
 // What says where they lie says so no more.
-[[nodiscard]] Error about_adapters(Error error, std::string const& folder);
+[[nodiscard]] Error about_adapters(Error error, Weights const& weights);
 
 }  // namespace hearth::library

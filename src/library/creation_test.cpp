@@ -1,8 +1,12 @@
 #include "library/creation.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <iterator>
 
 #include <gtest/gtest.h>
 
@@ -29,7 +33,7 @@ protected:
         return "sha256:" + hex;
     }
     Result<Weights> make(WeightsOrder order) {
-        order.models_folder = folder / "models";
+        order.models_folder = models;
         auto const maker = [this](MakeOrder const& wanted, auto const& watch) -> Status {
             made.push_back(wanted);
             if (fs::is_directory(wanted.source)) found = entries(wanted.source);
@@ -55,6 +59,7 @@ protected:
 
     hearth::testing::TemporaryFolder folder;
     BlobStore blobs{{.folder = folder / "blobs", .bytes_spare = 0}};
+    std::string models = folder / "models";
     std::string const model = tiny_llama().build();
     std::vector<MakeOrder> made;
     std::vector<std::string> found;
@@ -68,11 +73,23 @@ TEST_F(WeightsTest, OneGgufFileIsTakenAsItIs) {
         said.clear();
         auto const weights = make({"", {{name, digest}}, "", ""});
         ASSERT_TRUE(weights) << weights.error().message;
-        EXPECT_EQ(fs::file_size(weights->path), model.size());
+        EXPECT_EQ(fs::file_size(weights->files.path), model.size());
         EXPECT_EQ(words(), (std::vector<std::string>{"parsing GGUF", "using existing layer " + digest}));
     }
     EXPECT_TRUE(made.empty());
     EXPECT_EQ(entries(folder / "blobs").size(), 1U) << "what was staged is gone";
+}
+
+TEST_F(WeightsTest, WhatAModelHereHasNeedNotBeUploaded) {
+    std::ofstream(folder / "there.gguf", std::ios::binary) << model;
+    auto const hex = digest::sha256_hex(model);
+    WeightsOrder order{"", {{"x.gguf", "sha256:" + hex}}, "", ""};
+    EXPECT_EQ(make(order).error().code, Code::not_found);
+    order.known[hex] = folder / "there.gguf";
+    auto const weights = make(order);
+    ASSERT_TRUE(weights) << weights.error().message;
+    EXPECT_TRUE(fs::equivalent(weights->files.path, folder / "there.gguf"));
+    EXPECT_EQ(weights->files.sha256s, std::vector<std::string>{hex}) << "which is recorded of what is made";
 }
 
 TEST_F(WeightsTest, AFolderIsConverted) {
@@ -83,9 +100,10 @@ TEST_F(WeightsTest, AFolderIsConverted) {
     EXPECT_EQ(made[0].form, "q8_0");
     std::ranges::sort(found);
     EXPECT_EQ(found, (std::vector<std::string>{"config.json", "model.safetensors"}));
-    EXPECT_TRUE(weights->path.starts_with(folder / "models"));
+    EXPECT_TRUE(weights->files.path.starts_with(folder / "models"));
     EXPECT_EQ(words(), (std::vector<std::string>{"converting model", "quantizing model to q8_0"}));
     EXPECT_EQ(said.back().total, 2U);
+    EXPECT_EQ(weights->files.sha256s, std::vector<std::string>{digest::sha256_hex(tiny_llama().build())});
 }
 
 TEST_F(WeightsTest, APartsConfigHasAFolderOfItsOwn) {
@@ -116,6 +134,116 @@ TEST_F(WeightsTest, WhatIsQuantisedAlreadyIsNotQuantisedAgain) {
     EXPECT_TRUE(made.empty());
 }
 
+// A folder of its own on another file system than `path`; empty where there is none.
+std::string made_elsewhere(std::string const& path) {
+    struct ::stat here{}, there{};
+    for (std::string const parent : {"/dev/shm", "/var/tmp"}) {
+        if (::stat(path.c_str(), &here) != 0 || ::stat(parent.c_str(), &there) != 0) continue;
+        auto made = parent + "/hearth-test-XXXXXX";
+        if (here.st_dev != there.st_dev && ::mkdtemp(made.data()) != nullptr) return made;
+    }
+    return {};
+}
+
+TEST_F(WeightsTest, ForAnotherFileSystemTheyAreCopiedThereBeforeTheyAreWanted) {
+    auto const elsewhere = made_elsewhere(folder.path());
+    if (elsewhere.empty()) GTEST_SKIP() << "there is one file system here";
+    models = elsewhere + "/models";
+    {
+        auto const weights = make({"", {{"x.gguf", upload(model)}}, "", ""});
+        ASSERT_TRUE(weights) << weights.error().message;
+        EXPECT_TRUE(weights->files.path.starts_with(models)) << weights->files.path;
+        EXPECT_EQ(fs::path(weights->files.path).filename(), "x.gguf");
+        std::ifstream file(weights->files.path, std::ios::binary);
+        EXPECT_EQ(std::string(std::istreambuf_iterator<char>(file), {}), model);
+        struct ::stat copied{};
+        ASSERT_EQ(::stat(weights->files.path.c_str(), &copied), 0);
+        EXPECT_EQ(copied.st_mode & 0777U, 0644U);
+    }
+    EXPECT_TRUE(entries(models).empty());
+    stopped = true;
+    auto const refused = make({"", {{"x.gguf", upload(model)}}, "", ""});
+    EXPECT_EQ(refused.error().code, Code::cancelled);
+    EXPECT_TRUE(entries(models).empty());
+    EXPECT_EQ(entries(folder / "blobs").size(), 1U);
+    fs::remove_all(elsewhere);
+}
+
+TEST_F(WeightsTest, AFolderHereIsConverted) {
+    fs::create_directory(folder / "lm");
+    WeightsOrder order{folder / "lm", {}, "", ""};
+    order.folder = true;
+    auto const weights = make(order);
+    ASSERT_TRUE(weights) << weights.error().message;
+    EXPECT_EQ(made.at(0).source, folder / "lm");
+    EXPECT_EQ(words().front(), "converting model");
+}
+
+class AdaptersTest : public WeightsTest {
+protected:
+    // With adapter_config.json and weights the maker writes one of ours.
+    Result<Weights> add(std::vector<std::pair<std::string, std::string>> adapters, std::string const& own = "") {
+        WeightsOrder order{folder / "base.gguf", {}, "", folder / "models"};
+        order.adapters = std::move(adapters);
+        auto const maker = [this](MakeOrder const& wanted, auto const& watch) -> Status {
+            made.push_back(wanted);
+            found = entries(wanted.source);
+            if (!watch({false, 1, 2})) return Error(Code::cancelled, "stopped");
+            if (!failure.empty()) return Error(Code::unsupported, wanted.source + "/adapter_config.json: " + failure);
+            std::ofstream(wanted.output, std::ios::binary) << adapter;
+            return ok();
+        };
+        Weights weights;
+        weights.files.path = own;
+        HEARTH_CHECK(add_adapters(weights, order, blobs, maker, [this] { return stopped; }));
+        return weights;
+    }
+
+    std::string const adapter = models::testing::tiny_adapter().build();
+    std::string failure;
+};
+
+TEST_F(AdaptersTest, WhatPeftSavesIsConvertedForTheModel) {
+    auto const weights = add({{"adapter_config.json", upload("{}")},
+                              {"adapter_model.safetensors", upload("weights")},
+                              {"plain.gguf", upload(adapter)}});
+    ASSERT_TRUE(weights) << weights.error().message;
+    ASSERT_EQ(weights->adapters.size(), 2U);
+    ASSERT_EQ(made.size(), 1U);
+    EXPECT_EQ(made[0].base, folder / "base.gguf");
+    EXPECT_EQ(made[0].output, weights->adapters[0]);
+    std::ranges::sort(found);
+    EXPECT_EQ(found, (std::vector<std::string>{"adapter_config.json", "adapter_model.safetensors"}));
+    EXPECT_EQ(fs::file_size(weights->adapters[1]), adapter.size());
+    ASSERT_TRUE(add({{"adapter_config.json", upload("{}")}}, folder / "made.gguf"));
+    EXPECT_EQ(made.back().base, folder / "made.gguf") << "for the weights it gets";
+}
+
+TEST_F(AdaptersTest, SeveralLieInFoldersOfTheirOwn) {
+    auto const config = upload("{}"), matrices = upload("weights");
+    auto const weights = add({{"1/adapter_config.json", config},
+                              {"1/adapter_model.safetensors", matrices},
+                              {"2/adapter_config.json", config},
+                              {"2/adapter_model.safetensors", matrices}});
+    ASSERT_TRUE(weights) << weights.error().message;
+    EXPECT_EQ(weights->adapters.size(), 2U);
+    EXPECT_EQ(made.size(), 2U);
+}
+
+TEST_F(AdaptersTest, WhatIsNoneIsToldWithoutFolders) {
+    failure = "DoRA";
+    auto const refused = add({{"adapter_config.json", upload("{}")}});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().param, "adapters");
+    EXPECT_NE(refused.error().message.find("DoRA"), std::string::npos);
+    EXPECT_EQ(refused.error().message.find(folder.path()), std::string::npos) << refused.error().message;
+    EXPECT_EQ(add({{"../adapter_config.json", upload("{}")}}).error().code, Code::invalid_argument);
+    EXPECT_EQ(add({{"a.gguf", upload("junk")}}).error().param, "adapters");
+    std::vector<std::pair<std::string, std::string>> many;
+    for (std::size_t i = 0; i <= modelfile::kAdaptersMax; ++i) many.emplace_back(std::to_string(i) + ".gguf", "");
+    EXPECT_NE(add(many).error().message.find("the limit is 16"), std::string::npos);
+}
+
 TEST_F(WeightsTest, StoppingLeavesNothing) {
     stopped = true;
     auto const refused = make({"", {{"model.safetensors", upload("weights")}, {"config.json", upload("{}")}}, "", ""});
@@ -144,6 +272,9 @@ TEST_F(WeightsTest, FilesThatAreNoModelAreRefused) {
     EXPECT_EQ(refused({{"x-00001-of-00003.gguf", digest}, {"x-00002-of-00003.gguf", digest}}).code,
               Code::invalid_argument)
         << "one is missing";
+    EXPECT_EQ(refused({{"x.safetensors", junk}, {"x.safetensors", junk}}).code, Code::invalid_argument) << "one name";
+    auto const both = refused({{"x.safetensors", junk}, {"a/config.json", junk}, {"a", junk}});
+    EXPECT_EQ(both, Error(Code::invalid_argument, "'a' is a file, and 'a/config.json' needs it as a folder", "files"));
     EXPECT_EQ(refused({{"readme.txt", junk}, {"notes.txt", junk}}).code, Code::invalid_argument);
     EXPECT_EQ(refused(std::vector(kCreateFilesMax + 1, std::pair(std::string("x"), digest))).code,
               Code::invalid_argument);

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <condition_variable>
 #include <filesystem>
 #include <mutex>
@@ -18,6 +19,7 @@
 #include "digest/sha256.h"
 #include "fetch/sources/note.h"
 #include "fetch/sources/reference.h"
+#include "library/permits.h"
 #include "library/pull_job.h"
 
 namespace hearth::library {
@@ -116,6 +118,9 @@ Error being_fetched(std::string const& name) {
 void keep_aside(catalog::Model const& model) {
     for (auto const& file : model.files) {
         if (file.soundness != Soundness::damaged) continue;
+        // Another server may have put the right one there since.
+        auto const now = catalog::look_at(file.path);
+        if (!now || !catalog::is_same_file(*now, file)) continue;
         std::error_code failed;
         auto const aside = file.path + std::string(kDamagedSuffix);
         fs::remove(aside, failed);
@@ -141,7 +146,8 @@ Result<KeepWish> keep_wish_of(std::string const& payload) {
 }
 
 bool is_job_kind(std::string_view text) {
-    return text == kPullKind || text == kPushKind || text == kVerifyKind || text == kRestoreKind;
+    constexpr std::array kKinds{kPullKind, kPushKind, kVerifyKind, kReadKind, kRestoreKind, kQuantizeKind};
+    return std::ranges::find(kKinds, text) != kKinds.end();
 }
 
 std::string model_of(jobs::Job const& job) {
@@ -156,17 +162,41 @@ bool is_restorable(catalog::Model const& model) {
     return model.layout == catalog::Layout::folder && recorded && fetch::parse_reference(model.source).has_value();
 }
 
+Error damaged(catalog::Model const& model) {
+    auto help = std::string("put the right file there, and it is served again");
+    if (is_restorable(model))
+        help = fmt::format("it is fetched again from {}: see /api/v1/jobs?kind=restore", model.source);
+    else if (model.layout == catalog::Layout::ollama) help = fmt::format("`ollama pull {}` gets it again", model.name);
+    else if (model.layout == catalog::Layout::hugging_face)
+        help = "delete it from Hugging Face's cache and download it again";
+    return {Code::unavailable, fmt::format("model '{}' is damaged: {}; {}", model.name, model.damage(), help),
+            std::string(kDamaged)};
+}
+
+Error being_read(catalog::Model const& model) {
+    return {Code::unavailable,
+            fmt::format("the file of model '{}' changed, though its bytes are recorded, and is being read; ask again "
+                        "in a moment",
+                        model.name),
+            std::string(kDamaged)};
+}
+
+Status check_sound(catalog::Model const& model) {
+    if (model.unsettled()) return being_read(model);
+    return model.damage().empty() ? ok() : Status(damaged(model));
+}
+
 Status note_pulled(Keeper::Desk& desk, fetch::Pulled const& pulled) {
     if (!desk.writes()) return ok();
     HEARTH_TRY(auto* const catalog, desk.catalog());
     auto const model = catalog->find(pulled.model);
-    // A folder of safetensors is pulled, too, and is no model to be found yet.
+    // Not every pull brings what can be found.
     if (!model) return ok();
     std::vector<ModelFile> read;
     for (auto const& file : model->files) {
-        auto const name = fs::path(file.path).filename();
         auto const came = std::ranges::find_if(pulled.files, [&](auto const& each) {
-            return fs::path(each.path).filename() == name && !each.sha256.empty();
+            std::error_code failed;
+            return !each.sha256.empty() && fs::equivalent(each.path, file.path, failed);
         });
         if (came == pulled.files.end() || came->size != file.bytes) continue;
         read.push_back(file);
@@ -174,6 +204,19 @@ Status note_pulled(Keeper::Desk& desk, fetch::Pulled const& pulled) {
         read.back().damage.clear();
     }
     HEARTH_TRY(auto const damage, catalog->record(model->name, read));
+    static_cast<void>(damage);
+    return desk.scan();
+}
+
+Status note_made(Keeper::Desk& desk, std::string const& name) {
+    if (!desk.writes()) return ok();
+    HEARTH_TRY(auto* const catalog, desk.catalog());
+    auto const model = catalog->find(name);
+    if (!model) return ok();  // another folder's model of that name goes before it
+    auto replaced = model->files;
+    std::erase_if(replaced, [](ModelFile const& file) { return file.soundness != Soundness::changed; });
+    if (replaced.empty()) return ok();
+    HEARTH_TRY(auto const damage, catalog->record(model->name, replaced));
     static_cast<void>(damage);
     return desk.scan();
 }
@@ -236,7 +279,7 @@ jobs::Outcome RestoreHandler::run(jobs::Context& context) {
     auto const model = look_again(at_desk_, wish->model, stop);
     if (!model) return never(model.error());
     if (model->damage().empty()) return {ok()};  // somebody was quicker
-    auto const folder = fs::path(model->files.front().path).parent_path().string();
+    auto const folder = fs::path(catalog::served_from(model->files)).parent_path().string();
     auto note = fetch::read_note(folder, model->name);
     if (!note || !is_restorable(*model))
         return never(Error(Code::unsupported, fmt::format("nobody says where model '{}' is from", model->name)));

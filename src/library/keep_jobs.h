@@ -1,8 +1,10 @@
 // KeepJobs: jobs that keep models as they should be: reading one whole, and fetching
 // a damaged one again.
 //
-// verify   reads all files of a model and has the catalog judge them. Quietly, by a
-//          limited rate and idle I/O, unless somebody waits for it.
+// verify   reads all files of a model and has the catalog judge them, for somebody who
+//          waits for it.
+// read     the same, quietly, by a limited rate and idle I/O. It has a thread of its own,
+//          so that nobody waits for it.
 // restore  fetches the files of a damaged model again from where they were pulled, the
 //          very bytes that were recorded or none. What lies there is kept beside as
 //          FILE.damaged, as a hard link, where the file system has such.
@@ -47,6 +49,12 @@ struct KeepWish {
 // Whether there is a source to restore it from, and the files are ours to replace.
 [[nodiscard]] bool is_restorable(catalog::Model const& model);
 
+// What requests for a damaged model are told, and what can be done; and those for one that is being read.
+[[nodiscard]] Error damaged(catalog::Model const& model);
+[[nodiscard]] Error being_read(catalog::Model const& model);
+// The one or the other: such a model is not passed on, under no name.
+[[nodiscard]] Status check_sound(catalog::Model const& model);
+
 // Does something on the keeper's thread, as Keeper::run().
 using AtDesk = std::function<Status(std::function<Status(Keeper::Desk&)>, std::stop_token const&)>;
 
@@ -83,5 +91,9 @@ private:
 
 // The files of `model` are as `pulled` says, which was checked when they came.
 [[nodiscard]] Status note_pulled(Keeper::Desk& desk, fetch::Pulled const& pulled);
+
+// A model of that name was just made or copied: a file in another one's place is what is
+// recorded of it, and need not be read before it is served.
+[[nodiscard]] Status note_made(Keeper::Desk& desk, std::string const& name);
 
 }  // namespace hearth::library

@@ -30,7 +30,7 @@ TEST(ModelOf, IsSaidByJobsOfEveryKind) {
     EXPECT_EQ(model_of(job), "damaged");
     job.payload = "of another version";
     EXPECT_EQ(model_of(job), "");
-    for (auto const kind : {kPullKind, kPushKind, kVerifyKind, kRestoreKind}) EXPECT_TRUE(is_job_kind(kind));
+    for (auto const kind : {kPullKind, kPushKind, kVerifyKind, kReadKind, kRestoreKind}) EXPECT_TRUE(is_job_kind(kind));
     EXPECT_FALSE(is_job_kind("other"));
 }
 

@@ -8,6 +8,7 @@
 #include <filesystem>
 #include <map>
 #include <optional>
+#include <set>
 #include <system_error>
 #include <utility>
 
@@ -15,6 +16,7 @@
 
 #include "base/assert.h"
 #include "catalog/imported.h"
+#include "fetch/sources/leftovers.h"
 #include "library/folder_watch.h"
 #include "library/keep_jobs.h"
 #include "telemetry/log.h"
@@ -58,16 +60,17 @@ struct Keeper::Impl final : Keeper::Desk {
         return queue_problem;
     }
     [[nodiscard]] bool writes() const override { return writer; }
+    [[nodiscard]] std::vector<std::string> folders() const override;
     Status scan() override;
 
     // --- the thread ---
     void live();
     void open_catalog();
     void open_jobs();
+    void sweep();
     void wait();
     [[nodiscard]] milliseconds patience() const;
     bool work();
-    [[nodiscard]] std::vector<std::string> with_imported() const;
     void tell_shelf();
     void look_after(catalog::Model const& model);
     void ring() const { static_cast<void>(::eventfd_write(wake, 1)); }
@@ -139,6 +142,7 @@ void Keeper::Impl::open_jobs() {
         return;
     }
     queue = *std::move(opened);
+    sweep();
     if (auto watched = queue->watch(options.on_job)) job_watch = *std::move(watched);
     jobs::Runner::Options running;
     running.holder = "server";
@@ -149,13 +153,36 @@ void Keeper::Impl::open_jobs() {
         log.error("jobs are not run", {{"problem", started.error().message}});
 }
 
+// Once, before a job runs. Where the jobs cannot be read, nobody knows what is whose.
+void Keeper::Impl::sweep() {
+    if (options.folders.empty()) return;
+    std::set<std::string> owned;
+    for (auto const state : {jobs::State::queued, jobs::State::running, jobs::State::paused}) {
+        jobs::Filter filter;
+        filter.state = state;
+        filter.limit = jobs::kPageMax;
+        for (bool more = true; more;) {
+            auto const page = queue->list(filter);
+            if (!page) return;
+            for (auto const& job : *page)
+                for (auto const& part : job.progress.parts) owned.insert(part.file);
+            more = page->size() == filter.limit;
+            if (more) filter.before = page->back().sequence;
+        }
+    }
+    auto const now = std::chrono::system_clock::now();
+    for (auto const& name : fetch::sweep_leftovers(options.folders.front(), owned, now))
+        log.info("left by a download that nobody goes on with: deleted", {{"file", name}});
+}
+
 // --- scanning ----------------------------------------------------------------
 
-std::vector<std::string> Keeper::Impl::with_imported() const {
-    auto folders = options.folders;
+// Those of the options, and those that were imported since.
+std::vector<std::string> Keeper::Impl::folders() const {
+    auto all = options.folders;
     for (auto& folder : catalog::imported_folders(options.data_folder))
-        if (std::ranges::find(folders, folder) == folders.end()) folders.push_back(std::move(folder));
-    return folders;
+        if (std::ranges::find(all, folder) == all.end()) all.push_back(std::move(folder));
+    return all;
 }
 
 Status Keeper::Impl::scan() {
@@ -164,15 +191,15 @@ Status Keeper::Impl::scan() {
     scanned = steady_clock::now();
     open_catalog();
     open_jobs();
-    auto const folders = with_imported();
-    watch.renew(folders);
+    auto const looked_into = folders();
+    watch.renew(looked_into);
     if (!books) {
         log.warning("models are not looked for", {{"problem", problem.message}});
         tell_shelf();
         return problem;
     }
     if (writer) {
-        auto const report = books->scan(folders);
+        auto const report = books->scan(looked_into);
         if (!report) {
             log.warning("models folders were not read", {{"problem", report.error().message}});
             return report.error();
@@ -198,8 +225,9 @@ void Keeper::Impl::tell_shelf() {
             if (model.files.empty()) continue;
             look_after(model);
             std::error_code failed;
-            auto const real = std::filesystem::canonical(model.files.front().path, failed);
-            shelf->files.push_back(failed ? model.files.front().path : real.string());
+            auto const path = catalog::served_from(model.files);
+            auto const real = std::filesystem::canonical(path, failed);
+            shelf->files.push_back(failed ? path : real.string());
             shelf->models.push_back(std::make_shared<catalog::Model const>(std::move(model)));
         }
     }
@@ -297,21 +325,33 @@ Status Keeper::post(Task task) {
 }
 
 Status Keeper::run(std::function<Status(Desk&)> task, std::stop_token const& stop) {
+    enum class Stage : std::uint8_t { waiting, begun, abandoned };
     struct Outcome {
         std::mutex mutex;
         std::condition_variable_any done;
+        Stage stage = Stage::waiting;
         std::optional<Status> status;
     };
     auto const outcome = std::make_shared<Outcome>();
     HEARTH_CHECK(post([outcome, task = std::move(task)](Desk& desk) {
+        std::unique_lock lock(outcome->mutex);
+        if (outcome->stage == Stage::abandoned) return;
+        outcome->stage = Stage::begun;
+        lock.unlock();
         auto status = task(desk);
-        std::lock_guard const lock(outcome->mutex);
+        lock.lock();
         outcome->status = std::move(status);
         outcome->done.notify_all();
     }));
+    auto const over = [&] { return outcome->status.has_value(); };
     std::unique_lock lock(outcome->mutex);
-    if (!outcome->done.wait(lock, stop, [&] { return outcome->status.has_value(); }))
+    if (outcome->done.wait(lock, stop, over)) return *outcome->status;
+    if (outcome->stage == Stage::waiting) {
+        outcome->stage = Stage::abandoned;
         return Error(Code::cancelled, "the job is to stop");
+    }
+    // It uses what is the caller's, so the caller stays until it has ended.
+    outcome->done.wait(lock, over);
     return *outcome->status;
 }
 

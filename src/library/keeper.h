@@ -19,6 +19,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <cstddef>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <memory>
@@ -45,7 +46,7 @@ inline constexpr std::size_t kTasksMax = 1024;
 // The models the catalog lists, as they were when the last scan ended.
 struct Shelf {
     std::vector<std::shared_ptr<catalog::Model const>> models;  // by name
-    std::vector<std::string> files;                             // of each, the first, with links resolved
+    std::vector<std::string> files;  // of each what it is served from, with links resolved
 };
 
 // Times a model is fetched again by itself while the process lives.
@@ -60,7 +61,7 @@ public:
         std::uint32_t at_once = 1;
     };
     struct Options {
-        std::vector<std::string> folders;
+        std::vector<std::string> folders;  // without imported ones, which data_folder says
         std::string data_folder;
         std::chrono::milliseconds rescan{30'000};
         std::function<std::string()> new_id;
@@ -78,6 +79,8 @@ public:
         [[nodiscard]] virtual Result<jobs::Queue*> jobs() = 0;
         // False where another process writes: nothing can be remembered.
         [[nodiscard]] virtual bool writes() const = 0;
+        // Where models are looked for at this moment.
+        [[nodiscard]] virtual std::vector<std::string> folders() const = 0;
         // Looks into the folders and tells on_shelf.
         virtual Status scan() = 0;
     };
@@ -90,7 +93,8 @@ public:
 
     [[nodiscard]] Status post(Task task);
 
-    // Waits for it; `cancelled` when `stop` came first.
+    // Waits for it. `cancelled` when `stop` came before it was begun: it never is then. So
+    // it may use what is the caller's.
     [[nodiscard]] Status run(std::function<Status(Desk&)> task, std::stop_token const& stop);
 
 private:

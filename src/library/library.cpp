@@ -14,15 +14,6 @@
 namespace hearth::library {
 namespace {
 
-// Until a model that leaves the pool is gone, so that it can come back.
-constexpr Duration kRemovalPatience = std::chrono::seconds(30);
-constexpr Duration kMotionPoll = std::chrono::milliseconds(5);
-
-// Another one soon: it leaves the pool, or its file is being read.
-bool is_in_motion(Known const& known) {
-    return (known.status && known.status->removing) || (known.model && known.model->unsettled());
-}
-
 bool is_servable(Known const& known) {
     return known.model && known.model->problem.empty() && known.model->damage().empty();
 }
@@ -41,6 +32,18 @@ bool is_exactly_called(Known const& known, std::string_view name) {
     if (known.name == name) return true;
     if (known.status && among(known.status->aliases)) return true;
     return known.model && (known.model->name == name || among(known.model->aliases));
+}
+
+// What another model may be made of. A name of --lora has no file, so the model would be
+// its base alone.
+Status may_be_a_base(Known const& known) {
+    if (!known.model && known.status && !known.status->base.empty())
+        return Error(Code::unsupported,
+                     fmt::format("'{0}' is '{1}' with adapters that --lora gave, and no file says so: make the model "
+                                 "of '{1}', with these adapters",
+                                 known.name, known.status->base),
+                     "from");
+    return known.model ? check_sound(*known.model) : ok();
 }
 
 }  // namespace
@@ -67,9 +70,10 @@ void Library::Impl::let_changed_go() {
     std::erase_if(ours, [&](auto const& entry) {
         auto const& [id, opened] = entry;
         auto const now = on_shelf(id);
-        if (now && catalog::are_same_files(now->files, opened->files) && !now->template_changed()) return false;
+        if (now && catalog::are_same_files(now->files, opened.model->files) && !now->template_changed()) return false;
         log.info("model leaves the pool", {{"model", id}, {"why", now ? "its files changed" : "its files are gone"}});
         static_cast<void>(pool.remove(id));
+        last_names.erase(id);
         return true;
     });
 }
@@ -90,8 +94,9 @@ std::vector<Known> Library::list() const {
     for (auto& status : impl.pool.models()) {
         Known known;
         known.name = status.id;
-        // A name for another one with adapters has no files of its own.
+        // A name for another one with adapters has no files of its own, unless it is a model that joined it.
         if (status.base.empty()) known.model = impl.behind(status.id);
+        else if (impl.ours.contains(status.id)) known.model = impl.on_shelf(status.id);
         // Its files are gone, and it goes when its requests have ended.
         if (!known.model && status.removing) continue;
         if (known.model) placed.insert(known.model->name);
@@ -131,54 +136,20 @@ Result<Known> Library::find(std::string_view name) const {
     return Error(Code::not_found, fmt::format("there is no model '{}'", name.substr(0, 128)), "model");
 }
 
-net::Task<void> Library::settled() {
-    while (!impl_->settled) co_await impl_->looked.wait();
+net::Task<Result<modelfile::Definition>> Library::definition(std::string name) {
+    co_await settled();
+    auto const known = find(name);
+    if (!known) co_return known.error();
+    if (known->status && known->status->definition) co_return *known->status->definition;
+    if (!known->model) co_return modelfile::Definition();
+    auto const work = [model = known->model](Keeper::Desk& desk) {
+        return catalog::definition_of(model->name, catalog::served_from(model->files), desk.folders());
+    };
+    co_return co_await impl_->ask<modelfile::Definition>(work);
 }
 
-// --- into the pool -----------------------------------------------------------
-
-net::Task<Result<std::string>> Library::open(std::string name, Use use) {
-    auto& impl = *impl_;
-    co_await settled();
-    auto known = find(name);
-    for (Duration waited{}; known && is_in_motion(*known); waited += kMotionPoll) {
-        bool const reading = known->model && known->model->unsettled();
-        if (reading && waited >= kSettlePatience) co_return being_read(*known->model);
-        if (waited >= kRemovalPatience)
-            co_return Error(Code::unavailable, fmt::format("model '{}' is being removed", known->name), "model");
-        co_await impl.loop.sleep(kMotionPoll);
-        known = find(name);
-    }
-    if (!known) co_return known.error();
-    // What the pool has may be another file by now: it says itself when that is damaged.
-    if (known->status && known->status->state == serving::ModelState::damaged)
-        co_return Error(Code::unavailable, known->status->problem, std::string(kDamaged));
-    if (!known->status && !known->damage().empty()) co_return damaged(*known->model);
-    if (known->model && use == Use::counted) ++impl.uses[known->model->name];
-    if (known->status) co_return known->status->id;
-    auto const model = known->model;
-    if (!model->problem.empty())
-        co_return Error(Code::unsupported, fmt::format("model '{}' cannot be served: {}", model->name, model->problem),
-                        "model");
-    auto const prepare = [model, &make = impl.make_spec](Keeper::Desk& desk) -> Result<serving::ModelSpec> {
-        HEARTH_CHECK(pin(desk, *model));
-        HEARTH_TRY(auto* const catalog, desk.catalog());
-        auto const& path = model->files.front().path;
-        HEARTH_TRY(auto const moved, catalog->swapped(model->name, canonical(path)));
-        return make(model->name, moved == canonical(path) ? path : moved);
-    };
-    auto spec = co_await impl.ask<serving::ModelSpec>(prepare);
-    if (!spec) co_return spec.error();
-    // Another request may have been quicker.
-    if (impl.pool.status(model->name)) co_return model->name;
-    spec->lazy = true;
-    auto const added = impl.pool.add(*std::move(spec));
-    if (!added) co_return added.error();
-    impl.ours[model->name] = model;
-    impl.let_changed_go();  // it may have changed meanwhile
-    impl.suspend_damaged();
-    impl.read_quietly(*model);
-    co_return model->name;
+net::Task<void> Library::settled() {
+    while (!impl_->settled) co_await impl_->looked.wait();
 }
 
 // --- changes -----------------------------------------------------------------
@@ -202,12 +173,28 @@ net::Task<Status> Library::copy(std::string source, std::string destination) {
     auto names = names_of(*from->model);
     auto const permitted = impl.permits.may_change(names);
     if (!permitted) co_return permitted.error();
+    auto const sound = check_sound(*from->model);
+    if (!sound) co_return sound.error();
     auto const taken = find(destination);
-    if (taken && is_called(*taken, destination))
-        co_return Error(Code::invalid_argument, fmt::format("there is a model '{}' already", destination),
-                        "destination");
-    auto const work = [model = from->model, destination](Keeper::Desk& desk) -> Result<bool> {
-        HEARTH_CHECK(copy_model(desk, *model, destination));
+    if (!taken && taken.error().code != Code::not_found) co_return taken.error();
+    CopyOrder order{from->model, destination, nullptr, std::nullopt};
+    if (taken) {
+        if (taken->name == from->name) co_return ok();
+        if (!taken->model || std::ranges::find(impl.given, taken->name) != impl.given.end())
+            co_return not_allowed(fmt::format("model '{}' was given by --model, so its name stays", taken->name));
+        auto const others = names_of(*taken->model);
+        auto const replaceable = impl.permits.may_change(others);
+        if (!replaceable) co_return replaceable.error();
+        order.alias = alias_meant(*taken->model, destination);
+        if (!order.alias) {
+            auto const removable = may_replace(*taken->model, destination);
+            if (!removable) co_return removable.error();
+            order.replaced = taken->model;
+            impl.let_go(taken->name);
+        }
+    }
+    auto const work = [order = std::move(order)](Keeper::Desk& desk) -> Result<bool> {
+        HEARTH_CHECK(copy_model(desk, order));
         return true;
     };
     auto const done = co_await impl.ask<bool>(work);
@@ -222,66 +209,96 @@ net::Task<Result<std::shared_ptr<Creation>>> Library::create(CreateOrder order) 
     if (!permitted) co_return permitted.error();
     if (impl.options.folders.empty())
         co_return Error(Code::unavailable, "there is no models folder to create a model in");
-    std::string path;
+    WeightsOrder wanted;
     if (order.files.empty()) {
         // By name alone: a client has no business with the paths of this machine.
         auto const from = find(order.modelfile.from);
         if (!from) co_return from.error();
-        path = from->model ? from->model->files.front().path : from->status->path;
-        order.modelfile.from = from->model ? from->model->name : path;
+        auto const usable = may_be_a_base(*from);
+        if (!usable) co_return usable.error();
+        wanted.from = from->model ? catalog::served_from(from->model->files) : from->status->path;
+        wanted.folder = from->model && catalog::is_folder(from->model->files);
+        order.modelfile.from = from->model ? from->model->name : wanted.from;
     }
+    wanted.known = impl.known_files(order);
+    wanted.files = std::move(order.files);
+    wanted.adapters = std::move(order.adapters);
+    wanted.quantize = std::move(order.quantize);
     auto const creation = std::make_shared<Creation>(impl.loop);
-    impl.loop.spawn(impl.make(creation, std::move(order), std::move(path)));
+    impl.loop.spawn(impl.make(creation, std::move(order), std::move(wanted)));
     co_return creation;
 }
 
 net::Task<Result<std::shared_ptr<Weights>>> Library::Impl::weights_of(std::shared_ptr<Creation> creation,
                                                                       WeightsOrder order) {
-    if (order.files.empty() && order.quantize.empty()) co_return std::make_shared<Weights>();
+    if (order.as_they_are() && order.adapters.empty()) co_return std::make_shared<Weights>();
     order.models_folder = options.folders.front();
-    auto const work = [this, creation, order = std::move(order),
-                       end = ending.get_token()]() -> Result<std::shared_ptr<Weights>> {
+    auto work = [this, creation, order = std::move(order),
+                 end = ending.get_token()]() -> Result<std::shared_ptr<Weights>> {
         auto const stop = creation->stop();
         auto const stopped = [&] { return stop.stop_requested() || end.stop_requested(); };
         if (stopped()) return Error(Code::cancelled, "nobody waits for the model any more");
-        HEARTH_TRY(auto weights, make_weights(
-                                     order, blobs, options.make_file,
-                                     [&](CreateStep step) { Creation::report(creation, std::move(step)); }, stopped));
+        auto const say = [&](CreateStep step) { Creation::report(creation, std::move(step)); };
+        Weights weights;
+        if (!order.as_they_are()) {
+            HEARTH_TRY(weights, make_weights(order, blobs, options.make_file, say, stopped));
+        }
+        HEARTH_CHECK(add_adapters(weights, order, blobs, options.make_file, stopped));
         return std::make_shared<Weights>(std::move(weights));
     };
     auto const post = [this](std::function<void()> task) { return maker.post(std::move(task)); };
-    co_return co_await library::ask<std::shared_ptr<Weights>>(loop, post, work);
+    co_return co_await library::ask<std::shared_ptr<Weights>>(loop, post, std::move(work));
 }
 
 Result<catalog::Created> Library::Impl::create_with(std::string const& name, modelfile::Modelfile modelfile,
-                                                    std::vector<std::pair<std::string, std::string>> const& adapters,
-                                                    std::string const& weights) const {
-    if (adapters.empty()) return catalog::create_model(name, modelfile, options.folders, weights);
-    HEARTH_TRY(auto staged, stage_adapters(adapters, blobs));
-    modelfile.adapters = std::move(staged.paths);
-    auto created = catalog::create_model(name, modelfile, options.folders, weights);
-    if (!created) return about_adapters(created.error(), staged.folder.path());
+                                                    Weights const& weights,
+                                                    std::vector<std::string> const& folders) const {
+    if (!weights.adapters.empty()) modelfile.adapters = weights.adapters;
+    auto created = catalog::create_model(name, modelfile, folders, weights.files);
+    bool const of_adapters = !created && created.error().param == catalog::kAdaptersParam;
+    if (of_adapters && !weights.adapters.empty()) return about_adapters(created.error(), weights);
     return created;
 }
 
-net::Task<void> Library::Impl::make(std::shared_ptr<Creation> creation, CreateOrder order, std::string from) {
-    WeightsOrder wanted{std::move(from), std::move(order.files), std::move(order.quantize), {}};
+net::Task<void> Library::Impl::make(std::shared_ptr<Creation> creation, CreateOrder order, WeightsOrder wanted) {
     auto weights = co_await weights_of(creation, std::move(wanted));
     if (!weights) {
         creation->finish(weights.error());
         co_return;
     }
     // The weights are let go on the keeper's thread: large files take a while to be removed.
-    auto work = [this, name = order.name, modelfile = std::move(order.modelfile), adapters = std::move(order.adapters),
+    auto work = [this, name = order.name, modelfile = std::move(order.modelfile),
                  weights = *std::move(weights)](Keeper::Desk& desk) -> Result<catalog::Created> {
-        HEARTH_TRY(auto created, create_with(name, modelfile, adapters, weights->path));
+        HEARTH_TRY(auto created, create_with(name, modelfile, *weights, desk.folders()));
         HEARTH_CHECK(desk.scan());
+        HEARTH_CHECK(note_made(desk, created.name));
         return created;
     };
     auto created = co_await ask<catalog::Created>(std::move(work));
     // One that is served goes on as it was until it leaves the pool; it comes back as it is now.
-    if (created && ours.erase(created->name) > 0) static_cast<void>(pool.remove(created->name));
+    if (created) let_go(created->name);
     creation->finish(std::move(created));
+}
+
+std::optional<std::string> Library::Impl::known_file(std::string_view hex) const {
+    for (auto const& model : shelf->models) {
+        if (model->unsettled() || !model->damage().empty()) continue;
+        for (auto const& file : model->files)
+            if (file.recorded && file.sha256 == hex) return canonical(file.path);
+    }
+    return std::nullopt;
+}
+
+KnownFiles Library::Impl::known_files(CreateOrder const& order) const {
+    KnownFiles known;
+    for (auto const* const files : {&order.files, &order.adapters}) {
+        for (auto const& [name, digest] : *files) {
+            auto const hex = parse_digest(digest);
+            auto path = hex ? known_file(*hex) : std::nullopt;
+            if (path) known.emplace(*hex, *std::move(path));
+        }
+    }
+    return known;
 }
 
 Result<Uploads*> Library::uploads() {
@@ -305,15 +322,17 @@ net::Task<Status> Library::remove(std::string name) {
     auto const names = names_of(*known->model);
     auto const permitted = impl.permits.may_change(names);
     if (!permitted) co_return permitted.error();
-    auto const alias = alias_meant(*known->model, name);
+    auto alias = alias_meant(*known->model, name);
+    if (alias && is_last_name(*known->model, *alias)) alias.reset();
     if (!alias) {
         auto const removable = may_delete(*known->model);
         if (!removable) co_return removable.error();
         impl.ours.erase(known->name);
+        impl.last_names.erase(known->name);
         if (known->status) static_cast<void>(impl.pool.remove(known->name));
     }
     auto const work = [model = known->model, alias](Keeper::Desk& desk) -> Result<bool> {
-        HEARTH_CHECK(alias ? remove_alias(desk, *alias) : delete_model(desk, *model));
+        HEARTH_CHECK(alias ? remove_alias(desk, *model, *alias) : delete_model(desk, *model));
         return true;
     };
     auto const done = co_await impl.ask<bool>(work);
@@ -325,11 +344,10 @@ net::Task<Status> Library::trust(std::string name) {
     co_await settled();
     auto const known = find(name);
     if (!known) co_return known.error();
-    if (!known->model)
-        co_return Error(Code::not_found, fmt::format("model '{}' lies in no models folder", known->name), "model");
-    auto const names = names_of(*known->model);
+    auto const names = known->model ? names_of(*known->model) : std::vector<std::string>{known->name};
     auto const permitted = impl.permits.may_change(names);
     if (!permitted) co_return permitted.error();
+    if (!known->model) co_return co_await impl.trust_given(*known->status);
     auto const work = [model = known->model](Keeper::Desk& desk) -> Result<bool> {
         HEARTH_TRY(auto* const catalog, desk.catalog());
         HEARTH_CHECK(catalog->confirm_template(model->name));
@@ -347,7 +365,7 @@ Status Library::Impl::learn(PullWish const& wish, fetch::Pulled const& pulled, s
         [&](Keeper::Desk& desk) -> Status {
             HEARTH_CHECK(desk.scan());
             HEARTH_CHECK(note_pulled(desk, pulled));
-            return name_pulled(desk, wish, pulled);
+            return name_at_desk(desk, wish, pulled);
         },
         stop);
 }
@@ -361,9 +379,7 @@ net::Task<Result<jobs::Job>> Library::verify(std::string name) {
         co_return not_allowed(fmt::format("model '{}' was given by --model and lies in no models folder", known->name));
     auto const work = [model = known->model->name](Keeper::Desk& desk) -> Result<jobs::Job> {
         HEARTH_TRY(auto* const queue, desk.jobs());
-        // Not the same as a quiet one, which takes its time.
-        HEARTH_TRY(auto enqueued,
-                   queue->enqueue({std::string(kVerifyKind), model + "\nurgent", to_payload(KeepWish{model, true})}));
+        HEARTH_TRY(auto enqueued, queue->enqueue({std::string(kVerifyKind), model, to_payload(KeepWish{model, true})}));
         return std::move(enqueued.job);
     };
     co_return co_await impl.ask<jobs::Job>(work);
@@ -404,6 +420,8 @@ net::Task<Result<jobs::Job>> Library::push(PushWish wish) {
     if (!permitted) co_return permitted.error();
     if (!known->model)
         co_return not_allowed(fmt::format("model '{}' was given by --model and lies in no models folder", known->name));
+    auto const sound = check_sound(*known->model);
+    if (!sound) co_return sound.error();
     auto const work = [wish = std::move(wish), key = names.back()](Keeper::Desk& desk) -> Result<jobs::Job> {
         HEARTH_TRY(auto* const queue, desk.jobs());
         HEARTH_TRY(auto enqueued, queue->enqueue({std::string(kPushKind), key, to_payload(wish)}));
@@ -419,8 +437,9 @@ Result<PushSubject> Library::Impl::subject_of(PushWish const& wish, std::stop_to
         [&](Keeper::Desk& desk) -> Status {
             HEARTH_TRY(auto* const catalog, desk.catalog());
             HEARTH_TRY(auto const model, find_pushed(*catalog, wish));
-            subject.path = model.files.front().path;
-            HEARTH_TRY(subject.definition, catalog::definition_of(model.name, subject.path, options.folders));
+            subject.name = model.name;
+            subject.path = catalog::served_from(model.files);
+            HEARTH_TRY(subject.definition, catalog::definition_of(model.name, subject.path, desk.folders()));
             return ok();
         },
         stop));
@@ -455,13 +474,18 @@ net::Task<Result<jobs::Job>> Library::act(std::string id, JobAct act) {
     });
 }
 
-net::Task<Result<std::shared_ptr<JobFeed>>> Library::watch(std::string id) {
-    auto& impl = *impl_;
-    std::erase_if(impl.feeds, [](auto const& entry) { return entry.second.expired(); });
-    auto feed = impl.feeds[id].lock();
-    if (!feed) impl.feeds[id] = feed = std::make_shared<JobFeed>(impl.loop);
+net::Task<Result<std::shared_ptr<JobFeed>>> Library::watch(std::string id) { return impl_->watch(std::move(id)); }
+
+net::Task<Result<std::shared_ptr<JobFeed>>> Library::Impl::watch(std::string id) {
+    std::erase_if(feeds, [](auto const& entry) { return entry.second.expired(); });
+    auto feed = feeds[id].lock();
+    if (!feed) feeds[id] = feed = std::make_shared<JobFeed>(loop);
     // Listening first, then looking: nothing is missed in between.
-    auto now = co_await job(id);
+    auto const look = [id](Keeper::Desk& desk) -> Result<jobs::Job> {
+        HEARTH_TRY(auto* const queue, desk.jobs());
+        return queue->get(id);
+    };
+    auto now = co_await ask<jobs::Job>(look);
     if (!now) co_return now.error();
     if (feed->job_.id.empty() || now->revision > feed->job_.revision) feed->job_ = *std::move(now);
     co_return feed;
@@ -482,20 +506,25 @@ Result<std::unique_ptr<Library>> Library::create(net::Loop& loop, serving::Pool&
     HEARTH_ASSERT(make_spec && options.new_id && !options.data_folder.empty(), "Options is complete");
     HEARTH_TRY(auto permits, Permits::create(options.allowed, options.open));
     auto impl = std::make_unique<Impl>(loop, pool, log, std::move(options), std::move(make_spec), std::move(permits));
+    for (auto const& [made, source] : impl->options.made_of) impl->sources[canonical(made)] = canonical(source);
     for (auto const& model : pool.models()) {
         impl->given.push_back(model.id);
-        if (model.base.empty()) impl->given_files[model.id] = canonical(model.path);
+        if (model.base.empty()) impl->given_files[model.id] = impl->origin_of(model.path);
     }
     auto* const self = impl.get();
+    self->handler.set_holdings(&self->held);
     self->handler.set_learn(
         [self](auto const& wish, auto const& pulled, auto const& stop) { return self->learn(wish, pulled, stop); });
-    self->handler.set_tell([self](auto const& id, auto const& why) {
+    auto const tell_why = [self](std::string const& id, Error const& why) {
         self->on_loop([self, id, why] {
             auto const found = self->feeds.find(id);
             if (auto const feed = found == self->feeds.end() ? nullptr : found->second.lock()) feed->failure_ = why;
         });
-    });
+    };
+    self->handler.set_tell(tell_why);
+    self->quantizer.set_tell(tell_why);
     self->pushes.set_find([self](auto const& wish, auto const& stop) { return self->subject_of(wish, stop); });
+    self->pushes.set_tell(tell_why);
     Keeper::Options keeping;
     keeping.folders = self->options.folders;
     keeping.data_folder = self->options.data_folder;
@@ -505,10 +534,9 @@ Result<std::unique_ptr<Library>> Library::create(net::Loop& loop, serving::Pool&
     self->verifier.set_desk(at_desk);
     self->restorer.set_desk(at_desk);
     if (auto const pulls = self->options.pulls_at_once; pulls > 0)
-        keeping.kinds = {{kPullKind, &self->handler, pulls},
-                         {kVerifyKind, &self->verifier, 1},
-                         {kRestoreKind, &self->restorer, 1},
-                         {kPushKind, &self->pushes, 1}};
+        keeping.kinds = {{kPullKind, &self->handler, pulls}, {kVerifyKind, &self->verifier, 1},
+                         {kReadKind, &self->verifier, 1},    {kRestoreKind, &self->restorer, 1},
+                         {kPushKind, &self->pushes, 1},      {kQuantizeKind, &self->quantizer, 1}};
     keeping.on_shelf = [self](auto shelf) { self->on_loop([self, shelf = std::move(shelf)] { self->take(shelf); }); };
     keeping.on_job = [self](jobs::Job const& job) { self->on_loop([self, job] { self->tell(job); }); };
     self->keeper = std::make_unique<Keeper>(std::move(keeping), log);

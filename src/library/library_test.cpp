@@ -8,6 +8,7 @@
 
 #include "digest/sha256.h"
 #include "library/permits.h"
+#include "library/testing/library_fixture.h"
 #include "serving/launcher.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
@@ -21,104 +22,7 @@ namespace fs = std::filesystem;
 using namespace std::chrono_literals;
 using models::testing::tiny_llama;
 
-// Models here are lazy and nobody asks them anything.
-class NoLauncher final : public serving::Launcher {
-public:
-    Result<std::unique_ptr<serving::WorkerHandle>> launch(serving::ModelSpec const&) override {
-        return Error(Code::io, "no worker in this test");
-    }
-};
-
-class LibraryTest : public ::testing::Test {
-public:
-    static constexpr Duration kPatience = 30s;
-
-    void write(std::string const& name, std::string const& chat_template = "{{ messages }}") {
-        // Whole under its name, as downloads are.
-        auto const path = folder / name;
-        std::ofstream(path + ".new", std::ios::binary)
-            << tiny_llama().text("tokenizer.chat_template", chat_template).build();
-        fs::rename(path + ".new", path);
-    }
-    void place(std::string const& name, std::string const& bytes) {
-        std::ofstream(folder / (name + ".new"), std::ios::binary) << bytes;
-        fs::rename(folder / (name + ".new"), folder / name);
-    }
-    // As if the model had been pulled as it should be; from nowhere that can be asked again.
-    void note(std::string const& model, std::string const& bytes) {
-        place(model + ".hearth.json", R"({"source": "", "files": [{"name": ")" + model + R"(.gguf", "size": )" +
-                                          std::to_string(bytes.size()) + R"(, "sha256": ")" +
-                                          digest::sha256_hex(bytes) + R"("}]})");
-    }
-    net::Task<void> until_damaged(std::string name, bool damaged) {
-        for (;;) {
-            auto const known = library->find(name);
-            if (known && known->damage().empty() != damaged && !known->model->unsettled()) co_return;
-            co_await loop.sleep(2ms);
-        }
-    }
-    Options options() {
-        Options out;
-        out.folders = {folder.path()};
-        out.data_folder = data.path();
-        out.rescan = 200ms;  // should a change not be told
-        out.judged_after = 1ms;
-        out.metrics = &metrics;
-        out.new_id = [this] { return "job" + std::to_string(++ids); };
-        return out;
-    }
-    void create(Options wanted) {
-        auto created =
-            Library::create(loop, *pool, *log, std::move(wanted),
-                            [this](std::string const& id, std::string const& path) -> Result<serving::ModelSpec> {
-                                ++specs;
-                                serving::ModelSpec spec;
-                                spec.id = id;
-                                spec.path = path;
-                                return spec;
-                            });
-        ASSERT_TRUE(created) << created.error().message;
-        library = *std::move(created);
-    }
-    void run(net::Task<void> test) {
-        loop.spawn(guarded(std::move(test)));
-        loop.spawn(watch());
-        loop.run();
-        EXPECT_TRUE(finished) << "the test did not end";
-    }
-    net::Task<void> until_found(std::string name, bool there) {
-        while (library->find(name).has_value() != there) co_await loop.sleep(2ms);
-    }
-    std::vector<std::string> listed() {
-        std::vector<std::string> names;
-        for (auto const& known : library->list()) names.push_back(known.name);
-        return names;
-    }
-    static void fail_here(std::string const& why) { ADD_FAILURE() << why; }
-
-    hearth::testing::TemporaryFolder folder, data;
-    net::Loop loop;
-    SteadyClock clock;
-    std::unique_ptr<telemetry::Log> log = telemetry::make_null_log();
-    telemetry::Registry metrics;
-    NoLauncher launcher;
-    std::unique_ptr<serving::Pool> pool = serving::Pool::create(loop, {}, launcher, clock, *log, metrics);
-    std::unique_ptr<Library> library;
-    int ids = 0;
-    std::atomic<int> specs = 0;
-    bool finished = false;
-
-private:
-    net::Task<void> guarded(net::Task<void> test) {
-        co_await std::move(test);
-        finished = true;
-        loop.stop();
-    }
-    net::Task<void> watch() {
-        co_await loop.sleep(kPatience);
-        loop.stop();
-    }
-};
+using testing::LibraryTest;
 
 TEST_F(LibraryTest, ServesWhatLiesInTheFolderWhenItIsAskedFor) {
     write("tiny.gguf");
@@ -153,7 +57,7 @@ TEST_F(LibraryTest, FilesThatComeAndGoAreNoticed) {
         EXPECT_TRUE(opened);
         fs::remove(t.folder / "tiny.gguf");
         co_await t.until_found("tiny", false);
-        EXPECT_TRUE(t.pool->models().empty()) << "and it is not in the pool any more";
+        while (!t.pool->models().empty()) co_await t.loop.sleep(2ms);  // and then it is not in the pool any more
     }(*this));
 }
 
@@ -186,8 +90,9 @@ TEST_F(LibraryTest, ACopyOutlivesItsOriginal) {
         EXPECT_TRUE(copied) << (copied ? "" : copied.error().message);
         co_await t.until_found("mine", true);
         EXPECT_EQ(fs::hard_link_count(t.folder / "mine.gguf"), 2U) << "no byte was copied";
-        auto const again = co_await t.library->copy("tiny", "Mine");
-        EXPECT_EQ(again.error().code, Code::invalid_argument);
+        auto const itself = co_await t.library->copy("tiny", "Tiny");
+        EXPECT_TRUE(itself) << "which changes nothing";
+        EXPECT_EQ(t.listed(), (std::vector<std::string>{"mine", "tiny"}));
         auto const none = co_await t.library->copy("none", "x");
         EXPECT_EQ(none.error().code, Code::not_found);
 
@@ -273,12 +178,8 @@ TEST_F(LibraryTest, ASecondOneOnTheSameDataReadsAndSaysSo) {
     run([](LibraryTest& t) -> net::Task<void> {
         co_await t.library->settled();
         auto pool = serving::Pool::create(t.loop, {}, t.launcher, t.clock, *t.log, t.metrics);
-        auto second = Library::create(t.loop, *pool, *t.log, t.options(), [](auto const& id, auto const& path) {
-            serving::ModelSpec spec;
-            spec.id = id;
-            spec.path = path;
-            return Result<serving::ModelSpec>(spec);
-        });
+        auto second = Library::create(t.loop, *pool, *t.log, t.options(),
+                                      [&t](SpecOrder const& order) { return t.spec_of(order); });
         co_await (*second)->settled();
         auto const opened = co_await (*second)->open("tiny");
         EXPECT_TRUE(opened);
@@ -457,6 +358,145 @@ TEST_F(LibraryTest, ANameThatWasMovedHasTheOtherFileNextTime) {
         auto const opened = co_await t.library->open("a");
         EXPECT_TRUE(opened);
         EXPECT_EQ(fs::path(t.pool->status("a")->path).filename(), "b.gguf");
+    }(*this));
+}
+
+SwapWish to_model(std::string name, std::string model) { return {std::move(name), std::move(model), {}}; }
+SwapWish to_file(std::string name, std::string path) { return {std::move(name), {}, std::move(path)}; }
+
+TEST_F(LibraryTest, ANameNobodyAskedForYetCanBeMoved) {
+    write("a.gguf");
+    write("b.gguf");
+    create(options());
+    run([](LibraryTest& t) -> net::Task<void> {
+        auto const swap = co_await t.library->prepare_swap(to_model("A:latest", "b"));
+        if (!swap) co_return t.fail_here(swap.error().message);
+        EXPECT_EQ(swap->id, "a");
+        EXPECT_EQ(swap->spec.path, t.folder / "b.gguf");
+        EXPECT_EQ(t.pool->status("a")->state, serving::ModelState::cold) << "it is in the pool now";
+        EXPECT_EQ(t.pool->models().size(), 1U) << "and the other one is not";
+        auto const around = t.folder / "../" + fs::path(t.folder.path()).filename().string() + "/b.gguf";
+        auto const by_path = co_await t.library->prepare_swap(to_file("a", around));
+        EXPECT_EQ(by_path->spec.path, fs::canonical(t.folder / "b.gguf")) << "links and dots are resolved";
+        auto const nobody = co_await t.library->prepare_swap(to_model("none", "b"));
+        EXPECT_EQ(nobody.error().code, Code::not_found);
+        auto const nothing = co_await t.library->prepare_swap(to_model("a", "none"));
+        EXPECT_EQ(nothing.error().code, Code::not_found);
+    }(*this));
+}
+
+TEST_F(LibraryTest, BeyondThisMachineOnlyFilesOfTheFoldersTakeANameOver) {
+    hearth::testing::TemporaryFolder elsewhere;
+    write("a.gguf");
+    write("b.gguf");
+    fs::copy(folder / "b.gguf", elsewhere / "c.gguf");
+    fs::create_symlink(elsewhere / "c.gguf", folder / "link.gguf");
+    fs::create_symlink(elsewhere.path(), folder / "way-out");
+    auto wanted = options();
+    wanted.open = false;
+    wanted.allowed = {"*"};
+    create(wanted);
+    run([](LibraryTest& t, std::string elsewhere) -> net::Task<void> {
+        auto const folder = t.folder.path();
+        auto const inside = co_await t.library->prepare_swap(to_file("a", folder + "/b.gguf"));
+        EXPECT_TRUE(inside) << (inside ? "" : inside.error().message);
+        for (auto const& path : {elsewhere + "/c.gguf", elsewhere + "/is-not-there.gguf", folder + "/link.gguf",
+                                 folder + "/way-out/c.gguf", folder + "/way-out/is-not-there.gguf",
+                                 folder + "/../x.gguf", folder + "/b.gguf/../../x.gguf", folder}) {
+            auto const refused = co_await t.library->prepare_swap(to_file("a", path));
+            if (refused) co_return t.fail_here(path);
+            EXPECT_EQ(refused.error().param, kNotAllowed) << path << ": " << refused.error().message;
+        }
+        auto const zero = co_await t.library->prepare_swap(to_file("a", folder + std::string("/b.gguf\0/..", 11)));
+        EXPECT_EQ(zero.error().param, "path");
+        auto const longest = co_await t.library->prepare_swap(to_file("a", std::string(5000, 'a')));
+        EXPECT_NE(longest.error().message.find("4096"), std::string::npos);
+    }(*this, elsewhere.path()));
+}
+
+TEST_F(LibraryTest, PatternsHoldForBothEndsOfASwap) {
+    write("tiny.gguf");
+    write("tiny2.gguf");
+    write("other.gguf");
+    serving::ModelSpec spec;
+    spec.id = "given";
+    spec.path = folder / "other.gguf";
+    spec.lazy = true;
+    ASSERT_TRUE(pool->add(spec));
+    auto wanted = options();
+    wanted.allowed = {"ti*"};
+    create(wanted);
+    run([](LibraryTest& t) -> net::Task<void> {
+        auto const allowed = co_await t.library->prepare_swap(to_model("tiny", "tiny2"));
+        EXPECT_TRUE(allowed) << (allowed ? "" : allowed.error().message);
+        auto const served = co_await t.library->prepare_swap(to_model("tiny", "given"));
+        EXPECT_TRUE(served) << "--model gave it";
+        auto const kept = co_await t.library->prepare_swap(to_model("given", "tiny"));
+        EXPECT_EQ(kept.error().param, kNotAllowed) << "no pattern names it, so nobody changes it";
+        auto const path = co_await t.library->prepare_swap(to_file("tiny", t.folder / "other.gguf"));
+        EXPECT_EQ(path.error().param, kNotAllowed);
+    }(*this));
+}
+
+TEST_F(LibraryTest, WhatIsDamagedOrHasAnotherTemplateTakesNoNameOver) {
+    auto const good = tiny_llama().build();
+    write("a.gguf");
+    write("b.gguf", "first");
+    place("rotten.gguf", good);
+    note("rotten", good);
+    create(options());
+    run([](LibraryTest& t, std::string good) -> net::Task<void> {
+        auto const opened = co_await t.library->open("b");
+        EXPECT_TRUE(opened);
+        auto const left = t.pool->remove("b");
+        EXPECT_TRUE(left);
+        t.write("b.gguf", "second, which is longer");
+        t.place("rotten.gguf", flipped(good));
+        co_await t.until_damaged("rotten", true);
+        auto const changed = co_await t.library->prepare_swap(to_file("a", t.folder / "b.gguf"));
+        if (changed) co_return t.fail_here("another template took a name over");
+        EXPECT_EQ(changed.error().param, kTemplateChanged) << changed.error().message;
+        for (auto const& wish : {to_model("a", "rotten"), to_file("a", t.folder / "rotten.gguf")}) {
+            auto const rotten = co_await t.library->prepare_swap(wish);
+            if (rotten) co_return t.fail_here("a damaged file took a name over");
+            EXPECT_EQ(rotten.error().param, kDamaged) << rotten.error().message;
+        }
+    }(*this, good));
+}
+
+TEST_F(LibraryTest, ANameThatWasMovedWhereItMayNotBeHasItsOwnFile) {
+    hearth::testing::TemporaryFolder elsewhere;
+    write("a.gguf");
+    fs::copy(folder / "a.gguf", elsewhere / "b.gguf");
+    create(options());
+    run([](LibraryTest& t, std::string there) -> net::Task<void> {
+        auto const moved = co_await t.library->remember_swap("a", t.folder / "a.gguf", there);
+        EXPECT_TRUE(moved);
+        t.library.reset();
+        auto closed = t.options();
+        closed.open = false;  // the next server listens beyond this machine
+        t.create(closed);
+        auto const opened = co_await t.library->open("a");
+        EXPECT_TRUE(opened);
+        EXPECT_EQ(t.pool->status("a")->path, t.folder / "a.gguf");
+    }(*this, elsewhere / "b.gguf"));
+}
+
+TEST_F(LibraryTest, SaysHowAModelWouldBeServedWithoutServingIt) {
+    write("a.gguf");
+    write("b.gguf");
+    create(options());
+    run([](LibraryTest& t) -> net::Task<void> {
+        auto const spec = co_await t.library->describe("A");
+        if (!spec) co_return t.fail_here(spec.error().message);
+        EXPECT_EQ(spec->path, t.folder / "a.gguf");
+        EXPECT_TRUE(t.pool->models().empty());
+        auto const moved = co_await t.library->remember_swap("a", t.folder / "a.gguf", t.folder / "b.gguf");
+        EXPECT_TRUE(moved);
+        auto const other = co_await t.library->describe("a");
+        EXPECT_EQ(fs::path(other->path).filename(), "b.gguf");
+        auto const none = co_await t.library->describe("none");
+        EXPECT_EQ(none.error().code, Code::not_found);
     }(*this));
 }
 

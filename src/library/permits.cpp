@@ -19,6 +19,11 @@ Error forbidden(std::span<std::string const> names, std::string_view why) {
     return not_allowed(fmt::format("model '{}' {}", name, why));
 }
 
+bool lies_in(std::string_view path, std::string_view folder) {
+    while (folder.ends_with('/')) folder.remove_suffix(1);
+    return path.size() > folder.size() && path.starts_with(folder) && path[folder.size()] == '/';
+}
+
 constexpr std::string_view kNotNamed = "is not among those this server may use (--allow-model)";
 
 }  // namespace
@@ -68,6 +73,18 @@ Status Permits::may_change_some() const {
     return not_allowed(
         "files cannot be uploaded: this server listens beyond this machine, and no --allow-model says which models "
         "clients may make");
+}
+
+Status Permits::may_open(std::string const& path, std::span<std::string const> names,
+                         std::span<std::string const> folders) const {
+    bool const inside = std::ranges::any_of(folders, [&](auto const& folder) { return lies_in(path, folder); });
+    // Not whether it is there: that is nobody's business.
+    if (!inside && !open_)
+        return not_allowed(
+            "files outside of the models folders are not served by a server that listens beyond this machine");
+    std::vector<std::string> all(names.begin(), names.end());
+    all.push_back(path);
+    return may_load(all);
 }
 
 }  // namespace hearth::library

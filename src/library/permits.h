@@ -22,10 +22,12 @@ inline constexpr std::size_t kPatternBytesMax = 512;
 
 // `param` of the errors that mean: possible, but not allowed here; and of the one among
 // them that means another chat template, where Library::trust() helps. Their code is `unsupported`.
-// And of those that mean that a model's file is damaged or may be: their code is `unavailable`.
+// And of those that mean that a model's file is damaged or may be, and that it is not in the form it is to be
+// served in, or not yet: their code is `unavailable`.
 inline constexpr std::string_view kNotAllowed = "permission";
 inline constexpr std::string_view kTemplateChanged = "template";
 inline constexpr std::string_view kDamaged = "damaged";
+inline constexpr std::string_view kNotReshaped = "reshaped";
 
 [[nodiscard]] Error not_allowed(std::string message);
 
@@ -42,6 +44,10 @@ public:
     [[nodiscard]] Status may_change(std::span<std::string const> names) const;
     // Anything at all: for what has no name yet.
     [[nodiscard]] Status may_change_some() const;
+    // A file by its path, which goes by `names`, too: those must be allowed, and unless the server
+    // is open it must lie in one of `folders`. REQUIRES: of all paths links are resolved
+    [[nodiscard]] Status may_open(std::string const& path, std::span<std::string const> names,
+                                  std::span<std::string const> folders) const;
 
 private:
     Permits(std::vector<std::string> patterns, bool open) : patterns_(std::move(patterns)), open_(open) {}

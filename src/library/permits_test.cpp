@@ -32,6 +32,33 @@ TEST(Permits, APatternAllowsWhatItMatchesByAnyName) {
     EXPECT_FALSE(permits->may_load(Names{}));
 }
 
+TEST(Permits, AFileIsInAFolderOrTheServerIsOpen) {
+    Names const folders{"/models", "/more/models/"};
+    auto const open = Permits::create({}, true);
+    auto const closed = Permits::create({}, false);
+    EXPECT_TRUE(open->may_open("/anywhere/m.gguf", Names{"m"}, folders));
+    for (auto const* inside : {"/models/m.gguf", "/more/models/deep/er/m.gguf"})
+        EXPECT_TRUE(closed->may_open(inside, Names{"m"}, folders)) << inside;
+    for (auto const* outside : {"/models", "/models2/m.gguf", "/more/m.gguf", "models/m.gguf", "", "/"}) {
+        auto const refused = closed->may_open(outside, Names{"m"}, folders);
+        ASSERT_FALSE(refused) << outside;
+        EXPECT_EQ(refused.error().param, kNotAllowed);
+        EXPECT_EQ(refused.error().message.find(*outside == 0 ? "/models" : outside), std::string::npos);
+    }
+    EXPECT_FALSE(closed->may_open("/models/m.gguf", Names{"m"}, {}));
+}
+
+TEST(Permits, AFileIsNamedByAPatternToo) {
+    Names const folders{"/models"};
+    auto const permits = Permits::create({"ti*", "/models/deep/*"}, true);
+    EXPECT_TRUE(permits->may_open("/models/tiny.gguf", Names{"tiny"}, folders));
+    EXPECT_TRUE(permits->may_open("/models/deep/m.gguf", Names{"m"}, folders)) << "by its path";
+    EXPECT_TRUE(permits->may_open("/elsewhere/tiny.gguf", Names{"tiny"}, folders)) << "it is open";
+    EXPECT_FALSE(permits->may_open("/models/other.gguf", Names{"other"}, folders));
+    EXPECT_FALSE(permits->may_open("/elsewhere/other.gguf", Names{"other"}, folders));
+    EXPECT_FALSE(Permits::create({"ti*"}, false)->may_open("/elsewhere/tiny.gguf", Names{"tiny"}, folders));
+}
+
 TEST(Permits, RefusesPatternsBeyondItsLimits) {
     EXPECT_EQ(Permits::create({""}, true).error().param, "--allow-model");
     EXPECT_EQ(Permits::create({std::string(kPatternBytesMax + 1, 'a')}, true).error().message,

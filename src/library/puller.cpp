@@ -3,6 +3,8 @@
 #include <utility>
 #include <variant>
 
+#include <fmt/format.h>
+
 namespace hearth::library {
 
 Puller::Puller(Network network, PullOrder order, Events events)
@@ -44,11 +46,26 @@ net::Task<Result<fetch::Plan>> Puller::plan() {
     co_return fetch::plan_url(std::get<fetch::UrlReference>(order_.reference));
 }
 
+// What somebody published of a file counts, whatever its source says by now.
+Status Puller::expect(fetch::Plan& plan) const {
+    if (order_.sha256.empty() || plan.files.size() != 1) return ok();
+    auto& expected = plan.files.front().sha256;
+    if (expected.empty()) expected = order_.sha256;
+    if (expected == order_.sha256) return ok();
+    return Error(Code::corrupt,
+                 fmt::format("{} has another file than the list of known models says: SHA-256 {}, not {}", plan.source,
+                             expected, order_.sha256));
+}
+
 net::Task<void> Puller::pull() {
     auto planned = co_await plan();
     if (planned && !order_.name.empty()) {
         auto const renamed = fetch::rename(*planned, order_.name);
         if (!renamed) planned = renamed.error();
+    }
+    if (planned) {
+        auto const expected = expect(*planned);
+        if (!expected) planned = expected.error();
     }
     if (planned && order_.restore) {
         auto const held = fetch::hold_to(*planned, *order_.restore);
@@ -57,7 +74,8 @@ net::Task<void> Puller::pull() {
     if (planned) {
         planned_ = true;
         if (events_.planned) events_.planned(*planned);
-        result_ = co_await fetch::pull(loop_, *downloader_, std::move(*planned), order_.folder, events_.progress);
+        fetch::PullHooks hooks{events_.progress, [this] { return stopping_; }, order_.holdings};
+        result_ = co_await fetch::pull(loop_, *downloader_, std::move(*planned), order_.folder, std::move(hooks));
     } else {
         result_ = planned.error();
     }

@@ -17,6 +17,7 @@
 #include "base/result.h"
 #include "fetch/client.h"
 #include "fetch/downloader.h"
+#include "fetch/sources/holdings.h"
 #include "fetch/sources/note.h"
 #include "fetch/sources/plan.h"
 #include "fetch/sources/pull.h"
@@ -36,6 +37,8 @@ struct PullOrder {
     fetch::Reference reference;
     std::string name;  // what to call it; empty: as its source does
     std::string folder;
+    std::string sha256{};                 // what its one file has to have; empty: as its source says
+    fetch::Holdings* holdings = nullptr;  // outlives run(); null: everything is fetched
     std::optional<fetch::Note> restore{};  // only what this says of the files is fetched, see fetch::hold_to()
 };
 
@@ -63,6 +66,7 @@ public:
 
 private:
     [[nodiscard]] fetch::HubReference at_noted_revision(fetch::HubReference reference) const;
+    [[nodiscard]] Status expect(fetch::Plan& plan) const;
     net::Task<Result<fetch::Plan>> plan();
     net::Task<void> pull();
 

@@ -1,6 +1,12 @@
 #include "library/push_job.h"
 
+#include <fstream>
+
 #include <gtest/gtest.h>
+
+#include "library/permits.h"
+#include "testing/gguf_writer.h"
+#include "testing/temporary_folder.h"
 
 namespace hearth::library {
 namespace {
@@ -27,6 +33,24 @@ TEST(PushWish, SurvivesItsPayload) {
     EXPECT_EQ(*back, wish);
     for (auto const* text : {"", "{}", "[]", R"({"model": 1, "insecure": false})", R"({"model": "x"})"})
         EXPECT_EQ(push_from_payload(text).error().code, Code::corrupt) << text;
+}
+
+TEST(FindPushed, WhatIsDamagedIsNotGivenAway) {
+    hearth::testing::TemporaryFolder const folder, data;
+    std::ofstream(folder / "tiny.gguf", std::ios::binary) << models::testing::tiny_llama().build();
+    auto const opened = catalog::Catalog::open(data / "catalog.db", catalog::Access::read_write);
+    ASSERT_TRUE(opened) << opened.error().message;
+    auto& catalog = **opened;
+    ASSERT_TRUE(catalog.scan({folder.path()}));
+    EXPECT_TRUE(find_pushed(catalog, {"tiny"}));
+    EXPECT_EQ(find_pushed(catalog, {"none"}).error().code, Code::not_found);
+    auto read = catalog.find("tiny")->files;
+    read.front().damage = "'tiny.gguf' is not what it was";
+    ASSERT_TRUE(catalog.record("tiny", read));
+    auto const refused = find_pushed(catalog, {"tiny:latest"});
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Code::unavailable);
+    EXPECT_EQ(refused.error().param, kDamaged);
 }
 
 }  // namespace

@@ -18,6 +18,12 @@ std::int64_t today() {
     return std::chrono::duration_cast<std::chrono::days>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
+// They decide what is preloaded, no more: what a full disk loses is no harm.
+void count(Keeper::Desk& desk, std::map<std::string, std::uint64_t> const& uses) {
+    auto const catalog = desk.catalog();
+    if (catalog && desk.writes()) static_cast<void>((*catalog)->count_uses(uses, today()));
+}
+
 }  // namespace
 
 std::string canonical(std::string const& path) {
@@ -26,31 +32,11 @@ std::string canonical(std::string const& path) {
     return failed ? path : real.string();
 }
 
-// What requests for it are told, and what can be done.
-Error damaged(catalog::Model const& model) {
-    auto help = std::string("put the right file there, and it is served again");
-    if (is_restorable(model))
-        help = fmt::format("it is fetched again from {}: see /api/v1/jobs?kind=restore", model.source);
-    else if (model.layout == catalog::Layout::ollama) help = fmt::format("`ollama pull {}` gets it again", model.name);
-    else if (model.layout == catalog::Layout::hugging_face)
-        help = "delete it from Hugging Face's cache and download it again";
-    return {Code::unavailable, fmt::format("model '{}' is damaged: {}; {}", model.name, model.damage(), help),
-            std::string(kDamaged)};
-}
-
-Error being_read(catalog::Model const& model) {
-    return {Code::unavailable,
-            fmt::format("the file of model '{}' changed, though its bytes are recorded, and is being read; ask again "
-                        "in a moment",
-                        model.name),
-            std::string(kDamaged)};
-}
-
 // --- damage ------------------------------------------------------------------
 
 void Library::Impl::suspend_damaged() {
     for (auto const& status : pool.models()) {
-        auto const at = std::ranges::find(shelf->files, canonical(status.path));
+        auto const at = std::ranges::find(shelf->files, origin_of(status.path));
         if (at == shelf->files.end()) continue;
         auto const& model = shelf->models[static_cast<std::size_t>(at - shelf->files.begin())];
         bool const suspended = status.state == serving::ModelState::damaged;
@@ -98,7 +84,7 @@ void Library::Impl::read_quietly(catalog::Model const& model) const {
         auto const queue = desk.jobs();
         if (!desk.writes() || !queue) return;
         // What a full queue refuses is read at the next first use.
-        static_cast<void>((*queue)->enqueue({std::string(kVerifyKind), name, to_payload(KeepWish{name, false})}));
+        static_cast<void>((*queue)->enqueue({std::string(kReadKind), name, to_payload(KeepWish{name, false})}));
     }));
 }
 
@@ -106,13 +92,18 @@ void Library::Impl::read_quietly(catalog::Model const& model) const {
 
 void Library::Impl::write_uses_down() {
     if (uses.empty()) return;
-    auto const posted = keeper->post([counted = uses](Keeper::Desk& desk) {
-        auto const catalog = desk.catalog();
-        if (!catalog || !desk.writes()) return;
-        // They decide what is preloaded, no more: what a full disk loses is no harm.
-        static_cast<void>((*catalog)->count_uses(counted, today()));
-    });
+    auto const posted = keeper->post([counted = uses](Keeper::Desk& desk) { count(desk, counted); });
     if (posted) uses.clear();
+}
+
+net::Task<void> Library::write_down() {
+    auto& impl = *impl_;
+    if (impl.uses.empty()) co_return;
+    auto const work = [counted = std::exchange(impl.uses, {})](Keeper::Desk& desk) -> Result<bool> {
+        count(desk, counted);
+        return true;
+    };
+    static_cast<void>(co_await impl.ask<bool>(work));
 }
 
 net::Task<Result<std::vector<std::string>>> Library::most_used(std::size_t limit) {
@@ -120,17 +111,6 @@ net::Task<Result<std::vector<std::string>>> Library::most_used(std::size_t limit
         HEARTH_TRY(auto* const catalog, desk.catalog());
         return catalog->most_used(today() - kUsedDays, limit);
     });
-}
-
-net::Task<Status> Library::remember_swap(std::string name, std::string from, std::string to) {
-    auto const work = [name, from = canonical(from), to = canonical(to)](Keeper::Desk& desk) -> Result<bool> {
-        HEARTH_TRY(auto* const catalog, desk.catalog());
-        if (!desk.writes()) return Error(Code::unavailable, "another process keeps the catalog of models");
-        HEARTH_CHECK(catalog->remember_swap(name, from, to));
-        return true;
-    };
-    auto const done = co_await impl_->ask<bool>(work);
-    co_return to_status(done);
 }
 
 }  // namespace hearth::library

@@ -45,14 +45,15 @@ net::Task<Status> Uploads::Upload::finish() {
     return on_thread<std::monostate>(loop_, *state_, std::move(work));
 }
 
-Uploads::Uploads(net::Loop& loop, WorkThread& thread, BlobStore const& store)
-    : loop_(loop), store_(store), state_(std::make_shared<UploadsState>(&thread)) {}
+Uploads::Uploads(net::Loop& loop, WorkThread& thread, BlobStore const& store, IsKnown is_known)
+    : loop_(loop), store_(store), is_known_(std::move(is_known)), state_(std::make_shared<UploadsState>(&thread)) {}
 
 Uploads::~Uploads() { state_->thread = nullptr; }
 
 net::Task<Result<bool>> Uploads::has(std::string digest) {
     auto const hex = parse_digest(digest);
     if (!hex) co_return hex.error();
+    if (is_known_ && is_known_(*hex)) co_return true;
     auto work = [&store = store_, hex = *hex]() -> Result<bool> { return store.has(hex); };
     co_return co_await on_thread<bool>(loop_, *state_, std::move(work));
 }
@@ -61,6 +62,7 @@ net::Task<Result<std::unique_ptr<Uploads::Upload>>> Uploads::begin(std::string d
                                                                    std::optional<std::uint64_t> bytes) {
     auto const hex = parse_digest(digest);
     if (!hex) co_return hex.error();
+    if (is_known_ && is_known_(*hex)) co_return std::unique_ptr<Upload>();
     auto const state = state_;
     if (state->running >= kUploadsMax)
         co_return Error(Code::overloaded,

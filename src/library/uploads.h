@@ -11,6 +11,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
@@ -50,12 +51,15 @@ public:
         std::shared_ptr<BlobUpload> file_;
     };
 
-    Uploads(net::Loop& loop, WorkThread& thread, BlobStore const& store);
+    // Whether a file of that digest is there without having been uploaded.
+    using IsKnown = std::function<bool(std::string const& hex)>;
+
+    Uploads(net::Loop& loop, WorkThread& thread, BlobStore const& store, IsKnown is_known);
     ~Uploads();
     Uploads(Uploads const&) = delete;
     Uploads& operator=(Uploads const&) = delete;
 
-    // `digest`: as parse_digest() takes it.
+    // Uploaded, or known. `digest`: as parse_digest() takes it.
     net::Task<Result<bool>> has(std::string digest);
 
     // Null if it is there already. `bytes`: how many will come, if that is known.
@@ -64,6 +68,7 @@ public:
 private:
     net::Loop& loop_;
     BlobStore const& store_;
+    IsKnown const is_known_;
     std::shared_ptr<UploadsState> const state_;
 };
 

@@ -62,17 +62,20 @@ struct Answer {
 
 // What `work` gives where `post` has it done; `post` passes on what it has to `work`, if
 // anything. The loop's things are let go on the loop's thread: the answer travels back
-// with its result.
+// with its result. What `work` holds goes before that, while who asked holds it still:
+// else the last reference to what belongs to the loop could end on the other thread.
 template <typename T, typename Post, typename Work>
 net::Task<Result<T>> ask(net::Loop& loop, Post post, Work work) {
     auto const answer = std::make_shared<Answer<T>>(loop);
-    Status const posted = post([&to = loop, held = answer, work = std::move(work)](auto&&... with) mutable {
-        auto result = std::make_shared<Result<T>>(work(with...));
+    auto task = [&to = loop, held = answer, work = std::optional<Work>(std::move(work))](auto&&... with) mutable {
+        auto result = std::make_shared<Result<T>>((*work)(with...));
+        work.reset();
         to.post([held = std::move(held), result] {
             held->result = std::move(*result);
             held->signal.notify();
         });
-    });
+    };
+    Status const posted = post(std::move(task));
     if (!posted) co_return posted.error();
     co_await answer->signal.wait();
     co_return *std::move(answer->result);

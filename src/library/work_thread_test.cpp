@@ -1,7 +1,9 @@
 #include "library/work_thread.h"
 
 #include <atomic>
+#include <functional>
 #include <latch>
+#include <memory>
 #include <vector>
 
 #include <gtest/gtest.h>
@@ -64,6 +66,29 @@ TEST(WorkThread, ACoroutineWaitsForWhatWasDone) {
     WorkThread thread({.what = "things", .chore = {}});
     Result<int> result = Error(Code::internal, "did not end");
     loop.spawn(run_ask(loop, thread, result));
+    loop.run();
+    ASSERT_TRUE(result);
+    EXPECT_EQ(*result, 42);
+}
+
+TEST(WorkThread, WhatTheWorkHeldIsGoneWhenItsAnswerComes) {
+    net::Loop loop;
+    auto token = std::make_shared<int>(42);
+    std::weak_ptr<int> const seen = token;
+    std::function<void()> posted;  // kept, as a thread keeps what it is at for a moment after it
+    Result<int> result = Error(Code::internal, "did not end");
+    auto const test = [&]() -> net::Task<void> {
+        auto const post = [&](std::function<void()> task) -> Status {
+            posted = std::move(task);
+            posted();
+            return ok();
+        };
+        auto work = [held = std::move(token)]() -> Result<int> { return *held; };
+        result = co_await ask<int>(loop, post, std::move(work));
+        EXPECT_TRUE(seen.expired());
+        loop.stop();
+    };
+    loop.spawn(test());
     loop.run();
     ASSERT_TRUE(result);
     EXPECT_EQ(*result, 42);
