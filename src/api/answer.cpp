@@ -244,7 +244,9 @@ private:
     std::optional<Problem> silence() {
         if (now_ >= give_up_at(began_, deadline_, plan_, tally_)) return too_late(services_, now_, deadline_, plan_);
         bool const due = plan_.ping_interval != Duration::max() && now_ - last_write_ >= plan_.ping_interval;
-        if (due) plan_.stream->ping(out_, source_->waiting());
+        if (!due) return std::nullopt;
+        plan_.stream->ping(out_, source_->waiting());
+        last_write_ = now_;
         return std::nullopt;
     }
 
@@ -283,7 +285,7 @@ private:
     Tally tally_;
     Instant began_{};
     Instant deadline_{};
-    Instant last_write_{};
+    Instant last_write_{};  // or ping, also one with nothing to say
     Instant now_{};    // as of the last wait or write: the clock is not read per token
     std::string out_;  // events not written yet
     bool begun_ = false;

@@ -57,7 +57,8 @@ public:
     virtual void choice_done(std::string& out, std::uint32_t choice, domain::FinishReason reason) = 0;
     virtual void end(std::string& out, Totals const& totals) = 0;
     virtual void fail(std::string& out, Problem const& problem) = 0;
-    virtual void ping(std::string& out, serving::Waiting const& waiting) = 0;  // a comment the client ignores
+    // What the client ignores, or nothing at all.
+    virtual void ping(std::string& out, serving::Waiting const& waiting) = 0;
 };
 
 // A dialect's spelling of an error that is answered before the first byte.
@@ -66,7 +67,7 @@ using RenderProblem = http::Response (*)(Problem const& problem, std::string_vie
 struct CallPlan {
     std::uint32_t generations = 1;
     std::uint32_t choices = 1;                          // per generation
-    Duration ping_interval{};                           // Duration::max(): none, as where ping() writes nothing
+    Duration ping_interval{};                           // Duration::max(): none
     std::optional<Duration> queue_timeout;              // until every generation has begun
     CallInfo info;                                      // what of it is listed while it is inside
     std::unique_ptr<StreamAnswer> stream;               // set: answer as a stream

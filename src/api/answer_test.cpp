@@ -128,6 +128,8 @@ public:
 // A dialect that is easy to read.
 class PlainStream final : public StreamAnswer {
 public:
+    static constexpr std::uint32_t kSilent = 99;  // to who has so many ahead pings say nothing
+
     void begin(std::string& out) override { out += "begin;"; }
     void progress(std::string& out, std::uint32_t, domain::PromptProgress const& p) override {
         out += "progress " + std::to_string(p.processed) + ";";
@@ -145,6 +147,7 @@ public:
         out += "fail " + std::string(entry(problem.kind).code) + ";";
     }
     void ping(std::string& out, serving::Waiting const& waiting) override {
+        if (waiting.ahead == kSilent) return;
         out += "ping " + std::to_string(waiting.ahead) + ";";
     }
 };
@@ -264,6 +267,17 @@ TEST_F(Streaming, PingsInLongSilencesLater) {
     source->add(done(1));
     run(true);
     EXPECT_EQ(exchange.written(), "begin;ping 0;0:a;done 0;end 1;");
+}
+
+TEST_F(Streaming, APingThatSaysNothingIsNotAskedForAgainAtOnce) {
+    source->waiting_.ahead = PlainStream::kSilent;
+    source->pause(std::chrono::seconds(60));
+    source->add(delta("x"));
+    source->add(choice_done());
+    source->add(done(1));
+    run(true);
+    EXPECT_EQ(exchange.written(), "begin;0:x;done 0;end 1;");
+    EXPECT_LE(source->waits_, 6);
 }
 
 TEST_F(Streaming, NeverPingsWhenToldSo) {

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <iterator>
 #include <utility>
+#include <variant>
 
+#include "api/defined_request.h"
 #include "api/json_document.h"
 #include "api/ollama/draft.h"
 #include "api/ollama/fields.h"
@@ -38,6 +40,17 @@ void open_conversation(modelfile::Definition const& definition, Opening opening,
         for (auto const& [role, content] : definition.messages) opened.push_back({role, content});
     std::ranges::move(messages, std::back_inserter(opened));
     messages = std::move(opened);
+}
+
+Status apply_definition(modelfile::Definition const& definition, domain::GenerateRequest& request) {
+    if (auto problem = apply_parameters(definition, request)) {
+        auto const code = problem->internal.empty() ? Code::invalid_argument : Code::corrupt;
+        auto& said = problem->internal.empty() ? problem->message : problem->internal;
+        return Error(code, std::move(said), std::move(problem->param));
+    }
+    auto* const chat = std::get_if<domain::ChatPrompt>(&request.prompt);
+    if (chat != nullptr && !chat->messages.empty()) open_conversation(definition, Opening::all, chat->messages);
+    return ok();
 }
 
 }  // namespace hearth::api

@@ -1,7 +1,6 @@
 #include "api/library.h"
 
 #include <algorithm>
-#include <array>
 #include <utility>
 
 #include "api/json_writer.h"
@@ -9,8 +8,9 @@
 
 namespace hearth::api {
 
-net::Task<Result<std::string>> open_model(Services& services, std::string name) {
-    if (services.library != nullptr) co_return co_await services.library->open(std::move(name));
+net::Task<Result<std::string>> open_model(Services& services, std::string name, library::Onlooker* onlooker) {
+    if (services.library != nullptr)
+        co_return co_await services.library->open(std::move(name), library::Use::counted, onlooker);
     auto status = services.pool.status(name);
     if (!status) co_return status.error();
     co_return std::move(status->id);
@@ -19,7 +19,7 @@ net::Task<Result<std::string>> open_model(Services& services, std::string name) 
 net::Task<std::vector<library::Known>> known_models(Services& services) {
     if (services.library != nullptr) {
         co_await services.library->settled();
-        co_return services.library->list();
+        co_return services.library->entries();
     }
     std::vector<library::Known> known;
     for (auto& status : services.pool.models()) {
@@ -28,6 +28,21 @@ net::Task<std::vector<library::Known>> known_models(Services& services) {
         each.status = std::move(status);
     }
     co_return known;
+}
+
+net::Task<std::vector<library::Known>> pooled_models(Services& services) {
+    if (services.library == nullptr) co_return co_await known_models(services);
+    co_await services.library->settled();
+    auto known = services.library->list();
+    std::erase_if(known, [](auto const& each) { return !each.status; });
+    for (auto& each : known) each.name = services.library->asked_as(each);
+    co_return known;
+}
+
+std::string name_asked(Services const& services, serving::ModelStatus const& status) {
+    if (services.library == nullptr) return status.id;
+    auto const known = services.library->find(status.id);
+    return known ? services.library->asked_as(*known) : status.id;
 }
 
 net::Task<Result<library::Known>> known_model(Services& services, std::string name) {
@@ -43,11 +58,10 @@ net::Task<Result<library::Known>> known_model(Services& services, std::string na
     co_return known;
 }
 
-std::vector<std::string_view> capabilities_of(domain::ModelInfo const* info, catalog::Model const* model) {
-    constexpr std::array<std::string_view, 4> kServed{"completion", "embedding", "insert", "rerank"};
-    std::vector<std::string_view> out;
-    auto const can = [&](std::string_view capability, bool said) {
-        if (said) out.push_back(capability);
+std::vector<std::string> capabilities_of(domain::ModelInfo const* info, catalog::Model const* model) {
+    std::vector<std::string> out;
+    auto const can = [&](char const* capability, bool said) {
+        if (said) out.emplace_back(capability);
     };
     if (info != nullptr) {
         can("completion", info->generates);
@@ -55,11 +69,23 @@ std::vector<std::string_view> capabilities_of(domain::ModelInfo const* info, cat
         can("insert", info->infills);
         can("rerank", info->ranks);
     } else if (model != nullptr) {
-        for (auto const& each : model->capabilities) can(each, std::ranges::find(kServed, each) != kServed.end());
+        out = catalog::servable_capabilities(*model);
     } else {
         can("completion", true);
     }
     return out;
+}
+
+std::vector<std::string> other_names(library::Known const& known) {
+    std::vector<std::string> names;
+    auto const add = [&](std::string const& name) {
+        if (name != known.name && std::ranges::find(names, name) == names.end()) names.push_back(name);
+    };
+    if (known.status) add(known.status->id);
+    if (known.status) std::ranges::for_each(known.status->aliases, add);
+    if (known.model) add(known.model->name);
+    if (known.model) std::ranges::for_each(known.model->aliases, add);
+    return names;
 }
 
 std::string file_name(std::string const& path) { return path.substr(path.rfind('/') + 1); }
@@ -81,6 +107,7 @@ Problem library_problem(Error const& error) {
     };
     if (error.param == library::kNotAllowed) become(Kind::forbidden);
     else if (error.param == library::kTemplateChanged) become(Kind::template_changed);
+    else if (error.param == library::kNotReshaped) become(Kind::model_unavailable);
     else if (error.code == Code::unavailable && problem.kind != Kind::model_damaged) become(Kind::no_library);
     return problem;
 }

@@ -20,21 +20,28 @@ namespace hearth::api {
 class JsonWriter;
 
 // The pool's id of the model `name` means; one that is not in the pool gets there.
-// Without a library: of the pool's own. Errors as Library::open().
-net::Task<Result<std::string>> open_model(Services& services, std::string name);
+// Without a library: of the pool's own. Errors as Library::open(). `onlooker`, which may be null, outlives it.
+net::Task<Result<std::string>> open_model(Services& services, std::string name, library::Onlooker* onlooker = nullptr);
 
-// All models there are, once the folders were looked into.
+// All models there are, once the folders were looked into: one for each of their names.
 net::Task<std::vector<library::Known>> known_models(Services& services);
+
+// Those of the pool, by the names they were asked for last.
+net::Task<std::vector<library::Known>> pooled_models(Services& services);
+[[nodiscard]] std::string name_asked(Services const& services, serving::ModelStatus const& status);
 
 // The one that `name` means; it does not get into the pool.
 net::Task<Result<library::Known>> known_model(Services& services, std::string name);
 
 // What clients may ask of it here: what the worker said, where there was one, since it knows
 // more than the file tells. What the file tells and no request can ask for yet is left out.
-[[nodiscard]] std::vector<std::string_view> capabilities_of(domain::ModelInfo const* info, catalog::Model const* model);
+[[nodiscard]] std::vector<std::string> capabilities_of(domain::ModelInfo const* info, catalog::Model const* model);
 
 // Without the folders it lies in: clients need not know them.
 [[nodiscard]] std::string file_name(std::string const& path);
+
+// What it goes by besides the name it is listed by.
+[[nodiscard]] std::vector<std::string> other_names(library::Known const& known);
 
 // "adapters": [{"file": ..., "scale": ...}], of the model itself or on top of its base.
 void write_adapters(JsonWriter& json, serving::ModelStatus const& model);

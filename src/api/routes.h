@@ -38,6 +38,7 @@ class CallList;
 struct Options {
     Duration request_timeout = std::chrono::seconds(120);  // from the last byte of a request to the last of its answer
     Duration ping_interval = std::chrono::seconds(15);  // silence of a stream before an SSE comment
+    Duration status_interval = std::chrono::seconds(1);  // the same before a status in Ollama's dialect
     std::size_t body_max = 32U << 20;  // bytes of a request body
     domain::Deadlines deadlines;  // of requests that name none
     std::string tenant_header;  // whose value is the caller's tenant; empty: all are one
@@ -60,11 +61,9 @@ struct Services {
     std::function<bool()> draining;  // the server takes no new work
     std::shared_ptr<CallList> calls{};  // what is inside; routes() makes it
     std::function<std::int64_t()> unix_ns{};  // wall clock; routes() makes it of unix_seconds if it is not given
-    // What a server would serve a file or a NAME as, with the server's options; asked on the loop's
-    // thread, answered there, once. Not set: models cannot be swapped.
-    std::function<void(std::string, std::function<void(Result<serving::ModelSpec>)>)> prepare{};
     models::FactsReader* facts = nullptr;  // of model files; null: nothing but what workers say is told of a model
-    library::Library* library = nullptr;  // all models that can be served; null: the pool's, and none is got or removed
+    library::Library* library =
+        nullptr;  // all models that can be served; null: the pool's, and none is got, moved or removed
 };
 
 // REQUIRES: `services` outlives the routes; its callables are set

@@ -26,7 +26,7 @@ bool any(Models const& models, std::initializer_list<ModelState> states) {
 // Why the server cannot take requests now.
 std::optional<Problem> why_not_ready(Models const& models) {
     Problem problem;
-    bool const served = any(models, {ModelState::ready, ModelState::cold, ModelState::unloading});
+    bool const served = any(models, {ModelState::ready, ModelState::cold, ModelState::unloading, ModelState::parked});
     bool const awaited = std::ranges::any_of(models, [](auto const& model) { return model.awaited; });
     if (awaited || (!served && any(models, {ModelState::starting, ModelState::loading}))) {
         problem.kind = Kind::model_loading;

@@ -86,6 +86,15 @@ std::optional<Authority> parse_authority(std::string_view text) {
     return out;
 }
 
+// Browsers say scheme, host and port in an origin and nothing else, so a '*' reaches no further.
+static bool is_like(std::string_view text, std::string_view pattern) {
+    auto const star = pattern.find('*');
+    if (star == std::string_view::npos) return text == pattern;
+    auto const before = pattern.substr(0, star);
+    auto const behind = pattern.substr(star + 1);
+    return text.size() >= before.size() + behind.size() && text.starts_with(before) && text.ends_with(behind);
+}
+
 AccessPolicy::AccessPolicy(Options const& options) : any_ip_(is_wildcard(options.host)) {
     for (auto const& host : options.allowed_hosts) {
         any_host_ = any_host_ || host == "*";
@@ -107,7 +116,7 @@ bool AccessPolicy::allows_host(Authority const& host) const {
 bool AccessPolicy::allows_origin(std::string_view origin, Authority const& host) const {
     if (any_origin_) return true;
     std::string const text = ascii_lower(origin);
-    if (std::ranges::find(origins_, text) != origins_.end()) return true;
+    if (std::ranges::any_of(origins_, [&](std::string const& pattern) { return is_like(text, pattern); })) return true;
     std::size_t const separator = text.find("://");
     if (separator == text.npos) return false;  // "null" too: any sandboxed page can have it
     std::string_view const scheme = std::string_view(text).substr(0, separator);

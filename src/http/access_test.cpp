@@ -57,6 +57,19 @@ TEST(AccessPolicy, LoopbackIsAlwaysAllowedOthersAreNot) {
     }
 }
 
+TEST(AccessPolicy, AStarInAnOriginStandsForAnyText) {
+    auto const p = policy("127.0.0.1", {}, {"App://*", "https://*.example.com", "http://lan:*"});
+    for (std::string_view const good :
+         {"app://obsidian.md", "app://", "https://a.b.example.com", "HTTPS://X.example.com", "http://lan:3000"}) {
+        EXPECT_TRUE(origin_allowed(p, good, "127.0.0.1:8080")) << good;
+    }
+    for (std::string_view const bad : {"app:/", "https://example.com", "https://a.example.com:81",
+                                       "http://a.example.com", "https://lan:1", "null"}) {
+        EXPECT_FALSE(origin_allowed(p, bad, "127.0.0.1:8080")) << bad;
+    }
+    EXPECT_FALSE(origin_allowed(policy("127.0.0.1", {}, {"a*a"}), "a", "127.0.0.1")) << "the ends do not overlap";
+}
+
 TEST(AccessPolicy, ConfiguredHostsAreAllowed) {
     auto const p = policy("ai.lan", {"Hearth.example", "port.example:81", "*.wild.example"});
     for (std::string_view const good :

@@ -164,7 +164,8 @@ struct Options {
     // Besides localhost, loopback addresses and `host` (any address, when `host`
     // is 0.0.0.0 or ::). "name", "name:port", "*.domain"; "*" = any.
     std::vector<std::string> allowed_hosts;
-    std::vector<std::string> allowed_origins;  // "https://app.example", besides same-origin and loopback; "*" = any
+    // "https://app.example", besides same-origin and loopback; one '*' stands for any text: "app://*"; "*" = any
+    std::vector<std::string> allowed_origins;
 };
 
 // Error found by the server itself, to be dressed by the dialect of `path`.

@@ -68,6 +68,7 @@ void set(Settings& settings, Step const& step) {
          }},
         {"request_timeout_ms", [&](auto v) { settings.api.request_timeout = milliseconds(v); }},
         {"ping_ms", [&](auto v) { settings.api.ping_interval = milliseconds(v); }},
+        {"status_ms", [&](auto v) { settings.api.status_interval = milliseconds(v); }},
         {"queue_timeout_ms", [&](auto v) { settings.api.deadlines.queue_ms = static_cast<std::uint32_t>(v); }},
         {"slots", [&](auto v) { settings.api.slots = v != 0; }},
         {"body_max", [&](auto v) { settings.api.body_max = v; }},
@@ -85,6 +86,7 @@ void set(Settings& settings, Step const& step) {
         {"no_model", [&](auto v) { settings.no_model = v != 0; }},
         {"file", [&](auto v) { settings.file = v != 0; }},
         {"library", [&](auto v) { settings.library = v != 0; }},
+        {"open", [&](auto v) { settings.open = v != 0; }},
         {"prefix_cache", [&](auto v) { settings.prefix_cache = v != 0; }},
     };
     auto const setter = setters.find(name);
@@ -280,16 +282,17 @@ void World::start_library() {
     options.folders = {folder_.path()};
     options.data_folder = data_.path();
     options.allowed = settings_.allowed_models;
+    options.open = settings_.open;
     options.network.hub.endpoint = "http://127.0.0.1:1";  // nobody listens there: refused at once
     options.judged_after = milliseconds(0);
     options.new_id = [next = std::make_shared<std::atomic<int>>(0)] { return "job" + std::to_string(++*next); };
-    auto created = library::Library::create(*loop_, *pool_, *log_, std::move(options),
-                                            [](std::string const& id, std::string const& path) {
-                                                serving::ModelSpec spec;
-                                                spec.id = id;
-                                                spec.path = path;
-                                                return Result<serving::ModelSpec>(std::move(spec));
-                                            });
+    auto created =
+        library::Library::create(*loop_, *pool_, *log_, std::move(options), [](library::SpecOrder const& order) {
+            serving::ModelSpec spec;
+            spec.id = order.id;
+            spec.path = order.path;
+            return Result<serving::ModelSpec>(std::move(spec));
+        });
     if (!created) throw std::runtime_error(created.error().message);
     library_ = std::move(*created);
 }

@@ -69,6 +69,7 @@ struct Settings {
     std::uint64_t memory_cost = 0;  // what the model is thought to take
     bool library = false;  // a folder of models beside the given one: README.md says which
     std::vector<std::string> allowed_models;
+    bool open = true;  // the server is this machine's alone
     bool file = false;  // the model has a GGUF file, of which clients are told
     bool prefix_cache = false;  // cases that do not speak of it stay independent of one another
     std::vector<std::string> public_prefixes;   // system messages that tenants share

@@ -1,5 +1,6 @@
 #include "api/native/estimate.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <optional>
@@ -11,6 +12,7 @@
 #include "api/answer.h"
 #include "api/facts.h"
 #include "api/json_writer.h"
+#include "api/library.h"
 #include "api/query.h"
 #include "api/values.h"
 #include "models/estimate.h"
@@ -23,12 +25,19 @@ constexpr std::uint64_t kCellsMax = 1U << 24;
 
 struct Asked {
     std::string model;
-    std::uint64_t context = 0;   // 0: as the server has it by default
+    std::uint64_t context = 0;   // 0: as the model is served
     std::uint64_t kv_cells = 0;  // likewise
 };
 
+// Cells of the cache it would have. A context that does not fit into those it is served with needs more.
+std::uint64_t cells_of(serving::ModelStatus const& model, models::GgufFile const& file, Asked const& asked) {
+    if (asked.kv_cells != 0) return asked.kv_cells;
+    if (model.kv_cells != 0) return std::max<std::uint64_t>(model.kv_cells, asked.context);
+    return models::default_cells(file, asked.context != 0 ? asked.context : model.context_request);
+}
+
 std::string render(serving::ModelStatus const& model, models::FileFacts const& facts, Asked const& asked) {
-    auto const cells = asked.kv_cells != 0 ? asked.kv_cells : models::default_cells(facts.files.front(), asked.context);
+    auto const cells = cells_of(model, facts.files.front(), asked);
     auto need = models::estimate_memory(facts.files, cells, models::kBatchDefault);
     need.weights += model.adapter_bytes;
     std::string out;
@@ -44,6 +53,24 @@ std::string render(serving::ModelStatus const& model, models::FileFacts const& f
     return out;
 }
 
+// As the pool has it, or would have it if it were asked for.
+net::Task<Result<serving::ModelStatus>> status_of(Services& services, std::string name) {
+    auto known = co_await known_model(services, std::move(name));
+    if (!known) co_return known.error();
+    if (known->status) co_return *std::move(known->status);
+    auto const spec = co_await services.library->describe(known->name);
+    if (!spec) co_return spec.error();
+    serving::ModelStatus status;
+    status.id = known->name;
+    status.path = spec->path;
+    status.state = serving::ModelState::cold;
+    status.context_request = spec->context_request;
+    status.kv_cells = spec->kv_cells;
+    status.memory_bytes = status.estimated_bytes = spec->memory_bytes;
+    status.adapter_bytes = spec->adapter_bytes;
+    co_return status;
+}
+
 }  // namespace
 
 net::Task<void> show_estimate(Services& services, http::Exchange& exchange) {
@@ -53,16 +80,19 @@ net::Task<void> show_estimate(Services& services, http::Exchange& exchange) {
     auto problem = asked.model.empty() ? Verdict(missing("model")) : std::nullopt;
     if (!problem) problem = read_query_number(request.query, "context", 1, kCellsMax, asked.context);
     if (!problem) problem = read_query_number(request.query, "kv_cells", 1, kCellsMax, asked.kv_cells);
-    auto const status = services.pool.status(asked.model);
-    if (!problem && !status)
-        problem = make_problem(Kind::model_not_found,
-                               fmt::format("The model '{}' is not served here.", asked.model.substr(0, 128)), "model");
-    models::FactsPointer facts;
-    if (!problem) facts = co_await facts_of(services, status->path, models::FactsReader::Depth::header, kPatience);
-    if (!problem && !facts)
-        problem = make_problem(Kind::model_unavailable, fmt::format("The file of '{}' says nothing.", status->id));
     if (problem) {
         co_await send_problem(services, exchange, *std::move(problem));
+        co_return;
+    }
+    auto const status = co_await status_of(services, asked.model);
+    if (!status) {
+        co_await send_problem(services, exchange, library_problem(status.error()));
+        co_return;
+    }
+    auto const facts = co_await facts_of(services, status->path, models::FactsReader::Depth::header, kPatience);
+    if (!facts) {
+        auto refused = make_problem(Kind::model_unavailable, fmt::format("The file of '{}' says nothing.", status->id));
+        co_await send_problem(services, exchange, std::move(refused));
         co_return;
     }
     http::Response response;

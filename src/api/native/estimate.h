@@ -1,5 +1,5 @@
-// GET /api/v1/models/estimate?model=NAME&context=N&kv_cells=N: what a served model takes in
-// memory, before it is loaded, and what it does take once it is. Private to the API.
+// GET /api/v1/models/estimate?model=NAME&context=N&kv_cells=N: what a model takes in memory,
+// before it is loaded or anybody asked for it, and what it does take once it is. Private to the API.
 #pragma once
 
 #include "api/routes.h"

@@ -51,7 +51,7 @@ Verdict read_filter(std::string_view query, jobs::Filter& filter) {
     }
     filter.kind = query_value(query, "kind").value_or("");
     if (!filter.kind.empty() && !library::is_job_kind(filter.kind))
-        return invalid_value("kind", fmt::format("'kind' must be pull, push, verify or restore, got '{}'.",
+        return invalid_value("kind", fmt::format("'kind' must be pull, push, verify, read or restore, got '{}'.",
                                                  filter.kind.substr(0, kShown)));
     std::uint64_t limit = filter.limit, before = INT64_MAX;
     if (auto problem = read_query_number(query, "limit", 1, jobs::kPageMax, limit)) return problem;
@@ -80,6 +80,21 @@ net::Task<void> act(Services& services, http::Exchange& exchange, library::JobAc
     co_await answer(services, exchange, std::move(job));
 }
 
+// Those it has; of a job that counts but one thing they are left out.
+void write_parts(JsonWriter& json, std::vector<jobs::Part> const& parts) {
+    if (parts.empty()) return;
+    json.key("parts").begin_array();
+    for (auto const& part : parts) {
+        json.begin_object().key("name").string(part.name).key("completed").number(part.done);
+        json.key("total").number(part.total);
+        if (!part.file.empty()) json.key("file").string(part.file);
+        if (!part.file.empty()) json.key("state").string(part.state.empty() ? "queued" : part.state);
+        if (!part.note.empty()) json.key("note").string(part.note);
+        json.end_object();
+    }
+    json.end_array();
+}
+
 std::string event_of(jobs::Job const& job) {
     std::string event = "data: ";
     JsonWriter json(event);
@@ -97,10 +112,15 @@ void write_job(JsonWriter& json, jobs::Job const& job) {
     json.key("progress").begin_object().key("completed").number(job.progress.done).key("total");
     if (job.progress.total == 0) json.null();
     else json.number(job.progress.total);
-    json.key("text").string(job.progress.text).end_object();
+    json.key("text").string(job.progress.text);
+    write_parts(json, job.progress.parts);
+    json.end_object();
     json.key("attempt").number(job.attempt).key("error");
     if (job.error.empty()) json.null();
     else json.string(job.error);
+    json.key("error_code");
+    if (job.code) json.string(to_string(*job.code));
+    else json.null();
     json.key("created_ms").number(job.created).key("updated_ms").number(job.updated).key("finished_ms");
     write_time(json, job.finished);
     json.key("sequence").number(job.sequence).end_object();

@@ -1,6 +1,7 @@
 #include "api/native/models.h"
 
 #include <array>
+#include <cstdint>
 #include <string>
 #include <utility>
 #include <variant>
@@ -15,6 +16,7 @@
 #include "api/native/jobs.h"
 #include "api/ollama/request.h"
 #include "api/values.h"
+#include "modelfile/definition.h"
 
 namespace hearth::api::native {
 namespace {
@@ -25,13 +27,14 @@ void write_strings(JsonWriter& json, std::vector<std::string> const& texts) {
     json.end_array();
 }
 
-void write_model(JsonWriter& json, library::Known const& known) {
+// Without its end: more may be said of it.
+void begin_model(JsonWriter& json, library::Known const& known) {
     auto const& model = known.model;
     auto const& status = known.status;
     auto const* info = status && status->info ? &*status->info : nullptr;
     json.begin_object().key("name").string(known.name);
     json.key("aliases");
-    write_strings(json, model ? model->aliases : status->aliases);
+    write_strings(json, other_names(known));
     if (status && !status->base.empty()) json.key("base").string(status->base);
     if (status && !status->adapters.empty()) write_adapters(json, *status);
     json.key("state").string(state_of(known));
@@ -42,7 +45,7 @@ void write_model(JsonWriter& json, library::Known const& known) {
     json.key("size").number(model ? model->bytes : info != nullptr ? info->file_bytes : 0);
     json.key("context").number(model ? model->context : info != nullptr ? std::uint64_t{info->context_train} : 0);
     json.key("capabilities");
-    write_strings(json, model ? model->capabilities : std::vector<std::string>{});
+    write_strings(json, capabilities_of(info, model.get()));
     json.key("source").string(model ? model->source : "");
     json.key("layout");
     if (model) json.string(to_string(model->layout));
@@ -54,15 +57,55 @@ void write_model(JsonWriter& json, library::Known const& known) {
     else json.null();
     json.key("template_sha256").string(model ? model->template_sha256 : "");
     json.key("template_changed").boolean(model && model->template_changed());
-    json.key("problem").string(problem_of(known)).end_object();
+    json.key("problem").string(problem_of(known));
+}
+
+// What it is beside its weights. Files by their names alone: clients need not know our folders.
+void write_definition(JsonWriter& json, library::Known const& known, modelfile::Definition const& definition) {
+    json.key("from").string(definition.from).key("system").string(definition.system);
+    auto const parameters = modelfile::from_options(definition.options);
+    auto const options = parameters ? modelfile::to_options(*parameters) : Result<std::string>(std::string());
+    json.key("options");
+    if (options && !options->empty()) json.raw(*options);
+    else json.null();
+    json.key("template").string(definition.template_text).key("messages").begin_array();
+    for (auto const& [role, content] : definition.messages)
+        json.begin_object().key("role").string(role).key("content").string(content).end_object();
+    json.end_array();
+    auto const& status = known.status;
+    bool const told = status && !status->adapters.empty();
+    if (!told && !definition.adapters.empty()) {
+        serving::ModelStatus on_top;
+        on_top.adapters = definition.adapters;
+        write_adapters(json, on_top);
+    }
+    auto const path = status ? status->path : catalog::served_from(known.model->files);
+    auto shown = modelfile::to_modelfile(definition, path.empty() ? "scratch" : "./" + file_name(path));
+    for (auto& adapter : shown.adapters) adapter = "./" + file_name(adapter);
+    json.key("modelfile").string(modelfile::modelfile_text(std::move(shown)));
+}
+
+net::Task<Result<modelfile::Definition>> definition_of(Services& services, library::Known const& known) {
+    if (services.library != nullptr) co_return co_await services.library->definition(known.name);
+    auto const& definition = known.status->definition;
+    co_return definition ? *definition : modelfile::Definition();
 }
 
 struct BodyField {
     std::string_view name;
     bool required = false;
     std::string* text = nullptr;  // or
-    bool* flag = nullptr;
+    bool* flag = nullptr;         // or
+    std::uint64_t* number = nullptr;
 };
+
+Verdict read_bytes(std::string_view name, JsonView value, std::uint64_t& out) {
+    constexpr std::int64_t kMost = std::int64_t{1} << 50;
+    std::int64_t number = 0;
+    if (auto problem = read_integer(name, value, 1, kMost, number)) return problem;
+    out = static_cast<std::uint64_t>(number);
+    return std::nullopt;
+}
 
 template <std::size_t N>
 Verdict read_body(http::Request const& request, std::array<BodyField, N> const& fields) {
@@ -74,8 +117,9 @@ Verdict read_body(http::Request const& request, std::array<BodyField, N> const& 
         auto const value = root.find(field.name);
         if (!value && field.required) return missing(field.name);
         if (!value) continue;
-        auto problem = field.text != nullptr ? read_string(field.name, *value, *field.text)
-                                             : read_boolean(field.name, *value, *field.flag);
+        auto problem = field.text != nullptr   ? read_string(field.name, *value, *field.text)
+                       : field.flag != nullptr ? read_boolean(field.name, *value, *field.flag)
+                                               : read_bytes(field.name, *value, *field.number);
         if (problem) return problem;
         if (field.required && field.text != nullptr && field.text->empty()) return missing(field.name);
     }
@@ -109,7 +153,10 @@ net::Task<void> list_models(Services& services, http::Exchange& exchange) {
     http::Response response;
     JsonWriter json(response.body);
     json.begin_object().key("models").begin_array();
-    for (auto const& known : all) write_model(json, known);
+    for (auto const& known : all) {
+        begin_model(json, known);
+        json.end_object();
+    }
     json.end_array().end_object();
     co_await exchange.send(std::move(response));
 }
@@ -121,9 +168,13 @@ net::Task<void> show_model(Services& services, http::Exchange& exchange) {
         co_await send_problem(services, exchange, library_problem(known.error()));
         co_return;
     }
+    auto const definition = co_await definition_of(services, *known);
     http::Response response;
     JsonWriter json(response.body);
-    write_model(json, *known);
+    begin_model(json, *known);
+    // One that cannot be read is told without.
+    if (definition) write_definition(json, *known, *definition);
+    json.end_object();
     co_await exchange.send(std::move(response));
 }
 
@@ -138,7 +189,8 @@ net::Task<void> pull_model(Services& services, http::Exchange& exchange) {
     library::PullWish wish;
     std::array const fields{BodyField{"model", true, &wish.model, nullptr},
                             BodyField{"source", false, &wish.source, nullptr},
-                            BodyField{"insecure", false, nullptr, &wish.insecure}};
+                            BodyField{"insecure", false, nullptr, &wish.insecure},
+                            BodyField{"limit_rate", false, nullptr, nullptr, &wish.bytes_per_s}};
     auto problem = read_body(exchange.request(), fields);
     if (problem) {
         co_await send_problem(services, exchange, *std::move(problem));

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <chrono>
-#include <memory>
 #include <optional>
 #include <string>
 #include <utility>
@@ -39,20 +38,33 @@ void write_seconds(JsonWriter& json, std::string_view key, std::optional<Duratio
     else json.null();
 }
 
-void write_model(JsonWriter& json, ModelStatus const& model) {
-    json.begin_object().key("id").string(model.id).key("state").string(to_string(model.state));
+void write_instances(JsonWriter& json, std::vector<serving::InstanceStatus> const& instances) {
+    json.key("instances").begin_array();
+    for (auto const& each : instances) {
+        json.begin_object().key("state").string(to_string(each.state)).key("pid").number(each.pid);
+        json.key("requests").number(each.inside).key("waiting").number(each.waiting);
+        json.key("restarts").number(each.restarts).key("memory_bytes").number(each.memory_bytes);
+        json.key("resident_bytes").number(each.resident_bytes).end_object();
+    }
+    json.end_array();
+}
+
+void write_model(JsonWriter& json, ModelStatus const& model, std::string const& name) {
+    json.begin_object().key("id").string(model.id).key("name").string(name);
+    json.key("state").string(to_string(model.state));
     json.key("memory_bytes").number(model.memory_bytes).key("estimated_bytes").number(model.estimated_bytes);
     json.key("resident_bytes").number(model.resident_bytes).key("pinned").boolean(model.pinned);
     json.key("requests").number(model.inside).key("context").number(model.info ? model.info->context_request : 0U);
     write_seconds(json, "keep_alive_s", model.keep_alive);
     write_seconds(json, "idle_left_s", model.idle_left);
+    if (!model.instances.empty()) write_instances(json, model.instances);
     json.end_object();
 }
 
-http::Response answer_of(ModelStatus const& model) {
+http::Response answer_of(Services const& services, ModelStatus const& model) {
     http::Response response;
     JsonWriter json(response.body);
-    write_model(json, model);
+    write_model(json, model, name_asked(services, model));
     return response;
 }
 
@@ -76,7 +88,7 @@ Verdict read_body(http::Request const& request, std::optional<Duration>& keep_al
 }
 
 // What is to take the name over: one of the two members, and no other.
-Verdict read_source(http::Request const& request, std::string& source) {
+Verdict read_source(http::Request const& request, library::SwapWish& wish) {
     if (auto problem = check_content(request)) return problem;
     auto const document = JsonDocument::parse(request.body);
     if (!document) return make_problem(Kind::invalid_json, document.error().message);
@@ -86,27 +98,10 @@ Verdict read_source(http::Request const& request, std::string& source) {
     if (path.has_value() == model.has_value())
         return make_problem(Kind::missing_required_parameter,
                             "Give either 'path', a file, or 'model', a NAME in a models folder.", "path");
+    auto& source = path ? wish.path : wish.model;
     if (auto problem = read_string(path ? "path" : "model", path ? *path : *model, source)) return problem;
     if (source.empty()) return invalid_value(path ? "path" : "model", "It is empty.");
     return std::nullopt;
-}
-
-// What app says, for a coroutine that waits.
-struct Preparation {
-    explicit Preparation(net::Loop& loop) : answered(loop) {}
-    net::Signal answered;
-    std::optional<Result<serving::ModelSpec>> spec;
-};
-
-net::Task<Result<serving::ModelSpec>> prepare(Services& services, std::string source) {
-    auto const held = std::make_shared<Preparation>(services.loop);
-    auto done = [held](Result<serving::ModelSpec> spec) {
-        held->spec = std::move(spec);
-        held->answered.notify();
-    };
-    services.prepare(std::move(source), std::move(done));
-    while (!held->spec) co_await held->answered.wait();
-    co_return *std::move(held->spec);
 }
 
 // Where waiting for a model has an end: the state it is in, or why nobody waits any longer.
@@ -140,7 +135,7 @@ net::Task<void> send_outcome(Services& services, http::Exchange& exchange, std::
         co_await send_problem(services, exchange, std::move(*problem));
         co_return;
     }
-    auto response = answer_of(std::get<ModelStatus>(outcome));
+    auto response = answer_of(services, std::get<ModelStatus>(outcome));
     co_await exchange.send(std::move(response));
 }
 
@@ -155,7 +150,7 @@ net::Task<void> show_residency(Services& services, http::Exchange& exchange) {
     json.key("pressure").string(to_string(memory.pressure));
     json.end_object().key("models").begin_array();
     for (auto const& model : services.pool.models())
-        if (model.base.empty()) write_model(json, model);  // else its base's worker has it
+        if (model.base.empty()) write_model(json, model, name_asked(services, model));  // else its base's worker has it
     json.end_array().end_object();
     co_await exchange.send(std::move(response));
 }
@@ -184,6 +179,9 @@ net::Task<void> load_model(Services& services, http::Exchange& exchange) {
 
 net::Task<void> unload_model(Services& services, http::Exchange& exchange) {
     std::string name(exchange.request().parameter("name"));
+    // By any of its names.
+    if (services.library != nullptr)
+        if (auto const known = services.library->find(name); known && known->status) name = known->status->id;
     auto const before = services.pool.status(name);
     if (!before || !services.pool.unload(name)) {
         auto problem = not_served(name);
@@ -199,39 +197,35 @@ net::Task<void> unload_model(Services& services, http::Exchange& exchange) {
 }
 
 net::Task<void> swap_model(Services& services, http::Exchange& exchange) {
-    std::string name(exchange.request().parameter("name"));
-    std::string source;
-    auto problem = read_source(exchange.request(), source);
-    if (!problem && !services.pool.status(name)) problem = not_served(name);
-    if (!problem && !services.prepare) problem = make_problem(Kind::not_implemented, "Models are not swapped here.");
+    library::SwapWish wish;
+    wish.name = exchange.request().parameter("name");
+    auto problem = read_source(exchange.request(), wish);
     if (problem) {
         co_await send_problem(services, exchange, *std::move(problem));
         co_return;
     }
-    auto spec = co_await prepare(services, std::move(source));
-    if (!spec) {
-        auto refused = make_problem(Kind::invalid_value, spec.error().message, "path");
+    auto const call = [&](library::Library& library) { return library.prepare_swap(wish); };
+    auto prepared = co_await ask_library(services, call);
+    if (!prepared) {
+        auto refused = library_problem(prepared.error());
         co_await send_problem(services, exchange, std::move(refused));
         co_return;
     }
-    auto const before = services.pool.status(name);
-    auto const swapped = co_await services.pool.swap(name, std::move(spec).value(), services.options.request_timeout);
-    if (!swapped) {
-        auto refused = to_problem(swapped.error());
+    auto& [id, spec] = *prepared;
+    auto const before = services.pool.status(id);
+    auto const swapped = co_await services.pool.swap(id, std::move(spec), services.options.request_timeout);
+    auto const now = services.pool.status(id);
+    if (!swapped || !now) {
+        auto refused = swapped ? not_served(id) : to_problem(swapped.error());
         co_await send_problem(services, exchange, std::move(refused));
         co_return;
     }
-    auto const now = services.pool.status(name);
-    if (!now) {
-        co_await send_problem(services, exchange, not_served(name));
-        co_return;
-    }
-    if (services.library != nullptr && before) {
+    if (before) {
         auto const kept = co_await services.library->remember_swap(now->id, before->path, now->path);
         if (!kept)
             services.log.warning("a swap is not remembered", {{"model", now->id}, {"why", kept.error().message}});
     }
-    auto response = answer_of(*now);
+    auto response = answer_of(services, *now);
     co_await exchange.send(std::move(response));
 }
 

@@ -19,6 +19,7 @@ net::Task<void> load_model(Services& services, http::Exchange& exchange);
 net::Task<void> unload_model(Services& services, http::Exchange& exchange);
 
 // POST /api/v1/models/{name}/swap {"path": FILE} or {"model": NAME}: answers when the name is moved.
+// What may be moved where is the library's to say: see library::Library::prepare_swap().
 net::Task<void> swap_model(Services& services, http::Exchange& exchange);
 
 }  // namespace hearth::api::native

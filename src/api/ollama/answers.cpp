@@ -98,8 +98,16 @@ public:
         out += '\n';
     }
 
-    // There is no comment in this format: such a call has no pings.
-    void ping(std::string&, serving::Waiting const&) override {}
+    void ping(std::string& out, serving::Waiting const& waiting) override {
+        Interim interim{.text = "waiting", .ahead = waiting.ahead, .seconds = waiting.seconds};
+        if (waiting.loaded_percent) {
+            interim.text = "loading model";
+            interim.done = *waiting.loaded_percent;
+            interim.total = 100;
+        }
+        bool const waits = waiting.loaded_percent || waiting.ahead > 0 || waiting.seconds.value_or(0) > 0;
+        if (waits) out += render_interim(shape_, interim);
+    }
 
 private:
     AnswerShape shape_;
@@ -120,6 +128,18 @@ std::string render_answer(AnswerShape const& shape, Answer const& answer) {
     write_logprobs(json, choice.logprobs);
     end(json, shape, choice.reason, answer.totals);
     return out;
+}
+
+std::string render_interim(AnswerShape const& shape, Interim const& interim) {
+    std::string out;
+    JsonWriter json(out);
+    begin(json, shape, "");
+    json.key("done").boolean(false).key("status").string(interim.text);
+    if (interim.total > 0) json.key("total").number(interim.total).key("completed").number(interim.done);
+    if (interim.ahead > 0) json.key("ahead").number(interim.ahead);
+    if (interim.seconds) json.key("seconds_left").number(*interim.seconds);
+    json.end_object();
+    return out + '\n';
 }
 
 std::string render_nothing(AnswerShape const& shape, std::string_view reason) {

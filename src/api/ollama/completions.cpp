@@ -14,6 +14,7 @@
 #include "api/ollama/lookup.h"
 #include "api/ollama/opening.h"
 #include "api/ollama/request.h"
+#include "api/ollama/status_lines.h"
 
 namespace hearth::api::ollama {
 namespace {
@@ -67,7 +68,7 @@ std::variant<Prepared, Problem> admit(Services& services, http::Request const& r
     info.generations.push_back((*generation)->id());
 
     Prepared prepared;
-    prepared.plan.ping_interval = Duration::max();
+    prepared.plan.ping_interval = services.options.status_interval;
     if (queue_ms) prepared.plan.queue_timeout = std::chrono::milliseconds(*queue_ms);
     prepared.plan.info = std::move(info);
     prepared.plan.render_problem = error_response;
@@ -85,12 +86,44 @@ std::variant<Prepared, Problem> admit(Services& services, http::Request const& r
     return prepared;
 }
 
-// At once: the model goes when what it has was answered.
-net::Task<void> unload(Services& services, http::Exchange& exchange, Call const& call, std::string model) {
-    static_cast<void>(services.pool.unload(model));  // it was there when the call was read
+// Once something was told the client, a line of the stream.
+net::Task<void> refuse(Services& services, http::Exchange& exchange, Problem problem) {
+    if (!exchange.started()) {
+        co_await send_problem(services, exchange, std::move(problem), error_response);
+        co_return;
+    }
+    log_problem(services.log, problem, exchange.request().id);
+    auto line = error_body(problem) + '\n';
+    auto const written = co_await exchange.write(std::move(line));
+    if (written) co_await exchange.end_stream();
+}
+
+net::Task<void> answer_nothing(http::Exchange& exchange, std::string body) {
+    if (exchange.started()) {
+        auto const written = co_await exchange.write(body + '\n');
+        if (written) co_await exchange.end_stream();
+        co_return;
+    }
     http::Response response;
-    response.body = render_nothing(shape_of(services, call, services.clock.now(), 0), "unload");
+    response.body = std::move(body);
     co_await exchange.send(std::move(response));
+}
+
+// The call's model, once it is loaded or, to have nothing else done, ready.
+net::Task<std::variant<serving::ModelStatus, Problem>> loaded_for(Services& services, http::Exchange& exchange,
+                                                                  Call& call, StatusLines& lines) {
+    auto opened = co_await open_for(services, call, &lines);
+    if (std::holds_alternative<Problem>(opened)) co_return opened;
+    if (!call.lacks.empty()) co_return does_not_support(call.model, call.lacks);
+    if (call.goal == Call::Goal::unload) co_return opened;
+    Wait wait{.stage = Stage::loaded, .lines = &lines};
+    if (call.goal == Call::Goal::load) {
+        // A request that is computed says it when it is admitted.
+        wait.stage = Stage::ready;
+        wait.keep_alive = call.request.keep_alive;
+    }
+    auto loaded = co_await wait_for_model(services, exchange, call.request.model, wait);
+    co_return loaded;
 }
 
 }  // namespace
@@ -100,45 +133,35 @@ net::Task<void> complete(Services& services, Surface surface, http::Exchange& ex
     auto const parse = [surface](std::string_view body) { return parse_request(surface, body); };
     auto read = read_call<Call>(services, exchange.request(), parse);
     if (auto* problem = std::get_if<Problem>(&read)) {
-        co_await send_problem(services, exchange, std::move(*problem), error_response);
+        co_await refuse(services, exchange, std::move(*problem));
         co_return;
     }
     auto& call = std::get<Call>(read);
-    auto opened = co_await open_for(services, call);
-    auto unresolved =
-        std::holds_alternative<Problem>(opened) ? Verdict(std::get<Problem>(std::move(opened))) : std::nullopt;
-    if (!unresolved && !call.lacks.empty()) unresolved = does_not_support(call.model, call.lacks);
-    if (unresolved) {
-        co_await send_problem(services, exchange, *std::move(unresolved), error_response);
-        co_return;
-    }
-    auto const model = call.request.model;
-    if (call.goal == Call::Goal::unload) {
-        co_await unload(services, exchange, call, model);
-        co_return;
-    }
-    auto const stage = call.goal == Call::Goal::load ? Stage::ready : Stage::loaded;
-    // A request that is computed says it when it is admitted.
-    auto const keep_alive = call.goal == Call::Goal::load ? call.request.keep_alive : std::nullopt;
-    auto loaded = co_await wait_for_model(services, exchange, model, stage, keep_alive);
+    StatusLines lines(services, exchange, shape_of(services, call, arrived, 0),
+                      call.stream ? StatusLines::Reader::stream : StatusLines::Reader::whole);
+    auto loaded = co_await loaded_for(services, exchange, call, lines);
     auto* const status = std::get_if<serving::ModelStatus>(&loaded);
-    auto problem = status == nullptr ? Verdict(std::get<Problem>(std::move(loaded)))
-                                     : settle(*status, exchange.request().body, call);
+    auto problem = status == nullptr ? Verdict(std::get<Problem>(std::move(loaded))) : std::nullopt;
+    if (!problem && call.goal == Call::Goal::unload) {
+        // At once: the model goes when what it has was answered. It was there when the call was read.
+        static_cast<void>(services.pool.unload(call.request.model));
+        co_await answer_nothing(exchange, render_nothing(shape_of(services, call, arrived, 0), "unload"));
+        co_return;
+    }
+    if (!problem) problem = settle(*status, exchange.request().body, call);
     if (problem) {
-        co_await send_problem(services, exchange, *std::move(problem), error_response);
+        co_await refuse(services, exchange, *std::move(problem));
         co_return;
     }
     auto const load_ns = std::chrono::nanoseconds(services.clock.now() - arrived).count();
     auto shape = shape_of(services, call, arrived, load_ns);
     if (call.goal == Call::Goal::load) {
-        http::Response response;
-        response.body = render_nothing(shape, "load");
-        co_await exchange.send(std::move(response));
+        co_await answer_nothing(exchange, render_nothing(shape, "load"));
         co_return;
     }
     auto admitted = admit(services, exchange.request(), std::move(call), std::move(shape), arrived);
     if (auto* refusal = std::get_if<Problem>(&admitted)) {
-        co_await send_problem(services, exchange, std::move(*refusal), error_response);
+        co_await refuse(services, exchange, std::move(*refusal));
         co_return;
     }
     auto& ready = std::get<Prepared>(admitted);

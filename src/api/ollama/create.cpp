@@ -120,7 +120,8 @@ Verdict read_fields(JsonView root, CreateCall& call) {
     if (auto const value = root.find("files"))
         if (auto problem = read_files("files", *value, library::kCreateFilesMax, call.order.files)) return problem;
     if (auto const value = root.find("adapters"))
-        if (auto problem = read_files("adapters", *value, modelfile::kAdaptersMax, call.order.adapters)) return problem;
+        if (auto problem = read_files("adapters", *value, library::kAdapterFilesMax, call.order.adapters))
+            return problem;
     if (auto problem = read_text(root, "from", out.from)) return problem;
     if (auto problem = read_text(root, "template", out.template_text)) return problem;
     if (auto problem = read_text(root, "system", out.system)) return problem;
@@ -232,7 +233,7 @@ std::variant<CreateCall, Problem> parse_create(std::string_view body) {
     if (auto problem = read_fields(root, call)) return *std::move(problem);
     if (auto problem = check_refused(root)) return *std::move(problem);
     auto const& order = call.order;
-    if (order.name.empty()) return missing("model");
+    if (order.name.empty()) return model_required();
     if (order.modelfile.from.empty() && order.files.empty())
         return invalid_value("from", "neither 'from' or 'files' was specified");
     if (!order.modelfile.from.empty() && !order.files.empty())

@@ -120,6 +120,31 @@ std::variant<Prepared, Problem> admit(Services& services, http::Request const& r
     return prepared;
 }
 
+// The call's model, loaded; or, with nothing to compute, ready, or let go where keep_alive is 0.
+net::Task<std::variant<serving::ModelStatus, Problem>> loaded_for(Services& services, http::Exchange& exchange,
+                                                                  EmbedCall& call) {
+    auto opened = co_await open_for(services, call);
+    auto const* const model = std::get_if<serving::ModelStatus>(&opened);
+    if (model == nullptr) {
+        auto& problem = std::get<Problem>(opened);
+        co_return problem.kind == Kind::model_not_found ? model_to_pull(call.model) : std::move(problem);
+    }
+    if (auto refused = check_number(call, *model)) co_return *std::move(refused);
+    bool const nothing = call.generations.empty();
+    if (nothing && call.keep_alive == Duration::zero()) {
+        static_cast<void>(services.pool.unload(model->id));  // it was there a moment ago
+        co_return opened;
+    }
+    Wait wait;
+    if (nothing) {
+        // A request that is computed says it when it is admitted.
+        wait.stage = Stage::ready;
+        wait.keep_alive = call.keep_alive;
+    }
+    auto loaded = co_await wait_for_model(services, exchange, model->id, wait);
+    co_return loaded;
+}
+
 }  // namespace
 
 net::Task<void> compute_vectors(Services& services, Surface surface, http::Exchange& exchange) {
@@ -131,15 +156,7 @@ net::Task<void> compute_vectors(Services& services, Surface surface, http::Excha
         co_return;
     }
     auto& call = std::get<EmbedCall>(read);
-    auto opened = co_await open_for(services, call);
-    auto const* const model = std::get_if<serving::ModelStatus>(&opened);
-    auto unresolved = model == nullptr ? Verdict(std::get<Problem>(opened)) : check_number(call, *model);
-    if (unresolved) {
-        co_await send_problem(services, exchange, *std::move(unresolved), error_response);
-        co_return;
-    }
-    auto const stage = call.generations.empty() ? Stage::ready : Stage::loaded;
-    auto loaded = co_await wait_for_model(services, exchange, model->id, stage);
+    auto loaded = co_await loaded_for(services, exchange, call);
     if (auto* problem = std::get_if<Problem>(&loaded)) {
         co_await send_problem(services, exchange, std::move(*problem), error_response);
         co_return;

@@ -39,6 +39,14 @@ Problem model_not_found(std::string_view model) {
                         "model");
 }
 
+Problem model_to_pull(std::string_view model) {
+    return make_problem(Kind::model_not_found,
+                        fmt::format("model \"{}\" not found, try pulling it first", model.substr(0, kNameShown)),
+                        "model");
+}
+
+Problem model_required() { return make_problem(Kind::missing_required_parameter, "model is required", "model"); }
+
 Problem does_not_support(std::string_view model, std::string_view capability) {
     return make_problem(Kind::unsupported_by_model,
                         fmt::format("\"{}\" does not support {}", model.substr(0, kNameShown), capability));

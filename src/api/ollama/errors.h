@@ -21,6 +21,10 @@ namespace hearth::api::ollama {
 
 // 404: model 'x' not found
 [[nodiscard]] Problem model_not_found(std::string_view model);
+// The same as the routes for vectors say it: model "x" not found, try pulling it first
+[[nodiscard]] Problem model_to_pull(std::string_view model);
+// 400: model is required
+[[nodiscard]] Problem model_required();
 
 // 400: "x" does not support tools
 [[nodiscard]] Problem does_not_support(std::string_view model, std::string_view capability);

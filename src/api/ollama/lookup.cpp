@@ -8,6 +8,7 @@
 
 #include "api/library.h"
 #include "api/ollama/errors.h"
+#include "api/ollama/status_lines.h"
 #include "models/names.h"
 #include "telemetry/log.h"
 
@@ -56,10 +57,11 @@ std::optional<serving::ModelStatus> find_model(serving::Pool const& pool, std::s
     return std::nullopt;
 }
 
-net::Task<std::variant<serving::ModelStatus, Problem>> open(Services& services, std::string wanted) {
+net::Task<std::variant<serving::ModelStatus, Problem>> open(Services& services, std::string wanted,
+                                                            StatusLines* lines) {
     auto id = wanted;
     if (services.library != nullptr) {
-        auto const opened = co_await open_model(services, wanted);
+        auto const opened = co_await open_model(services, wanted, lines);
         if (!opened && opened.error().code != Code::not_found) co_return library_problem(opened.error());
         if (!opened) co_return model_not_found(wanted);
         id = *opened;
@@ -75,19 +77,20 @@ std::string display_name(std::string const& id) {
 }
 
 net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& services, http::Exchange& exchange,
-                                                                      std::string id, Stage stage,
-                                                                      std::optional<Duration> keep_alive) {
+                                                                      std::string id, Wait wait) {
     auto const deadline = services.clock.now() + services.options.request_timeout;
-    if (auto const warm = services.pool.warm(id, keep_alive); !warm && warm.error().code == Code::exhausted)
+    if (auto const warm = services.pool.warm(id, wait.keep_alive); !warm && warm.error().code == Code::exhausted)
         co_return to_problem(warm.error());
     Duration poll = kPollMin;
     for (;;) {
         auto const status = services.pool.status(id);
         if (!status) co_return model_not_found(id);
-        if (there(*status, stage)) co_return *status;
+        if (there(*status, wait.stage)) co_return *status;
         if (auto problem = why_never(services, *status)) co_return *std::move(problem);
         if (services.clock.now() >= deadline) co_return too_late(services, id);
         if (exchange.disconnected()) co_return make_problem(Kind::request_cancelled, "the client left");
+        // Who has left is seen with the next look.
+        if (wait.lines != nullptr) static_cast<void>(co_await wait.lines->see_loading(*status));
         co_await services.loop.sleep(poll);
         poll = std::min<Duration>(2 * poll, kPollMax);
     }

@@ -16,12 +16,16 @@
 
 namespace hearth::api::ollama {
 
+class StatusLines;
+
 // By id or alias as it is, else as Ollama compares names: NAME means
 // NAME:latest, and case makes no difference. Empty means none.
 [[nodiscard]] std::optional<serving::ModelStatus> find_model(serving::Pool const& pool, std::string_view wanted);
 
-// The same, of all models the server can serve: one that is not in the pool gets there.
-net::Task<std::variant<serving::ModelStatus, Problem>> open(Services& services, std::string wanted);
+// The same, of all models the server can serve: one that is not in the pool gets there. `lines`, which may
+// be null, tells the client what that takes.
+net::Task<std::variant<serving::ModelStatus, Problem>> open(Services& services, std::string wanted,
+                                                            StatusLines* lines = nullptr);
 
 // What a model is called in lists: its id, with a tag where it can have one.
 [[nodiscard]] std::string display_name(std::string const& id);
@@ -30,9 +34,13 @@ net::Task<std::variant<serving::ModelStatus, Problem>> open(Services& services, 
 // why it does neither, at the latest after the time one request may take or
 // when the client has left.
 enum class Stage : std::uint8_t { loaded, ready };
+struct Wait {
+    Stage stage = Stage::loaded;
+    std::optional<Duration> keep_alive{};  // as a request would say it
+    StatusLines* lines = nullptr;          // null: the client is told nothing
+};
 net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& services, http::Exchange& exchange,
-                                                                      std::string id, Stage stage,
-                                                                      std::optional<Duration> keep_alive = {});
+                                                                      std::string id, Wait wait);
 
 // Says in the log what of a body is not known; both are comma-separated, maybe empty.
 void log_unknown(Services& services, http::Request const& request, std::string const& fields,

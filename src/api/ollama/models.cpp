@@ -37,6 +37,7 @@ constexpr std::size_t kDigestDigits = 64;
 constexpr std::int64_t kSecond = 1'000'000'000;
 
 struct Known {
+    std::string name;
     serving::ModelStatus status;
     models::FactsPointer facts;                   // null: its file says nothing, or nobody asked it
     std::shared_ptr<catalog::Model const> model;  // null: it lies in no models folder
@@ -47,16 +48,15 @@ serving::ModelStatus status_of(library::Known const& known) {
     if (known.status) return *known.status;
     serving::ModelStatus status;
     status.id = known.name;
-    status.path = known.model->files.front().path;
+    status.path = catalog::served_from(known.model->files);
     status.state = serving::ModelState::cold;
     return status;
 }
 
 // Digests of what was never asked for are not computed: there may be hundreds of gigabytes.
-net::Task<std::vector<Known>> all_models(Services& services) {
+net::Task<std::vector<Known>> with_facts(Services& services, std::vector<library::Known> all) {
     std::vector<Known> known;
     auto const deadline = services.clock.now() + kDigestPatience;
-    auto const all = co_await known_models(services);
     for (auto const& each : all) {
         auto status = status_of(each);
         models::FactsPointer facts;
@@ -66,7 +66,7 @@ net::Task<std::vector<Known>> all_models(Services& services) {
             auto whole = co_await facts_of(services, status.path, Depth::digest, left);
             if (whole) facts = std::move(whole);
         }
-        known.push_back({std::move(status), std::move(facts), each.model});
+        known.push_back({each.name, std::move(status), std::move(facts), each.model});
     }
     co_return known;
 }
@@ -94,7 +94,8 @@ void write_details(JsonWriter& json, Known const& model) {
     json.key("details").begin_object();
     auto const& base = model.status.base;
     json.key("parent_model").string(!base.empty() || !model.status.definition ? base : model.status.definition->from);
-    json.key("format").string("gguf").key("family").string(architecture);
+    bool const folder = !model.facts && model.model && catalog::is_folder(model.model->files);
+    json.key("format").string(folder ? "safetensors" : "gguf").key("family").string(architecture);
     json.key("families").begin_array().string(architecture).end_array();
     json.key("parameter_size").string(parameter_size(parameters));
     json.key("quantization_level").string(quantization).end_object();
@@ -103,7 +104,7 @@ void write_details(JsonWriter& json, Known const& model) {
 void write_capabilities(JsonWriter& json, Known const& model) {
     auto const& info = model.status.info;
     json.key("capabilities").begin_array();
-    for (auto const each : capabilities_of(info ? &*info : nullptr, model.model.get())) json.string(each);
+    for (auto const& each : capabilities_of(info ? &*info : nullptr, model.model.get())) json.string(each);
     json.end_array();
 }
 
@@ -121,7 +122,7 @@ std::uint64_t size_of(Known const& model) {
 
 // What tags and ps have in common.
 void write_entry(JsonWriter& json, Known const& model, std::uint64_t size) {
-    auto const name = display_name(model.status.id);
+    auto const name = display_name(model.name);
     json.key("name").string(name).key("model").string(name);
     json.key("size").number(size);
     json.key("digest").string(digest_of(model));
@@ -150,16 +151,8 @@ std::string modelfile_of(serving::ModelStatus const& status, modelfile::Definiti
     auto shown = modelfile::to_modelfile(definition, file.empty() ? "scratch" : "./" + file);
     shown.adapters.clear();
     for (auto const& adapter : status.adapters) shown.adapters.push_back("./" + file_name(adapter.file));
-    auto written = modelfile::write_modelfile(shown);
-    if (!written) {
-        // What a Modelfile cannot hold is told in the fields beside it.
-        shown.template_text.clear();
-        shown.system.clear();
-        shown.licenses.clear();
-        shown.messages.clear();
-        written = modelfile::write_modelfile(shown);
-    }
-    return "# Written by Hearth for a model it serves.\n" + (written ? *written : std::string());
+    // What a Modelfile cannot hold is told in the fields beside it.
+    return "# Written by Hearth for a model it serves.\n" + modelfile::modelfile_text(std::move(shown));
 }
 
 void write_messages(JsonWriter& json, std::vector<modelfile::Message> const& messages) {
@@ -216,7 +209,7 @@ std::variant<ShowRequest, Problem> parse_show(http::Request const& request) {
     if (auto const value = root.find("verbose"))
         if (auto problem = read_boolean("verbose", *value, verbose)) return *std::move(problem);
     if (verbose) out.verbosity = Verbosity::all;
-    if (out.model.empty()) return missing("model");
+    if (out.model.empty()) return model_required();
     return out;
 }
 
@@ -244,7 +237,8 @@ std::string parameter_size(std::uint64_t parameters) {
 }
 
 net::Task<void> list_models(Services& services, http::Exchange& exchange) {
-    auto const known = co_await all_models(services);
+    auto all = co_await known_models(services);
+    auto const known = co_await with_facts(services, std::move(all));
     http::Response response;
     JsonWriter json(response.body);
     json.begin_object().key("models").begin_array();
@@ -260,7 +254,8 @@ net::Task<void> list_models(Services& services, http::Exchange& exchange) {
 }
 
 net::Task<void> list_loaded(Services& services, http::Exchange& exchange) {
-    auto const known = co_await all_models(services);
+    auto all = co_await pooled_models(services);
+    auto const known = co_await with_facts(services, std::move(all));
     http::Response response;
     JsonWriter json(response.body);
     json.begin_object().key("models").begin_array();
@@ -290,13 +285,14 @@ net::Task<void> show_model(Services& services, http::Exchange& exchange) {
         co_return;
     }
     auto status = status_of(*known);
-    // What a model says of itself is read when the pool gets it; one that may not be served is shown without.
-    if (!known->status) {
+    // What a model says of itself is read when the pool gets it; one that may not be served is shown without, and
+    // so is one that would have to be converted first.
+    if (!known->status && !catalog::is_folder(known->model->files)) {
         auto opened = co_await open(services, known->name);
         if (auto* inside = std::get_if<serving::ModelStatus>(&opened)) status = std::move(*inside);
     }
     auto facts = co_await facts_of(services, status.path, Depth::header, kHeaderPatience);
-    Known const model{std::move(status), std::move(facts), known->model};
+    Known const model{known->name, std::move(status), std::move(facts), known->model};
     http::Response response;
     response.body = render_show(model, asked.verbosity);
     co_await exchange.send(std::move(response));

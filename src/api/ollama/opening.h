@@ -13,6 +13,7 @@
 #include <variant>
 
 #include "api/content.h"
+#include "api/ollama/errors.h"
 #include "api/ollama/lookup.h"
 #include "api/ollama/request.h"
 #include "api/tenant.h"
@@ -33,7 +34,7 @@ std::variant<C, Problem> read_call(Services& services, http::Request const& requ
     if (std::holds_alternative<Problem>(parsed)) return parsed;
     auto& call = std::get<C>(parsed);
     log_unknown(services, request, call.unknown_fields, call.unknown_options);
-    if (call.model.empty()) return missing("model");
+    if (call.model.empty()) return model_required();
     for (auto& each : requests_of(call)) {
         each.deadlines = services.options.deadlines;
         each.tenant = std::get<std::string>(tenant);
@@ -43,8 +44,9 @@ std::variant<C, Problem> read_call(Services& services, http::Request const& requ
 
 // The model it asks for, which is among those of the pool then, and named in its requests.
 template <typename C>
-net::Task<std::variant<serving::ModelStatus, Problem>> open_for(Services& services, C& call) {
-    auto opened = co_await open(services, call.model);
+net::Task<std::variant<serving::ModelStatus, Problem>> open_for(Services& services, C& call,
+                                                                StatusLines* lines = nullptr) {
+    auto opened = co_await open(services, call.model, lines);
     if (auto const* model = std::get_if<serving::ModelStatus>(&opened))
         for (auto& each : requests_of(call)) each.model = model->id;
     co_return opened;

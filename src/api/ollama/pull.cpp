@@ -1,5 +1,6 @@
 #include "api/ollama/pull.h"
 
+#include <algorithm>
 #include <array>
 #include <memory>
 #include <optional>
@@ -112,7 +113,7 @@ std::variant<Opened, Problem> read_call(Services& services, http::Request const&
     if (auto* problem = std::get_if<Problem>(&parsed)) return std::move(*problem);
     Opened opened{std::get<Asked>(std::move(parsed)), nullptr};
     for (auto const& [name, field] : needed)
-        if ((opened.asked.*field).empty()) return missing(name);
+        if ((opened.asked.*field).empty()) return name == "model" ? model_required() : missing(name);
     auto const library = need_library(services);
     if (!library) return library_problem(library.error());
     opened.library = *library;
@@ -212,39 +213,63 @@ void JobLines::status(std::string& out, std::string_view text) {
 }
 
 // One layer on its way, with the digest in full and in its name cut.
-std::string JobLines::layer(jobs::Progress const& progress) const {
+std::string JobLines::layer(jobs::Part const& part) const {
     std::string out;
     JsonWriter json(out);
-    auto const what = std::string_view(progress.text).substr(words_.moving.size());
+    std::string_view const what = part.name;
     bool const hashed = what.starts_with(kDigest);
     auto const shown = hashed ? what.substr(kDigest.size(), kDigestShown) : what;
     json.begin_object().key("status").string(fmt::format("{}{}", words_.moving, shown));
     if (hashed) json.key("digest").string(what);
-    if (progress.total > 0) json.key("total").number(progress.total);
-    if (progress.done > 0) json.key("completed").number(progress.done);
+    if (part.total > 0) json.key("total").number(part.total);
+    if (part.done > 0) json.key("completed").number(part.done);
     json.end_object();
-    return out;
+    return out + '\n';
+}
+
+// Those that got further, and in the end those that were not told to be whole.
+void JobLines::parts(std::string& out, jobs::Job const& job) {
+    for (auto part : job.progress.parts) {
+        if (job.state == jobs::State::done) part.done = part.total;
+        auto& told = told_[part.name];
+        bool const begun = part.done > 0 || job.progress.text.ends_with(part.name) || job.state == jobs::State::done;
+        bool const news = told.name.empty() || told.done != part.done || told.total != part.total;
+        if (!begun || !news) continue;
+        out += layer(part);
+        told = std::move(part);
+    }
+}
+
+void JobLines::word(std::string& out, jobs::Progress const& progress) {
+    auto const& text = progress.text;
+    if (text.empty() || text == words_.opening || text == "success") return;
+    bool const moving = text.starts_with(words_.moving) && text != words_.closing;
+    if (moving && !progress.parts.empty()) return;  // its parts say it
+    // One of several parts is checked while others are on their way.
+    bool const whole = std::ranges::all_of(progress.parts, [](auto const& part) { return part.done >= part.total; });
+    if (text == words_.check && !whole) return;
+    if (moving) out += layer({text.substr(words_.moving.size()), progress.done, progress.total});
+    else if (text == words_.check ? !checked_ : text != words_.closing || !closed_) status(out, text);
 }
 
 std::string JobLines::next(jobs::Job const& job) {
     std::string out;
-    if (last_.empty()) status(out, words_.opening);
-    auto const& text = job.progress.text;
-    auto const now = fmt::format("{}|{}|{}|{}", to_string(job.state), text, job.progress.done, job.progress.total);
+    if (!std::exchange(opened_, true)) status(out, words_.opening);
+    auto const& [done, total, text, all] = job.progress;
+    auto now = fmt::format("{}|{}|{}|{}", to_string(job.state), text, done, total);
     if (now == std::exchange(last_, now)) return out;
     if (job.state == jobs::State::failed || job.state == jobs::State::cancelled)
         return out + line_of_error(job.error.empty() ? fmt::format("the {} was cancelled", words_.job) : job.error) +
                '\n';
+    parts(out, job);
     if (job.state == jobs::State::done) {
         // What went too fast to be told is told now: clients wait for it.
         if (!closed_) status(out, words_.closing);
         status(out, "success");
     } else if (job.state == jobs::State::paused) {
         status(out, "paused");
-    } else if (text.starts_with(words_.moving) && text != words_.opening && text != words_.closing) {
-        out += layer(job.progress) + '\n';
-    } else if (!text.empty() && text != words_.opening && text != "success") {
-        status(out, text);
+    } else {
+        word(out, job.progress);
     }
     return out;
 }

@@ -5,6 +5,8 @@
 // not end it, and one that asks for the same meanwhile watches the same job.
 #pragma once
 
+#include <functional>
+#include <map>
 #include <string>
 #include <string_view>
 
@@ -33,6 +35,9 @@ inline constexpr JobWords kPullWords{"pull", "pulling manifest", "pulling ", "ve
 inline constexpr JobWords kPushWords{"push", "retrieving manifest", "pushing ", "", "pushing manifest"};
 
 // What a job has to say as lines of Ollama's, each once.
+//
+// Every part of the job (a layer) has a line when it is whole, however fast that went;
+// what is said of the whole comes behind the last of them.
 class JobLines {
 public:
     // `words` outlive it.
@@ -43,11 +48,14 @@ public:
 
 private:
     void status(std::string& out, std::string_view text);
-    [[nodiscard]] std::string layer(jobs::Progress const& progress) const;
+    void word(std::string& out, jobs::Progress const& progress);
+    void parts(std::string& out, jobs::Job const& job);
+    [[nodiscard]] std::string layer(jobs::Part const& part) const;
 
     JobWords const& words_;
     std::string last_;
-    bool checked_ = false, closed_ = false;
+    std::map<std::string, jobs::Part, std::less<>> told_;  // by name
+    bool opened_ = false, checked_ = false, closed_ = false;
 };
 
 }  // namespace hearth::api::ollama

@@ -40,6 +40,47 @@ TEST(JobLines, WhatWasTooFastIsToldAtTheEnd) {
               "{\"status\":\"writing manifest\"}\n{\"status\":\"success\"}\n");
 }
 
+TEST(JobLines, EachLayerIsToldWhenItIsWholeHoweverFastItWas) {
+    JobLines lines(kPullWords);
+    auto const small = "sha256:" + std::string(64, 'b');
+    auto const line = [](std::string const& digest, std::string const& numbers) {
+        return R"({"status":"pulling )" + digest.substr(7, 12) + R"(","digest":")" + digest + '"' + numbers + "}\n";
+    };
+    using enum jobs::State;
+    auto now = job(running, "pulling " + kDigest, 5, 105);
+    now.progress.parts = {{kDigest, 0, 100}, {small, 5, 5}};
+    EXPECT_EQ(lines.next(now), R"({"status":"pulling manifest"})"
+                               "\n" +
+                                   line(kDigest, R"(,"total":100)") + line(small, R"(,"total":5,"completed":5)"));
+    now.progress.parts[0].done = 60;
+    now.progress.done = 65;
+    EXPECT_EQ(lines.next(now), line(kDigest, R"(,"total":100,"completed":60)")) << "the other one was told";
+    now.progress.text = "verifying sha256 digest";
+    EXPECT_EQ(lines.next(now), "") << "not before all have come";
+    now.state = done;
+    now.progress.text = "success";
+    EXPECT_EQ(lines.next(now), line(kDigest, R"(,"total":100,"completed":100)") +
+                                   "{\"status\":\"verifying sha256 digest\"}\n{\"status\":\"writing manifest\"}\n"
+                                   "{\"status\":\"success\"}\n");
+
+    JobLines late(kPullWords);
+    EXPECT_EQ(late.next(now), R"({"status":"pulling manifest"})"
+                              "\n" +
+                                  line(kDigest, R"(,"total":100,"completed":100)") +
+                                  line(small, R"(,"total":5,"completed":5)") +
+                                  "{\"status\":\"verifying sha256 digest\"}\n{\"status\":\"writing manifest\"}\n"
+                                  "{\"status\":\"success\"}\n")
+        << "to who came when all was over";
+}
+
+TEST(JobLines, AFailedLayerIsNotToldToBeWhole) {
+    JobLines lines(kPullWords);
+    auto broken = job(jobs::State::failed, "pulling " + kDigest, 5, 100);
+    broken.progress.parts = {{kDigest, 5, 100}};
+    broken.error = "cut";
+    EXPECT_EQ(lines.next(broken), "{\"status\":\"pulling manifest\"}\n{\"error\":\"cut\"}\n");
+}
+
 TEST(JobLines, FailuresAreErrors) {
     JobLines failed(kPullWords);
     auto broken = job(jobs::State::failed, "pulling manifest");

@@ -155,6 +155,7 @@ std::variant<EmbedCall, Problem> parse_embed(Surface surface, std::string_view b
     call.surface = surface;
     call.model = std::move(draft.model);
     call.dimensions = draft.dimensions;
+    call.keep_alive = draft.request.keep_alive;
     call.unknown_fields = unknown_fields(fields(), root, surface);
     call.unknown_options = std::move(draft.unknown_options);
     for (auto& prompt : split_inputs(std::move(draft.inputs), draft.truncate.value_or(true))) {

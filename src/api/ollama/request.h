@@ -42,6 +42,7 @@ struct EmbedCall {
     std::string model;                                // as the client spelled it; maybe empty
     std::vector<domain::GenerateRequest> generations; // without model, deadlines and tenant; none: only load
     std::optional<std::uint32_t> dimensions;
+    std::optional<Duration> keep_alive;  // also where nothing is to be computed
     std::string unknown_fields;   // as of a Call
     std::string unknown_options;
 };

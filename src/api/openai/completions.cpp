@@ -85,6 +85,58 @@ Verdict check_tokens(Call const& call, serving::ModelStatus const& model) {
     return std::nullopt;
 }
 
+// What a client that reads a stream is told while the model it asked for is made: comments. From the
+// first of them on the answer has begun.
+class Comments final : public library::Onlooker {
+public:
+    // No `interval`: it reads no stream, or wants no comments.
+    Comments(Services& services, http::Exchange& exchange, std::optional<Duration> interval)
+        : services_(services), exchange_(exchange), interval_(interval), said_(services.clock.now()) {}
+
+    net::Task<bool> see(jobs::Progress const& progress) override {
+        if (exchange_.disconnected()) co_return false;
+        auto const now = services_.clock.now();
+        if (!interval_ || now - said_ < *interval_) co_return true;
+        said_ = now;
+        auto const percent = progress.total == 0 ? 0 : progress.done * 100 / progress.total;
+        auto comment =
+            fmt::format(": {}, {} %\n\n", progress.text.empty() ? "quantizing model" : progress.text, percent);
+        if (!exchange_.started()) {
+            http::StreamHead head;
+            head.content_type = "text/event-stream";
+            auto const opened = co_await exchange_.start_stream(std::move(head));
+            if (!opened) co_return false;
+        }
+        auto const written = co_await exchange_.write(std::move(comment));
+        co_return written.has_value();
+    }
+
+private:
+    Services& services_;
+    http::Exchange& exchange_;
+    std::optional<Duration> const interval_;
+    Instant said_;
+};
+
+Comments comments_for(Services& services, http::Exchange& exchange, Call const& call) {
+    auto const interval = call.ping_interval.value_or(services.options.ping_interval);
+    bool const wanted = call.stream && interval != Duration::max();
+    return {services, exchange, wanted ? std::optional(interval) : std::nullopt};
+}
+
+// Once the answer has begun, its last event.
+net::Task<void> refuse(Services& services, http::Exchange& exchange, Problem problem) {
+    if (!exchange.started()) {
+        co_await send_problem(services, exchange, std::move(problem));
+        co_return;
+    }
+    auto const& id = exchange.request().id;
+    log_problem(services.log, problem, id);
+    auto event = fmt::format("data: {}\n\n", error_body(problem, id));
+    auto const written = co_await exchange.write(std::move(event));
+    if (written) co_await exchange.end_stream();
+}
+
 using Generations = std::vector<std::unique_ptr<serving::Generation>>;
 
 // Every generation is admitted, or none stays.
@@ -242,21 +294,22 @@ std::variant<Prepared, Problem> prepare(Services& services, Surface surface, htt
 net::Task<void> complete(Services& services, Surface surface, http::Exchange& exchange) {
     auto parsed = read(services, surface, exchange.request());
     if (auto* problem = std::get_if<Problem>(&parsed)) {
-        co_await send_problem(services, exchange, std::move(*problem));
+        co_await refuse(services, exchange, std::move(*problem));
         co_return;
     }
     auto& call = std::get<Call>(parsed);
     auto const wanted = call.generations.front().model;
-    auto const id = co_await open_model(services, wanted);
+    auto comments = comments_for(services, exchange, call);
+    auto const id = co_await open_model(services, wanted, &comments);
     if (!id) {
         bool const unknown = id.error().code == Code::not_found;
         auto problem = unknown ? model_not_found(services, wanted) : library_problem(id.error());
-        co_await send_problem(services, exchange, std::move(problem));
+        co_await refuse(services, exchange, std::move(problem));
         co_return;
     }
     auto prepared = prepare(services, surface, exchange.request(), std::move(call), *id);
     if (auto* problem = std::get_if<Problem>(&prepared)) {
-        co_await send_problem(services, exchange, std::move(*problem));
+        co_await refuse(services, exchange, std::move(*problem));
         co_return;
     }
     auto& ready = std::get<Prepared>(prepared);

@@ -22,6 +22,7 @@ std::string_view spell(serving::ModelState state) {
         case serving::ModelState::restarting: return "loading";
         case serving::ModelState::damaged:
         case serving::ModelState::failed: return "failed";
+        case serving::ModelState::parked: return "sleeping";
         case serving::ModelState::unloading:
         case serving::ModelState::cold:
         case serving::ModelState::stopped: return "unloaded";
@@ -61,7 +62,7 @@ void write_facts(JsonWriter& json, library::Known const& known) {
     auto const info = known.status ? known.status->info : std::nullopt;
     if (!info && !known.model) return;
     json.key("capabilities").begin_array();
-    for (auto const each : capabilities_of(info ? &*info : nullptr, known.model.get())) json.string(each);
+    for (auto const& each : capabilities_of(info ? &*info : nullptr, known.model.get())) json.string(each);
     json.end_array();
     if (info) write_meta(json, *info);
     else write_meta(json, *known.model);
@@ -77,7 +78,7 @@ void write_model(JsonWriter& json, library::Known const& known, std::int64_t sta
     json.key("created").number(status ? status->created_unix : started_unix);
     json.key("owned_by").string("hearth");
     json.key("aliases").begin_array();
-    for (auto const& alias : status ? status->aliases : known.model->aliases) json.string(alias);
+    for (auto const& alias : other_names(known)) json.string(alias);
     json.end_array();
     if (status && !status->base.empty()) json.key("parent").string(status->base);
     if (status && !status->adapters.empty()) write_adapters(json, *status);

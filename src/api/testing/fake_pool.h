@@ -15,6 +15,7 @@ namespace hearth::api {
 class FakePool final : public serving::Pool {
 public:
     Status add(serving::ModelSpec) override { return ok(); }
+    Status join(std::string_view, serving::ModelSpec const&) override { return ok(); }
     Status warm(std::string_view, std::optional<Duration>) override { return ok(); }
     Status remove(std::string_view) override { return ok(); }
     Status unload(std::string_view) override { return ok(); }
