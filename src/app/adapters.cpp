@@ -104,6 +104,7 @@ Status add(serving::ModelSpec& spec, serving::Variant& variant, modelfile::Adapt
     auto const bytes = known ? 0 : models::adapter_bytes(file);
     spec.adapter_bytes += bytes;
     if (spec.memory_bytes != 0) spec.memory_bytes += bytes;
+    variant.bytes += bytes;
     variant.adapters.push_back(std::move(adapter));
     return ok();
 }

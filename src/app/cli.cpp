@@ -164,39 +164,6 @@ void add_scheduling_flags(CLI::App& command, ServeFlags& flags) {
     command.add_flag("--no-slots", flags.no_slots, "Do not answer GET /slots")->group("Network");
 }
 
-void add_memory_flags(CLI::App& command, ServeFlags& flags) {
-    command.add_flag("--lazy", flags.lazy, "Load a model when the first request for it comes")->group("Limits");
-    command
-        .add_option(
-            "--memory", flags.memory,
-            "Memory of all loaded models together, e.g. 4GiB: idle ones make room for others; 0: no bound; auto: nine "
-            "tenths of the limit of the control group, if it has one")
-        ->capture_default_str()
-        ->group("Limits");
-    command
-        .add_option(
-            "--keep-alive", flags.keep_alive_s,
-            "Seconds after which a model that nobody uses leaves memory; the next request loads it again; 0: never, "
-            "the default; with --ollama 300, as there. A request may say otherwise (keep_alive)")
-        ->check(CLI::Range(0.0, 31536000.0))
-        ->group("Limits");
-    command
-        .add_option("--pin", flags.pins,
-                    "NAME of a model, also one of a models folder, that stays once it is loaded, whoever wants room "
-                    "(repeatable)")
-        ->type_name("NAME")
-        ->allow_extra_args(false)
-        ->group("Limits");
-    command
-        .add_option("--preload", flags.preloads,
-                    "NAME of a model that is loaded at start although it is --lazy or only lies in a models folder, or "
-                    "most-used[:N]: the N (3, at most 16) used most in the last week, as far as --memory goes "
-                    "(repeatable)")
-        ->type_name("NAME")
-        ->allow_extra_args(false)
-        ->group("Limits");
-}
-
 void add_serve(CLI::App& app, ServeFlags& flags, Action& action) {
     auto& command = *app.add_subcommand("serve", "Serve models over HTTP, in OpenAI's and Ollama's dialects");
     command.footer(
@@ -271,29 +238,27 @@ void add_run(CLI::App& app, RunFlags& flags, Action& action) {
     auto& command = *app.add_subcommand("run", "Answer one prompt on stdout");
     command.footer(
         "The answer goes to stdout and nothing else does; text piped in follows the prompt.\n"
+        "What a model says of itself (its Modelfile) goes before the defaults in brackets; flags go before both.\n"
         "Exit codes: 0 ok, 1 error, 2 usage, 3 no such model, 130 interrupted.\n"
         "Example:\n  hearth run SmolLM2-135M-Instruct.Q4_1 \"Sum this up:\" < notes.txt");
     command.add_option("model", flags.model, "GGUF file, Hugging Face folder or NAME in a models folder")->required();
     command.add_option("prompt", flags.prompt, "What to ask; read from stdin if absent");
     add_models_dir(command, flags.models_dirs);
+    add_known_models(command, flags.known_models);
     auto* const system = command.add_option("-s,--system", flags.system, "System message");
     command.add_option("-n,--max-tokens", flags.max_tokens, "Stop after so many tokens (default: when the model ends)")
         ->check(CLI::Range(1U, 1U << 24));
-    command.add_option("-t,--temperature", flags.temperature, "0 always picks the likeliest token")
+    command.add_option("-t,--temperature", flags.temperature, "0 always picks the likeliest token [0.7]")
         ->check(CLI::Range(0.0F, 100.0F))
-        ->capture_default_str()
         ->group("Sampling");
-    command.add_option("--top-p", flags.top_p, "Keep the likeliest tokens up to this sum of probability")
+    command.add_option("--top-p", flags.top_p, "Keep the likeliest tokens up to this sum of probability [1]")
         ->check(CLI::Range(0.0F, 1.0F))
-        ->capture_default_str()
         ->group("Sampling");
-    command.add_option("--top-k", flags.top_k, "Keep so many likeliest tokens; 0 keeps all")
+    command.add_option("--top-k", flags.top_k, "Keep so many likeliest tokens; 0 keeps all [0]")
         ->check(CLI::Range(0, 1 << 24))
-        ->capture_default_str()
         ->group("Sampling");
-    command.add_option("--min-p", flags.min_p, "Keep tokens at least so likely, relative to the likeliest")
+    command.add_option("--min-p", flags.min_p, "Keep tokens at least so likely, relative to the likeliest [0]")
         ->check(CLI::Range(0.0F, 1.0F))
-        ->capture_default_str()
         ->group("Sampling");
     command.add_option("--seed", flags.seed, "Same seed, same answer; negative draws one")->group("Sampling");
     command.add_option("--stop", flags.stop, "End the answer before this text (repeatable)")->allow_extra_args(false);

@@ -13,12 +13,22 @@ void add_host(CLI::App& command, std::string& host) {
         ->type_name("HOST");
 }
 
+void add_data_dir(CLI::App& command, std::string& folder) {
+    command
+        .add_option("--data-dir", folder,
+                    "Folder of what is remembered of models (default: $HEARTH_DATA_DIR, else $XDG_DATA_HOME/hearth)")
+        ->type_name("DIR");
+}
+
 void add_pull(CLI::App& app, PullFlags& flags, Action& action) {
     auto& command = *app.add_subcommand("pull", "Download a model into the models folder");
     command.footer(
         "NAME says where from: hf.co/ORG/REPO[@REVISION][:QUANT], HOST[:PORT]/[NAMESPACE/]MODEL[:TAG] of a registry\n"
-        "that speaks Ollama's protocol, https://HOST/FILE, ./FILE. Stopped, it goes on where it was.\n"
-        "A server that runs does it; with --models-dir, --limit-rate, --connections or a ./FILE this process does.\n"
+        "that speaks Ollama's protocol, https://HOST/FILE. Stopped, it goes on where it was.\n"
+        "./FILE or ./FOLDER, or the short name of a known model (hearth list --known), else of one in Ollama's "
+        "library.\n"
+        "A server that runs does it; with --models-dir, --data-dir, --known-models, --connections or a ./FILE this\n"
+        "process does.\n"
         "Exit codes: 0 ok, 1 error, 2 usage, 3 no such model, 4 unreachable, 130 interrupted.\n"
         "Example:\n  hearth pull hf.co/unsloth/SmolLM2-135M-Instruct-GGUF:Q4_K_M\n"
         "  hearth pull small --source https://example.org/model.gguf");
@@ -27,6 +37,8 @@ void add_pull(CLI::App& app, PullFlags& flags, Action& action) {
     command.add_option("--source", flags.source, "Where from, written as NAME is")->type_name("FROM");
     command.add_option("--models-dir", flags.models_dir,
                        "Folder to put it in (default: $HEARTH_MODELS_DIR, else the user's cache)");
+    add_data_dir(command, flags.data_dir);
+    add_known_models(command, flags.known_models);
     command.add_option("--limit-rate", flags.limit_rate, "Bytes a second at most, e.g. 2MiB")->type_name("SIZE");
     command.add_option("--connections", flags.connections, "Connections to fetch one file with")
         ->check(CLI::Range(1U, 16U))
@@ -46,15 +58,14 @@ void add_check(CLI::App& app, CheckFlags& flags, Action& action) {
 
 void add_folders(CLI::App& command, CatalogFlags& flags) {
     add_models_dir(command, flags.models_dirs);
-    command
-        .add_option("--data-dir", flags.data_dir,
-                    "Folder of what is remembered of models (default: $HEARTH_DATA_DIR, else $XDG_DATA_HOME/hearth)")
-        ->type_name("DIR");
+    add_data_dir(command, flags.data_dir);
 }
+
+void add_json(CLI::App& command, bool& json) { command.add_flag("--json", json, "Print JSON instead of text"); }
 
 void add_catalog_flags(CLI::App& command, CatalogFlags& flags) {
     add_folders(command, flags);
-    command.add_flag("--json", flags.json, "Print JSON instead of text");
+    add_json(command, flags.json);
 }
 
 void add_change(CLI::App& app, char const* name, char const* what, ChangeFlags& flags, int (*act)(ChangeFlags const&),
@@ -66,7 +77,7 @@ void add_change(CLI::App& app, char const* name, char const* what, ChangeFlags& 
     command.add_option("model", flags.model, "NAME as `hearth list` prints it, or an alias")->required();
     if (act == copy_model) command.add_option("destination", flags.destination, "What the copy is called")->required();
     add_host(command, flags.host);
-    add_folders(command, flags.catalog);
+    add_catalog_flags(command, flags.catalog);
     command.callback([&flags, &action, act] { action = [&flags, act] { return act(flags); }; });
 }
 
@@ -80,18 +91,15 @@ void add_list(CLI::App& app, ListFlags& flags, Action& action) {
     add_catalog_flags(command, flags.catalog);
     auto* const known =
         command.add_flag("--known", flags.known, "List the short names Hearth knows a source for instead");
-    command
-        .add_option("--known-models", flags.known_models, "FILE with further ones, or others of the same names: JSON")
-        ->type_name("FILE")
-        ->needs(known);
+    add_known_models(command, flags.known_models)->needs(known);
     command.callback([&] { action = [&] { return list(flags); }; });
 }
 
 void add_show(CLI::App& app, ShowFlags& flags, Action& action) {
     auto& command = *app.add_subcommand("show", "Say what is known of a model");
     command.footer(
-        "A server that runs tells it; with --models-dir, --data-dir, --verify or --confirm-template this process\n"
-        "does.\n"
+        "A server that runs tells it, and does what --verify and --confirm-template say; with --models-dir or\n"
+        "--data-dir this process does.\n"
         "Exit codes: 0 ok, 1 error, also of --verify, 2 usage, 3 no such model, 4 no server at --host.");
     command.add_option("model", flags.model, "NAME as `hearth list` prints it, or an alias")->required();
     add_host(command, flags.host);
@@ -99,6 +107,7 @@ void add_show(CLI::App& app, ShowFlags& flags, Action& action) {
     command.add_flag("--verify", flags.verify, "Read all of its files and compare their SHA-256 with what is known");
     command.add_flag("--confirm-template", flags.confirm_template,
                      "Accept the chat template its file has now, after a change");
+    command.add_flag("--modelfile", flags.modelfile, "Print the Modelfile that would make it, and nothing else");
     command.callback([&] { action = [&] { return show(flags); }; });
 }
 
@@ -112,10 +121,7 @@ void add_import(CLI::App& app, ImportFlags& flags, Action& action) {
         "Example:\n  hearth import\n  hearth import ~/gguf --json");
     command.add_option("folder", flags.folders,
                        "Folder of *.gguf files, of Ollama, of Hugging Face's cache or of LM Studio");
-    command
-        .add_option("--data-dir", flags.data_dir,
-                    "Folder of what is remembered of models (default: $HEARTH_DATA_DIR, else $XDG_DATA_HOME/hearth)")
-        ->type_name("DIR");
+    add_data_dir(command, flags.data_dir);
     command.add_flag("--forget", flags.forget, "They are no models folders any more; their files stay");
     command.add_flag("--json", flags.json, "Print JSON instead of text");
     command.callback([&] { action = [&] { return import_models(flags); }; });
@@ -152,6 +158,7 @@ void add_push(CLI::App& app, PushFlags& flags, Action& action) {
     add_host(command, flags.host);
     add_folders(command, flags.catalog);
     command.add_flag("--insecure", flags.insecure, "Without TLS; only to this machine, where there is none anyway");
+    add_json(command, flags.json);
     command.callback([&] { action = [&] { return push(flags); }; });
 }
 
@@ -207,6 +214,7 @@ void add_stop(CLI::App& app, StopFlags& flags, Action& action) {
         "Exit codes: 0 ok, 1 error, 2 usage, 3 no such model, 4 no server answers.");
     command.add_option("model", flags.model, "NAME as the server has it")->required();
     add_host(command, flags.host);
+    add_json(command, flags.json);
     command.callback([&] { action = [&] { return stop(flags); }; });
 }
 
@@ -266,9 +274,74 @@ void add_library_flags(CLI::App& command, ServeFlags& flags) {
                     "(repeatable; default: all, but beyond loopback none is pulled or removed)")
         ->type_name("PATTERN")
         ->allow_extra_args(false);
+    command
+        .add_option("--while-quantizing", flags.while_quantizing,
+                    "What requests get for a model that --quantize is to make first, unless --model names it: wait, or "
+                    "original, until it is made and also if it cannot be")
+        ->check(CLI::IsMember({"wait", "original"}))
+        ->capture_default_str();
     command.add_option("--pulls", flags.pulls, "Models downloaded at the same time")
         ->check(CLI::Range(1U, 16U))
         ->capture_default_str();
+    command.add_option("--limit-rate", flags.pull_limit, "Bytes a second of each download at most, e.g. 2MiB")
+        ->type_name("SIZE");
+    add_known_models(command, flags.known_models);
+}
+
+CLI::Option* add_known_models(CLI::App& command, std::string& file) {
+    return command
+        .add_option("--known-models", file,
+                    "FILE with further short names, or others of the same names: JSON (default: known-models.json in "
+                    "the data folder)")
+        ->type_name("FILE");
+}
+
+void add_memory_flags(CLI::App& command, ServeFlags& flags) {
+    command.add_flag("--lazy", flags.lazy, "Load a model when the first request for it comes")->group("Limits");
+    command
+        .add_option(
+            "--memory", flags.memory,
+            "Memory of all loaded models together, e.g. 4GiB: idle ones make room for others; auto: nine tenths of the "
+            "control group's limit, and at most four fifths of the machine's memory; unlimited: no bound")
+        ->capture_default_str()
+        ->group("Limits");
+    command
+        .add_option("--parked", flags.parked,
+                    "Models that made room for others and of which a worker keeps the vocabulary, so that they come "
+                    "back in a fraction of the time; what they keep counts; 0: none")
+        ->check(CLI::Range(0U, 64U))
+        ->capture_default_str()
+        ->type_name("N")
+        ->group("Limits");
+    command
+        .add_option(
+            "--keep-alive", flags.keep_alive_s,
+            "Seconds after which a model that nobody uses leaves memory; the next request loads it again; 0: never, "
+            "the default; with --ollama 300, as there. A request may say otherwise (keep_alive)")
+        ->check(CLI::Range(0.0, 31536000.0))
+        ->group("Limits");
+    command
+        .add_option("--instances", flags.instances,
+                    "NAME=N: N workers serve the model, from the same pages of its file, and split its requests "
+                    "(repeatable; with fewer threads each where --threads does not say how many)")
+        ->type_name("NAME=N")
+        ->allow_extra_args(false)
+        ->group("Limits");
+    command
+        .add_option("--pin", flags.pins,
+                    "NAME of a model, also one of a models folder, that stays once it is loaded, whoever wants room "
+                    "(repeatable)")
+        ->type_name("NAME")
+        ->allow_extra_args(false)
+        ->group("Limits");
+    command
+        .add_option("--preload", flags.preloads,
+                    "NAME of a model that is loaded at start although it is --lazy or only lies in a models folder, or "
+                    "most-used[:N]: the N (3, at most 16) used most in the last week, as far as --memory goes "
+                    "(repeatable)")
+        ->type_name("NAME")
+        ->allow_extra_args(false)
+        ->group("Limits");
 }
 
 void add_models_dir(CLI::App& command, std::vector<std::string>& folders) {

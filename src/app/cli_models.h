@@ -11,7 +11,8 @@
 
 namespace CLI {  // NOLINT(readability-identifier-naming): the library's
 class App;
-}
+class Option;
+}  // namespace CLI
 
 namespace hearth::app {
 
@@ -40,6 +41,12 @@ void add_model_commands(CLI::App& app, ModelFlags& flags, Action& action);
 
 // Which models `serve` has, and may get
 void add_library_flags(CLI::App& command, ServeFlags& flags);
+
+// --known-models, of every command that pulls
+CLI::Option* add_known_models(CLI::App& command, std::string& file);
+
+// How long they stay in memory, and how much of it they take
+void add_memory_flags(CLI::App& command, ServeFlags& flags);
 
 // --models-dir, of every command that looks a model up by its name
 void add_models_dir(CLI::App& command, std::vector<std::string>& folders);

@@ -23,6 +23,8 @@ struct LogFlags {
 struct EngineFlags {
     std::uint32_t context = 0;   // 0: min(the model's, 8192)
     std::uint32_t kv_cells = 0;  // 0: max(context, 32768), less when memory is short
+    std::uint64_t memory_bytes =
+        0;  // what one model may take: 0: any; else it gets fewer cells where those are too many
     std::uint32_t max_seqs = 16;
     std::uint32_t threads = 0;  // 0: the cores this process may use
     std::string cpu_variant;    // empty: the best this machine runs
@@ -48,16 +50,21 @@ struct ServeFlags {
     std::vector<std::string> models_dirs;
     std::string data_dir;                      // empty: the user's data folder
     std::vector<std::string> allowed_models;   // patterns
+    std::string known_models;                  // FILE; empty: the data folder's, if it has one
     std::uint32_t pulls = 2;                   // at once
+    std::string pull_limit;                    // SIZE a second of each pull; empty: none
+    std::string while_quantizing = "wait";     // or original: what of a model that was not named is served
     std::string host = "127.0.0.1";
     std::uint16_t port = 8080;
     bool ollama = false;  // also listen where Ollama's clients look
     EngineFlags engine;
     std::uint32_t queue = 256;  // requests inside one model, running and waiting
     bool lazy = false;          // models are loaded by the first request for them
-    std::string memory = "auto";  // of all loaded models; auto: by the control group's limit; 0: no bound
+    std::string memory = "auto";  // of all loaded models: a size, auto (automatic_budget()), or unlimited
+    std::uint32_t parked = 2;  // models that made room and come back fast, at most
     std::optional<double>
         keep_alive_s;  // an idle model goes after them; 0: never; absent: as Ollama has it with `ollama`, else never
+    std::vector<std::string> instances;  // NAME=N: so many workers of one model
     std::vector<std::string> pins;       // names of models that stay once they are loaded
     std::vector<std::string> preloads;   // names of those that are loaded at start though `lazy`
     double request_timeout_s = 120;
@@ -74,18 +81,20 @@ struct ServeFlags {
     bool allow_unauthenticated = false;
     LogFlags log;
 };
-int serve(ServeFlags const& flags);
+int serve(ServeFlags const& given);
 
 struct RunFlags {
     std::string model;
     std::string prompt;  // joined with stdin when that is not a terminal
     std::string system;
     std::vector<std::string> models_dirs;
+    std::string known_models;  // as of ServeFlags
     EngineFlags engine;
-    std::uint32_t max_tokens = 0;  // 0: until the model ends
-    float temperature = 0.7F, top_p = 1, min_p = 0;
-    std::int32_t top_k = 0;
-    std::int64_t seed = -1;  // negative: random
+    // Absent, and for `stop` empty: as the model says, else Hearth's default.
+    std::optional<std::uint32_t> max_tokens;
+    std::optional<float> temperature, top_p, min_p;
+    std::optional<std::int32_t> top_k;
+    std::optional<std::int64_t> seed;  // negative: random
     std::vector<std::string> stop;
     bool raw = false;   // no chat template
     bool json = false;  // one object instead of text
@@ -99,6 +108,8 @@ struct PullFlags {
     std::string name;
     std::string source;      // empty: the name says it
     std::string models_dir;  // empty: the first of models_folders()
+    std::string data_dir;      // empty: the user's data folder
+    std::string known_models;  // as of ServeFlags
     std::string limit_rate;  // SIZE a second; empty: none
     std::uint32_t connections = 4;
     bool insecure = false;
@@ -106,11 +117,10 @@ struct PullFlags {
 };
 int pull(PullFlags const& flags);
 
-// For `run`: pulls a model that is not here, if its name says where it is: a known model's, or
-// one with a host (hf.co/.., HOST/.., https://..); says so on stderr. The file to open; nothing
-// where the name does not say.
-[[nodiscard]] Result<std::optional<std::string>> pull_to_run(std::string const& name,
-                                                             std::vector<std::string> const& models_dirs);
+// For `run`: the file of a model that was pulled by that name; else pulls it, if its name says
+// where it is: a known model's, or one with a host (hf.co/.., HOST/.., https://..), and says so
+// on stderr. A folder of safetensors is its path. Nothing where the name does not say.
+[[nodiscard]] Result<std::optional<std::string>> pull_to_run(RunFlags const& flags);
 
 struct CreateFlags {
     std::string host;  // as of PullFlags
@@ -170,6 +180,7 @@ struct ShowFlags {
     std::string model;
     bool verify = false;            // compute checksums
     bool confirm_template = false;  // a template that changed is the pinned one from now on
+    bool modelfile = false;         // print the Modelfile that says the same, and nothing else
 };
 int show(ShowFlags const& flags);
 
@@ -187,7 +198,7 @@ struct ChangeFlags {
     CatalogFlags catalog;
     std::string model;
     std::string destination;  // of cp
-};
+};  // with `catalog.json`: an object about what was done
 int remove_model(ChangeFlags const& flags);
 int copy_model(ChangeFlags const& flags);
 int trust_model(ChangeFlags const& flags);
@@ -197,6 +208,7 @@ struct PushFlags {
     CatalogFlags catalog;
     std::string model;
     bool insecure = false;
+    bool json = false;
 };
 int push(PushFlags const& flags);
 
@@ -209,6 +221,7 @@ int ps(PsFlags const& flags);
 struct StopFlags {
     std::string model;
     std::string host;  // HOST[:PORT]; empty: the usual one
+    bool json = false;
 };
 int stop(StopFlags const& flags);
 

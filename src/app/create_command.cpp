@@ -1,6 +1,5 @@
 // `hearth create`: a model of another one, or of files of this machine, and a Modelfile.
 // A server that runs makes it, and is given the files; else this process does.
-#include <unistd.h>
 
 #include <algorithm>
 #include <array>
@@ -9,6 +8,7 @@
 #include <iostream>
 #include <map>
 #include <optional>
+#include <utility>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -18,6 +18,7 @@
 #include "app/environment.h"
 #include "app/library_commands.h"
 #include "app/making.h"
+#include "app/progress_line.h"
 #include "base/ascii.h"
 #include "catalog/create.h"
 #include "catalog/locate.h"
@@ -48,7 +49,8 @@ Result<std::string> read_modelfile(std::string const& path) {
 
 bool is_source(fs::path const& path) {
     std::error_code failed;
-    return fs::is_regular_file(path, failed) || formats::is_model_folder(path.string());
+    return fs::is_regular_file(path, failed) || formats::is_model_folder(path.string()) ||
+           formats::is_adapter_folder(path.string());
 }
 
 // FROM and ADAPTER name a file or a folder beside the Modelfile, if there is one.
@@ -105,27 +107,25 @@ Result<std::map<std::string, std::string>> files_of(std::string const& from) {
     return files;
 }
 
-class Line {
-public:
-    void show(std::string const& text) {
-        if (text == last_) return;
-        last_ = text;
-        fmt::print(stderr, "{}{}{}", terminal_ ? "\r\x1b[K" : "", text, terminal_ ? "" : "\n");
-        std::fflush(stderr);
+// The files that ADAPTER means, each by a name of its own: two adapters may be called the same.
+Result<std::vector<std::pair<std::string, std::string>>> adapter_files_of(modelfile::Modelfile const& modelfile) {
+    std::vector<std::pair<std::string, std::string>> files;
+    for (std::size_t i = 0; i < modelfile.adapters.size(); ++i) {
+        auto const& path = modelfile.adapters[i];
+        if (!formats::is_adapter_folder(path)) {
+            files.emplace_back(fmt::format("{}-{}", i + 1, fs::path(path).filename().string()), path);
+            continue;
+        }
+        for (auto const* const name : {"adapter_config.json", "adapter_model.safetensors"}) {
+            auto const file = fs::path(path) / name;
+            std::error_code failed;
+            if (!fs::is_regular_file(file, failed))
+                return Error(Code::not_found, fmt::format("{}: there is no such file", file.string()), "ADAPTER");
+            files.emplace_back(fmt::format("{}/{}", i + 1, name), file.string());
+        }
     }
-    // A terminal sees how far it is.
-    void show(std::string const& text, std::uint64_t done, std::uint64_t total) {
-        auto const percent = total == 0 ? 0 : done * 100 / total;
-        show(terminal_ ? fmt::format("{} {}%", text, percent) : text);
-    }
-    void end() const {
-        if (terminal_ && !last_.empty()) fmt::print(stderr, "\n");
-    }
-
-private:
-    bool const terminal_ = ::isatty(STDERR_FILENO) != 0;
-    std::string last_;
-};
+    return files;
+}
 
 Error refused(ServerAnswer const& answer) {
     auto const code = answer.status == 404 ? Code::not_found : answer.status == 400 ? Code::invalid_argument : Code::io;
@@ -133,12 +133,14 @@ Error refused(ServerAnswer const& answer) {
 }
 
 // Its digest, once the server has it.
-Result<std::string> upload(ServerClient const& server, std::string const& name, std::string const& path, Line& line) {
+Result<std::string> upload(ServerClient const& server, std::string const& name, std::string const& path,
+                           ProgressLine& line) {
     line.show("reading " + name);
     HEARTH_TRY(auto const hex, digest::sha256_of_file(path));
     auto const digest = "sha256:" + hex;
     auto const target = "/api/blobs/" + digest;
-    HEARTH_TRY(auto const there, server.ask("HEAD", target));
+    // It waits behind uploads that reach the medium at the moment.
+    HEARTH_TRY(auto const there, server.ask("HEAD", target, {}, kWorkTimeout));
     if (there.status == 200) return digest;
     if (there.status != 404) return refused(there);
     std::error_code failed;
@@ -167,7 +169,7 @@ Result<ordered_json> body_of(CreateFlags const& flags, modelfile::Modelfile cons
 
 // Throws what the JSON library throws for an answer of another shape.
 Result<catalog::Created> make_by(ServerClient const& server, CreateFlags const& flags,
-                                 modelfile::Modelfile const& modelfile, Line& line) {
+                                 modelfile::Modelfile const& modelfile, ProgressLine& line) {
     HEARTH_TRY(auto body, body_of(flags, modelfile));
     if (is_source(modelfile.from)) {
         HEARTH_TRY(auto const files, files_of(modelfile.from));
@@ -178,11 +180,10 @@ Result<catalog::Created> make_by(ServerClient const& server, CreateFlags const& 
     } else {
         body["from"] = modelfile.from;
     }
-    for (std::size_t i = 0; i < modelfile.adapters.size(); ++i) {
-        auto const& path = modelfile.adapters[i];
-        auto const name = fs::path(path).filename().string();
+    HEARTH_TRY(auto const adapters, adapter_files_of(modelfile));
+    for (auto const& [name, path] : adapters) {
         HEARTH_TRY(auto const digest, upload(server, name, path, line));
-        body["adapters"][fmt::format("{}-{}", i + 1, name)] = digest;  // two may have one name
+        body["adapters"][name] = digest;
     }
     constexpr std::string_view kWarning = "warning: ";
     catalog::Created created{flags.name, {}, {}};
@@ -204,7 +205,7 @@ Result<catalog::Created> make_by(ServerClient const& server, CreateFlags const& 
 
 Result<catalog::Created> create_by(ServerClient const& server, CreateFlags const& flags,
                                    modelfile::Modelfile const& modelfile) {
-    Line line;
+    ProgressLine line;
     try {
         auto created = make_by(server, flags, modelfile, line);
         line.end();
@@ -216,31 +217,60 @@ Result<catalog::Created> create_by(ServerClient const& server, CreateFlags const
 
 // --- in this process ---------------------------------------------------------
 
+Status make_file(formats::Order const& order) {
+    MakingLine line;
+    HEARTH_TRY(auto const made, formats::make(order, workshop(),
+                                              [&](formats::Progress const& progress) { return line.show(progress); }));
+    static_cast<void>(made);
+    return ok();
+}
+
+// The folder or the file that FROM means.
+Result<std::string> source_of(std::string const& from, std::vector<std::string> const& folders) {
+    if (formats::is_model_folder(from)) return from;
+    HEARTH_TRY(auto located, catalog::locate(from, folders));
+    return std::move(located.path);
+}
+
+// Adapters as PEFT saves them become files in `staging`, for the model whose file is `base`.
+Status convert_adapters(modelfile::Modelfile& modelfile, std::string const& base, std::string const& staging) {
+    for (std::size_t i = 0; i < modelfile.adapters.size(); ++i) {
+        auto& adapter = modelfile.adapters[i];
+        if (!formats::is_adapter_folder(adapter)) continue;
+        auto const output = fmt::format("{}/adapter-{}.gguf", staging, i + 1);
+        HEARTH_CHECK(make_file({.source = adapter, .base = base, .output = output, .form = {}}));
+        adapter = output;
+    }
+    return ok();
+}
+
 Result<catalog::Created> create_here(CreateFlags const& flags, modelfile::Modelfile modelfile) {
     auto const folders = models_folders(flags.models_dirs);
-    bool const folder = formats::is_model_folder(modelfile.from);
-    if (!folder && flags.quantize.empty()) return catalog::create_model(flags.name, modelfile, folders);
+    HEARTH_TRY(auto source, source_of(modelfile.from, folders));
+    bool const made = formats::is_model_folder(source) || !flags.quantize.empty();
+    bool const adapted = std::ranges::any_of(modelfile.adapters, formats::is_adapter_folder);
+    if (!made && !adapted) return catalog::create_model(flags.name, modelfile, folders);
     if (folders.empty()) return Error(Code::unavailable, "there is no models folder to create a model in");
-    auto source = modelfile.from;
-    if (!folder) {
-        HEARTH_TRY(auto located, catalog::locate(modelfile.from, folders));
-        source = std::move(located.path);
-    }
     formats::Form form;
     if (!flags.quantize.empty()) {
         HEARTH_TRY(form, form_for(flags.quantize, source));
     }
     HEARTH_TRY(auto const staging, library::StagingFolder::create(folders.front()));
-    auto const output = staging.path() + "/model.gguf";
-    {
-        MakingLine line;
-        HEARTH_TRY(auto const made,
-                   formats::make({.source = source, .output = output, .form = form, .mode = usual_file_mode()},
-                                 workshop(), [&](formats::Progress const& progress) { return line.show(progress); }));
-        static_cast<void>(made);
+    std::string weights;
+    if (made) {
+        weights = staging.path() + "/model.gguf";
+        HEARTH_CHECK(make_file({.source = source, .output = weights, .form = form, .mode = usual_file_mode()}));
     }
-    if (folder) modelfile.from.clear();
-    return catalog::create_model(flags.name, modelfile, folders, output);
+    HEARTH_CHECK(convert_adapters(modelfile, made ? weights : source, staging.path()));
+    // A folder that is named by its path is no model here.
+    if (formats::is_model_folder(modelfile.from)) modelfile.from.clear();
+    catalog::NewWeights files;
+    if (made) {
+        files.path = weights;
+        HEARTH_TRY(auto sha256, digest::sha256_of_file(weights));
+        files.sha256s.push_back(std::move(sha256));
+    }
+    return catalog::create_model(flags.name, modelfile, folders, files);
 }
 
 Result<catalog::Created> make(CreateFlags const& flags) {

@@ -46,10 +46,23 @@ std::string absolute(std::string const& path) {
     return failed ? path : full.string();
 }
 
+constexpr std::uint32_t kContextDefault = 8192;  // as llama::LoadOptions::context_request has it
 constexpr std::uint64_t kCacheDiskDefault = 4ULL << 30;
 constexpr std::uint64_t kCachesDefault = 4;  // models' worth of disk for all together
 constexpr std::uint64_t kCacheMemoryMost = 1ULL << 30;
 constexpr std::uint64_t kCacheMemoryPart = 20;  // of the machine's
+
+// One byte more than a list may have, so that a longer one is refused.
+Result<std::string> read_known_list(std::string const& path) {
+    std::ifstream file(path, std::ios::binary);
+    if (!file)
+        return Error(Code::invalid_argument, fmt::format("cannot read the list of known models '{}'", path),
+                     "--known-models");
+    std::string text(catalog::kKnownListMax + 1, '\0');
+    file.read(text.data(), static_cast<std::streamsize>(text.size()));
+    text.resize(static_cast<std::size_t>(file.gcount()));
+    return text;
+}
 
 std::string user_cache() {
     auto cache = variable("XDG_CACHE_HOME");
@@ -94,6 +107,7 @@ Status fill_cache(serving::ModelSpec& spec, EngineFlags const& engine) {
 }
 
 Status check_file(std::string const& path) {
+    HEARTH_CHECK(check_no_folder(path));
     auto const checked = models::check_model(path);
     if (checked.valid) return ok();
     auto const why = checked.problems.empty() ? std::string("unknown problem") : checked.problems.front();
@@ -141,10 +155,15 @@ Status assign_drafts(std::vector<serving::ModelSpec>& specs, std::vector<std::st
     return ok();
 }
 
-std::vector<std::string> models_folders(std::vector<std::string> const& given, std::string const& data_dir) {
+std::vector<std::string> own_models_folders(std::vector<std::string> const& given) {
     auto folders = given;
     if (auto const extra = variable("HEARTH_MODELS_DIR"); !extra.empty()) folders.push_back(extra);
     if (auto const cache = user_cache(); !cache.empty()) folders.push_back(cache + "/hearth/models");
+    return folders;
+}
+
+std::vector<std::string> models_folders(std::vector<std::string> const& given, std::string const& data_dir) {
+    auto folders = own_models_folders(given);
     for (auto& folder : catalog::imported_folders(data_folder(data_dir))) folders.push_back(std::move(folder));
     return folders;
 }
@@ -196,6 +215,21 @@ NetworkEnvironment network_environment() {
     return network;
 }
 
+Result<std::vector<catalog::KnownModel>> known_models(std::string const& file, std::string const& data_dir) {
+    HEARTH_TRY(auto const builtin, catalog::parse_known_models(catalog::builtin_known_models()));
+    auto path = file;
+    if (path.empty()) {
+        auto const folder = data_folder(data_dir);
+        path = folder + "/known-models.json";
+        std::error_code missing;
+        if (folder.empty() || !std::filesystem::exists(path, missing)) return catalog::merge_known_models({}, builtin);
+    }
+    HEARTH_TRY(auto const text, read_known_list(path));
+    auto own = catalog::parse_known_models(text);
+    if (!own) return Error(own.error().code, fmt::format("'{}': {}", path, own.error().message), "--known-models");
+    return catalog::merge_known_models(std::move(own).value(), builtin);
+}
+
 Result<library::Network> network_settings() {
     auto const environment = network_environment();
     library::Network network;
@@ -238,6 +272,7 @@ std::int64_t unix_nanoseconds() {
 }
 
 Result<Address> ollama_address() { return parse_ollama_host(variable("OLLAMA_HOST")); }
+Result<std::vector<std::string>> ollama_origins() { return parse_ollama_origins(variable("OLLAMA_ORIGINS")); }
 
 Result<Address> server_address(std::string const& given) {
     auto const text = given.empty() ? variable("HEARTH_HOST") : given;
@@ -267,8 +302,8 @@ std::string random_suffix() {
 
 // What the model's note or manifest says of it; its context, where no flag does; and its
 // template, where that is known.
-static Status define(serving::ModelSpec& spec, std::vector<std::string> const& folders) {
-    HEARTH_TRY(auto definition, catalog::definition_of(spec.id, spec.path, folders));
+static Status define(serving::ModelSpec& spec, std::string const& path, std::vector<std::string> const& folders) {
+    HEARTH_TRY(auto definition, catalog::definition_of(spec.id, path, folders));
     if (auto const parameters = modelfile::from_options(definition.options); parameters && spec.context_request == 0) {
         for (auto const& [name, value] : *parameters)
             if (name == "num_ctx") std::from_chars(value.data(), value.data() + value.size(), spec.context_request);
@@ -280,8 +315,17 @@ static Status define(serving::ModelSpec& spec, std::vector<std::string> const& f
     return ok();
 }
 
+Status check_no_folder(std::string const& path) {
+    std::error_code failed;
+    if (!std::filesystem::is_directory(path, failed)) return ok();
+    return Error(
+        Code::unsupported,
+        fmt::format("{0} is a folder of safetensors, and this takes a file; `hearth convert {0}` makes one", path),
+        "model");
+}
+
 Result<serving::ModelSpec> model_spec(std::string const& argument, std::vector<std::string> const& folders,
-                                      EngineFlags const& engine) {
+                                      EngineFlags const& engine, std::string const& weights) {
     std::string id;
     auto file = argument;
     // "ID=FILE" names the model; a path that really contains '=' wins.
@@ -292,24 +336,40 @@ Result<serving::ModelSpec> model_spec(std::string const& argument, std::vector<s
             return Error(Code::invalid_argument, fmt::format("'{}' names no model before '='", argument), "--model");
     }
     HEARTH_TRY(auto located, catalog::locate(file, folders));
-    return spec_of(id.empty() ? std::move(located.id) : std::move(id), std::move(located.path), folders, engine);
+    return spec_of(id.empty() ? std::move(located.id) : std::move(id), located.path, folders, engine, weights);
 }
 
-Result<serving::ModelSpec> spec_of(std::string id, std::string path, std::vector<std::string> const& folders,
-                                   EngineFlags const& engine) {
-    HEARTH_CHECK(check_file(path));
+Result<serving::ModelSpec> spec_of(std::string id, std::string const& path, std::vector<std::string> const& folders,
+                                   EngineFlags const& engine, std::string const& weights) {
+    HEARTH_CHECK(check_file(weights.empty() ? path : weights));
     serving::ModelSpec spec;
     spec.id = std::move(id);
-    spec.path = std::move(path);
     spec.context_request = engine.context;
-    HEARTH_CHECK(define(spec, folders));
+    HEARTH_CHECK(define(spec, path, folders));
+    spec.path = weights.empty() ? path : weights;
     spec.kv_cells = engine.kv_cells;
     HEARTH_TRY(auto const files, models::read_gguf_model(spec.path));
-    auto const cells = spec.kv_cells != 0 ? spec.kv_cells : models::default_cells(files.front(), spec.context_request);
-    auto const need = models::estimate_memory(files, cells, models::kBatchDefault);
-    spec.memory_bytes = need.total();
-    spec.scratch_bytes = need.scratch;
+    auto const trained = models::describe_model(files).context_train;
+    // What a model says of itself may be more than it has, as with Ollama; what --ctx says is an error then.
+    if (engine.context == 0 && trained > 0)
+        spec.context_request = static_cast<std::uint32_t>(std::min<std::uint64_t>(spec.context_request, trained));
+    spec.context_default = static_cast<std::uint32_t>(std::min<std::uint64_t>(trained, kContextDefault));
     HEARTH_CHECK(add_own_adapters(spec));
+    std::uint64_t cells =
+        spec.kv_cells != 0 ? spec.kv_cells : models::default_cells(files.front(), spec.context_request);
+    if (spec.kv_cells == 0 && engine.memory_bytes != 0) {
+        // What it takes in the end may be that much more than it was thought to.
+        auto const sure = engine.memory_bytes / 100 * (100 - models::kEstimateErrorPercent);
+        auto const left = sure - std::min(spec.adapter_bytes, sure);
+        auto const fitting = models::cells_within(files, spec.context_request, models::kBatchDefault, left);
+        if (fitting < cells) spec.kv_cells = static_cast<std::uint32_t>(fitting);
+        cells = fitting;
+    }
+    if (spec.kv_cells != 0) spec.context_default = std::min(spec.context_default, spec.kv_cells);
+    auto const need = models::estimate_memory(files, cells, models::kBatchDefault);
+    spec.memory_bytes = need.total() + spec.adapter_bytes;
+    spec.scratch_bytes = need.scratch;
+    spec.process_bytes = need.process;
     spec.sequences_max = engine.max_seqs;
     spec.threads = engine.threads;
     spec.prefix_cache = engine.no_prefix_cache ? 0 : 1;

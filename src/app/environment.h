@@ -9,12 +9,16 @@
 #include "app/commands.h"
 #include "app/ollama_host.h"
 #include "base/result.h"
+#include "catalog/known_models.h"
 #include "kvstore/options.h"
 #include "library/puller.h"
 #include "serving/launcher.h"
 #include "telemetry/log.h"
 
 namespace hearth::app {
+
+// Those of models_folders() that were not imported.
+[[nodiscard]] std::vector<std::string> own_models_folders(std::vector<std::string> const& given);
 
 // Folders in which a model NAME is looked up: those given, then the user's cache, then
 // what was imported into the data folder that `data_dir` means (data_folder()).
@@ -53,6 +57,8 @@ struct NetworkEnvironment {
 
 // Where Ollama's clients look for a server. Fails as parse_ollama_host().
 [[nodiscard]] Result<Address> ollama_address();
+// And who may call it from a browser. Fails as parse_ollama_origins().
+[[nodiscard]] Result<std::vector<std::string>> ollama_origins();
 
 // Where commands look for a server: HOST[:PORT] as `given`, else $HEARTH_HOST; the port is
 // else $HEARTH_PORT, or 8080. Fails with `invalid_argument`.
@@ -64,12 +70,24 @@ struct NetworkEnvironment {
 // Resolves `FILE`, `NAME` or `ID=FILE`, validates the file and fills the spec.
 // `not_found` when there is no such file, `corrupt` when it is refused; the
 // message says what to do.
+// `weights`, if there is one, is what was made of the file and is served in its place; what
+// the model is beside its weights is said where the file lies.
 [[nodiscard]] Result<serving::ModelSpec> model_spec(std::string const& argument,
-                                                    std::vector<std::string> const& folders, EngineFlags const& engine);
+                                                    std::vector<std::string> const& folders, EngineFlags const& engine,
+                                                    std::string const& weights = {});
+
+// What takes a GGUF file, and would have to convert a folder of safetensors first, says so: `unsupported`.
+[[nodiscard]] Status check_no_folder(std::string const& path);
 
 // The same of a file that is known, for a model that is called `id`.
-[[nodiscard]] Result<serving::ModelSpec> spec_of(std::string id, std::string path,
-                                                 std::vector<std::string> const& folders, EngineFlags const& engine);
+[[nodiscard]] Result<serving::ModelSpec> spec_of(std::string id, std::string const& path,
+                                                 std::vector<std::string> const& folders, EngineFlags const& engine,
+                                                 std::string const& weights = {});
+
+// The short names there are: of `file`, else of known-models.json in the data folder if that
+// is there, and the built-in ones. Fails, naming the file, for one that is no such list.
+[[nodiscard]] Result<std::vector<catalog::KnownModel>> known_models(std::string const& file,
+                                                                    std::string const& data_dir);
 
 // How downloads reach others, as the environment says. Fails for a proxy that is none.
 [[nodiscard]] Result<library::Network> network_settings();

@@ -16,6 +16,7 @@
 #include "app/environment.h"
 #include "app/pull_display.h"
 #include "app/text_table.h"
+#include "catalog/catalog.h"
 #include "catalog/imported.h"
 #include "catalog/layouts.h"
 #include "models/report.h"
@@ -54,8 +55,7 @@ std::uint64_t bytes_of(catalog::Found const& model) {
 Looked look_into(std::string const& folder) {
     Looked looked{folder, catalog::find_models({folder}), {}};
     for (auto const& model : looked.findings.models) {
-        auto const report = models::check_model(model.files.front().path);
-        looked.problems.push_back(report.problems.empty() ? std::string() : report.problems.front());
+        looked.problems.push_back(catalog::problem_of(model));
     }
     return looked;
 }

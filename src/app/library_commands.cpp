@@ -1,9 +1,8 @@
-// `hearth rm`, `cp` and `trust`, and `hearth pull` by a server: asked of the server that
-// runs, or done here with a library of this process's own.
+// `hearth rm`, `cp` and `trust`: asked of the server that runs, or done here with a library
+// of this process's own.
 #include "app/library_commands.h"
 
-#include <unistd.h>
-
+#include <filesystem>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -13,8 +12,10 @@
 
 #include "app/cli.h"
 #include "app/environment.h"
-#include "app/pull_display.h"
+#include "app/template_trust.h"
+#include "formats/source.h"
 #include "library/library.h"
+#include "models/report.h"
 #include "net/loop.h"
 #include "serving/pool.h"
 #include "telemetry/log.h"
@@ -24,6 +25,7 @@ namespace hearth::app {
 namespace {
 
 using nlohmann::json;
+using nlohmann::ordered_json;
 
 std::string body_of(std::initializer_list<std::pair<char const*, std::string>> fields) {
     auto body = json::object();
@@ -33,79 +35,9 @@ std::string body_of(std::initializer_list<std::pair<char const*, std::string>> f
 
 // --- by the server -----------------------------------------------------------
 
-int report_answer(ServerAnswer const& answer) {
-    if (answer.status < 300) return kExitOk;
-    auto const code = answer.status == 404 ? Code::not_found : answer.status == 400 ? Code::invalid_argument : Code::io;
-    return report(Error(code, message_of(answer)));
-}
-
 int ask_for(ServerClient const& server, std::string_view method, std::string const& path, std::string const& body) {
     auto const answer = server.ask(method, path, body);
     return answer ? report_answer(*answer) : report_client(answer.error());
-}
-
-// What a pull has come to, on one line of a terminal or a line for every tenth.
-class Gauge {
-public:
-    void show(json const& job) {
-        auto const progress = job.value("progress", json::object());
-        auto const done = progress.value("completed", std::uint64_t{0});
-        bool const known = progress.contains("total") && progress["total"].is_number_unsigned();
-        auto const total = known ? progress["total"].get<std::uint64_t>() : 0;
-        auto const text = progress.value("text", "");
-        auto const tenths = total > 0 ? done * 10 / total : 0;
-        bool const terminal = ::isatty(STDERR_FILENO) != 0;
-        if (!terminal && text == text_ && tenths == tenths_) return;
-        text_ = text;
-        tenths_ = tenths;
-        auto const amount = total > 0 ? fmt::format("{} of {}", human_bytes(done), human_bytes(total)) : std::string();
-        fmt::print(stderr, "{}{}  {}{}", terminal ? "\r\x1b[K" : "", text, amount, terminal ? "" : "\n");
-    }
-    static void end() {
-        if (::isatty(STDERR_FILENO) != 0) fmt::print(stderr, "\n");
-    }
-
-private:
-    std::string text_;
-    std::uint64_t tenths_ = 0;
-};
-
-bool is_over(json const& job) {
-    auto const state = job.value("state", "");
-    return state == "done" || state == "failed" || state == "cancelled";
-}
-
-int report_job(json const& job, PullFlags const& flags) {
-    auto const state = job.value("state", "");
-    if (flags.json) return write_out(job.dump(2, ' ', false, json::error_handler_t::replace) + '\n');
-    if (state == "done") return write_out(fmt::format("{} is there\n", flags.name));
-    bool const said = job.contains("error") && job["error"].is_string();
-    return report(Error(Code::io, said ? job["error"].get<std::string>() : fmt::format("the pull is {}", state)));
-}
-
-// Throws what the JSON library throws for an answer of another shape.
-int watch_pull(ServerClient const& server, PullFlags const& flags) {
-    json wish{{"model", flags.name}, {"insecure", flags.insecure}};
-    if (!flags.source.empty()) wish["source"] = flags.source;
-    auto const begun =
-        server.ask("POST", "/api/v1/models/pull", wish.dump(-1, ' ', false, json::error_handler_t::replace));
-    if (!begun) return report_client(begun.error());
-    if (begun->status != 202) return report_answer(*begun);
-    auto job = json::parse(begun->body);
-    auto const path = "/api/v1/jobs/" + job.at("id").get<std::string>() + "/events";
-    Gauge gauge;
-    auto const watched = server.stream(path, [&](std::string_view line) {
-        if (!line.starts_with("data: ")) return true;
-        job = json::parse(line.substr(6));
-        gauge.show(job);
-        return !is_over(job);
-    });
-    Gauge::end();
-    if (!watched) return report_client(watched.error());
-    if (watched->status != 200) return report_answer(*watched);
-    if (!is_over(job)) return report(Error(Code::io, "the server stopped; the pull goes on when it runs again"));
-    int const code = report_job(job, flags);
-    return code == kExitOk && job.value("state", "") != "done" ? kExitError : code;
 }
 
 // --- in this process ---------------------------------------------------------
@@ -131,7 +63,7 @@ Status change_here(CatalogFlags const& flags, Change const& change) {
     if (options.data_folder.empty())
         return Error(Code::invalid_argument, "no folder to remember models in: give --data-dir, or set HOME",
                      "--data-dir");
-    options.folders = models_folders(flags.models_dirs, flags.data_dir);
+    options.folders = own_models_folders(flags.models_dirs);
     options.pulls_at_once = 0;
     options.new_id = random_suffix;
     LogFlags quiet;
@@ -143,7 +75,7 @@ Status change_here(CatalogFlags const& flags, Change const& change) {
     SteadyClock const clock;
     NoLauncher launcher;
     auto const pool = serving::Pool::create(loop, {}, launcher, clock, *log, metrics);
-    auto const no_spec = [](std::string const&, std::string const&) -> Result<serving::ModelSpec> {
+    auto const no_spec = [](library::SpecOrder const&) -> Result<serving::ModelSpec> {
         return Error(Code::unsupported, "no model is served by this process");
     };
     HEARTH_TRY(auto const library, library::Library::create(loop, *pool, *log, std::move(options), no_spec));
@@ -153,17 +85,28 @@ Status change_here(CatalogFlags const& flags, Change const& change) {
     return result;
 }
 
-int change(ChangeFlags const& flags, std::function<int(ServerClient const&)> const& by_server, Change const& here) {
+int change(ChangeFlags const& flags, std::function<int(ServerClient const&)> const& by_server, Change const& here,
+           ordered_json const& said) {
     auto const server = server_for(flags.host, is_local(flags.catalog));
     if (!server) return report_client(server.error());
-    if (*server) return by_server(**server);
-    auto const changed = change_here(flags.catalog, here);
-    return changed ? kExitOk : report(changed.error());
+    if (*server) {
+        if (int const code = by_server(**server); code != kExitOk) return code;
+    } else if (auto const changed = change_here(flags.catalog, here); !changed) {
+        return report(changed.error());
+    }
+    if (!flags.catalog.json) return kExitOk;
+    return write_out(said.dump(2, ' ', false, json::error_handler_t::replace) + '\n');
 }
 
 }  // namespace
 
 bool is_local(CatalogFlags const& flags) { return !flags.models_dirs.empty() || !flags.data_dir.empty(); }
+
+int report_answer(ServerAnswer const& answer) {
+    if (answer.status < 300) return kExitOk;
+    auto const code = answer.status == 404 ? Code::not_found : answer.status == 400 ? Code::invalid_argument : Code::io;
+    return report(Error(code, message_of(answer)));
+}
 
 int report_client(Error const& error) {
     int const code = report(error);
@@ -185,22 +128,14 @@ Result<std::optional<ServerClient>> server_for(std::string const& host, bool her
     return Error(Code::unavailable, fmt::format("no Hearth server answers at {}", client.url()), "--host");
 }
 
-int pull_by(ServerClient const& server, PullFlags const& flags) {
-    try {
-        return watch_pull(server, flags);
-    } catch (json::exception const&) {
-        return report(
-            Error(Code::corrupt, fmt::format("the server at {} does not answer as Hearth does", server.url())));
-    }
-}
-
 int remove_model(ChangeFlags const& flags) {
     return change(
         flags,
         [&](ServerClient const& server) {
             return ask_for(server, "DELETE", "/api/v1/models/" + encode_segment(flags.model), {});
         },
-        [&](library::Library& library) { return library.remove(flags.model); });
+        [&](library::Library& library) { return library.remove(flags.model); },
+        {{"model", flags.model}, {"removed", true}});
 }
 
 int copy_model(ChangeFlags const& flags) {
@@ -210,16 +145,25 @@ int copy_model(ChangeFlags const& flags) {
             return ask_for(server, "POST", "/api/v1/models/copy",
                            body_of({{"source", flags.model}, {"destination", flags.destination}}));
         },
-        [&](library::Library& library) { return library.copy(flags.model, flags.destination); });
+        [&](library::Library& library) { return library.copy(flags.model, flags.destination); },
+        {{"model", flags.model}, {"copy", flags.destination}});
 }
 
 int trust_model(ChangeFlags const& flags) {
+    // What `hearth run` was given by its path is remembered by that.
+    std::error_code failed;
+    if (std::filesystem::is_regular_file(flags.model, failed) || formats::is_model_folder(flags.model)) {
+        auto const trusted =
+            confirm_trust(models::model_id(flags.model), flags.model, data_folder(flags.catalog.data_dir));
+        return trusted ? kExitOk : report(trusted.error());
+    }
     return change(
         flags,
         [&](ServerClient const& server) {
             return ask_for(server, "POST", "/api/v1/models/trust", body_of({{"model", flags.model}}));
         },
-        [&](library::Library& library) { return library.trust(flags.model); });
+        [&](library::Library& library) { return library.trust(flags.model); },
+        {{"model", flags.model}, {"trusted", true}});
 }
 
 }  // namespace hearth::app

@@ -22,13 +22,23 @@ namespace hearth::app {
 // Whether the flags are about this process's own folders.
 [[nodiscard]] bool is_local(CatalogFlags const& flags);
 
+// The exit code for what a server answered, which is said where it is an error.
+int report_answer(ServerAnswer const& answer);
+
 // As report(), but what cannot be reached has an exit code of its own.
 int report_client(Error const& error);
 
 // Opened and scanned; as it was last recorded when another process writes it.
 [[nodiscard]] Result<std::unique_ptr<catalog::Catalog>> open_catalog(CatalogFlags const& flags);
 
-// A pull as a job of the server, watched until it has ended. Ctrl-C ends the watching.
+// The server reads the model whole; it is watched to its end. Fails with why it is not as it
+// should be, or could not be read; and as ServerClient.
+[[nodiscard]] Status verify_by(ServerClient const& server, std::string const& model);
+// Its chat template is accepted as it is now.
+[[nodiscard]] Status trust_by(ServerClient const& server, std::string const& model);
+
+// A pull as a job of the server, watched until it has ended; shown and reported as one of this
+// process. Ctrl-C ends the watching.
 [[nodiscard]] int pull_by(ServerClient const& server, PullFlags const& flags);
 
 }  // namespace hearth::app

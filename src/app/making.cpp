@@ -8,6 +8,8 @@
 #include <csignal>
 #include <cstdio>
 #include <filesystem>
+#include <initializer_list>
+#include <optional>
 #include <system_error>
 #include <utility>
 
@@ -67,6 +69,35 @@ Result<NamedSource> find_source(std::string const& argument, std::vector<std::st
     return source;
 }
 
+// The file that `source` becomes by --quantize, from the cache or made now; nothing where it stays
+// as it is. A folder becomes one in any case.
+Result<std::optional<formats::QuantCache::Entry>> provide(std::string const& source, EngineFlags const& engine,
+                                                          std::uint64_t budget, formats::Watch const& watch) {
+    std::optional<formats::QuantCache::Entry> entry;
+    HEARTH_TRY(bool const plain, has_plain_weights(source));
+    if (engine.quantize == "auto" && !plain) return entry;
+    HEARTH_TRY(auto const form, form_for(engine.quantize.empty() ? "full" : engine.quantize, source, budget));
+    if (form.as_source() && !formats::is_folder(source)) return entry;
+    auto const folder = quant_cache_folder(engine.quant_cache_dir);
+    if (folder.empty())
+        return Error(Code::invalid_argument, "there is no folder for what is made of a model: use --quant-cache-dir",
+                     "--quant-cache-dir");
+    HEARTH_TRY(auto const bytes_max, parse_size(engine.quant_cache_size, "--quant-cache-size"));
+    formats::QuantCache const cache({folder, bytes_max, llama::upstream_version()});
+    HEARTH_TRY(entry, cache.provide(source, form, workshop(), watch));
+    return entry;
+}
+
+// Clients are told; our folders are none of their business.
+Error without_folders(Error error, std::initializer_list<std::string> folders) {
+    for (auto const& folder : folders) {
+        if (folder.empty()) continue;
+        for (auto at = error.message.find(folder + "/"); at != std::string::npos; at = error.message.find(folder + "/"))
+            error.message.erase(at, folder.size() + 1);
+    }
+    return error;
+}
+
 }  // namespace
 
 formats::Workshop workshop() {
@@ -82,27 +113,42 @@ Result<formats::Form> form_for(std::string const& text, std::string const& sourc
 
 Result<ServableModel> make_servable(std::string const& argument, std::vector<std::string> const& folders,
                                     EngineFlags const& engine, std::uint64_t budget) {
-    auto const as_it_is = ServableModel{argument, nullptr};
-    auto const equals = argument.find('=');
-    bool const folder = formats::is_model_folder(argument) ||
-                        (equals != std::string::npos && formats::is_model_folder(argument.substr(equals + 1)));
-    if (engine.quantize.empty() && !folder) return as_it_is;
+    auto const as_it_is = ServableModel{.argument = argument};
     HEARTH_TRY(auto const source, find_source(argument, folders));
-    HEARTH_TRY(bool const plain, has_plain_weights(source.path));
-    if (engine.quantize == "auto" && !plain) return as_it_is;
-    HEARTH_TRY(auto const form, form_for(engine.quantize.empty() ? "full" : engine.quantize, source.path, budget));
-    if (form.as_source() && !formats::is_folder(source.path)) return as_it_is;
-    auto const cache_folder = quant_cache_folder(engine.quant_cache_dir);
-    if (cache_folder.empty()) {
-        return Error(Code::invalid_argument, "there is no folder for what is made of a model: use --quant-cache-dir",
-                     "--quant-cache-dir");
-    }
-    HEARTH_TRY(auto const bytes_max, parse_size(engine.quant_cache_size, "--quant-cache-size"));
-    formats::QuantCache const cache({cache_folder, bytes_max, llama::upstream_version()});
+    if (engine.quantize.empty() && !formats::is_folder(source.path)) return as_it_is;
     MakingLine line;
-    HEARTH_TRY(auto entry, cache.provide(source.path, form, workshop(),
-                                         [&](formats::Progress const& progress) { return line.show(progress); }));
-    return ServableModel{source.id + "=" + entry.path, std::move(entry.hold)};
+    HEARTH_TRY(auto entry, provide(source.path, engine, budget,
+                                   [&](formats::Progress const& progress) { return line.show(progress); }));
+    if (!entry) return as_it_is;
+    bool const folder = formats::is_folder(source.path);
+    ServableModel out{.argument = source.id + "=" + (folder ? entry->path : source.path)};
+    if (!folder) out.weights = entry->path;
+    out.hold = std::move(entry->hold);
+    out.made = std::move(entry->path);
+    out.source = source.path;
+    return out;
+}
+
+library::Reshape reshaper(EngineFlags const& engine, std::uint64_t budget, bool original_meanwhile) {
+    library::Reshape reshape;
+    bool const files = !engine.quantize.empty() && engine.quantize != "full";
+    reshape.wanted = [files](std::string const& path) -> Result<bool> {
+        if (formats::is_folder(path) || !files) return formats::is_folder(path);
+        return has_plain_weights(path);
+    };
+    reshape.make = [engine, budget](std::string const& path, auto const& watch) -> Result<library::Reshaped> {
+        auto entry = provide(path, engine, budget, [&](formats::Progress const& progress) {
+            bool const quantizing = progress.stage == formats::Stage::quantizing;
+            return watch({quantizing, progress.bytes_done, progress.bytes});
+        });
+        if (!entry)
+            return without_folders(entry.error(), {quant_cache_folder(engine.quant_cache_dir),
+                                                   std::filesystem::path(path).parent_path().string()});
+        if (!*entry) return library::Reshaped{};
+        return library::Reshaped{std::move((*entry)->path), std::move((*entry)->hold)};
+    };
+    reshape.original_meanwhile = original_meanwhile;
+    return reshape;
 }
 
 Status make_model_file(library::MakeOrder const& order,
@@ -111,11 +157,12 @@ Status make_model_file(library::MakeOrder const& order,
     if (!order.form.empty()) {
         HEARTH_TRY(form, form_for(order.form, order.source));
     }
-    HEARTH_TRY(auto const made, formats::make({.source = order.source, .output = order.output, .form = form},
-                                              workshop(), [&](formats::Progress const& progress) {
-                                                  bool const quantizing = progress.stage == formats::Stage::quantizing;
-                                                  return watch({quantizing, progress.bytes_done, progress.bytes});
-                                              }));
+    HEARTH_TRY(auto const made,
+               formats::make({.source = order.source, .base = order.base, .output = order.output, .form = form},
+                             workshop(), [&](formats::Progress const& progress) {
+                                 bool const quantizing = progress.stage == formats::Stage::quantizing;
+                                 return watch({quantizing, progress.bytes_done, progress.bytes});
+                             }));
     static_cast<void>(made);
     return ok();
 }

@@ -16,6 +16,7 @@
 #include "formats/form.h"
 #include "formats/make.h"
 #include "library/creation.h"
+#include "library/quantize_job.h"
 
 namespace hearth::app {
 
@@ -26,17 +27,23 @@ namespace hearth::app {
 [[nodiscard]] Result<formats::Form> form_for(std::string const& text, std::string const& source,
                                              std::uint64_t budget = 0);
 
-// A model that may be served: `ID=FILE`, as model_spec() takes it, and what keeps
-// the file where it is for as long as it is served.
+// A model that may be served: `ID=FILE`, and the file that was made of that one, both as
+// model_spec() takes them; and what keeps the latter where it is for as long as it is served.
 struct ServableModel {
     std::string argument;
-    std::shared_ptr<void> hold;  // null: nobody removes it
+    std::string weights{};         // empty: nothing was made, or the whole model was
+    std::shared_ptr<void> hold{};  // null: nobody removes it
+    std::string made{}, source{};  // the file that was made, and what of; empty: nothing was
 };
 // What the commands are told to serve, made servable: a folder is converted, and the
 // weights get the form of --quantize, by way of the cache of such models. A file
 // that needs neither is left alone. Fails as formats::QuantCache::provide().
 [[nodiscard]] Result<ServableModel> make_servable(std::string const& argument, std::vector<std::string> const& folders,
                                                   EngineFlags const& engine, std::uint64_t budget = 0);
+
+// What a library serves models as that were not named: folders of safetensors in any case, files by
+// --quantize, unless their weights are quantised already.
+[[nodiscard]] library::Reshape reshaper(EngineFlags const& engine, std::uint64_t budget, bool original_meanwhile);
 
 // What a library makes model files with. `order.form` may be "auto".
 [[nodiscard]] Status make_model_file(library::MakeOrder const& order,

@@ -103,6 +103,11 @@ Pressure by_share(std::uint64_t all, std::uint64_t left) {
     return left < all / 10 ? Pressure::some : Pressure::none;
 }
 
+Pressure by_room(MemorySigns const& signs) {
+    auto const group = by_share(signs.limit, signs.limit - std::min(signs.used, signs.limit));
+    return std::max(group, by_share(signs.machine_total, signs.machine_available));
+}
+
 Pressure by_stalls(MemorySigns const& signs) {
     if (signs.stalled_full >= 10) return Pressure::high;
     return signs.stalled_some >= 20 ? Pressure::some : Pressure::none;
@@ -135,11 +140,7 @@ MemorySigns read_memory_signs(ReadFile const& read) {
     return signs;
 }
 
-Pressure judge(MemorySigns const& signs) {
-    auto const group = by_share(signs.limit, signs.limit - std::min(signs.used, signs.limit));
-    auto const machine = by_share(signs.machine_total, signs.machine_available);
-    return std::max({group, machine, by_stalls(signs)});
-}
+Pressure judge(MemorySigns const& signs) { return std::max(by_room(signs), by_stalls(signs)); }
 
 std::uint64_t free_for_models(MemorySigns const& signs, std::uint64_t budget) {
     std::optional<std::uint64_t> least;
@@ -151,21 +152,23 @@ std::uint64_t free_for_models(MemorySigns const& signs, std::uint64_t budget) {
 }
 
 std::uint64_t automatic_budget(MemorySigns const& signs) {
-    // A group that may use more than the machine has is not limited by it.
-    auto const bound = signs.machine_total != 0 ? std::min(signs.limit, signs.machine_total) : signs.limit;
-    return bound / 10 * 9;
+    auto const of_group = signs.limit / 10 * 9;
+    auto const of_machine = signs.machine_total / 5 * 4;
+    if (of_group == 0 || of_machine == 0) return std::max(of_group, of_machine);
+    return std::min(of_group, of_machine);
 }
 
 Pressure MemoryWatch::look(Instant now) {
     signs_ = read_memory_signs(read_);
-    auto const present = judge(signs_);
-    if (present >= pressure_) {
-        pressure_ = present;
-        raised_ = now;
-    } else if (now - raised_ >= kCalm) {
-        pressure_ = static_cast<Pressure>(static_cast<int>(pressure_) - 1);
-        raised_ = now;
+    auto present = judge(signs_);
+    if (present == Pressure::high && by_room(signs_) != Pressure::high) {
+        bool const said = stalled_ && now - *stalled_ < kStallWindow;
+        if (said) present = Pressure::some;
+        else stalled_ = now;
     }
+    if (present != Pressure::none) pressed_ = now;
+    bool const holds = pressure_ != Pressure::none && now - pressed_ < kCalm;
+    pressure_ = present == Pressure::none && holds ? Pressure::some : present;
     return pressure_;
 }
 

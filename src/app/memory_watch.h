@@ -5,8 +5,10 @@
 //   some      less than 10 % is left           some of them for 20 % of the time
 //   high      less than 5 %                    all of them for 10 %
 //
-// Page cache that was not used of late counts as left. Pressure rises at once and falls a
-// step at a time after it was calm for kCalm, or models would come and go at its edge.
+// Page cache that was not used of late counts as left. Pressure rises at once. `high` is said
+// only as long as it is so, for each time it is said a model goes; what stalls tell goes
+// back kStallWindow, so by them alone it is said no more often than that. `some` holds until it
+// was calm for kCalm, or caches would come and go at its edge.
 //
 // Threads: one. Reads a few small files of /proc and /sys, which never block.
 #pragma once
@@ -37,8 +39,9 @@ struct MemorySigns {
 
 [[nodiscard]] serving::Pressure judge(MemorySigns const& signs);
 
-// What models may take together when nobody says: nine tenths of what the control group allows;
-// 0, no bound, without a limit.
+// What models may take together when nobody says: nine tenths of what the control group
+// allows, and at most four fifths of the machine's memory, for it has other things to do; 0,
+// no bound, where the kernel says neither.
 [[nodiscard]] std::uint64_t automatic_budget(MemorySigns const& signs);
 
 // What one more model may take at most: what the machine has available, what is left of
@@ -49,6 +52,7 @@ struct MemorySigns {
 class MemoryWatch {
 public:
     static constexpr Duration kCalm = std::chrono::seconds(10);
+    static constexpr Duration kStallWindow = std::chrono::seconds(10);  // of avg10
 
     explicit MemoryWatch(ReadFile read) : read_(std::move(read)) {}
 
@@ -59,7 +63,8 @@ private:
     ReadFile read_;
     MemorySigns signs_;
     serving::Pressure pressure_ = serving::Pressure::none;
-    Instant raised_{};  // when it was last as bad as it is said to be
+    Instant pressed_{};  // when there was any, last
+    std::optional<Instant> stalled_;  // when it was said to be high for stalls alone, last
 };
 
 }  // namespace hearth::app

@@ -37,7 +37,7 @@ TEST(MemorySigns, AreThoseOfTheMachineWithoutALimit) {
     EXPECT_EQ(signs.limit, 0U);
     EXPECT_EQ(signs.machine_total, 16 * kGiB);
     EXPECT_EQ(signs.machine_available, 8 * kGiB);
-    EXPECT_EQ(automatic_budget(signs), 0U);
+    EXPECT_EQ(automatic_budget(signs), 16 * kGiB / 5 * 4);
     EXPECT_EQ(judge(signs), Pressure::none);
     EXPECT_EQ(read_memory_signs([](auto const&) { return std::nullopt; }), MemorySigns{});
 }
@@ -55,6 +55,14 @@ TEST(MemorySigns, TakeTheTightestGroupOfVersionTwo) {
     EXPECT_DOUBLE_EQ(signs.stalled_some, 12.5);
     EXPECT_DOUBLE_EQ(signs.stalled_full, 3.25);
     EXPECT_EQ(automatic_budget(signs), 4 * kGiB / 10 * 9);
+}
+
+TEST(AutomaticBudget, IsAPartOfWhatTheGroupAllowsAndTheMachineHas) {
+    EXPECT_EQ(automatic_budget({.limit = 1000, .machine_total = 10'000}), 900U);
+    EXPECT_EQ(automatic_budget({.limit = 10'000, .machine_total = 1000}), 800U) << "a limit that is none";
+    EXPECT_EQ(automatic_budget({.machine_total = 1000}), 800U);
+    EXPECT_EQ(automatic_budget({.limit = 1000}), 900U);
+    EXPECT_EQ(automatic_budget({}), 0U) << "nobody says";
 }
 
 TEST(MemorySigns, KnowVersionOneAndItsNumberForNoLimit) {
@@ -85,23 +93,51 @@ TEST(Pressure, IsJudgedByWhatIsLeftAndByStalls) {
     EXPECT_EQ(judge({.stalled_some = 90, .stalled_full = 10}), Pressure::high);
 }
 
-TEST(MemoryWatch, RaisesAtOnceAndLowersStepByStep) {
+class MemoryWatchTest : public ::testing::Test {
+protected:
+    MemoryWatchTest() {
+        kernel.files["/proc/self/cgroup"] = "0::/\n";
+        clock.advance(std::chrono::hours(1));
+        use(100);
+    }
+    void use(std::uint64_t bytes) { kernel.group("/sys/fs/cgroup", 1000, bytes, 0); }
+    void stall(std::string const& full) {
+        kernel.files["/proc/pressure/memory"] = "some avg10=0.00 \nfull avg10=" + full + " \n";
+    }
+    Pressure look() { return watch.look(clock.now()); }
+
     Kernel kernel;
-    kernel.files["/proc/self/cgroup"] = "0::/\n";
     ManualClock clock;
-    clock.advance(std::chrono::hours(1));
-    MemoryWatch watch(kernel.reader());
-    kernel.group("/sys/fs/cgroup", 1000, 100, 0);
-    EXPECT_EQ(watch.look(clock.now()), Pressure::none);
-    kernel.group("/sys/fs/cgroup", 1000, 990, 0);
-    EXPECT_EQ(watch.look(clock.now()), Pressure::high);
-    kernel.group("/sys/fs/cgroup", 1000, 100, 0);
-    EXPECT_EQ(watch.look(clock.now()), Pressure::high) << "calm only now";
-    clock.advance(MemoryWatch::kCalm);
-    EXPECT_EQ(watch.look(clock.now()), Pressure::some);
-    EXPECT_EQ(watch.look(clock.now()), Pressure::some);
-    clock.advance(MemoryWatch::kCalm);
-    EXPECT_EQ(watch.look(clock.now()), Pressure::none);
+    MemoryWatch watch{kernel.reader()};
+};
+
+TEST_F(MemoryWatchTest, RaisesAtOnceAndIsHighOnlyWhileItIs) {
+    EXPECT_EQ(look(), Pressure::none);
+    use(990);
+    EXPECT_EQ(look(), Pressure::high);
+    clock.advance(MemoryWatch::kCalm / 10);
+    EXPECT_EQ(look(), Pressure::high) << "it is so still";
+    use(920);
+    EXPECT_EQ(look(), Pressure::some) << "no more models are to go";
+    use(100);
+    clock.advance(MemoryWatch::kCalm / 2);
+    EXPECT_EQ(look(), Pressure::some) << "calm only now";
+    clock.advance(MemoryWatch::kCalm / 2);
+    EXPECT_EQ(look(), Pressure::none);
+}
+
+TEST_F(MemoryWatchTest, OldStallsAreNotSaidTwice) {
+    stall("15.00");
+    EXPECT_EQ(look(), Pressure::high);
+    clock.advance(MemoryWatch::kStallWindow / 2);
+    EXPECT_EQ(look(), Pressure::some) << "these may be the same ones";
+    use(990);
+    EXPECT_EQ(look(), Pressure::high) << "what is left is of this moment";
+    use(100);
+    clock.advance(MemoryWatch::kStallWindow / 2);
+    EXPECT_EQ(look(), Pressure::high);
+    stall("0.00");
+    EXPECT_EQ(look(), Pressure::some);
 }
 
 TEST(FreeForModels, IsTheLeastOfWhatAnybodyAllows) {

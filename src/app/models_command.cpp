@@ -1,7 +1,6 @@
 // `hearth list` and `hearth show`: the catalog, brought up to date first.
 #include <algorithm>
 #include <array>
-#include <fstream>
 #include <string>
 #include <utility>
 
@@ -14,7 +13,9 @@
 #include "app/library_commands.h"
 #include "app/text_table.h"
 #include "catalog/catalog.h"
+#include "catalog/create.h"
 #include "catalog/known_models.h"
+#include "modelfile/definition.h"
 
 namespace hearth::app {
 namespace {
@@ -70,7 +71,7 @@ ordered_json to_json(catalog::Model const& model) {
             {"quantization", model.quantization},
             {"context_train", model.context},
             {"file_bytes", model.bytes},
-            {"capabilities", model.capabilities},
+            {"capabilities", servable_capabilities(model)},
             {"chat_template_sha256", model.template_sha256},
             {"chat_template_pinned", model.template_pinned},
             {"chat_template_changed", model.template_changed()},
@@ -88,7 +89,22 @@ std::string remark(catalog::Model const& model) {
     if (!model.damage().empty()) return "damaged: see `hearth show`";
     if (!model.problem.empty()) return "refused: see `hearth show`";
     if (model.template_changed()) return "chat template changed: see `hearth show`";
-    return joined(model.capabilities);
+    return joined(servable_capabilities(model));
+}
+
+// One for each name.
+std::vector<catalog::Model> entries(std::vector<catalog::Model> const& models) {
+    std::vector<catalog::Model> out;
+    for (auto const& model : models) {
+        for (auto& name : model.names()) {
+            out.push_back(model);
+            out.back().name = std::move(name);
+            out.back().aliases.push_back(model.name);
+            std::erase(out.back().aliases, out.back().name);
+        }
+    }
+    std::ranges::sort(out, {}, &catalog::Model::name);
+    return out;
 }
 
 std::string table(std::vector<catalog::Model> const& models) {
@@ -103,13 +119,39 @@ std::string table(std::vector<catalog::Model> const& models) {
 
 std::string template_text(catalog::Model const& model) {
     if (model.template_changed())
-        return fmt::format("CHANGED: sha256 {}, pinned is {}; --confirm-template accepts it", model.template_sha256,
-                           model.template_pinned);
+        return fmt::format("CHANGED: sha256 {}, pinned is {}; `hearth trust {}` accepts it", model.template_sha256,
+                           model.template_pinned, model.name);
     if (model.template_sha256.empty()) return "none";
     return fmt::format("sha256 {}{}", model.template_sha256, model.template_pinned.empty() ? "" : ", pinned");
 }
 
-std::string details(catalog::Model const& model) {
+// A model, and what it is beside its weights.
+struct Shown {
+    catalog::Model model;
+    modelfile::Definition definition;
+    std::string as_modelfile;
+};
+
+ordered_json to_json(Shown const& shown) {
+    auto json = to_json(shown.model);
+    auto const& definition = shown.definition;
+    json["from"] = definition.from;
+    json["options"] = definition.options.empty() ? ordered_json() : parsed(definition.options);
+    json["system"] = definition.system;
+    json["template"] = definition.template_text;
+    json["messages"] = ordered_json::array();
+    for (auto const& [role, content] : definition.messages)
+        json["messages"].push_back({{"role", role}, {"content", content}});
+    json["adapters"] = ordered_json::array();
+    for (auto const& [file, scale] : definition.adapters)
+        json["adapters"].push_back({{"file", file}, {"scale", scale}});
+    json["modelfile"] = shown.as_modelfile;
+    return json;
+}
+
+std::string details(Shown const& shown) {
+    auto const& model = shown.model;
+    auto const& definition = shown.definition;
     auto out = printable(model.name) + '\n';
     auto const row = [&](std::string_view label, std::string const& value) {
         if (!value.empty()) out += fmt::format("  {:<14}{}\n", label, printable(value));
@@ -123,10 +165,13 @@ std::string details(catalog::Model const& model) {
     row("parameters", count_text(model.parameters));
     row("quantization", model.quantization);
     row("context", fmt::format("{} tokens", model.context));
-    row("capabilities", joined(model.capabilities));
+    row("capabilities", joined(servable_capabilities(model)));
     row("chat template", template_text(model));
-    row("options", model.options);
-    row("system", model.system);
+    row("made of", definition.from);
+    row("options", definition.options);
+    row("system", definition.system);
+    for (auto const& [role, content] : definition.messages) row("message", fmt::format("{}: {}", role, content));
+    for (auto const& [file, scale] : definition.adapters) row("adapter", fmt::format("{}, scale {}", file, scale));
     row("size", bytes_text(model.bytes));
     for (auto const& file : model.files) {
         row("file", file.path);
@@ -136,28 +181,8 @@ std::string details(catalog::Model const& model) {
     return out;
 }
 
-// One byte more than a list may have, so that a longer one is refused.
-Result<std::string> read_list(std::string const& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file)
-        return Error(Code::invalid_argument, fmt::format("cannot read --known-models '{}'", path), "--known-models");
-    std::string text(catalog::kKnownListMax + 1, '\0');
-    file.read(text.data(), static_cast<std::streamsize>(text.size()));
-    text.resize(static_cast<std::size_t>(file.gcount()));
-    return text;
-}
-
-Result<std::vector<catalog::KnownModel>> known_models(std::string const& path) {
-    HEARTH_TRY(auto const builtin, catalog::parse_known_models(catalog::builtin_known_models()));
-    if (path.empty()) return catalog::merge_known_models({}, builtin);
-    HEARTH_TRY(auto const text, read_list(path));
-    auto own = catalog::parse_known_models(text);
-    if (!own) return Error(own.error().code, fmt::format("'{}': {}", path, own.error().message), "--known-models");
-    return catalog::merge_known_models(std::move(own).value(), builtin);
-}
-
 int list_known(ListFlags const& flags) {
-    auto const models = known_models(flags.known_models);
+    auto const models = known_models(flags.known_models, flags.catalog.data_dir);
     if (!models) return report(models.error());
     if (!flags.catalog.json) {
         std::string text;
@@ -201,6 +226,20 @@ catalog::Model from_server(ordered_json const& said) {
     return model;
 }
 
+// The same with what a server says of one alone. Throws as print_list().
+Shown shown_by_server(ordered_json const& said) {
+    Shown shown{from_server(said), {}, said.value("modelfile", "")};
+    auto& definition = shown.definition;
+    definition.from = said.value("from", "");
+    definition.system = said.value("system", "");
+    if (said.contains("options") && said["options"].is_object()) definition.options = said["options"].dump();
+    for (auto const& message : said.value("messages", ordered_json::array()))
+        definition.messages.push_back({message.value("role", ""), message.value("content", "")});
+    for (auto const& adapter : said.value("adapters", ordered_json::array()))
+        definition.adapters.push_back({adapter.value("file", ""), adapter.value("scale", 1.0F)});
+    return shown;
+}
+
 // Throws what the JSON library throws for members of other types.
 int print_list(ordered_json const& root, ServerClient const& server, bool json) {
     if (json) return write_out(dumped(root.at("models")));
@@ -230,11 +269,25 @@ int show_of(ServerClient const& server, ShowFlags const& flags) {
         return report(Error(answer->status == 404 ? Code::not_found : Code::io, message_of(*answer)));
     try {
         auto const said = ordered_json::parse(answer->body);
-        return write_out(flags.catalog.json ? dumped(said) : details(from_server(said)));
+        auto const shown = shown_by_server(said);
+        if (flags.modelfile) return write_out(shown.as_modelfile);
+        return write_out(flags.catalog.json ? dumped(said) : details(shown));
     } catch (nlohmann::json::exception const&) {
         return report(
             Error(Code::corrupt, fmt::format("the server at {} does not answer as Hearth does", server.url())));
     }
+}
+
+// It keeps the catalog, so what is read and what is accepted is its affair.
+int show_by(ServerClient const& server, ShowFlags const& flags) {
+    if (flags.confirm_template) {
+        if (auto const trusted = trust_by(server, flags.model); !trusted) return report_client(trusted.error());
+    }
+    if (flags.verify) {
+        if (auto const verified = verify_by(server, flags.model); !verified) return report_client(verified.error());
+        fmt::print(stderr, "hearth: {} was read whole, and is as it should be\n", printable(flags.model));
+    }
+    return show_of(server, flags);
 }
 
 }  // namespace
@@ -269,10 +322,10 @@ int list(ListFlags const& list_flags) {
     if (!models) return report(models.error());
     if (flags.json) {
         auto array = ordered_json::array();
-        for (auto const& model : *models) array.push_back(to_json(model));
+        for (auto const& model : entries(*models)) array.push_back(to_json(model));
         return write_out(dumped(array));
     }
-    if (!models->empty()) return write_out(table(*models));
+    if (!models->empty()) return write_out(table(entries(*models)));
     std::string where;
     for (auto const& folder : models_folders(flags.models_dirs, flags.data_dir))
         where += (where.empty() ? "" : ", ") + folder;
@@ -281,9 +334,9 @@ int list(ListFlags const& list_flags) {
 }
 
 int show(ShowFlags const& flags) {
-    auto const server = server_for(flags.host, is_local(flags.catalog) || flags.verify || flags.confirm_template);
+    auto const server = server_for(flags.host, is_local(flags.catalog));
     if (!server) return report_client(server.error());
-    if (*server) return show_of(**server, flags);
+    if (*server) return show_by(**server, flags);
     auto const catalog = open_catalog(flags.catalog);
     if (!catalog) return report(catalog.error());
     if (flags.confirm_template) {
@@ -295,7 +348,13 @@ int show(ShowFlags const& flags) {
     }
     auto const model = (*catalog)->find(flags.model);
     if (!model) return report(model.error());
-    return write_out(flags.catalog.json ? dumped(to_json(*model)) : details(*model));
+    auto const path = catalog::served_from(model->files);
+    auto definition = catalog::definition_of(model->name, path, models_folders(flags.catalog.models_dirs));
+    if (!definition) return report(definition.error());
+    auto text = modelfile::modelfile_text(modelfile::to_modelfile(*definition, path));
+    if (flags.modelfile) return write_out(text);
+    Shown const shown{*model, *std::move(definition), std::move(text)};
+    return write_out(flags.catalog.json ? dumped(to_json(shown)) : details(shown));
 }
 
 }  // namespace hearth::app

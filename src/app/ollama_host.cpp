@@ -1,5 +1,6 @@
 #include "app/ollama_host.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include <fmt/format.h>
@@ -52,6 +53,21 @@ Result<Address> parse_ollama_host(std::string_view text) {
                  fmt::format("OLLAMA_HOST must be [http://]HOST[:PORT] with a port from 0 to 65535, got '{}'",
                              text.substr(0, 256)),
                  "OLLAMA_HOST");
+}
+
+Result<std::vector<std::string>> parse_ollama_origins(std::string_view text) {
+    std::vector<std::string> origins{"app://*", "file://*", "tauri://*", "vscode-webview://*", "vscode-file://*"};
+    auto const own = origins.size();
+    for (auto rest = trim(text); !rest.empty();) {
+        auto const comma = std::min(rest.find(','), rest.size());
+        auto const origin = trim(rest.substr(0, comma));
+        if (!origin.empty()) origins.emplace_back(origin);
+        rest.remove_prefix(std::min(comma + 1, rest.size()));
+    }
+    if (origins.size() - own <= kOllamaOriginsMax) return origins;
+    return Error(Code::invalid_argument,
+                 fmt::format("OLLAMA_ORIGINS has {} origins, the limit is {}", origins.size() - own, kOllamaOriginsMax),
+                 "OLLAMA_ORIGINS");
 }
 
 }  // namespace hearth::app

@@ -1,9 +1,12 @@
-// Where Ollama's clients look for a server: OLLAMA_HOST, as they read it.
+// Where Ollama's clients look for a server, and which pages and apps may call it:
+// OLLAMA_HOST and OLLAMA_ORIGINS, as Ollama reads them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/result.h"
 
@@ -19,5 +22,12 @@ struct Address {
 // https:// before it (which then stand for ports 80 and 443) and a path, which
 // is left out. What is missing is the default. Fails with `invalid_argument`.
 [[nodiscard]] Result<Address> parse_ollama_host(std::string_view text);
+
+inline constexpr std::size_t kOllamaOriginsMax = 256;
+
+// "https://a.example,http://localhost:*" as http::Options::allowed_origins, behind those that
+// Ollama allows without being told: apps that are no web pages. (What is on loopback needs no
+// leave here.) Fails with `invalid_argument` for more than kOllamaOriginsMax.
+[[nodiscard]] Result<std::vector<std::string>> parse_ollama_origins(std::string_view text);
 
 }  // namespace hearth::app

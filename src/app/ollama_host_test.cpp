@@ -1,5 +1,7 @@
 #include "app/ollama_host.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 namespace hearth::app {
@@ -28,6 +30,24 @@ TEST(OllamaHost, IsReadAsItsClientsReadIt) {
 TEST(OllamaHost, RefusesWhatIsNoPort) {
     for (std::string_view const text : {"a:b", "a:", "a:65536", "a:-1", "a:12x", "[::1]x", "[::1]:"})
         EXPECT_FALSE(parse_ollama_host(text).has_value()) << text;
+}
+
+TEST(OllamaOrigins, AreThoseNamedBehindTheAppsThatAlwaysMay) {
+    auto const none = parse_ollama_origins("");
+    ASSERT_TRUE(none);
+    EXPECT_TRUE(std::ranges::find(*none, "app://*") != none->end());
+    auto some = parse_ollama_origins("\"https://a.example, http://b.example:* ,,*\"");
+    ASSERT_TRUE(some);
+    some->erase(some->begin(), some->begin() + static_cast<std::ptrdiff_t>(none->size()));
+    EXPECT_EQ(*some, (std::vector<std::string>{"https://a.example", "http://b.example:*", "*"}));
+}
+
+TEST(OllamaOrigins, HaveALimit) {
+    std::string many;
+    for (std::size_t i = 0; i <= kOllamaOriginsMax; ++i) many += "https://a.example,";
+    auto const refused = parse_ollama_origins(many);
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().message.find("the limit is 256"), std::string::npos) << refused.error().message;
 }
 
 }  // namespace

@@ -1,28 +1,23 @@
 #include "app/pull_display.h"
 
+#include <sys/ioctl.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
+#include <cstdio>
 
 #include <fmt/format.h>
+
+#include "library/pull_job.h"
 
 namespace hearth::app {
 namespace {
 
+constexpr std::size_t kColumnsDefault = 80;
 constexpr std::size_t kRowsMax = 8;
 constexpr Duration kRedraw = std::chrono::milliseconds(100);
 constexpr std::size_t kBar = 24;
-
-std::string_view word(fetch::Stage stage) {
-    switch (stage) {
-        case fetch::Stage::locked: return "waiting";
-        case fetch::Stage::connecting: return "connecting";
-        case fetch::Stage::pausing: return "pausing";
-        case fetch::Stage::fetching: return "fetching";
-        case fetch::Stage::verifying: return "verifying";
-        case fetch::Stage::done: break;
-    }
-    return "done";
-}
 
 double fraction(fetch::FileProgress const& progress) {
     if (progress.stage == fetch::Stage::done) return 1;
@@ -30,6 +25,16 @@ double fraction(fetch::FileProgress const& progress) {
 }
 
 }  // namespace
+
+PullDisplay display_on_stderr() {
+    winsize size{};
+    bool const said = ::ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+    return {::isatty(STDERR_FILENO) != 0 ? Screen::terminal : Screen::lines, said ? size.ws_col : kColumnsDefault};
+}
+
+void show_on_stderr(std::string const& text) {
+    if (!text.empty()) fmt::print(stderr, "{}", text);
+}
 
 std::string human_bytes(std::uint64_t bytes) {
     constexpr std::array kUnits{"B", "KiB", "MiB", "GiB", "TiB"};
@@ -107,7 +112,7 @@ std::string PullDisplay::bar_line(Row const& row, Instant now) const {
         text += fmt::format(" {}/s", human_bytes(static_cast<std::uint64_t>(rate)));
         if (progress.total > 0) text += " " + human_time(static_cast<double>(progress.total - progress.done) / rate);
     } else if (row.seen) {
-        text += fmt::format(" {}", word(progress.stage));
+        text += fmt::format(" {}", library::stage_word(progress.stage));
         if (!progress.note.empty()) text += ": " + progress.note;
     }
     auto const name_max = std::max<std::size_t>(columns_ / 3, 12);

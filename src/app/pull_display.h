@@ -51,6 +51,10 @@ private:
     Instant drawn_at_{};
 };
 
+// The one of this process, and what it says now.
+[[nodiscard]] PullDisplay display_on_stderr();
+void show_on_stderr(std::string const& text);
+
 // "1.2 GiB"
 [[nodiscard]] std::string human_bytes(std::uint64_t bytes);
 // "4:05", "1:02:03"

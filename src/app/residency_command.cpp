@@ -1,4 +1,5 @@
 // `hearth ps`, `hearth stop` and `hearth estimate`: what models take in memory.
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <string>
@@ -63,11 +64,23 @@ std::string until(ordered_json const& model) {
     return seconds < 120 ? fmt::format("{:.0f} s", seconds) : fmt::format("{:.0f} min", seconds / 60);
 }
 
+// "ready", or of a model with several workers "ready 2/3".
+std::string state_of(ordered_json const& model) {
+    auto state = model.value("state", "");
+    auto const instances = model.value("instances", ordered_json::array());
+    if (instances.empty()) return state;
+    auto const same =
+        std::ranges::count_if(instances, [&](auto const& instance) { return instance.value("state", "") == state; });
+    return fmt::format("{} {}/{}", state, same, instances.size());
+}
+
 std::string listed(ordered_json const& models) {
     std::vector<std::array<std::string, 5>> rows{{"NAME", "STATE", "MEMORY", "CONTEXT", "STAYS"}};
     for (auto const& model : models) {
-        rows.push_back({model.value("id", ""), model.value("state", ""), mib(model.value("memory_bytes", 0ULL)),
-                        std::to_string(model.value("context", 0U)), until(model)});
+        // A server of an earlier version has ids alone.
+        rows.push_back({model.value("name", model.value("id", "")), state_of(model),
+                        mib(model.value("memory_bytes", 0ULL)), std::to_string(model.value("context", 0U)),
+                        until(model)});
     }
     return text_table(rows);
 }
@@ -100,12 +113,13 @@ int ps(PsFlags const& flags) {
 int stop(StopFlags const& flags) {
     auto const asked =
         ask(flags.host, "POST", fmt::format("/api/v1/models/{}/unload", encode_segment(flags.model)), kUnloadPatience);
-    return asked.exit;
+    return asked.exit == kExitOk && flags.json ? write_out(dumped(asked.body)) : asked.exit;
 }
 
 int estimate(EstimateFlags const& flags) {
     auto const located = catalog::locate(flags.model, models_folders(flags.models_dirs));
     if (!located) return report(located.error());
+    if (auto const checked = check_no_folder(located->path); !checked) return report(checked.error());
     auto const files = models::read_gguf_model(located->path);
     if (!files) return report(files.error());
     auto const cells = flags.kv_cells != 0 ? flags.kv_cells : models::default_cells(files->front(), flags.context);

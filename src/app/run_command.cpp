@@ -18,6 +18,8 @@
 #include "app/commands.h"
 #include "app/environment.h"
 #include "app/making.h"
+#include "app/run_request.h"
+#include "app/template_trust.h"
 #include "domain/generate.h"
 #include "net/loop.h"
 #include "serving/launcher.h"
@@ -28,7 +30,7 @@
 namespace hearth::app {
 namespace {
 
-constexpr auto kWorkerGrace = std::chrono::seconds(1);
+constexpr auto kWorkerGrace = std::chrono::seconds(5);
 
 // stdin, up to the prompt limit.
 Result<std::string> read_stdin() {
@@ -59,26 +61,6 @@ Result<std::string> compose_prompt(RunFlags const& flags) {
                      "no prompt: give one as an argument (`hearth run MODEL \"...\"`) or pipe it in", "PROMPT");
     }
     return prompt;
-}
-
-domain::GenerateRequest make_request(RunFlags const& flags, std::string prompt) {
-    domain::GenerateRequest request;
-    if (flags.raw) {
-        request.prompt = domain::TextPrompt{std::move(prompt)};
-    } else {
-        domain::ChatPrompt chat;
-        if (!flags.system.empty()) chat.messages.push_back({"system", flags.system});
-        chat.messages.push_back({"user", std::move(prompt)});
-        request.prompt = std::move(chat);
-    }
-    request.sampling.temperature = flags.temperature;
-    request.sampling.top_p = flags.top_p;
-    request.sampling.top_k = flags.top_k;
-    request.sampling.min_p = flags.min_p;
-    if (flags.seed >= 0) request.sampling.seed = static_cast<std::uint64_t>(flags.seed);
-    if (flags.max_tokens > 0) request.max_tokens = flags.max_tokens;
-    request.stop = flags.stop;
-    return request;
 }
 
 // The one generation of this process and what becomes of it.
@@ -174,30 +156,38 @@ private:
     int exit_ = kExitOk;
 };
 
+Result<serving::ModelSpec> find(std::string const& name, RunFlags const& flags, std::vector<std::string> const& folders,
+                                std::shared_ptr<void>& hold) {
+    HEARTH_TRY(auto const servable, make_servable(name, folders, flags.engine));
+    hold = servable.hold;
+    HEARTH_TRY(auto spec, model_spec(servable.argument, folders, flags.engine, servable.weights));
+    auto const& source = servable.source.empty() ? spec.path : servable.source;
+    HEARTH_CHECK(check_trust({spec.id, source, spec.path}, data_folder({})));
+    return spec;
+}
+
+Result<serving::ModelSpec> find_or_pull(RunFlags const& flags, std::vector<std::string> const& folders,
+                                        std::shared_ptr<void>& hold) {
+    auto spec = find(flags.model, flags, folders, hold);
+    if (spec || spec.error().code != Code::not_found) return spec;
+    HEARTH_TRY(auto const pulled, pull_to_run(flags));
+    return pulled ? find(*pulled, flags, folders, hold) : std::move(spec);
+}
+
 }  // namespace
 
 int run(RunFlags const& flags) {
     std::signal(SIGPIPE, SIG_IGN);  // a reader that leaves shows as a failed write
     auto const folders = models_folders(flags.models_dirs);
     std::shared_ptr<void> hold;  // of what was made of the model
-    auto const find = [&](std::string const& name) -> Result<serving::ModelSpec> {
-        HEARTH_TRY(auto const servable, make_servable(name, folders, flags.engine));
-        hold = servable.hold;
-        return model_spec(servable.argument, folders, flags.engine);
-    };
-    auto spec = find(flags.model);
-    if (!spec && spec.error().code == Code::not_found) {
-        auto const pulled = pull_to_run(flags.model, flags.models_dirs);
-        if (!pulled) return report(pulled.error());
-        if (*pulled) spec = find(**pulled);
-    }
+    auto spec = find_or_pull(flags, folders, hold);
     if (!spec) return report(spec.error());
     std::vector<serving::ModelSpec> specs{std::move(spec).value()};
     if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());
     auto prompt = compose_prompt(flags);
     if (!prompt) return report(prompt.error());
-    auto request = make_request(flags, std::move(prompt).value());
-    if (auto const valid = domain::validate(request); !valid) return report(valid.error());
+    auto request = run_request(flags, std::move(prompt).value(), *specs.front().definition);
+    if (!request) return report(request.error());
 
     // Only what goes wrong belongs on the terminal beside the answer.
     auto options = log_options(flags.log);
@@ -205,7 +195,7 @@ int run(RunFlags const& flags) {
     auto log = telemetry::Log::create(options);
     if (!log) return report(log.error());
     Answer answer(flags, std::move(log).value());
-    return answer.run(std::move(specs.front()), std::move(request));
+    return answer.run(std::move(specs.front()), std::move(request).value());
 }
 
 }  // namespace hearth::app

@@ -9,9 +9,9 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <map>
 #include <memory>
 #include <optional>
-#include <thread>
 #include <utility>
 
 #include <fmt/format.h>
@@ -24,9 +24,9 @@
 #include "app/making.h"
 #include "app/memory_watch.h"
 #include "app/start_plan.h"
-#include "catalog/known_models.h"
 #include "http/server.h"
 #include "library/library.h"
+#include "library/permits.h"
 #include "models/file_facts.h"
 #include "models/gguf.h"
 #include "models/report.h"
@@ -44,8 +44,8 @@ namespace {
 constexpr auto kStartupPoll = std::chrono::milliseconds(2);
 // How often it is looked how short memory is.
 constexpr auto kMemoryLook = std::chrono::seconds(1);
-// What workers get to close their connection before they are killed.
-constexpr auto kWorkerGrace = std::chrono::seconds(2);
+// What workers get to save what they computed and close their connection before they are killed.
+constexpr auto kWorkerGrace = std::chrono::seconds(5);
 constexpr std::size_t kHeaderNameMax = 64;
 
 Duration seconds(double s) { return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(s)); }
@@ -93,12 +93,23 @@ std::string url_of(std::string const& listening, std::uint16_t port) {
                                                                       : fmt::format("http://[{}]:{}", host, port);
 }
 
+// Where to listen for Ollama's clients besides, and which origins may call there.
+struct OllamaDoor {
+    Address address;
+    std::vector<std::string> origins;
+};
+
+// Nobody reaches it but programs of this machine.
+bool is_open(ServeFlags const& flags, std::optional<OllamaDoor> const& ollama) {
+    return http::is_loopback(flags.host) && (!ollama || http::is_loopback(ollama->address.host));
+}
+
 // One running server. Members are destroyed in reverse order: routes refer to
 // services, services to the pool, the pool to the loop.
 class Front {
 public:
     // `ollama`: where to listen for Ollama's clients, too.
-    Front(ServeFlags const& flags, StartPlan const& start, std::uint64_t memory, std::optional<Address> ollama,
+    Front(ServeFlags const& flags, StartPlan const& start, std::uint64_t memory, std::optional<OllamaDoor> ollama,
           std::unique_ptr<telemetry::Log> log)
         : flags_(flags),
           start_(start),
@@ -114,15 +125,18 @@ public:
         options.requests_max = flags.queue;
         options.request_timeout = seconds(flags.request_timeout_s);
         options.memory_bytes = memory;
+        options.parked_max = flags.parked;
         pool_ = serving::Pool::create(loop_, options, *launcher_, clock_, *log_, metrics_);
     }
 
     // `make_spec`: how models that were not named are served.
-    Status start(std::vector<serving::ModelSpec> specs, library::MakeSpec make_spec) {
-        for (auto& spec : specs) HEARTH_CHECK(pool_->add(std::move(spec)));
-        HEARTH_CHECK(open_library(std::move(make_spec)));
+    // `made_of`: which of their files were made, and what of.
+    Status start(std::vector<serving::ModelSpec> specs, library::MakeSpec make_spec,
+                 std::map<std::string, std::string> made_of) {
+        for (auto& spec : specs) HEARTH_CHECK(add(std::move(spec)));
+        HEARTH_CHECK(open_library(std::move(make_spec), std::move(made_of)));
         services_.emplace(make_services());
-        HEARTH_TRY(server_, listen({flags_.host, flags_.port}));
+        HEARTH_TRY(server_, listen({flags_.host, flags_.port}, {}));
         return ollama_ ? listen_for_ollama() : ok();
     }
 
@@ -135,36 +149,51 @@ public:
     }
 
 private:
+    // What one alone takes too much of is for --memory to say.
+    Status add(serving::ModelSpec spec) {
+        auto added = pool_->add(std::move(spec));
+        if (added || added.error().code != Code::exhausted) return added;
+        return Error(Code::exhausted, fmt::format("{} (--memory {})", added.error().message, flags_.memory),
+                     "--memory");
+    }
+
     // Without a folder for what it remembers there is none: what was named is served.
-    Status open_library(library::MakeSpec make_spec) {
+    Status open_library(library::MakeSpec make_spec, std::map<std::string, std::string> made_of) {
         library::Options options;
         options.data_folder = data_folder(flags_.data_dir);
         if (options.data_folder.empty()) return ok();
-        options.folders = models_folders(flags_.models_dirs, flags_.data_dir);
+        options.folders = own_models_folders(flags_.models_dirs);
         options.allowed = flags_.allowed_models;
-        options.open = http::is_loopback(flags_.host) && (!ollama_ || http::is_loopback(ollama_->host));
+        options.open = is_open(flags_, ollama_);
         options.pulls_at_once = flags_.pulls;
         options.new_id = random_suffix;
         options.make_file = make_model_file;
+        options.reshape = reshaper(flags_.engine, pool_->memory().budget_bytes, flags_.while_quantizing == "original");
+        options.reshape_patience = seconds(flags_.request_timeout_s);
+        options.made_of = std::move(made_of);
         options.metrics = &metrics_;
         HEARTH_TRY(options.network, network_settings());
-        HEARTH_TRY(options.known, catalog::parse_known_models(catalog::builtin_known_models()));
+        if (!flags_.pull_limit.empty()) {
+            HEARTH_TRY(options.network.client.bytes_per_second, parse_size(flags_.pull_limit, "--limit-rate"));
+        }
+        HEARTH_TRY(options.known, known_models(flags_.known_models, flags_.data_dir));
         HEARTH_TRY(library_, library::Library::create(loop_, *pool_, *log_, std::move(options), std::move(make_spec)));
         return ok();
     }
 
-    Result<std::unique_ptr<http::Server>> listen(Address const& address) {
+    Result<std::unique_ptr<http::Server>> listen(Address const& address, std::vector<std::string> const& origins) {
         http::Options options;
         options.host = address.host;
         options.port = address.port;
         options.connections_max = flags_.connections;
         options.allowed_hosts = flags_.allowed_hosts;
         options.allowed_origins = flags_.allowed_origins;
+        options.allowed_origins.insert(options.allowed_origins.end(), origins.begin(), origins.end());
         return http::Server::create(loop_, options, api::routes(*services_), api::render_error, *log_, metrics_);
     }
 
     Status listen_for_ollama() {
-        auto server = listen(*ollama_);
+        auto server = listen(ollama_->address, ollama_->origins);
         if (!server) {
             auto const& error = server.error();
             return Error(error.code, fmt::format("--ollama: {}; OLLAMA_HOST says where it listens", error.message),
@@ -186,20 +215,18 @@ private:
         options.build = HEARTH_VERSION;
         options.started_unix = unix_seconds();
         options.body_max = std::size_t{flags_.body_mib} << 20;
-        return api::Services{
-            .loop = loop_,
-            .pool = *pool_,
-            .log = *log_,
-            .metrics = metrics_,
-            .clock = clock_,
-            .options = options,
-            .unix_seconds = unix_seconds,
-            .random_suffix = random_suffix,
-            .draining = [this] { return stopping_; },
-            .unix_ns = unix_nanoseconds,
-            .prepare = [this](std::string argument, auto done) { prepare(std::move(argument), std::move(done)); },
-            .facts = &facts_,
-            .library = library_.get()};
+        return api::Services{.loop = loop_,
+                             .pool = *pool_,
+                             .log = *log_,
+                             .metrics = metrics_,
+                             .clock = clock_,
+                             .options = options,
+                             .unix_seconds = unix_seconds,
+                             .random_suffix = random_suffix,
+                             .draining = [this] { return stopping_; },
+                             .unix_ns = unix_nanoseconds,
+                             .facts = &facts_,
+                             .library = library_.get()};
     }
 
     net::Task<void> watch_memory() {
@@ -223,22 +250,6 @@ private:
         }
     }
 
-    // Reads files, so on a thread of its own; one at a time.
-    void prepare(std::string argument, std::function<void(Result<serving::ModelSpec>)> done) {
-        if (preparing_) {
-            done(Error(Code::overloaded, "another model's file is being looked at"));
-            return;
-        }
-        preparing_ = true;
-        preparer_ = std::jthread([this, argument = std::move(argument), done = std::move(done)]() mutable {
-            auto spec = model_spec(argument, models_folders(flags_.models_dirs, flags_.data_dir), flags_.engine);
-            loop_.post([this, spec = std::move(spec), done = std::move(done)]() mutable {
-                preparing_ = false;
-                done(std::move(spec));
-            });
-        });
-    }
-
     // Waits until every model is ready or has failed, then prints the line to
     // try. What works is served; with no model at all the server ends: a front
     // without engines serves nobody.
@@ -246,7 +257,9 @@ private:
         // Who reads the line may ask for any model at once.
         if (library_) {
             co_await library_->settled();
+            if (stopping_) co_return;
             auto const loaded = co_await preload(*library_, *pool_, *log_, loop_, start_);
+            if (stopping_) co_return;
             if (!loaded) {
                 exit_ = report(loaded.error());
                 begin_stop(Duration::zero());
@@ -293,7 +306,8 @@ private:
             "    -d '{{\"messages\": [{{\"role\": \"user\", \"content\": \"Why is the sky blue?\"}}], \"max_tokens\": "
             "64}}'\n\n",
             HEARTH_VERSION, url, url);
-        if (ollama_) fmt::print("Ollama's clients find it on {}\n\n", url_of(ollama_->host, ollama_server_->port()));
+        if (ollama_)
+            fmt::print("Ollama's clients find it on {}\n\n", url_of(ollama_->address.host, ollama_server_->port()));
         std::fflush(stdout);
     }
 
@@ -321,6 +335,7 @@ private:
             all_done = all_done && *ollama_drained_;
         }
         if (!all_done) log_->warning("grace time is over: requests were cut", {{"grace_s", flags_.grace_s}});
+        if (library_) co_await library_->write_down();
         co_await pool_->stop(kWorkerGrace);
         log_->info("stopped");
         loop_.stop();
@@ -333,7 +348,7 @@ private:
 
     ServeFlags const& flags_;
     StartPlan const& start_;
-    std::optional<Address> ollama_;
+    std::optional<OllamaDoor> ollama_;
     std::unique_ptr<telemetry::Log> log_;
     telemetry::Registry metrics_;
     SteadyClock clock_;
@@ -348,8 +363,6 @@ private:
     std::optional<bool> ollama_drained_;           // once it is: whether all finished
     net::Signal ollama_drain_ended_{loop_};
     bool stopping_ = false;
-    bool preparing_ = false;
-    std::jthread preparer_;
     int exit_ = kExitOk;
 };
 
@@ -371,16 +384,24 @@ Result<EngineFlags> engine_for(std::string const& path, EngineFlags engine) {
 }
 
 // Nothing if nobody asked for it.
-Result<std::optional<Address>> address_for_ollama(ServeFlags const& flags) {
-    if (!flags.ollama) return std::optional<Address>();
-    HEARTH_TRY(auto address, ollama_address());
-    HEARTH_CHECK(check_reach(address.host, "OLLAMA_HOST", flags));
-    return std::optional(std::move(address));
+Result<std::optional<OllamaDoor>> door_for_ollama(ServeFlags const& flags) {
+    if (!flags.ollama) return std::optional<OllamaDoor>();
+    OllamaDoor door;
+    HEARTH_TRY(door.address, ollama_address());
+    HEARTH_CHECK(check_reach(door.address.host, "OLLAMA_HOST", flags));
+    HEARTH_TRY(door.origins, ollama_origins());
+    return std::optional(std::move(door));
 }
 
 Result<std::uint64_t> memory_budget(ServeFlags const& flags) {
     if (flags.memory == "auto") return automatic_budget(read_memory_signs(read_small_file));
-    return parse_size(flags.memory, "--memory");
+    if (flags.memory == "unlimited") return 0;
+    auto const bytes = parse_size(flags.memory, "--memory");
+    if (bytes) return *bytes;
+    return Error(Code::invalid_argument,
+                 fmt::format("--memory must be auto, unlimited or a size up to 1024TiB like 512MiB or 4GiB; got '{}'",
+                             flags.memory),
+                 "--memory");
 }
 
 // Ollama's own default, which its clients count on; 0: never.
@@ -412,19 +433,23 @@ Status check_flags(ServeFlags const& flags) {
 
 }  // namespace
 
-int serve(ServeFlags const& flags) {
+int serve(ServeFlags const& given) {
+    auto flags = given;
     if (auto const checked = check_flags(flags); !checked) return report(checked.error());
     auto const weights = tenant_weights(flags.tenant_weights);
     if (!weights) return report(weights.error());
     auto const public_prefixes = read_public_prefixes(flags.public_prefixes);
     if (!public_prefixes) return report(public_prefixes.error());
-    auto ollama = address_for_ollama(flags);
+    auto ollama = door_for_ollama(flags);
     if (!ollama) return report(ollama.error());
     auto log = telemetry::Log::create(log_options(flags.log));
     if (!log) return report(log.error());
 
     auto const memory = memory_budget(flags);
     if (!memory) return report(memory.error());
+    flags.engine.memory_bytes = *memory;
+    auto const permits = library::Permits::create(flags.allowed_models, is_open(flags, *ollama));
+    if (!permits) return report(permits.error());
 
     auto const finish = [&](serving::ModelSpec& spec) {
         spec.tenant_weights = *weights;
@@ -434,31 +459,35 @@ int serve(ServeFlags const& flags) {
     std::vector<serving::ModelSpec> specs;
     auto const folders = models_folders(flags.models_dirs, flags.data_dir);
     std::vector<std::shared_ptr<void>> holds;  // until the last worker is gone
+    std::map<std::string, std::string> made_of;
     for (auto const& argument : flags.models) {
         auto const servable = make_servable(argument, folders, flags.engine, *memory);
         if (!servable) return report(servable.error());
         holds.push_back(servable->hold);
-        auto spec = model_spec(servable->argument, folders, flags.engine);
+        if (!servable->made.empty()) made_of[servable->made] = servable->source;
+        auto spec = model_spec(servable->argument, folders, flags.engine, servable->weights);
         if (!spec) return report(spec.error());
         finish(*spec);
         specs.push_back(std::move(spec).value());
     }
+    apply_swaps(specs, flags, folders, *permits);  // drafts and adapters are held to the files that are served
     if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());
     if (auto const assigned = assign_adapters(specs, flags.adapters); !assigned) return report(assigned.error());
-    apply_swaps(specs, flags, folders);
     auto const start = plan_start(specs, flags);
     if (!start) return report(start.error());
     Front front(flags, *start, *memory, *std::move(ollama), std::move(log).value());
-    auto const make_spec = [&](std::string const& id, std::string const& path) -> Result<serving::ModelSpec> {
-        HEARTH_TRY(auto const engine, engine_for(path, flags.engine));
+    auto const make_spec = [&](library::SpecOrder const& order) -> Result<serving::ModelSpec> {
+        HEARTH_TRY(auto const engine, engine_for(order.weights.empty() ? order.path : order.weights, flags.engine));
         // Folders may have been imported meanwhile.
         auto const known = models_folders(flags.models_dirs, flags.data_dir);
-        HEARTH_TRY(auto spec, spec_of(id, path, known, engine));
+        HEARTH_TRY(auto spec, spec_of(order.id, order.path, known, engine, order.weights));
         finish(spec);
-        spec.pinned = is_pinned(*start, id);
+        spec.pinned = is_pinned(*start, order.id);
+        set_instances(spec, instances_of(*start, order.id));
         return spec;
     };
-    if (auto const started = front.start(std::move(specs), make_spec); !started) return report(started.error());
+    if (auto const started = front.start(std::move(specs), make_spec, std::move(made_of)); !started)
+        return report(started.error());
     return front.run();
 }
 

@@ -224,6 +224,8 @@ Result<ServerAnswer> ServerClient::post_stream(std::string_view path, std::strin
 Result<ServerAnswer> ServerClient::upload(std::string_view path, std::string const& file, std::uint64_t bytes,
                                           std::function<void(std::uint64_t)> const& on_sent) const {
     HEARTH_TRY(auto socket, connect_to(address_));
+    // It answers once the file is on the medium.
+    socket.patience = kWorkTimeout;
     HEARTH_CHECK(send_all(socket, head_of("POST", path, "application/octet-stream", bytes)));
     auto const sent = send_file(socket, file, bytes, on_sent);
     // A server that takes no more says why.

@@ -12,6 +12,7 @@
 
 #include "app/environment.h"
 #include "catalog/catalog.h"
+#include "llama/compute_threads.h"
 #include "models/names.h"
 
 namespace hearth::app {
@@ -46,12 +47,40 @@ Result<std::optional<std::uint32_t>> read_most_used(std::string_view text) {
     return std::optional(count);
 }
 
+// NAME=N; the name may hold '='.
+Result<std::pair<std::string, std::uint32_t>> read_instances(std::string const& text) {
+    auto const equals = text.rfind('=');
+    std::uint32_t count = 0;
+    char const* const end = text.data() + text.size();
+    auto const read = equals == std::string::npos ? std::from_chars_result{end, std::errc::invalid_argument}
+                                                  : std::from_chars(text.data() + equals + 1, end, count);
+    bool const fits = read.ec == std::errc{} && read.ptr == end && count > 0 && count <= serving::kInstancesMax;
+    if (fits && equals > 0) return std::pair(text.substr(0, equals), count);
+    return Error(Code::invalid_argument,
+                 fmt::format("--instances must be NAME=N, N from 1 to {}, got '{}'", serving::kInstancesMax, text),
+                 "--instances");
+}
+
 // Where nothing can be read nothing was moved.
 std::string moved_to(catalog::Catalog& catalog, serving::ModelSpec const& spec) {
     std::error_code failed;
     auto const path = std::filesystem::canonical(spec.path, failed).string();
     auto const moved = failed ? Result<std::string>(spec.path) : catalog.swapped(spec.id, path);
     return moved && *moved != path ? *moved : spec.path;
+}
+
+// As prepare_swap() judges it: the server may listen elsewhere by now, or allow other models.
+Status may_be_moved(catalog::Catalog& catalog, library::Permits const& permits, std::vector<std::string> const& folders,
+                    std::string const& path) {
+    HEARTH_TRY(auto const models, catalog.list());
+    auto allowed = library::may_take_over(permits, folders, path, nullptr);
+    for (auto const& model : models) {
+        std::error_code failed;
+        bool const has_it = !allowed && !model.files.empty() &&
+                            std::filesystem::canonical(model.files.front().path, failed).string() == path;
+        if (has_it) allowed = library::may_take_over(permits, folders, path, &model);
+    }
+    return allowed;
 }
 
 net::Task<void> until_settled(serving::Pool& pool, net::Loop& loop, std::string id) {
@@ -84,7 +113,27 @@ Result<StartPlan> plan_start(std::vector<serving::ModelSpec>& specs, ServeFlags 
         else if (most_used) plan.most_used = std::max(plan.most_used, *most_used);
         else plan.preloads.push_back(name);
     }
+    for (auto const& text : flags.instances) {
+        HEARTH_TRY(auto wish, read_instances(text));
+        auto* const spec = find_spec(specs, wish.first);
+        if (spec == nullptr && !library) return nobody("--instances", wish.first);
+        if (spec != nullptr) set_instances(*spec, wish.second);
+        else plan.instances.push_back(std::move(wish));
+    }
     return plan;
+}
+
+// All of them compute at the same time when there is much to do.
+void set_instances(serving::ModelSpec& spec, std::uint32_t count) {
+    spec.instances = count;
+    if (count > 1 && spec.threads == 0) spec.threads = std::max(1U, llama::usable_cores() / count);
+    spec.cache_memory_bytes /= count;
+}
+
+std::uint32_t instances_of(StartPlan const& plan, std::string_view id) {
+    auto const named =
+        std::ranges::find_if(plan.instances, [&](auto const& wish) { return models::is_same_name(wish.first, id); });
+    return named == plan.instances.end() ? 1 : named->second;
 }
 
 bool is_pinned(StartPlan const& plan, std::string_view id) {
@@ -92,7 +141,7 @@ bool is_pinned(StartPlan const& plan, std::string_view id) {
 }
 
 void apply_swaps(std::vector<serving::ModelSpec>& specs, ServeFlags const& flags,
-                 std::vector<std::string> const& folders) {
+                 std::vector<std::string> const& folders, library::Permits const& permits) {
     auto const folder = data_folder(flags.data_dir);
     if (folder.empty()) return;
     auto const opened = catalog::Catalog::open(folder + "/catalog.db", catalog::Access::read_only);
@@ -100,7 +149,8 @@ void apply_swaps(std::vector<serving::ModelSpec>& specs, ServeFlags const& flags
     for (auto& spec : specs) {
         auto const path = moved_to(**opened, spec);
         if (path == spec.path) continue;
-        auto moved = spec_of(spec.id, path, folders, flags.engine);
+        auto const allowed = may_be_moved(**opened, permits, folders, path);
+        auto moved = allowed ? spec_of(spec.id, path, folders, flags.engine) : allowed.error();
         if (!moved) {
             fmt::print(stderr, "hearth: '{}' was moved to {}, which is not served: {}\n", spec.id, path,
                        moved.error().message);

@@ -36,6 +36,31 @@ TEST_F(StartPlanTest, WhatIsNotGivenIsForTheLibrary) {
     EXPECT_FALSE(is_pinned(*plan, "mine2"));
 }
 
+TEST_F(StartPlanTest, InstancesAreOfWhatIsGivenOrOfTheLibrarys) {
+    flags.instances = {"given=2", "mine=latest=3", "other=1"};
+    specs[0].cache_memory_bytes = 1000;
+    specs[1].threads = 5;
+    auto const plan = plan_start(specs, flags);
+    ASSERT_TRUE(plan) << plan.error().message;
+    EXPECT_EQ(specs[0].instances, 2U);
+    EXPECT_GE(specs[0].threads, 1U) << "each has its part of the cores";
+    EXPECT_EQ(specs[0].cache_memory_bytes, 500U);
+    EXPECT_EQ(specs[1].instances, 1U);
+    EXPECT_EQ(specs[1].threads, 5U);
+    EXPECT_EQ(instances_of(*plan, "mine=latest"), 3U);
+    EXPECT_EQ(instances_of(*plan, "given"), 1U);
+}
+
+TEST_F(StartPlanTest, InstancesHaveALimit) {
+    for (auto const* bad : {"given", "given=", "given=0", "given=17", "given=2x", "=2"}) {
+        flags.instances = {bad};
+        auto const plan = plan_start(specs, flags);
+        ASSERT_FALSE(plan) << bad;
+        EXPECT_EQ(plan.error().param, "--instances");
+        EXPECT_NE(plan.error().message.find("from 1 to 16"), std::string::npos) << plan.error().message;
+    }
+}
+
 TEST_F(StartPlanTest, MostUsedHasALimit) {
     flags.preloads = {"most-used:16", "most-used:2"};
     EXPECT_EQ(plan_start(specs, flags)->most_used, 16U);

@@ -178,5 +178,10 @@ def events(stream):
             return
 
 
+# Nothing of this machine's user is remembered or changed, unless a test says so.
+DATA = tempfile.TemporaryDirectory(prefix='hearth-test-')
+
+
 def run_cli(*arguments, stdin='', timeout=PATIENCE_S, environment=None):
-    return subprocess.run([BINARY, *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=timeout, env=environment)
+    return subprocess.run([BINARY, *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=timeout,
+                          env={'HEARTH_DATA_DIR': DATA.name, **(os.environ if environment is None else environment)})

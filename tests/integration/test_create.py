@@ -78,6 +78,43 @@ def test_the_other_dialect_honours_it_too(server, client):
     assert answer.choices[0].message.content == client.chat('pirate', ASK).message.content
 
 
+def test_run_is_told_the_same(client, folder):
+    environment = {**os.environ, 'HEARTH_MODELS_DIR': str(folder)}
+    chat = client.chat('pirate', ASK)
+
+    def run(*flags):
+        done = support.run_cli('run', 'pirate', 'Who are you?', '--json', *flags, environment=environment)
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+    said = run()
+    assert said['answer'] == chat.message.content and said['completion_tokens'] == 5
+    assert said['prompt_tokens'] == chat.prompt_eval_count
+    first = said['answer'].split()[0]
+    assert run('--stop', first)['answer'].strip() == '' and run('-n', '2')['completion_tokens'] == 2
+    system = run('--system', 'Be a corsair.')
+    assert system['prompt_tokens'] != said['prompt_tokens'], 'a system message of the flags goes before the model\'s own'
+
+
+def test_show_tells_it_in_both_ways(server, folder):
+    environment = {**os.environ, 'HEARTH_MODELS_DIR': str(folder)}
+    for arguments in (['--models-dir', folder], ['--host', f'127.0.0.1:{server.port}']):
+        shown = support.run_cli('show', 'pirate', *arguments, environment=environment)
+        assert shown.returncode == 0 and 'You are a pirate. Arr.' in shown.stdout, shown
+        assert '"num_predict":5' in shown.stdout and 'assistant: Arr!' in shown.stdout
+        said = json.loads(support.run_cli('show', 'pirate', *arguments, '--json', environment=environment).stdout)
+        assert said['system'] == 'You are a pirate.\nArr.' and said['options']['temperature'] == 0
+        assert said['messages'] == [{'role': 'user', 'content': 'Ahoy'}, {'role': 'assistant', 'content': 'Arr!'}]
+        text = support.run_cli('show', 'pirate', *arguments, '--modelfile', environment=environment).stdout
+        assert text.startswith('FROM ') and 'SYSTEM """You are a pirate.\nArr."""' in text and 'PARAMETER num_predict 5' in text
+    made = create(folder, 'again', text.replace(text.splitlines()[0], 'FROM pirate'))
+    assert made.returncode == 0, made.stderr
+    again = json.loads((folder / 'again.hearth.json').read_text())
+    before = json.loads((folder / 'pirate.hearth.json').read_text())
+    assert [again[key] for key in ('system', 'params', 'messages')] == [before[key] for key in ('system', 'params', 'messages')]
+    for name in ('again.gguf', 'again.hearth.json'):
+        (folder / name).unlink()
+
+
 def test_a_context_of_its_own_is_what_it_is_loaded_with(client):
     assert {model.model: model.context_length for model in client.ps().models}['pirate:latest'] == 1024
 

@@ -67,6 +67,8 @@ def test_what_other_programs_keep_is_served_where_it_is(model, models, tmp_path)
         support.wait_until(lambda: len(listed(server)) == 2, 'it to be forgotten')
     with serve(models, data=tmp_path / 'data') as server:
         assert len(listed(server)) == 2, 'also by the next server'
+        assert run(tmp_path, 'import', '--forget', str(tmp_path / '.ollama/models')).returncode == 0
+        support.wait_until(lambda: len(listed(server)) == 1, 'one that was imported before the start to be forgotten')
 
 
 def test_a_plain_folder_and_what_is_wrong_with_it(model, tmp_path):  # noqa: F811

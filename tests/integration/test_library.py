@@ -6,6 +6,7 @@ import os
 import signal
 import struct
 import threading
+import time
 
 import pytest
 import support
@@ -89,12 +90,13 @@ def test_a_pull_is_a_job(model, models):
         assert server.request('GET', '/api/v1/models')[2] == {'models': []}
         done = ended(server, pull(server, 'hf.co/org/repo:Q4_0'))
         assert done['state'] == 'done', done
-        assert done['progress'] == {'completed': len(model), 'total': len(model), 'text': 'success'}
-        assert listed(server) == ['tiny-Q4_0']
+        part = {'name': f'sha256:{sha256(model)}', 'completed': len(model), 'total': len(model), 'file': 'tiny-Q4_0.gguf', 'state': 'done'}
+        assert done['progress'] == {'completed': len(model), 'total': len(model), 'text': 'success', 'parts': [part]}
+        assert listed(server) == ['hf.co/org/repo:Q4_0']
         for name in ('tiny-Q4_0', 'hf.co/org/repo:Q4_0'):  # and what it was asked for by
             assert server.complete('Once', max_tokens=2, model=name)['model'] == 'tiny-Q4_0'
         failed = ended(server, pull(server, 'hf.co/org/other'))
-        assert failed['state'] == 'failed' and failed['error']
+        assert failed['state'] == 'failed' and failed['error'] and failed['error_code'] == 'not_found'
         assert [entry['state'] for entry in server.request('GET', '/api/v1/jobs')[2]['jobs']] == ['failed', 'done']
         assert server.request('POST', f'/api/v1/jobs/{failed["id"]}/pause')[0] == 400
         status, _, body = server.request('GET', '/api/v1/jobs/none')
@@ -121,13 +123,16 @@ def test_ollamas_clients_pull_copy_and_delete(model, models):
         assert all(line['digest'] == f'sha256:{sha256(model)}' for line in lines if 'digest' in line)
         assert ollama(server, 'POST', '/api/pull', {'name': name, 'stream': False}) == (200, [{'status': 'success'}])
         tag = server.request('GET', '/api/tags')[2]['models'][0]
-        assert tag['name'] == 'model:tiny'
+        assert tag['name'] == tag['model'] == name
         assert ollama(server, 'POST', '/api/copy', {'source': name, 'destination': 'mine'})[0] == 200
+        assert ollama(server, 'POST', '/api/copy', {'source': name, 'destination': 'mine'})[0] == 200, 'it replaces'
         assert ollama(server, 'POST', '/api/copy', {'source': 'none', 'destination': 'x'})[0] == 404
-        assert ollama(server, 'POST', '/api/copy', {'source': 'mine', 'destination': 'model:tiny'})[0] == 400
-        assert ollama(server, 'DELETE', '/api/delete', {'model': 'model:tiny'})[0] == 200
-        status, lines = ollama(server, 'DELETE', '/api/delete', {'model': 'model:tiny'})
-        assert status == 404 and lines == [{'error': "model 'model:tiny' not found"}]
+        assert ollama(server, 'POST', '/api/generate', {'model': name, 'prompt': 'Once', 'options': {'num_predict': 2}})[0] == 200
+        assert [entry['name'] for entry in server.request('GET', '/api/ps')[2]['models']] == [name]
+        assert ollama(server, 'DELETE', '/api/delete', {'model': name})[0] == 200
+        status, lines = ollama(server, 'DELETE', '/api/delete', {'model': name})
+        assert status == 404 and lines == [{'error': f"model '{name}' not found"}]
+        assert sorted(entry.name for entry in models.iterdir()) == ['mine.gguf', 'mine.hearth.json'], 'its files went'
         status, lines = ollama(server, 'POST', '/api/generate', {'model': 'mine', 'prompt': 'Once', 'options': {'num_predict': 2}})
         assert status == 200 and lines[-1]['done'], 'the copy outlives its original'
         status, lines = ollama(server, 'POST', '/api/pull', {'model': f'{registry.authority}/ns/none'})
@@ -165,12 +170,61 @@ def test_a_paused_pull_waits_and_a_cancelled_one_ends(models):
         hub.throttle = None
         server.request('POST', f'/api/v1/jobs/{job_id}/resume')
         assert ended(server, job_id)['state'] == 'done'
-        hub.files = {'other.gguf': BIG}
+        hub.files = {'other.gguf': BIG[::-1]}
         hub.throttle = threading.Event()
         other = pull(server, 'hf.co/org/repo')
         support.wait_until(lambda: job(server, other)['progress']['completed'] > 0, 'some of it to be there')
         assert server.request('POST', f'/api/v1/jobs/{other}/cancel')[2]['state'] == 'cancelled'
         assert not (models / 'other.gguf').exists()
+
+
+def test_pulls_wait_for_their_turn_and_share_what_they_fetch(models):
+    """Two names for the same bytes: one transfer, two files that are one."""
+    with ModelSource(layers=[(GGUF, BIG)]) as registry:
+        registry.throttle = threading.Event()
+        with serve(models, '--pulls', '2') as server:
+            ids = [pull(server, f'{registry.authority}/ns/model{tag}') for tag in ('', ':tiny')]
+            support.wait_until(lambda: any('another pull' in part.get('note', '') for number in ids
+                                           for part in job(server, number)['progress'].get('parts', [])), 'one to wait for the other')
+            registry.throttle.set()
+            for number in ids:
+                assert ended(server, number)['state'] == 'done'
+        blob = f'/v2/ns/model/blobs/sha256:{sha256(BIG)}'
+        ranges = [headers.get('Range') for path, headers in registry.seen if path == blob]
+        assert len(ranges) == len(set(ranges)), 'no byte was asked for twice'
+        one, two = (models / f'{registry.authority}%2Fns%2Fmodel{tag}.gguf' for tag in ('', ':tiny'))
+        assert one.samefile(two) and one.read_bytes() == BIG
+
+
+def test_no_more_pulls_run_at_once_than_allowed(models):
+    with ModelSource({f'm{number}-Q4_0.gguf': BIG for number in range(3)}) as hub:
+        hub.throttle = threading.Event()
+        with serve(models, '--pulls', '1', env={'HF_ENDPOINT': hub.url}) as server:
+            ids = [pull(server, f'hf.co/org/repo:m{number}-Q4_0.gguf') for number in range(3)]
+            support.wait_until(lambda: job(server, ids[0])['progress']['completed'] > 0, 'the first to begin')
+            assert [job(server, number)['state'] for number in ids] == ['running', 'queued', 'queued']
+            hub.throttle.set()
+            for number in ids:
+                assert ended(server, number)['state'] == 'done'
+
+
+def test_a_pull_can_be_slowed_down(models):
+    with ModelSource({'big.gguf': BIG}) as hub, serve(models, '--limit-rate', '8MiB', env={'HF_ENDPOINT': hub.url}) as server:
+        began = time.monotonic()
+        slow = ended(server, pull(server, 'hf.co/org/repo', limit_rate=1 << 20))
+        assert slow['state'] == 'done' and time.monotonic() - began > 1.5, '3 MiB at 1 MiB a second'
+        status, _, body = server.request('POST', '/api/v1/models/pull', {'model': 'hf.co/org/repo', 'limit_rate': 0})
+        assert status == 400 and body['error']['param'] == 'limit_rate'
+
+
+def test_what_nobody_goes_on_with_is_swept_at_the_start(models):
+    old = time.time() - 3 * 86400
+    for name in ('gone.gguf.partial', 'gone.gguf.partial.state', 'gone.hearth.json.new', 'new.gguf.partial'):
+        (models / name).write_bytes(b'x')
+        if not name.startswith('new'):
+            os.utime(models / name, (old, old))
+    with serve(models):
+        assert [entry.name for entry in models.iterdir()] == ['new.gguf.partial']
 
 
 def with_template(model, text):
@@ -248,19 +302,29 @@ def test_commands_ask_the_server_that_runs(model, models):
     with ModelSource({'tiny-Q4_0.gguf': model}) as hub, serve(models, env={'HF_ENDPOINT': hub.url}) as server:
         pulled = cli(server, 'pull', 'hf.co/org/repo')
         assert pulled.returncode == 0 and pulled.stdout == 'hf.co/org/repo is there\n', pulled.stderr
-        assert 'of' in pulled.stderr or 'success' in pulled.stderr
+        assert 'tiny-Q4_0.gguf: done, ' in pulled.stderr, 'each file is told of, as of a pull without a server'
         assert json.loads(cli(server, 'pull', 'small', '--source', 'hf.co/org/repo', '--json').stdout)['state'] == 'done'
         table = cli(server, 'list')
-        assert table.returncode == 0 and [line.split()[0] for line in table.stdout.splitlines()] == ['NAME', 'small', 'tiny-Q4_0']
-        assert [entry['name'] for entry in json.loads(cli(server, 'list', '--json').stdout)] == ['small', 'tiny-Q4_0']
+        assert table.returncode == 0 and [line.split()[0] for line in table.stdout.splitlines()] == ['NAME', 'hf.co/org/repo', 'small']
+        assert [entry['name'] for entry in json.loads(cli(server, 'list', '--json').stdout)] == ['hf.co/org/repo', 'small']
         failed = cli(server, 'pull', 'hf.co/org/none')
-        assert failed.returncode == 1 and failed.stderr
-        assert cli(server, 'cp', 'small', 'copy').returncode == 0
-        assert cli(server, 'trust', 'copy').returncode == 0
+        assert failed.returncode == 3 and 'no such repository' in failed.stderr
+        unreachable = cli(server, 'pull', '127.0.0.1:1/ns/model')
+        assert unreachable.returncode == 4 and unreachable.stderr
+        copied = cli(server, 'cp', 'small', 'copy', '--json')
+        assert copied.returncode == 0 and json.loads(copied.stdout) == {'model': 'small', 'copy': 'copy'}
+        trusted = cli(server, 'trust', 'copy', '--json')
+        assert trusted.returncode == 0 and json.loads(trusted.stdout) == {'model': 'copy', 'trusted': True}
+        assert server.complete('Once', max_tokens=1, model='hf.co/org/repo')
+        assert [line.split()[0] for line in cli(server, 'ps').stdout.splitlines()] == ['NAME', 'hf.co/org/repo']
+        stopped = cli(server, 'stop', 'hf.co/org/repo', '--json')
+        assert stopped.returncode == 0 and json.loads(stopped.stdout)['state'] == 'cold'
         assert cli(server, 'rm', 'small').returncode == 0
         gone = cli(server, 'rm', 'small')
         assert gone.returncode == 3 and 'small' in gone.stderr
-        assert listed(server) == ['copy', 'tiny-Q4_0']
+        assert sorted(listed(server)) == ['copy', 'hf.co/org/repo']
+        assert cli(server, 'rm', 'hf.co/org/repo').returncode == 0
+        assert listed(server) == ['copy'] and not (models / 'tiny-Q4_0.gguf').exists()
         refused = cli(server, 'pull', 'hf.co/org/repo', '--host', f'127.0.0.1:{server.port}', '--models-dir', models)
         assert refused.returncode == 2 and '--host' in refused.stderr
 
@@ -282,7 +346,8 @@ def test_without_a_server_commands_do_it_themselves(model, models, tmp_path):
 
 
 def test_run_pulls_what_is_not_there(model, models, tmp_path):
-    environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path / 'cache'), 'HEARTH_MODELS_DIR': '', 'HTTPS_PROXY': '', 'ALL_PROXY': ''}
+    environment = {**os.environ, 'XDG_CACHE_HOME': str(tmp_path / 'cache'), 'HEARTH_MODELS_DIR': '', 'HTTPS_PROXY': '', 'ALL_PROXY': '',
+                   'HEARTH_DATA_DIR': str(tmp_path / 'data')}
     with ModelSource({'tiny-Q4_0.gguf': model}) as hub:
         environment['HF_ENDPOINT'] = hub.url
 
@@ -294,6 +359,8 @@ def test_run_pulls_what_is_not_there(model, models, tmp_path):
         assert 'is not here yet; pulling hf.co/org/repo:Q4_0' in answer.stderr
         assert run('tiny-Q4_0').returncode == 0
         seen = len(hub.seen)
+        again = run('hf.co/org/repo:Q4_0')
+        assert again.returncode == 0 and 'pulling' not in again.stderr, 'the name is remembered'
         for unsaid in ('org/other', 'other'):  # no host: a mistyped path asks nobody
             missing = run(unsaid)
             assert missing.returncode == 3 and unsaid in missing.stderr

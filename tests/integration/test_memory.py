@@ -1,10 +1,13 @@
 """Models in memory: what they take and are said to take, models that come and go under a budget and a limit of the kernel's,
-files that change under a name. HEARTH_CHURN says how many loads the churn goes on for."""
+files that change under a name. HEARTH_CHURN says how many loads the churn under that limit goes on for."""
+import collections
 import contextlib
 import json
 import os
 import pathlib
 import random
+import shutil
+import subprocess
 import sys
 import threading
 
@@ -14,7 +17,7 @@ import support
 sys.path.insert(0, str(support.SOURCE / 'bench'))
 from suite import tiny_models  # noqa: E402
 
-CHURN = int(os.environ.get('HEARTH_CHURN', '60'))
+CHURN = int(os.environ.get('HEARTH_CHURN', '500'))
 SANITIZED = os.environ.get('HEARTH_SANITIZED', '') == '1'
 MIB = 1 << 20
 
@@ -83,6 +86,67 @@ def test_the_server_tells_the_parts_of_an_estimate_and_what_became_of_it(tiny):
         assert server.request('GET', '/api/v1/models/estimate')[0] == 400
         status, _, body = server.request('GET', '/api/v1/models/estimate?model=window&context=0')
         assert status == 400 and body['error']['param'] == 'context'
+
+
+def test_an_estimate_is_told_before_anybody_asks_for_the_model_and_by_the_servers_own_defaults(tiny):
+    """Of a model that only lies in the folder, with the server's --ctx and --kv-cells, and the same once it is served."""
+    def told(server, more=''):
+        status, _, body = server.request('GET', f'/api/v1/models/estimate?model=window{more}')
+        assert status == 200, body
+        return body
+
+    def same(body, *arguments):
+        said = estimate(tiny / 'window.gguf', *arguments)
+        return all(body[key] == said[key] for key in ('kv_cells', 'weights_bytes', 'kv_bytes', 'scratch_bytes', 'total_bytes'))
+
+    with support.Server('--models-dir', str(tiny), '--ctx', '512', '--kv-cells', '2048', models=[]) as server:
+        before = told(server)
+        assert before['kv_cells'] == 2048 and same(before, '--kv-cells', '2048')
+        assert before['served']['state'] == 'cold' and before['served']['estimated_bytes'] == before['total_bytes']
+        assert server.request('GET', '/api/v1/residency')[2]['models'] == [], 'nobody asked it anything'
+        assert told(server, '&kv_cells=1024')['kv_cells'] == 1024
+        assert told(server, '&context=4096')['kv_cells'] == 4096, 'more than the cache has'
+        server.complete('x', model='window', max_tokens=1)
+        after = told(server)
+        assert after['kv_cells'] == 2048 and after['served']['state'] == 'ready'
+    with support.Server('--models-dir', str(tiny), models=[]) as server:
+        assert same(told(server)) and same(told(server, '&context=65536'), '--ctx', '65536')
+
+
+# --- the budget ---
+
+def machine_bytes():
+    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+
+
+def budget_of(server):
+    return server.request('GET', '/api/v1/residency')[2]['memory']['budget_bytes']
+
+
+def test_there_is_a_budget_unless_somebody_says_otherwise(tiny):
+    with support.Server(models=[tiny / 'window.gguf']) as server:
+        assert 0 < budget_of(server) <= machine_bytes() * 4 // 5
+    for none in ('unlimited', '0'):
+        with support.Server('--memory', none, models=[tiny / 'window.gguf']) as server:
+            assert budget_of(server) == 0
+    with support.Server('--memory', '3GiB', models=[tiny / 'window.gguf']) as server:
+        assert budget_of(server) == 3 << 30
+    refused = support.run_cli('serve', '--model', tiny / 'window.gguf', '--memory', 'plenty', '--port', '0')
+    assert refused.returncode == 2 and 'auto, unlimited or a size' in refused.stderr and "'plenty'" in refused.stderr
+
+
+@pytest.mark.skipif(SANITIZED, reason='a sanitizer takes more than the model')
+def test_a_cache_is_as_large_as_the_budget_lets_it_be_and_no_context_is_cut(tiny):
+    least, most = (estimate(tiny / 'window.gguf', '--kv-cells', cells)['total_bytes'] for cells in ('512', '32768'))
+    budget = (least + most) // 2
+    with support.Server('--ctx', '512', '--memory', str(budget), models=[tiny / 'window.gguf']) as server:
+        body = server.request('GET', '/api/v1/models/estimate?model=window')[2]
+        assert 512 < body['kv_cells'] < 32768 and body['total_bytes'] <= budget
+        server.complete([5] * 500, max_tokens=8)
+        engine = support.wait_until(lambda: server.request('GET', '/api/v1/engine')[2]['models'][0]['engine'], 'the engine to tell')
+        assert engine['kv']['cells'] == body['kv_cells']
+    refused = support.run_cli('serve', '--model', tiny / 'window.gguf', '--ctx', '512', '--memory', str(least - 1), '--port', '0')
+    assert refused.returncode != 0 and str(least) in refused.stderr and f'--memory {least - 1}' in refused.stderr, refused.stderr
 
 
 # --- the command line ---
@@ -179,37 +243,134 @@ def test_a_swap_that_cannot_be_leaves_everything_as_it_is(tiny, tmp_path):
         assert status == 507 and str(int(need * 1.5)) in body['error']['message'], body
         assert server.request('POST', '/api/v1/models/name/swap', {})[0] == 400
         assert server.request('POST', '/api/v1/models/none/swap', {'path': 'x'})[0] == 404
+        status, _, body = server.request('POST', '/api/v1/models/name/swap', {'path': str(tmp_path / 'none.gguf')})
+        assert status == 400 and body['error']['param'] == 'path', body
         server.complete('still', model='name', max_tokens=2)
         assert len(server.workers()) == 1
 
 
+# --- which files may take a name over ---
+
+def swap(server, name, **source):
+    status, _, body = server.request('POST', f'/api/v1/models/{name}/swap', source)
+    return status, body
+
+
+@pytest.fixture
+def folder(tiny, models):
+    for kind in ('window', 'hybrid'):
+        shutil.copy(tiny / f'{kind}.gguf', models)
+    return models
+
+
+@pytest.fixture
+def outside(tiny, tmp_path):
+    return pathlib.Path(shutil.copy(tiny / 'window.gguf', tmp_path / 'outside.gguf'))
+
+
+BEYOND = ('--host', '0.0.0.0', '--allow-unauthenticated')
+
+
+def test_beyond_this_machine_a_name_moves_only_to_what_lies_in_the_folders(folder, outside):
+    (folder / 'link.gguf').symlink_to(outside)
+    (folder / 'way').symlink_to(outside.parent)
+    with support.Server(*BEYOND, '--models-dir', str(folder), '--allow-model', '*', '--ctx', '128', models=[]) as server:
+        ways = (folder / 'link.gguf', folder / 'way' / outside.name, folder / '..' / outside.name)
+        for path in (outside, *ways, '/etc/passwd', '/no/such/file'):
+            status, body = swap(server, 'window', path=str(path))
+            assert (status, body['error']['code']) == (403, 'forbidden'), (path, body)
+            assert 'outside of the models folders' in body['error']['message']
+        assert server.request('GET', '/api/v1/models/window')[2]['state'] == 'cold', 'and nothing was loaded for that'
+        status, body = swap(server, 'window', path=str(folder / 'hybrid.gguf'))
+        assert status == 200 and body['state'] == 'ready', body
+        server.worker_of(folder / 'hybrid.gguf')
+        server.complete('x', model='window', max_tokens=1)
+    with support.Server(*BEYOND, '--models-dir', str(folder), models=[]) as server:
+        status, body = swap(server, 'window', model='hybrid')
+        assert status == 403 and '--allow-model' in body['error']['message'], body
+
+
+def test_patterns_say_which_names_move_and_where_to(folder, outside):
+    with support.Server('--models-dir', str(folder), '--allow-model', 'win*', models=[]) as server:
+        assert swap(server, 'window', model='hybrid')[0] == 404, 'it is not to be seen'
+        for path in (folder / 'hybrid.gguf', outside):
+            status, body = swap(server, 'window', path=str(path))
+            assert status == 403 and '--allow-model' in body['error']['message'], body
+
+
+def test_a_swap_is_remembered_and_taken_only_by_a_server_that_could_have_made_it(folder, outside, tmp_path):
+    data = ('--data-dir', str(tmp_path / 'data'))
+    own = folder / 'window.gguf'
+    with support.Server('--models-dir', str(folder), *data, models=[]) as server:
+        status, body = swap(server, 'window', path=str(outside))
+        assert status == 200, body
+    for more, models, file in (((), [], outside), ((*BEYOND, '--allow-model', '*'), [], own)):
+        with support.Server('--models-dir', str(folder), *data, *more, models=models) as server:
+            server.complete('x', model='window', max_tokens=1)
+            server.worker_of(file)
+    given = [f'name={own}']
+    with support.Server(*data, models=given) as server:
+        assert swap(server, 'name', path=str(outside))[0] == 200
+    for more, file in (((), outside), (BEYOND, own), (('--allow-model', 'other*'), own)):
+        with support.Server(*data, *more, models=given) as server:
+            server.worker_of(file)
+            assert ('is not served' in server.log_text()) == (file == own)
+
+
 # --- coming and going ---
+
+def make_group(limit):
+    """A control group of its own with that limit: its folder, and what tells how often the limit killed. Or why there is none."""
+    name = f'hearth-test-{os.getpid()}'
+    tried = []
+    # Version 1, alone or beside version 2, has a tree for memory; else version 2 has all in one.
+    for root, limit_file, tell, key in (('/sys/fs/cgroup/memory', 'memory.limit_in_bytes', 'memory.oom_control', 'oom_kill'),
+                                        ('/sys/fs/cgroup', 'memory.max', 'memory.events', 'oom_kill')):
+        group = pathlib.Path(root) / name
+        try:
+            if root == '/sys/fs/cgroup' and not pathlib.Path(root, 'cgroup.controllers').exists():
+                raise OSError(f'{root} is not of version 2')
+            group.mkdir()
+        except OSError as error:
+            tried.append(str(error))
+            continue
+        try:
+            if not (group / limit_file).exists():
+                (group.parent / 'cgroup.subtree_control').write_text('+memory')
+            (group / limit_file).write_text(str(limit))
+            # What could be swapped out would not be killed, and says nothing.
+            with contextlib.suppress(OSError):
+                (group / 'memory.swap.max').write_text('0')
+        except OSError as error:
+            tried.append(str(error))
+            group.rmdir()
+            continue
+
+        def kills(group=group):
+            counts = dict(line.split() for line in (group / tell).read_text().splitlines())
+            return int(counts[key])
+        kills()
+        return group, kills
+    pytest.skip('no control group with a limit of memory can be made here: ' + '; '.join(tried))
+
 
 @contextlib.contextmanager
 def memory_group(limit):
-    """A control group with that limit, or none where there may be none; and how often its limit killed."""
-    folder = pathlib.Path(f'/sys/fs/cgroup/memory/hearth-test-{os.getpid()}')
+    group, kills = make_group(limit)
     try:
-        folder.mkdir()
-        (folder / 'memory.limit_in_bytes').write_text(str(limit))
-    except OSError:
-        yield None, lambda: 0
-        return
-    try:
-        yield folder, lambda: int(next(line for line in (folder / 'memory.oom_control').read_text().splitlines()
-                                       if line.startswith('oom_kill ')).split()[1])
+        yield group, kills
     finally:
         with contextlib.suppress(OSError):
-            support.wait_until(lambda: not (folder / 'cgroup.procs').read_text(), 'the group is empty', 10)
-            folder.rmdir()
+            support.wait_until(lambda: not (group / 'cgroup.procs').read_text(), 'the group is empty', 10)
+            group.rmdir()
 
 
 class Watcher(threading.Thread):
-    """The most all workers took at once, page cache that several share counted once."""
+    """The most all workers took at once, page cache that several share counted once; and the most they were said to take."""
 
     def __init__(self, server):
         super().__init__(daemon=True)
-        self.server, self.most, self.stopping = server, 0, threading.Event()
+        self.server, self.most, self.most_told, self.stopping = server, 0, 0, threading.Event()
 
     def run(self):
         while not self.stopping.wait(0.05):
@@ -218,51 +379,106 @@ class Watcher(threading.Thread):
                 with contextlib.suppress(OSError):
                     total += proc_bytes(pid, 'Pss')
             self.most = max(self.most, total)
+            with contextlib.suppress(OSError):
+                self.most_told = max(self.most_told, self.server.request('GET', '/api/v1/residency')[2]['memory']['used_bytes'])
 
 
-@pytest.mark.skipif(SANITIZED, reason='a sanitizer takes more than the models')
-def test_models_come_and_go_without_an_end_or_an_error(tiny, tmp_path, monkeypatch):
+class Asking:
+    """Threads that ask by chance, and what became of every single request."""
+
+    def __init__(self, server, names, count=6):
+        self.server, self.names = server, names
+        self.asked, self.answers, self.refusals, self.wrong = collections.Counter(), collections.Counter(), [], []
+        self.lock, self.done = threading.Lock(), threading.Event()
+        self.threads = [threading.Thread(target=self._ask, args=(seed,)) for seed in range(count)]
+
+    def _ask(self, seed):
+        chance = random.Random(seed)
+        while not self.done.is_set():
+            name = chance.choice(self.names)
+            body = {'model': name, 'prompt': 'once upon', 'max_tokens': chance.randint(1, 16)}
+            status, answer = None, None
+            try:
+                status, _, answer = self.server.request('POST', '/v1/completions', body, timeout=600)
+            except OSError as error:
+                answer = repr(error)
+            with self.lock:
+                self.asked[name] += 1
+                self.answers[name, status] += 1
+                if status == 507:
+                    self.refusals.append(answer['error']['message'])
+                elif status != 200:
+                    self.wrong.append((name, status, answer))
+
+    def __enter__(self):
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.done.set()
+        for thread in self.threads:
+            thread.join()
+
+
+def budget_for_two(tiny):
+    return int(2.5 * max(estimate(path, '--kv-cells', '4096')['total_bytes']
+                         for path in (tiny / 'hybrid.gguf', tiny / 'window.gguf', support.STORIES)))
+
+
+def churn(tiny, budget, loads_wanted):
+    """Six models of which about two fit, and one that never does, asked for by chance until there were so many loads."""
     paths = [tiny / 'hybrid.gguf', tiny / 'window.gguf', support.STORIES]
     names = [f'm{i}' for i in range(6)]
     models = [f'{name}={paths[i % 3]}' for i, name in enumerate(names)]
-    need = max(estimate(path, '--kv-cells', '4096')['total_bytes'] for path in paths)
-    budget = int(need * 2.5)
-    models.append(f'huge={support.SMOLLM2}' if support.SMOLLM2.exists() else f'huge={paths[0]}')
+    if support.SMOLLM2.exists():
+        assert estimate(support.SMOLLM2, '--kv-cells', '4096')['total_bytes'] > budget
+        names.append('huge')
+        models.append(f'huge={support.SMOLLM2}')
+    with support.Server('--lazy', '--memory', str(budget), '--kv-cells', '4096', '--ctx', '128', '--request-timeout', '600',
+                        models=models) as server:
+        watcher = Watcher(server)
+        watcher.start()
+
+        def loads():
+            return server.log_text().count('"worker ready"')
+        with Asking(server, names) as asking:
+            support.wait_until(lambda: loads() >= loads_wanted or asking.wrong, f'{loads_wanted} loads', patience=900)
+        watcher.stopping.set()
+        watcher.join()
+        restarts, loaded = server.metric('hearth_worker_restarts_total'), loads()
+    print(f'{loaded} loads, {sum(asking.asked.values())} requests, {asking.answers["huge", 507]} refused; most memory '
+          f'{watcher.most / MIB:.1f} MiB, said {watcher.most_told / MIB:.1f}, of {budget / MIB:.1f}')
+    # Every request has its answer: the tokens, or for the one that cannot fit both sizes.
+    assert asking.wrong == [] and restarts == 0 and loaded >= loads_wanted
+    assert all(asking.asked[name] > 0 for name in names)
+    assert dict(asking.answers) == {(name, 507 if name == 'huge' else 200): asking.asked[name] for name in names}
+    assert all(str(budget) in refusal for refusal in asking.refusals)
+    assert 0 < watcher.most <= budget and 0 < watcher.most_told <= budget
+
+
+@pytest.mark.skipif(SANITIZED, reason='a sanitizer takes more than the models')
+def test_models_come_and_go_without_an_end_or_an_error(tiny):
+    churn(tiny, budget_for_two(tiny), min(CHURN, 60))
+
+
+@pytest.mark.skipif(SANITIZED, reason='a sanitizer takes more than the models')
+def test_a_limit_of_the_kernels_kills_nobody_however_often_models_come_and_go(tiny, tmp_path, monkeypatch):
+    budget = budget_for_two(tiny)
     with memory_group(budget + 96 * MIB) as (group, kills):
-        if group:
-            wrapper = tmp_path / 'hearth'
-            wrapper.write_text(f'#!/bin/sh\necho $$ > {group}/cgroup.procs\nexec {support.BINARY} "$@"\n')
-            wrapper.chmod(0o755)
-            monkeypatch.setattr(support, 'BINARY', str(wrapper))
-        with support.Server('--lazy', '--memory', str(budget), '--kv-cells', '4096', '--ctx', '128',
-                            '--request-timeout', '600', models=models) as server:
-            watcher = Watcher(server)
-            watcher.start()
-            wrong, loads = [], lambda: server.log_text().count('"worker ready"')
-            done = threading.Event()
+        wrapper = tmp_path / 'hearth'
+        wrapper.write_text(f'#!/bin/sh\necho $$ > {group}/cgroup.procs || exit 9\nexec {support.BINARY} "$@"\n')
+        wrapper.chmod(0o755)
+        monkeypatch.setattr(support, 'BINARY', str(wrapper))
+        churn(tiny, budget, CHURN)
+        assert kills() == 0
 
-            def ask(seed):
-                chance = random.Random(seed)
-                while not done.is_set():
-                    name = chance.choice([*names, 'huge'] if support.SMOLLM2.exists() else names)
-                    body = {'model': name, 'prompt': 'once upon', 'max_tokens': chance.randint(1, 16)}
-                    status, _, answer = server.request('POST', '/v1/completions', body, timeout=600)
-                    sizes = status == 507 and name == 'huge' and str(budget) in answer['error']['message']
-                    if status != 200 and not sizes:
-                        wrong.append((name, status, answer))
 
-            threads = [threading.Thread(target=ask, args=(seed,)) for seed in range(6)]
-            for thread in threads:
-                thread.start()
-            try:
-                support.wait_until(lambda: loads() >= CHURN or wrong, f'{CHURN} loads', patience=900)
-            finally:
-                done.set()
-                for thread in threads:
-                    thread.join()
-            watcher.stopping.set()
-            watcher.join()
-            restarts, loaded = server.metric('hearth_worker_restarts_total'), loads()
-        print(f'{loaded} loads, most memory {watcher.most / MIB:.1f} MiB of {budget / MIB:.1f}, group {bool(group)}, killed {kills()}')
-        assert wrong == [] and restarts == 0 and kills() == 0
-        assert 0 < watcher.most <= budget
+def test_the_limit_of_that_group_does_kill(tmp_path):
+    """Or what it counts would say nothing."""
+    with memory_group(32 * MIB) as (group, kills):
+        wrapper = tmp_path / 'eater'
+        wrapper.write_text(f'#!/bin/sh\necho $$ > {group}/cgroup.procs || exit 9\nexec {sys.executable} -c "b = bytearray({256 * MIB})"\n')
+        wrapper.chmod(0o755)
+        subprocess.run([str(wrapper)], check=False, timeout=support.PATIENCE_S)
+        assert kills() > 0

@@ -6,6 +6,7 @@ import os
 
 import pytest
 import support
+from test_damage import flip
 
 
 @pytest.fixture
@@ -60,6 +61,21 @@ def test_show_verifies_and_notices_a_changed_byte(world):
     world[2].write_bytes(blob)
     broken = hearth(world, 'show', 'stories', '--verify')
     assert broken.returncode == 1 and 'it should be' in broken.stderr
+
+
+def test_show_has_a_server_that_runs_verify_and_confirm(model, models, tmp_path):
+    (models / 'mine.gguf').write_bytes(model)
+    with support.Server('--models-dir', str(models), '--data-dir', str(tmp_path / 'data'), models=[]) as server:
+        def show(*arguments):
+            return support.run_cli('show', *arguments, '--host', f'127.0.0.1:{server.port}')
+        done = show('mine', '--verify', '--confirm-template')
+        assert done.returncode == 0 and done.stdout.startswith('mine\n') and 'was read whole' in done.stderr, done
+        before = (models / 'mine.gguf').stat()
+        flip(models / 'mine.gguf')
+        os.utime(models / 'mine.gguf', ns=(before.st_atime_ns, before.st_mtime_ns))
+        broken = show('mine', '--verify')
+        assert broken.returncode == 1 and 'SHA-256' in broken.stderr and broken.stdout == '', broken
+        assert show('none', '--verify').returncode == 3
 
 
 def test_show_of_what_is_not_there_exits_3(world):

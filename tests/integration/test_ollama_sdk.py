@@ -6,6 +6,7 @@ import os
 import re
 
 import hf_folder
+import httpx
 import ollama
 import pytest
 import support
@@ -163,9 +164,11 @@ def test_models_are_pulled_copied_and_deleted(client, stories_path):
         name = f'{registry.authority}/ns/model:tiny'
         assert [step.status for step in client.pull(name, stream=True)][-1] == 'success'
         assert client.pull(name).status == 'success'
-    assert client.copy('model:tiny', 'mine').status == 'success'
-    assert client.delete('model:tiny').status == 'success'
-    assert 'mine:latest' in [model.model for model in client.list().models]
+    assert name in [model.model for model in client.list().models]
+    assert client.copy(name, 'mine').status == 'success'
+    assert client.delete(name).status == 'success'
+    left = [model.model for model in client.list().models]
+    assert 'mine:latest' in left and name not in left
     assert client.generate('mine', 'Once', options={'num_predict': 2}).done
     assert client.delete('mine').status == 'success'
     assert refused(lambda: client.delete('mine')).status_code == 404
@@ -248,6 +251,20 @@ def test_serve_also_listens_where_ollama_would(stories_path, monkeypatch):
         taken = support.run_cli('serve', '--model', stories_path, '--port', '0', '--ollama',
                                 environment={**os.environ, 'OLLAMA_HOST': url})
         assert taken.returncode == 1 and '--ollama' in taken.stderr and 'OLLAMA_HOST says where' in taken.stderr, taken
+
+
+def test_pages_and_apps_that_ollama_origins_names_may_call(stories_path, monkeypatch):
+    monkeypatch.setenv('OLLAMA_HOST', '127.0.0.1:0')
+    monkeypatch.setenv('OLLAMA_ORIGINS', 'https://app.example, http://lan:*')
+    with support.Server('--ollama', models=[stories_path]) as server:
+        lines = iter(server.process.stdout.readline, '')
+        url = next(line for line in lines if line.startswith("Ollama's clients find it on ")).split()[-1]
+        for origin, allowed in (('https://app.example', True), ('http://lan:3000', True), ('tauri://localhost', True),
+                                ('https://evil.example', False)):
+            answer = httpx.get(f'{url}/api/tags', headers={'Origin': origin})
+            assert (answer.status_code == 200) == allowed, origin
+            assert answer.headers.get('access-control-allow-origin') == (origin if allowed else None)
+        assert httpx.get(f'{server.url}/api/tags', headers={'Origin': 'https://app.example'}).status_code == 403, 'there alone'
 
 
 def test_serve_does_not_listen_to_everybody_unasked(stories_path):

@@ -5,20 +5,31 @@ import os
 import resource
 import signal
 import ssl
+import struct
 import subprocess
 import threading
 import time
 
 import pytest
 import support
+from adapter_file import write_adapter
 from model_source import COMMIT, ModelSource, sha256
 
 KILLS = int(os.environ.get('HEARTH_KILLS', '200'))
 BIG = os.urandom(6 << 20)
 
 
+@pytest.fixture(autouse=True)
+def nobodys_home(tmp_path, monkeypatch):
+    """Nothing of this machine's user is found, remembered or changed."""
+    monkeypatch.setenv('HEARTH_DATA_DIR', f'{tmp_path}.data')
+    monkeypatch.setenv('XDG_CACHE_HOME', f'{tmp_path}.cache')
+    monkeypatch.setenv('HEARTH_MODELS_DIR', '')
+
+
 def pull(*arguments, folder, env=None, **kwargs):
-    environment = {**os.environ, 'HF_ENDPOINT': '', 'HF_TOKEN': '', 'HTTPS_PROXY': '', 'https_proxy': '', 'ALL_PROXY': '', **(env or {})}
+    environment = {**os.environ, 'HF_ENDPOINT': '', 'HF_TOKEN': '', 'HTTPS_PROXY': '', 'https_proxy': '', 'ALL_PROXY': '',
+                   'HEARTH_DATA_DIR': f'{folder}.data', 'XDG_CACHE_HOME': f'{folder}.cache', 'HEARTH_MODELS_DIR': '', **(env or {})}
     return subprocess.run([support.BINARY, 'pull', *map(str, arguments), '--models-dir', str(folder)], env=environment,
                           capture_output=True, text=True, timeout=support.PATIENCE_S, **kwargs)
 
@@ -66,11 +77,16 @@ def test_a_split_model_comes_as_a_set(tmp_path):
 
 
 def test_safetensors_come_as_a_folder(tmp_path):
-    files = {'config.json': b'{}', 'model.safetensors': os.urandom(5000), 'tokenizer.json': b'{}', 'pytorch_model.bin': b'no'}
+    weights = struct.pack('<Q', 2) + b'{}'  # no tensors
+    files = {'config.json': b'{}', 'model.safetensors': weights, 'tokenizer.json': b'{}', 'pytorch_model.bin': b'no',
+             '1_Pooling/config.json': b'{}', 'onnx/model.json': b'{}', 'consolidated.safetensors': weights, 'README.md': b'x'}
     with ModelSource(files) as hub:
         result = pull('org/repo', folder=tmp_path, env={'HF_ENDPOINT': hub.url})
-    assert result.returncode == 0, result.stderr
-    assert names(tmp_path / 'repo') == ['config.json', 'model.safetensors', 'tokenizer.json']
+        assert result.returncode == 0, result.stderr
+        assert names(tmp_path / 'repo') == ['1_Pooling', 'README.md', 'config.json', 'model.safetensors', 'tokenizer.json']
+        hub.files['model.safetensors'] = os.urandom(5000)
+        broken = pull('org/repo', folder=tmp_path / 'other', env={'HF_ENDPOINT': hub.url})
+        assert broken.returncode == 1 and 'model.safetensors' in broken.stderr, 'whole, but nothing that can be served'
 
 
 def layers_of(model):
@@ -83,20 +99,51 @@ def test_a_registry_model_is_pulled_with_what_it_says(model, tmp_path):
     with ModelSource(layers=layers_of(model), registry_token='anybody') as registry:
         result = pull(f'{registry.authority}/ns/model:tiny', folder=tmp_path)
         assert result.returncode == 0, result.stderr
-        note = json.loads((tmp_path / 'model:tiny.hearth.json').read_text())
+        stem = f'{registry.authority}%2Fns%2Fmodel'
+        note = json.loads((tmp_path / f'{stem}:tiny.hearth.json').read_text())
         assert (note['template'], note['params'], note['license']) == ('{{ .Prompt }}', '{"stop":["x"]}', 'MIT')
         assert pull(f'{registry.authority}/ns/model', folder=tmp_path).returncode == 0
         assert pull(f'{registry.authority}/ns/other', folder=tmp_path).returncode == 3
-    assert names(tmp_path) == ['model.gguf', 'model.hearth.json', 'model:tiny.gguf', 'model:tiny.hearth.json']
-    answer = support.run_cli('run', 'model:tiny', 'Once', '--raw', '-n', '4', '--models-dir', tmp_path)
-    assert answer.returncode == 0 and answer.stdout
+        seen = len(registry.seen)
+        # By the name it was pulled by, without asking anybody.
+        answer = support.run_cli('run', f'{registry.authority}/ns/model:tiny', 'Once', '--raw', '-n', '4', '--models-dir', tmp_path,
+                                 environment={**os.environ, 'HEARTH_DATA_DIR': f'{tmp_path}.data'})
+        assert answer.returncode == 0 and answer.stdout, answer.stderr
+        assert len(registry.seen) == seen
+    assert names(tmp_path) == [f'{stem}.gguf', f'{stem}.hearth.json', f'{stem}:tiny.gguf', f'{stem}:tiny.hearth.json']
+    assert (tmp_path / f'{stem}.gguf').samefile(tmp_path / f'{stem}:tiny.gguf'), 'the same bytes were fetched once'
 
 
-def test_a_model_with_an_adapter_is_refused(model, tmp_path):
-    with ModelSource(layers=[*layers_of(model), ('application/vnd.ollama.image.adapter', b'x')]) as registry:
+def test_a_model_with_an_adapter_is_pulled_and_served_with_it(model, stories_path, tmp_path):
+    adapter = write_adapter(tmp_path / 'pirate.gguf', stories_path).read_bytes()
+    folder = tmp_path / 'models'
+    layers = [*layers_of(model), ('application/vnd.ollama.image.adapter', adapter)]
+    with ModelSource(layers=layers) as registry:
+        assert pull(f'{registry.authority}/ns/model:tiny', folder=folder).returncode == 0
+        again = json.loads(pull(f'{registry.authority}/ns/model:tiny', '--json', folder=folder).stdout)
+        assert all(file['present'] for file in again['files']) and again['fetched_bytes'] == 0
+        registry.layers = layers_of(model)
+        stem = f'{registry.authority}%2Fns%2Fmodel'
+        assert names(folder) == [f'{stem}:tiny.gguf', f'{stem}:tiny.hearth.json', f'{stem}:tiny.lora-1']
+        assert (folder / f'{stem}:tiny.lora-1').read_bytes() == adapter
+        assert pull(f'{registry.authority}/ns/model', folder=folder).returncode == 0
+
+    def say(name):
+        answer = support.run_cli('run', name, 'Once upon a time', '--raw', '-n', '20', '--temperature', '0', '--models-dir', folder)
+        assert answer.returncode == 0, answer.stderr
+        return answer.stdout
+    assert say(f'{registry.authority}/ns/model:tiny') != say(f'{registry.authority}/ns/model'), 'the adapter says something else'
+
+
+def test_an_adapter_with_another_hash_gets_no_name(model, tmp_path):
+    with ModelSource(layers=[*layers_of(model), ('application/vnd.ollama.image.adapter', b'y' * 50)]) as registry:
+        layers = [{'mediaType': kind, 'digest': f'sha256:{sha256(data)}', 'size': len(data)} for kind, data in registry.layers]
+        layers[-1]['digest'] = f'sha256:{sha256(b"z" * 50)}'
+        registry.manifest = json.dumps({'schemaVersion': 2, 'layers': layers}).encode()
+        registry.blobs[layers[-1]['digest']] = b'y' * 50
         result = pull(f'{registry.authority}/ns/model', folder=tmp_path)
-    assert result.returncode == 1 and 'adapter' in result.stderr
-    assert names(tmp_path) == []
+    assert result.returncode == 1 and 'wrong SHA-256' in result.stderr
+    assert not [name for name in names(tmp_path) if name.endswith(('.gguf', '.lora-1'))]
 
 
 def test_a_realm_on_another_host_is_not_asked(model, tmp_path):
@@ -138,10 +185,51 @@ def test_a_local_file_is_linked(stories_path, model, tmp_path):
     assert (folder / 'named.gguf').read_bytes() == model
 
 
+def test_a_local_folder_is_linked(model, tmp_path):
+    mine = tmp_path / 'mine'
+    mine.mkdir()
+    (mine / 'tiny.gguf').write_bytes(model)
+    folder = tmp_path / 'models'
+    assert pull(mine, folder=folder).returncode == 0
+    assert (folder / 'tiny.gguf').samefile(mine / 'tiny.gguf')
+    (mine / 'other.gguf').write_bytes(model)
+    several = pull(mine, folder=folder)
+    assert several.returncode == 2 and 'hearth import' in several.stderr
+
+
+def test_a_users_list_names_models(model, tmp_path):
+    folder = tmp_path / 'models'
+    with ModelSource({'tiny.gguf': model}) as source:
+        own = tmp_path / 'own.json'
+        own.write_text(json.dumps([{'name': 'mine:1b', 'source': f'{source.url}/tiny.gguf'}]))
+        result = pull('MINE:1b', '--known-models', own, folder=folder)
+        assert result.returncode == 0, result.stderr
+        data = tmp_path / 'models.data'
+        environment = {**os.environ, 'HEARTH_DATA_DIR': str(data), 'XDG_CACHE_HOME': str(tmp_path / 'cache'), 'HEARTH_MODELS_DIR': ''}
+        listed = json.loads(support.run_cli('list', '--json', '--models-dir', folder, environment=environment).stdout)
+        assert [(entry['name'], entry['aliases']) for entry in listed] == [('MINE:1b', ['tiny'])]
+        (folder / 'tiny.gguf').unlink()
+        (folder / 'tiny.hearth.json').unlink()
+        own.write_text(json.dumps([{'name': 'mine:1b', 'source': f'{source.url}/tiny.gguf', 'sha256': 'a' * 64}]))
+        other = pull('mine:1b', '--known-models', own, folder=folder)
+        assert other.returncode == 1 and 'a' * 64 in other.stderr and names(folder) == []
+        own.write_text(json.dumps([{'name': 'mine:1b', 'source': f'{source.url}/tiny.gguf', 'sha256': sha256(model)}]))
+        own.rename(data / 'known-models.json')
+        assert pull('mine:1b', folder=folder).returncode == 0, 'the list in the data folder is taken without being named'
+        assert (folder / 'tiny.gguf').exists()
+        answer = support.run_cli('run', 'mine:1b', 'Once', '--raw', '-n', '2', '--models-dir', folder, environment=environment)
+        assert answer.returncode == 0 and 'pulling' not in answer.stderr, answer.stderr
+        removed = support.run_cli('rm', 'mine:1b', '--json', '--models-dir', folder, environment=environment)
+        assert removed.returncode == 0, removed.stderr
+        assert json.loads(removed.stdout) == {'model': 'mine:1b', 'removed': True}
+        assert names(folder) == []
+
+
 def test_exit_codes_tell_what_is_wrong(tmp_path):
     with ModelSource() as source:
         assert pull(f'{source.url}/x.gguf', folder=tmp_path).returncode == 3
-    assert pull('nothing', folder=tmp_path).returncode == 2
+    nowhere = pull('nothing', folder=tmp_path, env={'HTTPS_PROXY': 'http://127.0.0.1:1'})
+    assert nowhere.returncode == 4, 'a bare name is of the library of the usual registry, which is not reached'
     assert pull('org/..', folder=tmp_path).returncode == 2
     assert pull('http://192.0.2.1/x.gguf', folder=tmp_path).returncode == 2
     assert pull('./nothing.gguf', folder=tmp_path).returncode == 3
@@ -214,7 +302,7 @@ def test_tls_is_checked(name, trusted, works, model, tmp_path):
 def test_killed_anywhere_the_file_is_whole_or_absent(tmp_path):
     """Each run is killed at another time of its life; the next one goes on. The hub says the hash, so what went wrong would show."""
     with ModelSource({'big.gguf': BIG}) as hub:
-        environment = {**os.environ, 'HF_ENDPOINT': hub.url}
+        environment = {**os.environ, 'HF_ENDPOINT': hub.url, 'HEARTH_DATA_DIR': f'{tmp_path}.data'}
         command = [support.BINARY, 'pull', 'org/repo', '--limit-rate', '48MiB', '--models-dir', str(tmp_path)]
         target, state = tmp_path / 'big.gguf', tmp_path / 'big.gguf.partial.state'
         finished = resumed = 0

@@ -1,10 +1,15 @@
 """hearth quantize: upstream's quantiser in a sandboxed process of its own; files that are whole or absent."""
+import concurrent.futures
+import contextlib
+import http.client
 import json
+import os
 import pathlib
 import signal
 import subprocess
 
 import hf_folder
+import ollama
 import pytest
 import support
 
@@ -170,6 +175,22 @@ def test_a_folder_is_served_and_quantised_once(folder, tmp_path):
     assert not list(cache.glob('.*')) and not list(cache.glob('*.new'))
 
 
+def bytes_written(pid):
+    """By the process, and by those it waited for."""
+    return int(next(line for line in pathlib.Path(f'/proc/{pid}/io').read_text().splitlines() if line.startswith('wchar:')).split()[1])
+
+
+def test_the_second_load_makes_nothing(model, tmp_path):
+    """Counted, not timed: a maker writes the model it makes."""
+    written = []
+    for _ in range(2):
+        with support.Server('--quantize', 'fast', '--quant-cache-dir', str(tmp_path), models=[f'small={model}']) as server:
+            written.append(bytes_written(server.process.pid))
+            assert server.complete('The capital of France is', model='small', max_tokens=2)
+        made = [path.stat().st_size for path in tmp_path.glob('*.gguf')]
+    assert len(made) == 1 and written[0] >= made[0] and written[1] < 1 << 20, (written, made)
+
+
 def test_a_damaged_model_is_made_again_not_served(model, tmp_path):
     first = run(model, tmp_path, '--quantize', 'fast')
     assert first.returncode == 0, first.stderr
@@ -208,6 +229,114 @@ def test_the_server_serves_what_it_made(folder, tmp_path):
         assert 'Paris' in answer['choices'][0]['text']
     finally:
         server.stop()
+
+
+@pytest.fixture
+def shelf(model, tmp_path):
+    """A models folder with one model in BF16, and a cache beside it."""
+    folder = tmp_path / 'models'
+    folder.mkdir()
+    (folder / 'big.gguf').hardlink_to(model)
+    return folder
+
+
+def serve_quantised(shelf, *arguments):
+    return support.Server('--models-dir', str(shelf), '--quant-cache-dir', str(shelf.parent / 'cache'), *arguments, models=[])
+
+
+def quantize_jobs(server):
+    return server.request('GET', '/api/v1/jobs?kind=quantize')[2]['jobs']
+
+
+def lines_of(server, path, body):
+    connection = http.client.HTTPConnection('127.0.0.1', server.port, timeout=support.PATIENCE_S)
+    with contextlib.closing(connection):
+        connection.request('POST', path, json.dumps(body))
+        return [json.loads(line) for line in connection.getresponse().read().splitlines()]
+
+
+ASK = [{'role': 'user', 'content': 'Name a colour.'}]
+GREEDY = {'temperature': 0, 'num_predict': 12}
+
+
+def test_a_model_is_quantised_when_it_is_first_asked_for(shelf):
+    cache = shelf.parent / 'cache'
+    with serve_quantised(shelf, '--quantize', 'fast') as server:
+        assert not cache.exists() or not made_in(cache), 'not before'
+        client = ollama.Client(host=server.url)
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            streams = [pool.submit(lambda: list(client.chat('big', ASK, options=GREEDY, stream=True))) for _ in range(2)]
+            lines = pool.submit(lines_of, server, '/api/chat', {'model': 'big', 'messages': ASK, 'options': GREEDY}).result()
+            streams = [stream.result() for stream in streams]
+        whole = client.chat('big', ASK, options=GREEDY)
+        assert whole.message.content
+        for chunks in streams:
+            assert ''.join(chunk.message.content for chunk in chunks) == whole.message.content
+            assert [chunk.done for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+        told = [line for line in lines if line.get('status') == 'quantizing model']
+        assert told and all(line['message']['content'] == '' and not line['done'] for line in told), lines
+        assert all(line.get('completed', 0) <= line.get('total', 0) for line in told)
+        assert ''.join(line['message']['content'] for line in lines) == whole.message.content
+        job, = quantize_jobs(server)
+        assert job['state'] == 'done' and job['model'] == 'big', 'once for all'
+        assert server.request('POST', '/api/show', {'model': 'big'})[2]['details']['quantization_level'] == 'Q4_1'
+    made = made_in(cache)
+    assert len(made) == 1
+    with serve_quantised(shelf, '--quantize', 'fast') as server:
+        assert ollama.Client(host=server.url).chat('big', ASK, options=GREEDY).message.content == whole.message.content
+        assert made_in(cache) == made, 'it was found, not made'
+
+
+def test_streams_of_the_other_dialect_and_of_javascript_are_told_too(shelf):
+    script = (f"const {{Ollama}} = require('ollama'); (async () => {{ let text = ''; for await (const part of await new "
+              f"Ollama({{host: process.argv[1]}}).chat({{model: 'big', messages: {json.dumps(ASK)}, options: {json.dumps(GREEDY)}, "
+              "stream: true})) text += part.message.content; process.stdout.write(text); })()")
+    with serve_quantised(shelf, '--quantize', 'fast') as server:
+        node = subprocess.Popen(['node', '-e', script, server.url], stdout=subprocess.PIPE, text=True,
+                                env={**os.environ, 'NODE_PATH': str(support.SOURCE / 'build/node/node_modules')})
+        events = server.request('POST', '/v1/chat/completions', {'model': 'big', 'messages': ASK, 'stream': True, 'temperature': 0,
+                                                                 'max_tokens': 12, 'sse_ping_interval': 1})[2]
+        said = ollama.Client(host=server.url).chat('big', ASK, options=GREEDY).message.content
+        assert node.communicate(timeout=support.PATIENCE_S)[0] == said
+        assert ': quantizing model, ' in events and events.rstrip().endswith('data: [DONE]')
+
+
+def test_the_original_is_served_meanwhile_if_that_is_wanted(shelf):
+    with serve_quantised(shelf, '--quantize', 'fast', '--while-quantizing', 'original') as server:
+        level = lambda: server.request('POST', '/api/show', {'model': 'big'})[2]['details']['quantization_level']
+        assert server.chat('Name a colour.', model='big', max_tokens=2)
+        first = level()
+        support.wait_until(lambda: quantize_jobs(server)[0]['state'] == 'done', 'it to be made')
+        support.wait_until(lambda: server.chat('Name a colour.', model='big', max_tokens=2) and level() == 'Q4_1', 'it to be served')
+        assert first == 'BF16'
+
+
+def test_what_cannot_be_made_is_an_error_and_not_the_original(shelf):
+    with serve_quantised(shelf, '--quantize', 'fast', '--quant-cache-size', '1MiB') as server:
+        status, _, body = server.request('POST', '/api/generate', {'model': 'big', 'prompt': 'x', 'stream': False})
+        assert status == 503 and 'was not quantised' in body['error'] and str(shelf.parent) not in body['error'], body
+        assert quantize_jobs(server)[0]['state'] == 'failed'
+        status, _, body = server.request('POST', '/v1/completions', {'model': 'big', 'prompt': 'x', 'stream': False})
+        assert status == 503 and body['error']['code'] == 'model_unavailable', body
+
+
+def test_what_a_model_is_beside_its_weights_stays(shelf):
+    made = support.run_cli('create', 'pirate', '-f', '-', stdin='FROM big\nSYSTEM Arr.\n',
+                           environment={**os.environ, 'HEARTH_MODELS_DIR': str(shelf)})
+    assert made.returncode == 0, made.stderr
+    with support.Server('--models-dir', str(shelf), '--quant-cache-dir', str(shelf.parent / 'cache'), '--quantize', 'fast',
+                        models=['pirate']) as server:
+        shown = server.request('POST', '/api/show', {'model': 'pirate'})[2]
+        assert shown['system'] == 'Arr.' and shown['details']['quantization_level'] == 'Q4_1'
+
+
+def test_auto_goes_by_the_budget(shelf):
+    if not support.SMOLLM2.exists():
+        pytest.skip('no test model')
+    with serve_quantised(shelf, '--quantize', 'auto', '--memory', '700MiB', '--ctx', '512', '--kv-cells', '512') as server:
+        server.complete('x', model='big', max_tokens=1)
+        level = server.request('POST', '/api/show', {'model': 'big'})[2]['details']['quantization_level']
+        assert level == 'Q8_0', 'BF16 would be more than a tenth of 700 MiB, Q8_0 is less than 30 %'
 
 
 def test_auto_leaves_what_is_quantised_alone_and_too_small_a_cache_is_said(model, tmp_path):

@@ -9,6 +9,7 @@ import hf_folder
 import ollama
 import pytest
 import support
+from adapter_file import write_adapter
 from model_source import ModelSource, sha256
 
 BIG = os.urandom(3 << 20)
@@ -161,6 +162,54 @@ def test_a_model_is_made_of_an_uploaded_file(client, models, data, stories_path,
     assert client.create('tales', files={'other.gguf': digest}).status == 'success', 'it was created here, so it is replaced'
 
 
+def test_names_with_a_host_or_a_namespace_are_names_like_others(client, models, data, stories_path, model):
+    digest = client.create_blob(stories_path)
+    for name in ('me/tales:tiny', '127.0.0.1:5000/ns/tales'):
+        assert client.create(name, files={'any.gguf': digest}, system='Tell.').status == 'success'
+        assert 'SYSTEM Tell.' in client.show(name).modelfile
+        assert client.generate(name, 'Once', raw=True, options={'num_predict': 4}).eval_count == 4
+    assert sorted(entry.model for entry in client.list().models) == ['127.0.0.1:5000/ns/tales:latest', 'me/tales:tiny']
+    client.copy('me/tales:tiny', 'you/tales')
+    assert client.generate('you/tales', 'Once', raw=True, options={'num_predict': 4}).eval_count == 4
+    client.delete('you/tales')
+    client.create('me/other', from_='127.0.0.1:5000/ns/tales:latest', system='Other.')
+    assert 'SYSTEM Other.' in client.show('me/other:latest').modelfile
+    for name in ('me/tales:tiny', '127.0.0.1:5000/ns/tales:latest', 'me/other'):
+        client.delete(name)
+    assert list(models.iterdir()) == [] and client.list().models == []
+
+
+def test_what_is_made_is_recorded_like_what_is_pulled(server, client, models, data, stories_path, model):
+    digest = client.create_blob(stories_path)
+    client.create('tales', files={'any.gguf': digest})
+    client.create('mine', from_='tales', system='Tell.')
+    client.copy('mine', 'copied')
+    for name in ('tales', 'mine', 'copied'):
+        note = json.loads((models / f'{name}.hearth.json').read_text())
+        assert note['files'] == [{'name': f'{name}.gguf', 'size': len(model), 'sha256': sha256(model), 'etag': ''}]
+        job = server.request('POST', f'/api/v1/models/{name}/verify')[2]
+        support.wait_until(lambda path=f'/api/v1/jobs/{job["id"]}': server.request('GET', path)[2]['state'] == 'done', 'it is verified')
+    (models / 'mine.gguf').unlink()
+    (models / 'mine.gguf').write_bytes(model[:-1] + bytes([model[-1] ^ 1]))
+    support.wait_until(lambda: server.request('GET', '/api/v1/models/mine')[2].get('state') == 'damaged', 'the damage is found')
+
+
+def test_what_a_model_here_has_need_not_be_uploaded(server, client, models, data, stories_path, model):
+    digest = digest_of(model)
+    assert server.request('HEAD', f'/api/blobs/{digest}')[0] == 404
+    client.create_blob(stories_path)
+    client.create('tales', files={'any.gguf': digest})
+    for blob in (data / 'blobs').iterdir():
+        blob.unlink()
+    assert server.request('HEAD', f'/api/blobs/{digest}')[0] == 200
+    assert post(server, digest, b'not looked at') == (200, '') and blobs(data) == []
+    assert client.create('again', files={'x.gguf': digest}).status == 'success'
+    assert (models / 'again.gguf').samefile(models / 'tales.gguf')
+    client.delete('tales')
+    client.delete('again')
+    assert server.request('HEAD', f'/api/blobs/{digest}')[0] == 404
+
+
 def test_an_uploaded_model_is_quantised(client, models, stories_path):
     digest = client.create_blob(stories_path)
     parts = list(client.create('small', files={'stories.gguf': digest}, quantize='q8_0', stream=True))
@@ -245,18 +294,25 @@ def test_what_was_pushed_is_pulled_back_as_it_was(server, served, models, model,
     with ModelSource() as registry:
         name = f'{registry.authority}/ns/model:tiny'
         named(served, 'tales', name)
-        lines = [part.status for part in served.push(name, stream=True)]
-        assert lines[0] == 'retrieving manifest' and lines[-2:] == ['pushing manifest', 'success'], lines
-        assert all(line.startswith('pushing ') for line in lines[1:-1]), 'what went fast may be left out'
+        lines = list(served.push(name, stream=True))
+        said = [part.status for part in lines]
+        assert said[0] == 'retrieving manifest' and said[-2:] == ['pushing manifest', 'success'], said
+        assert all(line.startswith('pushing ') for line in said[1:-1])
         assert registry.blobs[digest_of(model)] == model
         manifest = json.loads(registry.manifests['/v2/ns/model/manifests/tiny'])
+        whole = {part.digest for part in lines if part.total and part.completed == part.total}
+        assert whole == {layer['digest'] for layer in manifest['layers']}, 'every layer is told, however fast it went'
         config = json.loads(registry.blobs[manifest['config']['digest']])
         assert config['model_format'] == 'gguf' and config['model_family'] == 'llama'
         other, other_data = tmp_path / 'other', tmp_path / 'other data'
         other.mkdir()
         with serve(other, other_data) as second:
             back = ollama.Client(host=second.url)
-            assert back.pull(name).status == 'success'
+            lines = list(back.pull(name, stream=True))
+            said = [part.status for part in lines]
+            assert said[0] == 'pulling manifest' and said[-3:] == ['verifying sha256 digest', 'writing manifest', 'success'], said
+            whole = {part.digest for part in lines if part.total and part.completed == part.total}
+            assert whole == {layer['digest'] for layer in manifest['layers']}, 'every layer is told, however fast it went'
             pulled = next(other.glob('*.gguf'))
             assert pulled.read_bytes() == model
             assert 'SYSTEM Be brief.' in back.show(name).modelfile
@@ -275,6 +331,22 @@ def test_a_push_survives_passing_trouble(served, model, fault):
         named(served, 'tales', name)
         assert served.push(name).status == 'success'
         assert registry.faults == [] and registry.blobs[digest_of(model)] == model
+        if fault == 'cut':
+            first, second = [headers['Content-Range'] for path, headers in registry.seen if 'Content-Range' in headers][:2]
+            assert first.startswith('0-') and second.startswith('10-'), 'it goes on where it was'
+
+
+def test_an_adapter_is_pushed_with_its_model(served, model, models, stories_path, tmp_path):
+    adapter = write_adapter(tmp_path / 'pirate.gguf', stories_path)
+    digest = served.create_blob(adapter)
+    served.create('pirate', from_='tales', adapters={'pirate.gguf': digest})
+    with ModelSource() as registry:
+        name = f'{registry.authority}/ns/model'
+        served.copy('pirate', name)
+        assert served.push(name).status == 'success'
+        layers = json.loads(registry.manifests['/v2/ns/model/manifests/latest'])['layers']
+        assert [layer['mediaType'].rsplit('.', 1)[1] for layer in layers] == ['model', 'adapter']
+        assert registry.blobs[digest] == adapter.read_bytes()
 
 
 def test_a_registry_that_says_another_digest_gets_no_manifest(server, served):
@@ -297,6 +369,15 @@ def test_a_push_gets_a_token_of_the_registry_and_of_nobody_else(served):
         with pytest.raises(ollama.ResponseError) as caught:
             served.push(name)
         assert 'another host' in caught.value.error and elsewhere.seen == []
+
+
+def test_a_registry_that_takes_no_uploads_is_said_in_the_status(server, served):
+    with ModelSource() as registry:
+        registry.faults = [('POST', 404)]
+        name = f'{registry.authority}/ns/model'
+        named(served, 'tales', name)
+        status, _, body = server.request('POST', '/api/push', {'model': name, 'stream': False})
+        assert status == 404 and 'takes no uploads' in body['error'], body
 
 
 def test_what_cannot_be_pushed_is_an_error(server, served):
