@@ -23,6 +23,7 @@
 #include <fmt/format.h>
 
 #include "digest/sha256.h"
+#include "formats/source.h"
 #include "formats/source_digest.h"
 
 namespace hearth::formats {
@@ -74,11 +75,11 @@ Result<Locked> try_lock(std::string const& path) {
     return Error(Code::io, fmt::format("{}: is removed as often as it is locked, {} times", path, kLockTries), path);
 }
 
-Result<Locked> lock(std::string const& path, Watch const& watch) {
+Result<Locked> lock(std::string const& path, Progress const& progress, Watch const& watch) {
     for (;;) {
         HEARTH_TRY(auto locked, try_lock(path));
         if (locked) return locked;
-        if (watch && !watch({})) return Error(Code::cancelled, "waiting for another process was stopped");
+        if (watch && !watch(progress)) return Error(Code::cancelled, "waiting for another process was stopped");
         std::this_thread::sleep_for(kLockEvery);
     }
 }
@@ -149,10 +150,12 @@ Result<QuantCache::Entry> QuantCache::provide(std::string const& source, Form co
                      options_.folder);
     }
     fs::permissions(options_.folder, fs::perms::owner_all, failed);
-    HEARTH_TRY(auto const digest, source_digest(source, options_.folder, [&] { return watch && !watch({}); }));
+    // What it will begin with.
+    Progress const progress{.stage = is_folder(source) ? Stage::converting : Stage::quantizing};
+    HEARTH_TRY(auto const digest, source_digest(source, options_.folder, [&] { return watch && !watch(progress); }));
     auto const key =
         digest::sha256_hex(fmt::format("{}\n{}\n{}\n{}\n", digest, form.type, options_.quantizer, kConversionVersion));
-    HEARTH_TRY(auto const locked, lock(path(key, ".lock"), watch));
+    HEARTH_TRY(auto const locked, lock(path(key, ".lock"), progress, watch));
     if (auto held = open_whole(path(key, ".gguf"), path(key, ".entry"))) {
         ::utimensat(AT_FDCWD, path(key, ".entry").c_str(), nullptr, 0);  // used now
         return Entry{path(key, ".gguf"), false, std::move(held)};

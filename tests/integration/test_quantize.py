@@ -1,6 +1,7 @@
 """hearth quantize: upstream's quantiser in a sandboxed process of its own; files that are whole or absent."""
 import concurrent.futures
 import contextlib
+import fcntl
 import http.client
 import json
 import os
@@ -248,11 +249,28 @@ def quantize_jobs(server):
     return server.request('GET', '/api/v1/jobs?kind=quantize')[2]['jobs']
 
 
-def lines_of(server, path, body):
+@contextlib.contextmanager
+def makers_wait(shelf):
+    """The making of `big` as `fast` waits, as if another process did it, until the given function is called."""
+    cache = shelf.parent / 'cache'
+    with serve_quantised(shelf, '--quantize', 'fast') as server:
+        server.complete('x', model='big', max_tokens=1)
+    made, = cache.glob('*.gguf')
+    with open(made.with_suffix('.lock'), 'w') as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        made.unlink()
+        yield lambda: fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+def read_stream(server, path, body, on_line):
     connection = http.client.HTTPConnection('127.0.0.1', server.port, timeout=support.PATIENCE_S)
     with contextlib.closing(connection):
         connection.request('POST', path, json.dumps(body))
-        return [json.loads(line) for line in connection.getresponse().read().splitlines()]
+        lines = []
+        for line in connection.getresponse():
+            on_line(line.decode())
+            lines.append(line.decode())
+        return lines
 
 
 ASK = [{'role': 'user', 'content': 'Name a colour.'}]
@@ -265,40 +283,53 @@ def test_a_model_is_quantised_when_it_is_first_asked_for(shelf):
         assert not cache.exists() or not made_in(cache), 'not before'
         client = ollama.Client(host=server.url)
         with concurrent.futures.ThreadPoolExecutor(3) as pool:
-            streams = [pool.submit(lambda: list(client.chat('big', ASK, options=GREEDY, stream=True))) for _ in range(2)]
-            lines = pool.submit(lines_of, server, '/api/chat', {'model': 'big', 'messages': ASK, 'options': GREEDY}).result()
-            streams = [stream.result() for stream in streams]
-        whole = client.chat('big', ASK, options=GREEDY)
-        assert whole.message.content
-        for chunks in streams:
-            assert ''.join(chunk.message.content for chunk in chunks) == whole.message.content
-            assert [chunk.done for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
-        told = [line for line in lines if line.get('status') == 'quantizing model']
-        assert told and all(line['message']['content'] == '' and not line['done'] for line in told), lines
-        assert all(line.get('completed', 0) <= line.get('total', 0) for line in told)
-        assert ''.join(line['message']['content'] for line in lines) == whole.message.content
+            answers = list(pool.map(lambda _: client.chat('big', ASK, options=GREEDY).message.content, range(3)))
+        assert answers[0] and answers == [answers[0]] * 3
         job, = quantize_jobs(server)
         assert job['state'] == 'done' and job['model'] == 'big', 'once for all'
         assert server.request('POST', '/api/show', {'model': 'big'})[2]['details']['quantization_level'] == 'Q4_1'
     made = made_in(cache)
     assert len(made) == 1
     with serve_quantised(shelf, '--quantize', 'fast') as server:
-        assert ollama.Client(host=server.url).chat('big', ASK, options=GREEDY).message.content == whole.message.content
+        assert ollama.Client(host=server.url).chat('big', ASK, options=GREEDY).message.content == answers[0]
         assert made_in(cache) == made, 'it was found, not made'
+
+
+def test_streams_are_told_that_it_is_made(shelf):
+    with makers_wait(shelf) as go_on, serve_quantised(shelf, '--quantize', 'fast') as server:
+        client = ollama.Client(host=server.url)
+        with concurrent.futures.ThreadPoolExecutor(3) as pool:
+            streams = [pool.submit(lambda: list(client.chat('big', ASK, options=GREEDY, stream=True))) for _ in range(2)]
+            lines = [json.loads(line) for line in
+                     read_stream(server, '/api/chat', {'model': 'big', 'messages': ASK, 'options': GREEDY},
+                                 lambda line: 'status' in line and go_on())]
+            streams = [stream.result() for stream in streams]
+        said = client.chat('big', ASK, options=GREEDY).message.content
+        assert said
+        for chunks in streams:
+            assert ''.join(chunk.message.content for chunk in chunks) == said
+            assert [chunk.done for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+        told = [line for line in lines if line.get('status') == 'quantizing model']
+        assert told and all(line['message']['content'] == '' and not line['done'] for line in told), lines
+        assert all(line.get('completed', 0) <= line.get('total', 0) for line in told)
+        assert ''.join(line['message']['content'] for line in lines) == said
+        assert len(quantize_jobs(server)) == 1, 'once for all'
 
 
 def test_streams_of_the_other_dialect_and_of_javascript_are_told_too(shelf):
     script = (f"const {{Ollama}} = require('ollama'); (async () => {{ let text = ''; for await (const part of await new "
               f"Ollama({{host: process.argv[1]}}).chat({{model: 'big', messages: {json.dumps(ASK)}, options: {json.dumps(GREEDY)}, "
               "stream: true})) text += part.message.content; process.stdout.write(text); })()")
-    with serve_quantised(shelf, '--quantize', 'fast') as server:
+    with makers_wait(shelf) as go_on, serve_quantised(shelf, '--quantize', 'fast') as server:
         node = subprocess.Popen(['node', '-e', script, server.url], stdout=subprocess.PIPE, text=True,
                                 env={**os.environ, 'NODE_PATH': str(support.SOURCE / 'build/node/node_modules')})
-        events = server.request('POST', '/v1/chat/completions', {'model': 'big', 'messages': ASK, 'stream': True, 'temperature': 0,
-                                                                 'max_tokens': 12, 'sse_ping_interval': 1})[2]
+        lines = read_stream(server, '/v1/chat/completions', {'model': 'big', 'messages': ASK, 'stream': True, 'temperature': 0,
+                                                             'max_tokens': 12, 'sse_ping_interval': 1},
+                            lambda line: line.startswith(': ') and go_on())
         said = ollama.Client(host=server.url).chat('big', ASK, options=GREEDY).message.content
         assert node.communicate(timeout=support.PATIENCE_S)[0] == said
-        assert ': quantizing model, ' in events and events.rstrip().endswith('data: [DONE]')
+        assert any(line.startswith(': quantizing model, ') for line in lines)
+        assert ''.join(lines).rstrip().endswith('data: [DONE]')
 
 
 def test_the_original_is_served_meanwhile_if_that_is_wanted(shelf):
