@@ -24,8 +24,8 @@
 #include "library/held_bytes.h"
 #include "library/pull_job.h"
 #include "library/puller.h"
-#include "models/names.h"
 #include "models/report.h"
+#include "names/names.h"
 
 namespace hearth::app {
 namespace {
@@ -151,7 +151,7 @@ std::optional<std::string> file_pulled_as(std::string const& name) {
     if (!catalog) return std::nullopt;
     auto const model = catalog->find(name);
     bool const pulled = model && std::ranges::any_of(model->pulled, [&](auto const& alias) {
-                            return models::is_same_name(alias, name);
+                            return names::is_same_name(alias, name);
                         });
     std::error_code failed;
     if (!pulled || !std::filesystem::is_regular_file(model->files.front().path, failed)) return std::nullopt;
@@ -165,7 +165,7 @@ Result<std::optional<std::string>> pull_to_run(RunFlags const& flags) {
     if (auto file = file_pulled_as(name)) return file;
     HEARTH_TRY(auto const known, known_models(flags.known_models, {}));
     bool const listed =
-        std::ranges::any_of(known, [&](auto const& each) { return models::is_same_name(each.name, name); });
+        std::ranges::any_of(known, [&](auto const& each) { return names::is_same_name(each.name, name); });
     auto const folders = models_folders(flags.models_dirs);
     if (folders.empty() || (!listed && !names_its_host(name))) return std::optional<std::string>();
     library::PullWish wish;

@@ -13,7 +13,7 @@
 #include "app/environment.h"
 #include "catalog/catalog.h"
 #include "llama/compute_threads.h"
-#include "models/names.h"
+#include "names/names.h"
 
 namespace hearth::app {
 namespace {
@@ -132,12 +132,12 @@ void set_instances(serving::ModelSpec& spec, std::uint32_t count) {
 
 std::uint32_t instances_of(StartPlan const& plan, std::string_view id) {
     auto const named =
-        std::ranges::find_if(plan.instances, [&](auto const& wish) { return models::is_same_name(wish.first, id); });
+        std::ranges::find_if(plan.instances, [&](auto const& wish) { return names::is_same_name(wish.first, id); });
     return named == plan.instances.end() ? 1 : named->second;
 }
 
 bool is_pinned(StartPlan const& plan, std::string_view id) {
-    return std::ranges::any_of(plan.pins, [&](auto const& name) { return models::is_same_name(name, id); });
+    return std::ranges::any_of(plan.pins, [&](auto const& name) { return names::is_same_name(name, id); });
 }
 
 void apply_swaps(std::vector<serving::ModelSpec>& specs, ServeFlags const& flags,

@@ -14,7 +14,7 @@
 
 #include "catalog/facts.h"
 #include "digest/sha256.h"
-#include "models/names.h"
+#include "names/names.h"
 #include "store/database.h"
 
 namespace hearth::catalog {
@@ -317,14 +317,14 @@ Result<std::string> Catalog::Impl::resolve(std::string_view name) const {
     if (some) return std::string(alias.text(0));
     std::set<std::string> hits;
     for (auto const& one : all) {
-        if (models::is_same_name(one, name)) hits.insert(one);
+        if (names::is_same_name(one, name)) hits.insert(one);
     }
     HEARTH_TRY(auto spelt, database->query("SELECT alias, model FROM aliases JOIN models ON model = name "
                                            "WHERE present = 1"));
     while (true) {
         HEARTH_TRY(bool const more, spelt.next());
         if (!more) break;
-        if (models::is_same_name(spelt.text(0), name)) hits.emplace(spelt.text(1));
+        if (names::is_same_name(spelt.text(0), name)) hits.emplace(spelt.text(1));
     }
     if (hits.size() == 1) return *hits.begin();
     if (hits.size() > 1)
@@ -363,7 +363,7 @@ Status Catalog::Impl::forget_spellings(std::string const& alias) const {
         while (true) {
             HEARTH_TRY(bool const some, rows.next());
             if (!some) break;
-            if (models::is_same_name(rows.text(0), alias)) others.emplace_back(rows.text(0));
+            if (names::is_same_name(rows.text(0), alias)) others.emplace_back(rows.text(0));
         }
     }
     for (auto const& other : others) HEARTH_CHECK(database->run("DELETE FROM aliases WHERE alias = ?", {other}));

@@ -103,7 +103,7 @@ public:
 
     [[nodiscard]] Result<std::vector<Model>> list();
 
-    // By name, then by alias, then by both as models::is_same_name() compares names,
+    // By name, then by alias, then by both as names::is_same_name() compares names,
     // where that is unambiguous: NAME and NAME:latest find one another.
     [[nodiscard]] Result<Model> find(std::string_view name);
 

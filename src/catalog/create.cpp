@@ -15,7 +15,6 @@
 #include "modelfile/known_templates.h"
 #include "models/adapter.h"
 #include "models/gguf.h"
-#include "models/names.h"
 #include "models/report.h"
 #include "names/names.h"
 
@@ -177,7 +176,7 @@ Result<modelfile::Definition> definition_of(std::string const& id, std::string c
     Found const* found = nullptr;
     for (auto const& model : findings.models) {
         if (model.layout != Layout::ollama || model.files.front().path != path) continue;
-        if (found == nullptr || models::is_same_name(model.name, id)) found = &model;
+        if (found == nullptr || names::is_same_name(model.name, id)) found = &model;
     }
     if (found == nullptr) return out;
     out.source = found->source;

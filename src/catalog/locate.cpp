@@ -7,8 +7,8 @@
 #include <fmt/format.h>
 
 #include "catalog/layouts.h"
-#include "models/names.h"
 #include "models/report.h"
+#include "names/names.h"
 
 namespace hearth::catalog {
 namespace {
@@ -26,7 +26,7 @@ Result<Located> place_of(Found const& model) {
 }
 
 bool is_called(std::string_view name, std::string_view wanted, bool exact) {
-    return exact ? name == wanted : models::is_same_name(name, wanted);
+    return exact ? name == wanted : names::is_same_name(name, wanted);
 }
 
 }  // namespace

@@ -12,8 +12,8 @@
 #include "catalog/folder_lock.h"
 #include "library/keep_jobs.h"
 #include "library/permits.h"
-#include "models/names.h"
 #include "models/report.h"
+#include "names/names.h"
 
 namespace hearth::library {
 namespace {
@@ -57,9 +57,9 @@ Status need_writer(Keeper::Desk& desk) {
 std::vector<std::string> names_of(catalog::Model const& model) {
     std::vector<std::string> names{model.name};
     names.insert(names.end(), model.aliases.begin(), model.aliases.end());
-    if (auto const parsed = models::parse_model_name(model.name)) {
-        names.push_back(models::short_name(*parsed));
-        names.push_back(models::full_name(*parsed));
+    if (auto const parsed = names::parse_model_name(model.name)) {
+        names.push_back(names::short_name(*parsed));
+        names.push_back(names::full_name(*parsed));
     }
     if (!model.source.empty()) names.push_back(model.source);
     return names;
@@ -69,9 +69,9 @@ std::optional<std::string> alias_meant(catalog::Model const& model, std::string_
     if (model.name == name) return std::nullopt;
     auto const exact = std::ranges::find(model.aliases, name);
     if (exact != model.aliases.end()) return *exact;
-    if (models::is_same_name(model.name, name)) return std::nullopt;
+    if (names::is_same_name(model.name, name)) return std::nullopt;
     auto const same =
-        std::ranges::find_if(model.aliases, [&](auto const& alias) { return models::is_same_name(alias, name); });
+        std::ranges::find_if(model.aliases, [&](auto const& alias) { return names::is_same_name(alias, name); });
     return same == model.aliases.end() ? std::nullopt : std::optional(*same);
 }
 
@@ -136,9 +136,9 @@ Status copy_model(Keeper::Desk& desk, CopyOrder const& order) {
         HEARTH_CHECK(desk.scan());
         return note_made(desk, name);
     } else {
-        HEARTH_TRY(auto const parsed, models::parse_model_name(order.destination));
+        HEARTH_TRY(auto const parsed, names::parse_model_name(order.destination));
         HEARTH_TRY(auto* const catalog, desk.catalog());
-        HEARTH_CHECK(catalog->set_alias(models::short_name(parsed), model.name));
+        HEARTH_CHECK(catalog->set_alias(names::short_name(parsed), model.name));
     }
     return desk.scan();
 }

@@ -8,7 +8,7 @@
 #include "base/assert.h"
 #include "library/changes.h"
 #include "library/library_impl.h"
-#include "models/names.h"
+#include "names/names.h"
 #include "telemetry/log.h"
 
 namespace hearth::library {
@@ -19,7 +19,7 @@ bool is_servable(Known const& known) {
 }
 
 bool is_called(Known const& known, std::string_view name) {
-    auto const same = [&](std::string const& other) { return models::is_same_name(other, name); };
+    auto const same = [&](std::string const& other) { return names::is_same_name(other, name); };
     if (same(known.name)) return true;
     if (known.status && (same(known.status->id) || std::ranges::any_of(known.status->aliases, same))) return true;
     return known.model && (same(known.model->name) || std::ranges::any_of(known.model->aliases, same));

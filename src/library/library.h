@@ -5,7 +5,7 @@
 // it when its requests have ended, and comes back as it is then. Models are pulled by
 // jobs, which outlive the process.
 //
-// Names: as the catalog calls a model, its aliases, and what models::is_same_name()
+// Names: as the catalog calls a model, its aliases, and what names::is_same_name()
 // takes for the same. What a model was pulled as is its name; the one its file has is
 // found, but neither listed nor what keeps it (catalog::Model::names()). No name means
 // the first model given by --model, else the first by name that can be served.

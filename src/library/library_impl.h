@@ -5,6 +5,7 @@
 // Threads: the loop's.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
@@ -79,6 +80,12 @@ struct Library::Impl {
         std::string path;            // of the file that is served
         std::shared_ptr<void> hold;  // keeps that file where it is
     };
+    // One that could not be made.
+    struct Unmade {
+        ModelPointer model;  // as it was then
+        Error why;
+        std::chrono::steady_clock::time_point until;  // then it is tried again
+    };
     // What a model is served from.
     struct Source {
         std::string path;   // its first file, or the one its name was moved to
@@ -99,6 +106,9 @@ struct Library::Impl {
     net::Task<Result<Source>> source_of(ModelPointer model, Onlooker* onlooker);
     net::Task<Result<Reshaped>> reshape(ModelPointer model, std::string path, Onlooker* onlooker);
     net::Task<Result<std::shared_ptr<JobFeed>>> begin_reshape(ModelPointer model, std::string path);
+    // Why a model of these files was not made just now, if it was not.
+    [[nodiscard]] std::optional<Error> failure_of(catalog::Model const& model);
+    void note_failure(ModelPointer const& model, JobFeed const& feed);
     net::Task<void> replace_when_reshaped(ModelPointer model, std::shared_ptr<JobFeed> feed);
     net::Task<Result<std::shared_ptr<JobFeed>>> watch(std::string id);
     [[nodiscard]] std::vector<ModelPointer> look_alikes(catalog::Model const& model) const;
@@ -170,6 +180,7 @@ struct Library::Impl {
     // What was made of those that are not in the pool with it yet, though it may have their original.
     std::map<std::string, std::pair<ModelPointer, Reshaped>> reshaped;
     std::set<std::string> awaited;  // of those, that are on their way
+    std::map<std::string, Unmade> unmade;
     bool settled = false;
     net::Signal looked;
     std::map<std::string, std::weak_ptr<JobFeed>> feeds;

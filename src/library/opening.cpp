@@ -11,7 +11,7 @@
 
 #include "library/changes.h"
 #include "library/library_impl.h"
-#include "models/names.h"
+#include "names/names.h"
 #include "telemetry/log.h"
 
 namespace hearth::library {
@@ -89,10 +89,32 @@ net::Task<Result<std::shared_ptr<JobFeed>>> Library::Impl::begin_reshape(ModelPo
     co_return feed;
 }
 
+std::optional<Error> Library::Impl::failure_of(catalog::Model const& model) {
+    auto const found = unmade.find(model.name);
+    if (found == unmade.end()) return std::nullopt;
+    auto const& failure = found->second;
+    if (steady_clock::now() < failure.until && catalog::are_same_files(failure.model->files, model.files))
+        return failure.why;
+    unmade.erase(found);
+    return std::nullopt;
+}
+
+// One that was cancelled or paused may go on with the next request.
+void Library::Impl::note_failure(ModelPointer const& model, JobFeed const& feed) {
+    auto const now = steady_clock::now();
+    std::erase_if(unmade, [&](auto const& each) { return each.second.until <= now; });
+    if (feed.job().state == jobs::State::failed)
+        unmade[model->name] = {model, not_reshaped(*model, why_not(feed)), now + options.reshape.try_again_after};
+}
+
 net::Task<Result<Reshaped>> Library::Impl::reshape(ModelPointer model, std::string path, Onlooker* onlooker) {
     if (auto const found = reshaped.find(model->name); found != reshaped.end()) {
         if (catalog::are_same_files(found->second.first->files, model->files)) co_return found->second.second;
         reshaped.erase(found);
+    }
+    if (auto failed = failure_of(*model)) {
+        if (options.reshape.original_meanwhile && !catalog::is_folder(model->files)) co_return Reshaped{};
+        co_return *std::move(failed);
     }
     auto begun = co_await begin_reshape(model, path);
     // The original of a folder is nothing to serve.
@@ -113,7 +135,10 @@ net::Task<Result<Reshaped>> Library::Impl::reshape(ModelPointer model, std::stri
         if (!waits) co_return Error(Code::cancelled, "nobody waits for the model any more");
     }
     auto made = quantizer.result_of(feed->job().id);
-    if (feed->job().state != jobs::State::done || !made) co_return not_reshaped(*model, why_not(*feed));
+    if (feed->job().state != jobs::State::done || !made) {
+        note_failure(model, *feed);
+        co_return not_reshaped(*model, why_not(*feed));
+    }
     reshaped[model->name] = {model, *made};
     co_return *std::move(made);
 }
@@ -124,6 +149,7 @@ net::Task<void> Library::Impl::replace_when_reshaped(ModelPointer model, std::sh
     awaited.erase(model->name);
     auto const made = quantizer.result_of(feed->job().id);
     if (feed->job().state != jobs::State::done || !made) {
+        note_failure(model, *feed);
         log.warning("model is served as it is", {{"model", model->name}, {"why", why_not(*feed)}});
         co_return;
     }
@@ -216,7 +242,7 @@ Library::Impl::Candidate const* Library::Impl::base_among(Family const& family) 
     Candidate const* base = nullptr;
     for (auto const& each : family.relatives) {
         if (brings_adapters(each.spec)) continue;
-        bool const named = definition && models::is_same_name(each.model->name, definition->from);
+        bool const named = definition && names::is_same_name(each.model->name, definition->from);
         if (base == nullptr || named) base = &each;
     }
     return base;

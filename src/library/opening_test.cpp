@@ -277,6 +277,20 @@ TEST_F(LibraryReshape, AFailureIsAnErrorThatSaysWhy) {
     create(reshaping());
     run([](LibraryReshape& t) -> net::Task<void> {
         auto const none = co_await t.library->open("a");
+        auto const again = co_await t.library->open("a");
+        EXPECT_EQ(none.error(), again.error());
+        EXPECT_EQ(t.times_made(), 1) << "not with every request";
+    }(*this));
+}
+
+TEST_F(LibraryReshape, WhatCouldNotBeMadeIsTriedAgainLater) {
+    write("a.gguf");
+    problem = "no space is left";
+    auto wanted = reshaping();
+    wanted.reshape.try_again_after = Duration::zero();
+    create(std::move(wanted));
+    run([](LibraryReshape& t) -> net::Task<void> {
+        auto const none = co_await t.library->open("a");
         EXPECT_EQ(none.error().param, kNotReshaped);
         EXPECT_NE(none.error().message.find("no space is left"), std::string::npos) << none.error().message;
         EXPECT_TRUE(t.pool->models().empty());

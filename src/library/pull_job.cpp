@@ -9,7 +9,7 @@
 #include <nlohmann/json.hpp>
 
 #include "library/meter.h"
-#include "models/names.h"
+#include "names/names.h"
 
 namespace hearth::library {
 namespace {
@@ -89,14 +89,14 @@ std::string as_reference(std::string source) {
 
 Result<PullTarget> resolve_bare(std::string const& name, std::vector<catalog::KnownModel> const& known) {
     auto const entry =
-        std::ranges::find_if(known, [&](auto const& each) { return models::is_same_name(each.name, name); });
+        std::ranges::find_if(known, [&](auto const& each) { return names::is_same_name(each.name, name); });
     if (entry != known.end()) {
         auto reference = fetch::parse_reference(as_reference(entry->source));
         // A package of PyPI is no source of ours; Ollama's registry may have a model of that name.
         if (reference) return PullTarget{*std::move(reference), {}, entry->sha256};
     }
-    HEARTH_TRY(auto const parsed, models::parse_model_name(name));
-    HEARTH_TRY(auto reference, fetch::parse_reference(models::full_name(parsed)));
+    HEARTH_TRY(auto const parsed, names::parse_model_name(name));
+    HEARTH_TRY(auto reference, fetch::parse_reference(names::full_name(parsed)));
     return PullTarget{std::move(reference), {}};
 }
 
@@ -148,7 +148,7 @@ Result<PullTarget> resolve_wish(PullWish const& wish, std::vector<catalog::Known
 bool is_named_otherwise(PullWish const& wish, fetch::Pulled const& pulled) {
     bool const by_place =
         !wish.source.empty() || pulled.source.starts_with('/') || wish.model.find("://") != std::string::npos;
-    return !by_place && !models::is_same_name(wish.model, pulled.model);
+    return !by_place && !names::is_same_name(wish.model, pulled.model);
 }
 
 Status name_pulled(catalog::Catalog& catalog, PullWish const& wish, fetch::Pulled const& pulled) {

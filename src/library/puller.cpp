@@ -63,6 +63,7 @@ net::Task<void> Puller::pull() {
         auto const renamed = fetch::rename(*planned, order_.name);
         if (!renamed) planned = renamed.error();
     }
+    if (planned && order_.name.empty()) fetch::make_way(*planned, order_.folder);
     if (planned) {
         auto const expected = expect(*planned);
         if (!expected) planned = expected.error();

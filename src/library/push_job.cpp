@@ -18,8 +18,8 @@
 #include "library/keep_jobs.h"
 #include "library/meter.h"
 #include "models/gguf.h"
-#include "models/names.h"
 #include "models/report.h"
+#include "names/names.h"
 
 namespace hearth::library {
 namespace {
@@ -147,7 +147,7 @@ net::Task<void> run_push(net::Loop& loop, fetch::Client& client, fetch::PushOrde
 }  // namespace
 
 Result<fetch::RegistryReference> target_of(PushWish const& wish) {
-    HEARTH_TRY(auto name, models::parse_model_name(wish.model));
+    HEARTH_TRY(auto name, names::parse_model_name(wish.model));
     fetch::RegistryReference target{name.host, name.space, name.model, name.tag};
     HEARTH_TRY(auto const url, fetch::parse_url("http://" + target.host));
     if (wish.insecure && !fetch::names_loopback(url))
@@ -159,8 +159,8 @@ Result<fetch::RegistryReference> target_of(PushWish const& wish) {
 
 Result<catalog::Model> find_pushed(catalog::Catalog& catalog, PushWish const& wish) {
     auto found = catalog.find(wish.model);
-    auto const name = models::parse_model_name(wish.model);
-    if (!found && found.error().code == Code::not_found && name) found = catalog.find(models::short_name(*name));
+    auto const name = names::parse_model_name(wish.model);
+    if (!found && found.error().code == Code::not_found && name) found = catalog.find(names::short_name(*name));
     if (found) HEARTH_CHECK(check_sound(*found));
     return found;
 }

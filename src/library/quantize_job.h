@@ -10,6 +10,7 @@
 // Threads: run() comes on a job's thread, result_of() on any; the rest is pure.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <deque>
 #include <functional>
@@ -19,6 +20,7 @@
 #include <string>
 #include <utility>
 
+#include "base/clock.h"
 #include "base/result.h"
 #include "jobs/runner.h"
 #include "library/creation.h"
@@ -43,6 +45,8 @@ struct Reshape {
         make{};
     // Who asks for a model meanwhile gets its original, as does who asks when it cannot be made.
     bool original_meanwhile = false;
+    // Until then a model that could not be made is not tried again.
+    Duration try_again_after = std::chrono::minutes(1);
 };
 
 struct QuantizeWish {

@@ -349,6 +349,7 @@ def test_what_cannot_be_made_is_an_error_and_not_the_original(shelf):
         assert quantize_jobs(server)[0]['state'] == 'failed'
         status, _, body = server.request('POST', '/v1/completions', {'model': 'big', 'prompt': 'x', 'stream': False})
         assert status == 503 and body['error']['code'] == 'model_unavailable', body
+        assert len(quantize_jobs(server)) == 1, 'not tried again with each request'
 
 
 def test_what_a_model_is_beside_its_weights_stays(shelf):

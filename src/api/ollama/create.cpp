@@ -12,6 +12,7 @@
 #include "api/library.h"
 #include "api/ollama/answers.h"
 #include "api/ollama/errors.h"
+#include "api/ollama/parameters.h"
 #include "api/ollama/request.h"
 #include "api/values.h"
 #include "library/library.h"
@@ -55,27 +56,6 @@ Verdict read_licenses(JsonView value, std::vector<std::string>& out) {
     if (auto problem = read_array("license", value, modelfile::kLicensesMax, "texts")) return problem;
     for (std::size_t i = 0; i < value.size(); ++i)
         if (auto problem = read_string(fmt::format("license[{}]", i), value.at(i), out.emplace_back())) return problem;
-    return std::nullopt;
-}
-
-std::string spelled(JsonView value) {
-    if (value.kind() == JsonKind::string) return value.as_string();
-    if (value.kind() == JsonKind::boolean) return value.as_boolean() ? "true" : "false";
-    if (auto const whole = value.as_integer()) return std::to_string(*whole);
-    return value.kind() == JsonKind::number ? fmt::format("{}", value.as_number())
-                                            : std::string(describe(value.kind()));
-}
-
-Verdict read_parameters(JsonView value, std::vector<modelfile::Parameter>& out) {
-    if (auto problem = read_object("parameters", value)) return problem;
-    value.for_each_member([&](std::string const& name, JsonView member) {
-        if (member.kind() != JsonKind::array) {
-            out.push_back({name, spelled(member)});
-            return;
-        }
-        for (std::size_t i = 0; i < member.size(); ++i) out.push_back({name, spelled(member.at(i))});
-    });
-    if (auto const options = modelfile::to_options(out); !options) return to_problem(options.error());
     return std::nullopt;
 }
 
@@ -129,7 +109,7 @@ Verdict read_fields(JsonView root, CreateCall& call) {
     if (auto const value = root.find("license"))
         if (auto problem = read_licenses(*value, out.licenses)) return problem;
     if (auto const value = root.find("parameters"))
-        if (auto problem = read_parameters(*value, out.parameters)) return problem;
+        if (auto problem = read_parameters("parameters", *value, out.parameters)) return problem;
     if (auto const value = root.find("messages"))
         if (auto problem = read_messages(*value, out.messages)) return problem;
     if (auto const value = root.find("stream"))

@@ -9,7 +9,7 @@
 #include "api/library.h"
 #include "api/ollama/errors.h"
 #include "api/ollama/status_lines.h"
-#include "models/names.h"
+#include "names/names.h"
 #include "telemetry/log.h"
 
 namespace hearth::api::ollama {
@@ -20,7 +20,7 @@ constexpr auto kPollMin = std::chrono::milliseconds(2);
 constexpr auto kPollMax = std::chrono::milliseconds(50);
 
 bool means(std::string_view wanted, serving::ModelStatus const& model) {
-    auto const same = [&](std::string const& name) { return models::is_same_name(name, wanted); };
+    auto const same = [&](std::string const& name) { return names::is_same_name(name, wanted); };
     return same(model.id) || std::ranges::any_of(model.aliases, same);
 }
 
@@ -72,8 +72,8 @@ net::Task<std::variant<serving::ModelStatus, Problem>> open(Services& services, 
 }
 
 std::string display_name(std::string const& id) {
-    auto const name = models::parse_model_name(id);
-    return name ? models::short_name(*name) : id;
+    auto const name = names::parse_model_name(id);
+    return name ? names::short_name(*name) : id;
 }
 
 net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& services, http::Exchange& exchange,

@@ -1,5 +1,6 @@
 #include "api/ollama/models.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <memory>
@@ -7,6 +8,7 @@
 #include <tuple>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -18,10 +20,12 @@
 #include "api/ollama/errors.h"
 #include "api/ollama/lookup.h"
 #include "api/ollama/model_info.h"
+#include "api/ollama/parameters.h"
 #include "api/ollama/request.h"
 #include "api/ollama/times.h"
 #include "api/values.h"
 #include "modelfile/definition.h"
+#include "modelfile/parameters.h"
 
 namespace hearth::api::ollama {
 namespace {
@@ -77,9 +81,9 @@ std::string expires_at(std::int64_t now_ns, serving::ModelStatus const& model) {
     return rfc3339(now_ns + model.idle_left.value_or(kForEver).count());
 }
 
-std::string modified_at(Known const& model) {
-    if (model.facts) return rfc3339(model.facts->modified_ns);
-    return rfc3339(model.model ? model.model->files.front().modified_ns : model.status.created_unix * kSecond);
+std::int64_t modified_ns(Known const& model) {
+    if (model.facts) return model.facts->modified_ns;
+    return model.model ? model.model->files.front().modified_ns : model.status.created_unix * kSecond;
 }
 
 void write_details(JsonWriter& json, Known const& model) {
@@ -129,14 +133,26 @@ void write_entry(JsonWriter& json, Known const& model, std::uint64_t size) {
     write_details(json, model);
 }
 
+struct ShowRequest {
+    std::string model;
+    Verbosity verbosity = Verbosity::brief;
+    // The model is shown as if it had these.
+    std::string system{};
+    std::string options{};  // as Definition::options
+};
+
+void put_over(std::string& options, std::string_view over) {
+    if (auto merged = modelfile::merge_options(options, over)) options = *std::move(merged);
+}
+
 // The definition as it is in force: with the context the model was loaded with, and a template.
-modelfile::Definition definition_in_force(Known const& model) {
+modelfile::Definition definition_in_force(Known const& model, ShowRequest const& asked) {
     auto definition = model.status.definition ? *model.status.definition : modelfile::Definition();
     if (model.status.info) {
-        auto const context = fmt::format(R"({{"num_ctx":{}}})", model.status.info->context_request);
-        if (auto merged = modelfile::merge_options(definition.options, context))
-            definition.options = *std::move(merged);
+        put_over(definition.options, fmt::format(R"({{"num_ctx":{}}})", model.status.info->context_request));
     }
+    put_over(definition.options, asked.options);
+    if (!asked.system.empty()) definition.system = asked.system;
     auto& shown = definition.template_text;
     if (shown.empty() && model.facts) shown = model.facts->files.front().text("tokenizer.chat_template");
     // Ollama's template where a model has none: the prompt as it is.
@@ -163,8 +179,9 @@ void write_messages(JsonWriter& json, std::vector<modelfile::Message> const& mes
     json.end_array();
 }
 
-std::string render_show(Known const& model, Verbosity verbosity) {
-    auto const definition = definition_in_force(model);
+std::string render_show(Known const& model, ShowRequest const& asked) {
+    auto const verbosity = asked.verbosity;
+    auto const definition = definition_in_force(model, asked);
     auto const parameters = modelfile::from_options(definition.options);
     std::string out;
     JsonWriter json(out);
@@ -184,16 +201,11 @@ std::string render_show(Known const& model, Verbosity verbosity) {
         write_tensors(json, *model.facts);
     }
     write_capabilities(json, model);
-    json.key("modified_at").string(modified_at(model));
+    json.key("modified_at").string(rfc3339(modified_ns(model)));
     if (!definition.needs.empty()) json.key("requires").string(definition.needs);
     json.end_object();
     return out;
 }
-
-struct ShowRequest {
-    std::string model;
-    Verbosity verbosity = Verbosity::brief;
-};
 
 std::variant<ShowRequest, Problem> parse_show(http::Request const& request) {
     if (auto problem = check_content(request)) return *std::move(problem);
@@ -209,6 +221,15 @@ std::variant<ShowRequest, Problem> parse_show(http::Request const& request) {
     if (auto const value = root.find("verbose"))
         if (auto problem = read_boolean("verbose", *value, verbose)) return *std::move(problem);
     if (verbose) out.verbosity = Verbosity::all;
+    if (auto const value = root.find("system"))
+        if (auto problem = read_string("system", *value, out.system)) return *std::move(problem);
+    if (auto const value = root.find("options")) {
+        std::vector<modelfile::Parameter> parameters;
+        if (auto problem = read_parameters("options", *value, parameters)) return *std::move(problem);
+        auto options = modelfile::to_options(parameters);
+        if (!options) return to_problem(options.error());
+        out.options = *std::move(options);
+    }
     if (out.model.empty()) return model_required();
     return out;
 }
@@ -238,14 +259,17 @@ std::string parameter_size(std::uint64_t parameters) {
 
 net::Task<void> list_models(Services& services, http::Exchange& exchange) {
     auto all = co_await known_models(services);
-    auto const known = co_await with_facts(services, std::move(all));
+    auto known = co_await with_facts(services, std::move(all));
+    // As Ollama has them: the newest first.
+    std::ranges::sort(known, {},
+                      [](Known const& model) { return std::pair(-modified_ns(model), std::string_view(model.name)); });
     http::Response response;
     JsonWriter json(response.body);
     json.begin_object().key("models").begin_array();
     for (auto const& model : known) {
         json.begin_object();
         write_entry(json, model, size_of(model));
-        json.key("modified_at").string(modified_at(model));
+        json.key("modified_at").string(rfc3339(modified_ns(model)));
         write_capabilities(json, model);
         json.end_object();
     }
@@ -294,7 +318,7 @@ net::Task<void> show_model(Services& services, http::Exchange& exchange) {
     auto facts = co_await facts_of(services, status.path, Depth::header, kHeaderPatience);
     Known const model{known->name, std::move(status), std::move(facts), known->model};
     http::Response response;
-    response.body = render_show(model, asked.verbosity);
+    response.body = render_show(model, asked);
     co_await exchange.send(std::move(response));
 }
 

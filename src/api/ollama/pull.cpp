@@ -20,7 +20,7 @@
 #include "api/ollama/request.h"
 #include "api/values.h"
 #include "library/library.h"
-#include "models/names.h"
+#include "names/names.h"
 
 namespace hearth::api::ollama {
 namespace {
@@ -66,17 +66,17 @@ std::variant<Asked, Problem> parse(http::Request const& request) {
 
 // NAMESPACE/MODEL is Ollama's registry to its clients, where to us it is the hub.
 std::string as_ollama_means(std::string const& name) {
-    auto const parsed = models::parse_model_name(name);
-    return parsed && parsed->host == models::kNameHostDefault ? models::short_name(*parsed) : name;
+    auto const parsed = names::parse_model_name(name);
+    return parsed && parsed->host == names::kNameHostDefault ? names::short_name(*parsed) : name;
 }
 
 library::PullWish wish_of(Asked const& asked) {
     library::PullWish wish;
     wish.model = asked.model;
     wish.insecure = asked.insecure;
-    auto const parsed = models::parse_model_name(asked.model);
+    auto const parsed = names::parse_model_name(asked.model);
     bool const spaced = parsed && asked.model.find('/') != std::string::npos;
-    if (spaced && parsed->host == models::kNameHostDefault) wish.model = models::full_name(*parsed);
+    if (spaced && parsed->host == names::kNameHostDefault) wish.model = names::full_name(*parsed);
     return wish;
 }
 

@@ -39,6 +39,7 @@ Result<Plan> make_plan(HubReference const& reference, HubListing const& listing,
     plan.source = source;
     plan.revision = listing.commit;
     plan.model = folder ? reference.repository : gguf_stem(files.front().path);
+    plan.other_name = fmt::format("{}/{}", reference.organisation, plan.model);
     for (auto const& file : files) {
         PlannedFile planned;
         auto const name = file.path.substr(file.path.rfind('/') + 1);

@@ -1,8 +1,12 @@
 #include "fetch/sources/plan.h"
 
+#include <algorithm>
+#include <optional>
+
 #include <fmt/format.h>
 
 #include "fetch/sources/hub_files.h"
+#include "fetch/sources/note.h"
 #include "names/names.h"
 
 namespace hearth::fetch {
@@ -45,6 +49,17 @@ Status rename(Plan& plan, std::string const& name) {
     }
     plan.model = names::from_file_stem(stem);
     return ok();
+}
+
+void make_way(Plan& plan, std::string const& folder) {
+    auto const note = plan.other_name.empty() ? std::nullopt : read_note(folder, plan.model);
+    if (!note || note->source == plan.source) return;
+    auto const is_same = [&](PlannedFile const& file) {
+        auto const* const noted = note->find(file.name);
+        return noted != nullptr && !file.sha256.empty() && noted->sha256 == file.sha256;
+    };
+    // One that is no name for a file changes nothing: then the pull says what is in its way.
+    if (!std::ranges::all_of(plan.files, is_same)) static_cast<void>(rename(plan, plan.other_name));
 }
 
 }  // namespace hearth::fetch

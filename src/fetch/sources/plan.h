@@ -35,6 +35,7 @@ struct PlannedFile {
 
 struct Plan {
     std::string model;   // what `hearth run` calls it
+    std::string other_name;  // for make_way(); empty: it has none
     std::string source;  // to_string() of the reference
     std::string revision;
     // The first is the one by which the model is found: it is fetched last.
@@ -59,5 +60,9 @@ net::Task<Result<Plan>> plan_registry(Client& client, RegistryReference referenc
 
 // Gives the model another name, and its files with it. `invalid_argument` for what is no name.
 [[nodiscard]] Status rename(Plan& plan, std::string const& name);
+
+// Where `folder` has a model of that name from another source, with other bytes, the plan's is called
+// by its other name: repositories publish files of one name. One without another name stays as it is.
+void make_way(Plan& plan, std::string const& folder);
 
 }  // namespace hearth::fetch

@@ -174,6 +174,30 @@ TEST_F(PullTest, WhatLayThereBeforeIsFound) {
 
 // --- folders of this machine ---------------------------------------------------
 
+TEST_F(PullTest, ANameOfAnotherSourceIsLeftToIt) {
+    std::string const other = kBytes + "of another repository";
+    FileServer const elsewhere("127.0.0.1", serving(other));
+    auto const from = [&](std::string const& source, std::string const& bytes) {
+        auto plan = plan_of("a", bytes);
+        plan.source = source + "/repo";
+        plan.other_name = source + "/a";
+        if (bytes == other) plan.files[0].url = *parse_url(elsewhere.url("/a"));
+        make_way(plan, folder);
+        return plan;
+    };
+    ASSERT_TRUE(run(from("one", kBytes)));
+    EXPECT_EQ(from("one", "a newer version").model, "a") << "its own name";
+    EXPECT_EQ(from("two", kBytes).model, "a") << "the same bytes are the same model";
+    auto const pulled = run(from("two", other));
+    ASSERT_TRUE(pulled) << pulled.error().message;
+    EXPECT_EQ(pulled->model, "two/a");
+    EXPECT_EQ(content("two%2Fa.gguf"), other);
+    EXPECT_EQ(content("a.gguf"), kBytes);
+    auto const again = run(from("two", other));
+    ASSERT_TRUE(again) << again.error().message;
+    EXPECT_EQ(again->fetched, 0U) << "it is found there";
+}
+
 TEST_F(PullTest, AFolderWithOneModelIsThatModel) {
     write("mine/m-00001-of-00002.gguf", "1");
     write("mine/m-00002-of-00002.gguf", "2");
