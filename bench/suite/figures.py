@@ -189,11 +189,16 @@ SCHEDULING += (
            'Bytes / time of the whole command. Hearth hashes and waits for the disk, curl does neither.', 'pull'),
     Figure('pull_cpu', 'Processor time of it', 's', True, (Target(CURL_AND_HASH, 1.5, True),), (HEARTH, CURL, CURL_AND_HASH),
            'User and system time of the command.', 'pull'),
-    Figure('embed', 'Texts embedded, 1,000 short ones, MiniLM', 'texts/s', False, (Target(SERVER, 1.5, False), Target(TORCH, 3, False)),
-           (HEARTH, SERVER, TORCH), 'All in one request, and in requests of 50 over four connections: the better of the two. '
-           'sentence-transformers in its own process, without a server, the best of three batch sizes.', 'embed'),
+    Figure('embed', 'Texts embedded, 1,000 short ones, MiniLM, 8-bit weights', 'texts/s', False,
+           (Target(SERVER, 1.5, False), Target(TORCH, 3, False)), (HEARTH, SERVER, TORCH),
+           'All in one request, and in requests of 50 over four connections: the better of the two. Both servers read the same file, of '
+           'the profile `quality` (Q8_0). sentence-transformers computes the published 32 bits in its own process, without a server, the '
+           'best of three batch sizes.', 'embed'),
+    Figure('embed_f16', 'The same with 16-bit weights', 'texts/s', False, (), BOTH, 'F16: nothing is lost that can be seen.', 'embed'),
     Figure('embed_equal', 'Smallest cosine between both servers\' vectors', 'cosine', False, (Target(None, 0.9999, False),), (HEARTH,),
-           'Of 100 of these texts.', 'embed', False),
+           'Of 100 of these texts, with 16-bit weights.', 'embed', False),
+    Figure('embed_rounded', 'Smallest cosine between the vectors of 8-bit and of 16-bit weights', 'cosine', False, (), (HEARTH,),
+           'Of these 100 texts: what the 8 bits cost.', 'embed', False),
 )
 FIGURES = MACHINE + SCHEDULING
 BY_NAME = {f.name: f for f in FIGURES}

@@ -188,8 +188,9 @@ def hearth_pull(program, url, folder):
     return [program, 'pull', url, '--models-dir', folder]
 
 
-def convert(program, folder, output):
-    process.run([program, 'convert', folder, '-o', output, '--type', 'f16'], 300)
+def convert(program, folder, output, kind='f16'):
+    """A folder of safetensors as one file of that type."""
+    process.run([program, 'quantize', folder, kind, '-o', output], 300)
 
 
 def bench_machine(program, raw):

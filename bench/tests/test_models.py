@@ -93,10 +93,13 @@ class Judging(unittest.TestCase):
     def test_the_smallest_cosine_counts(self):
         def coded(*numbers):
             return base64.b64encode(struct.pack(f'<{len(numbers)}f', *numbers)).decode()
-        suite = suite_of(wanted=['embed_equal'])
-        suite.taken = {('embed vectors', HEARTH): [coded(1, 0), coded(3, 4)], ('embed vectors', SERVER): [coded(2, 0), coded(4, 3)]}
+        suite = suite_of(wanted=['embed_equal', 'embed_rounded'])
+        suite.taken = {('embed vectors', 'f16', HEARTH): [coded(1, 0), coded(3, 4)],
+                       ('embed vectors', 'f16', SERVER): [coded(2, 0), coded(4, 3)],
+                       ('embed vectors', 'q8_0', HEARTH): [coded(1, 0), coded(4, -3)]}
         embed.finish(suite)
         self.assertAlmostEqual(suite.samples['embed_equal'][HEARTH][0], 0.96)
+        self.assertAlmostEqual(suite.samples['embed_rounded'][HEARTH][0], 0.0)
 
     def test_texts_are_the_same_in_every_run(self):
         texts = embed.make_texts(3)

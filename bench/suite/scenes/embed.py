@@ -1,7 +1,8 @@
 """Texts embedded per second: 1,000 short ones, all in one request and in requests of 50 over four connections; the better way counts.
 
-The vectors of both servers are compared, too. sentence-transformers, where --torch-python names a Python that has it, reads the
-published folder in a process of its own.
+With 8-bit weights, as the profile `quality` makes them, and with the 16 bits nearest to what is published. The vectors of both servers
+are compared, too, and what the 8 bits cost. sentence-transformers, which computes with 32 bits, reads the published folder in a process
+of its own, where --torch-python names a Python that has it.
 """
 import asyncio
 import base64
@@ -21,6 +22,7 @@ from .base import NotAvailable, Scene
 WORDS = ('the a river bank holds money cat sits on warm mat stock prices fell after report children play in garden how do i reset my '
          'password train leaves at noon for berlin please send invoice weather is cold today music calms').split()
 TORCH_BATCHES, TORCH_PATIENCE_S = (16, 32, 128), 600
+TYPES = {'embed': 'q8_0', 'embed_f16': 'f16'}  # of the model's file, by figure
 TEXTS, PART, CONNECTIONS, COMPARED, SEED = 1000, 50, 4, 100, 20261122
 
 
@@ -37,11 +39,15 @@ def published():
     return folder
 
 
-def model_of(suite):
-    """MiniLM as one file, converted once for the run."""
-    path, folder = suite.folder / 'MiniLM-f16.gguf', published()
+def file_of(suite, kind):
+    return suite.folder / f'MiniLM-{kind}.gguf'
+
+
+def model_of(suite, kind):
+    """MiniLM as one file, made once for the run."""
+    path, folder = file_of(suite, kind), published()
     if not path.exists():
-        programs.convert(suite.hearth, folder, path)
+        programs.convert(suite.hearth, folder, path, kind)
     return path
 
 
@@ -112,12 +118,16 @@ def visit_program(visit):
 
 def visit_server(visit):
     flags = [] if visit.is_hearth else ['--embedding', '--pooling', 'mean']
-    load = Load(model_of(visit.suite), visit.scene.sequences, visit.scene.context)
-    with visit.server(*flags, load=load) as server:
-        rates, vectors = visit.run(measure(visit, server))
-    visit.draw(rates)
-    visit.suite.taken['embed vectors', visit.subject] = vectors
-    return {'embed': max(rates.values())}
+    values, drawn = {}, {}
+    for figure, kind in TYPES.items():
+        load = Load(model_of(visit.suite, kind), visit.scene.sequences, visit.scene.context)
+        with visit.server(*flags, load=load) as server:
+            rates, vectors = visit.run(measure(visit, server))
+        drawn |= {f'{kind}, {way}': rate for way, rate in rates.items()}
+        visit.suite.taken['embed vectors', kind, visit.subject] = vectors
+        values[figure] = max(rates.values())
+    visit.draw(drawn)
+    return values
 
 
 def floats(text):
@@ -129,11 +139,17 @@ def cosine(a, b):
     return sum(x * y for x, y in zip(a, b, strict=True)) / math.sqrt(sum(x * x for x in a) * sum(y * y for y in b))
 
 
+def smallest_cosine(ours, theirs):
+    return min(cosine(floats(a), floats(b)) for a, b in zip(ours, theirs, strict=True))
+
+
 def finish(suite):
-    ours, theirs = (suite.taken.get(('embed vectors', subject)) for subject in (HEARTH, SERVER))
-    if 'embed_equal' in suite.wanted and ours and theirs:
-        suite.add('embed_equal', HEARTH, min(cosine(floats(a), floats(b)) for a, b in zip(ours, theirs, strict=True)))
-    (suite.folder / 'MiniLM-f16.gguf').unlink(missing_ok=True)
+    exact, rounded, theirs = (suite.taken.get(('embed vectors', *of)) for of in (('f16', HEARTH), ('q8_0', HEARTH), ('f16', SERVER)))
+    for figure, pair in (('embed_equal', (exact, theirs)), ('embed_rounded', (rounded, exact))):
+        if figure in suite.wanted and all(pair):
+            suite.add(figure, HEARTH, smallest_cosine(*pair))
+    for kind in TYPES.values():
+        file_of(suite, kind).unlink(missing_ok=True)
 
 
 SCENE = Scene('embed', sequences=4, context=512, visit=visit_program, rounds=5, subjects=(HEARTH, SERVER, TORCH), finish=finish,

@@ -2,7 +2,9 @@
 
 The crowd is sent by `hearth bench serve`, which costs the server next to nothing of the cores they share; only the trickle, which goes on
 in all phases, is sent from here. So the peak and what is left of it in the overload are of the same server beside the same clients. The
-peak is taken before and after: machines get slower and faster by a tenth from one minute to the next.
+peak is taken before and after: machines get slower and faster by a tenth from one minute to the next. For the same reason the trickle
+is alone for as long as it is in the overload, half of it before all else and half after: slow moments of the machine are then in both of
+what is compared.
 """
 import asyncio
 import collections
@@ -23,7 +25,7 @@ STREAMS_MAX = 4096  # of the client
 PATIENCE_S = 20  # what Hearth is told a request may take
 MARGIN_S = 5  # beyond it a request without an end was forgotten
 RATE_MAX = STREAMS_MAX // (PATIENCE_S + MARGIN_S)  # arrivals per second, none of which must wait for a place in the client
-UNLOADED, TRICKLE_S = 100, 0.5
+TRICKLE_S, ALONE_S = 0.5, OVERLOAD_S / 2
 WATCH_S = 1.0  # how often Hearth is asked what its scheduler does
 
 
@@ -97,16 +99,17 @@ def rate_of(answers, begin, end):
 async def measure(visit, server):
     client = await visit.client(server)
     extra = await visit.interactive(client)
-    unloaded = []
-    for i in range(UNLOADED):
-        body = client.body(visit.text(QUESTION, f'unloaded {i}'), REPLY, **extra)
-        unloaded.append((await client.stream(body)).checked('an interactive request').ttft_ms)
+
+    async def alone(when):
+        few = await trickle(visit, client, extra, f'alone {when}', ALONE_S)
+        return [answer.checked('an interactive request').ttft_ms for answer in few]
 
     async def take_peak(name, seed):
         found = await phase(visit, server, client, extra, name, RAMP_S + PEAK_S, mode='closed', concurrency=CLIENTS, requests=100_000,
                             seed=seed)
         return found, rate_of(found.crowd, RAMP_S, RAMP_S + PEAK_S)
 
+    unloaded = await alone('before')
     # Other prompts in each phase: a seed apart.
     before, first = await take_peak('peak', visit.seed)
     if not first:
@@ -115,6 +118,7 @@ async def measure(visit, server):
     overload = await phase(visit, server, client, extra, 'overload', seconds, mode='poisson', rate=rate, streams_max=STREAMS_MAX,
                            requests=int(2 * rate * seconds), seed=visit.seed + 1)
     _, second = await take_peak('after', visit.seed + 2)
+    unloaded += await alone('after')
     return values_of(visit, unloaded, [first, second], rate, before, overload)
 
 
