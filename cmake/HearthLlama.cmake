@@ -190,6 +190,7 @@ foreach(variant IN LISTS variants)
     ${CMAKE_SOURCE_DIR}/src/llama/barrier/barrier.cpp
     ${CMAKE_SOURCE_DIR}/src/llama/kernels/attention.cpp
     ${CMAKE_SOURCE_DIR}/src/llama/kernels/attention_plan.cpp
+    ${CMAKE_SOURCE_DIR}/src/llama/kernels/gelu.cpp
     ${CMAKE_SOURCE_DIR}/src/llama/kernels/kernels.cpp
     ${CMAKE_SOURCE_DIR}/src/llama/kernels/matmul_blocks.cpp
     ${CMAKE_SOURCE_DIR}/src/llama/kernels/matmul_columns.cpp

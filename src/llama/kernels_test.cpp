@@ -7,8 +7,11 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <memory>
+#include <numbers>
 #include <vector>
 
 #include "llama/kernels/weight_mark.h"
@@ -161,6 +164,36 @@ TEST(Experts, ATokenHasTheSameBitsAloneAndWithOthers) {
     }
     auto const upstreams = multiply(0, kTokens, nullptr);
     EXPECT_LT(error(together, {upstreams.begin(), upstreams.end()}), 1e-6);
+}
+
+std::vector<float> gelu(std::vector<float> const& values, int threads) {
+    Graph graph(threads);
+    auto* const from = ggml_new_tensor_1d(graph.context(), GGML_TYPE_F32, static_cast<std::int64_t>(values.size()));
+    auto* const to = ggml_gelu(graph.context(), from);
+    graph.allocate();
+    ggml_backend_tensor_set(from, values.data(), 0, ggml_nbytes(from));
+    return graph.compute(to);
+}
+
+TEST(Gelu, IsTheFunctionWhateverStandsBeside) {
+    auto values = random_floats(10'007, 5);
+    for (float& value : values) value *= 4;
+    auto const together = gelu(values, 2);
+    for (std::size_t i = 0; i < values.size(); ++i) {
+        double const x = values[i];
+        double const exact = x / 2 * (1 + std::tanh(std::sqrt(2 / std::numbers::pi) * (x + 0.044715 * x * x * x)));
+        EXPECT_NEAR(together[i], exact, 1e-6 + 1e-6 * std::abs(x)) << x;
+    }
+    auto const rest = bits(gelu({values.begin() + 5001, values.end()}, 1));
+    auto const all = bits(together);
+    EXPECT_TRUE(std::equal(rest.begin(), rest.end(), all.begin() + 5001));
+}
+
+TEST(Gelu, HasLimits) {
+    constexpr float kInfinity = std::numeric_limits<float>::infinity();
+    auto const found = gelu({0.0F, -kInfinity, kInfinity, 1e30F, -1e30F, std::nanf("")}, 1);
+    EXPECT_EQ((std::vector<float>(found.begin(), found.begin() + 5)), (std::vector<float>{0, 0, kInfinity, 1e30F, 0}));
+    EXPECT_TRUE(std::isnan(found[5]));
 }
 
 }  // namespace

@@ -9,7 +9,7 @@ namespace {
 struct Kernels final : ggml::cpu::extra_buffer_type {
     bool supports_op(ggml_backend_dev_t, ggml_tensor const*) override { return false; }  // no weights live here
     ggml::cpu::tensor_traits* get_tensor_traits(ggml_tensor const* op) override {
-        for (auto* const kernel : {matmul_blocks, matmul_floats, matmul_columns, attention})
+        for (auto* const kernel : {matmul_blocks, matmul_floats, matmul_columns, attention, gelu})
             if (auto* const found = kernel(*op)) return found;
         return nullptr;
     }

@@ -15,6 +15,7 @@ namespace hearth::llama {
 
 // What computes `op`, or null if it stays upstream's.
 [[nodiscard]] ggml::cpu::tensor_traits* attention(ggml_tensor const& op);
+[[nodiscard]] ggml::cpu::tensor_traits* gelu(ggml_tensor const& op);
 [[nodiscard]] ggml::cpu::tensor_traits* matmul_blocks(ggml_tensor const& op);
 [[nodiscard]] ggml::cpu::tensor_traits* matmul_columns(ggml_tensor const& op);
 [[nodiscard]] ggml::cpu::tensor_traits* matmul_floats(ggml_tensor const& op);

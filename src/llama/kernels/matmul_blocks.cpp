@@ -167,28 +167,42 @@ void with_count(std::size_t count, auto const& with) {
     with(std::integral_constant<std::size_t, Count>());
 }
 
-// Blocks [begin, end) of `Count` columns, rounded as upstream does it.
+struct Rounded {
+    std::int32_t words[kWords];  // 32 numbers of 8 bits
+    float scale;
+    std::int32_t sum;
+};
+
+// Upstream's quantize_row_q8_0 of one block, to the bit.
+[[gnu::always_inline]] inline Rounded round_block(float const* from) {
+    __m512 const low = _mm512_loadu_ps(from), high = _mm512_loadu_ps(from + kDepth / 2);
+    float const most = _mm512_reduce_max_ps(_mm512_max_ps(_mm512_abs_ps(low), _mm512_abs_ps(high)));
+    __m512 const factor = _mm512_set1_ps(most != 0.0F ? 127.0F / most : 0.0F);
+    __m512i const a = _mm512_cvtps_epi32(_mm512_mul_ps(low, factor));
+    __m512i const b = _mm512_cvtps_epi32(_mm512_mul_ps(high, factor));
+    Rounded out;
+    __m128i const bytes[2]{_mm512_cvtsepi32_epi8(a), _mm512_cvtsepi32_epi8(b)};
+    std::memcpy(out.words, bytes, sizeof(out.words));
+    out.scale = GGML_CPU_FP16_TO_FP32(GGML_CPU_FP32_TO_FP16(most / 127.0F));
+    out.sum = _mm512_reduce_add_epi32(_mm512_add_epi32(a, b));
+    return out;
+}
+
+// Blocks [begin, end) of `Count` columns.
 template <std::size_t Count>
 void quantise(Op const& op, Memory const& memory, std::size_t column, std::size_t begin, std::size_t end, int zero) {
     bool const few = op.columns <= kFew;
     auto* const to = memory.group<Count>(op, column);
-    auto* const rounded = reinterpret_cast<block_q8_0*>(memory.tile);  // which is not in use yet
     for (std::size_t c = 0; c < Count; ++c) {
         auto const* const from = reinterpret_cast<float const*>(static_cast<char const*>(op.activations.data) +
                                                                 (column + c) * op.activations.nb[1]);
-        ggml_get_type_traits_cpu(GGML_TYPE_Q8_0)
-            ->from_float(from + begin * kDepth, rounded, static_cast<std::int64_t>((end - begin) * kDepth));
         for (std::size_t b = begin; b < end; ++b) {
-            block_q8_0 const& block = rounded[b - begin];
-            std::int32_t words[kWords];
-            std::memcpy(words, block.qs, sizeof(words));
-            for (std::size_t w = 0; w < kWords; ++w) to[b].words[few ? c * kWords + w : w * Count + c] = words[w];
-            std::int32_t sum = 0;
-            for (std::int8_t const quant : block.qs) sum += quant;
-            float const scale = GGML_CPU_FP16_TO_FP32(block.d);
-            to[b].scales[c] = scale;
-            to[b].sums[c] = scale * static_cast<float>(sum);
-            to[b].offsets[c] = -zero * sum;
+            Rounded const rounded = round_block(from + b * kDepth);
+            for (std::size_t w = 0; w < kWords; ++w)
+                to[b].words[few ? c * kWords + w : w * Count + c] = rounded.words[w];
+            to[b].scales[c] = rounded.scale;
+            to[b].sums[c] = rounded.scale * static_cast<float>(rounded.sum);
+            to[b].offsets[c] = -zero * rounded.sum;
         }
     }
 }
