@@ -73,6 +73,7 @@ void relieve(House& house, std::span<Resident> residents) {
 std::optional<Instant> tend(House& house) {
     see_off(house);
     auto const models = house.all();
+    for (auto const& model : models) model->keep_together();
     std::vector<Resident> residents;
     residents.reserve(models.size());
     for (auto const& model : models) residents.push_back(model->resident());
@@ -92,14 +93,15 @@ std::optional<Instant> tend(House& house) {
 // Why a model that was to take a name over does not.
 std::optional<Error> why_not(Instances const& incoming, bool late) {
     auto const status = incoming.status();
-    if (late && status.state == ModelState::cold)
+    auto const state = incoming.last_state();
+    if (late && state == ModelState::cold)
         return Error(Code::exhausted,
                      fmt::format("model '{}' keeps its file, {} was not loaded: it takes {} bytes of memory, and room "
                                  "for them was not made in time",
                                  status.id, status.path, status.memory_bytes),
                      "model");
-    bool const over = status.state == ModelState::failed || status.state == ModelState::stopped;
-    bool const hopeless = status.state == ModelState::restarting;
+    bool const over = state == ModelState::failed || state == ModelState::stopped;
+    bool const hopeless = state == ModelState::restarting;
     if (!over && !hopeless && !late) return std::nullopt;
     auto why = late && status.problem.empty() ? std::string("it was not loaded in time") : status.problem;
     return Error(Code::unavailable,
@@ -224,11 +226,13 @@ net::Task<Status> swap_model(std::shared_ptr<House> house, std::string name, Mod
     incoming->start(Model::Place::beside);
     Instant const deadline = house->env.clock.now() + timeout;
     std::optional<Error> problem;
-    for (Duration poll = kPollMin; incoming->state() != ModelState::ready; poll = std::min(2 * poll, kPollMax)) {
+    // All of its instances: the present ones go as soon as it has the name.
+    for (Duration poll = kPollMin; incoming->last_state() != ModelState::ready; poll = std::min(2 * poll, kPollMax)) {
         problem = why_not(*incoming, house->env.clock.now() >= deadline);
         // Who has the name may have been loaded since.
         auto const fits = house->check_room_beside(*old, incoming->spec());
-        if (!problem && !fits && incoming->state() == ModelState::cold) problem = fits.error();
+        bool const waits = incoming->resident().state == Resident::State::cold;
+        if (!problem && !fits && waits) problem = fits.error();
         if (problem) break;
         co_await house->env.loop.sleep(poll);
         if (house->gone) co_return Error(Code::unavailable, "the server is shutting down");

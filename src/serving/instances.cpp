@@ -28,7 +28,7 @@ State state_of(std::span<Resident const> residents) {
         return std::ranges::find(residents, state, &Resident::state) != residents.end();
     };
     for (auto const state :
-         {State::loading, State::leaving, State::parking, State::ready, State::draining, State::parked, State::cold})
+         {State::loading, State::leaving, State::parking, State::draining, State::ready, State::parked, State::cold})
         if (any(state)) return state;
     return State::failed;
 }
@@ -37,6 +37,11 @@ std::uint64_t held(Resident const& resident, State state) {
     // To be loaded all of them are wanted.
     bool const whole = state == State::cold || state == State::parked;
     return whole && resident.state != State::failed ? resident.cost : charge(resident);
+}
+
+// Absent: for ever.
+std::optional<Duration> longer(std::optional<Duration> a, std::optional<Duration> b) {
+    return a && b ? std::optional(std::max(*a, *b)) : std::nullopt;
 }
 
 std::optional<Instant> earliest(std::optional<Instant> a, std::optional<Instant> b) {
@@ -96,7 +101,7 @@ void Instances::lose_name() {
 }
 void Instances::want() {
     for (auto const& model : models_)
-        if (model->state() != ModelState::ready) model->want();
+        if (model->state() != ModelState::ready && model->state() != ModelState::failed) model->want();
 }
 void Instances::load() {
     for (auto const& model : models_) {
@@ -114,6 +119,18 @@ void Instances::park() {
 }
 void Instances::drain_for_others() {
     for (auto const& model : models_) model->drain_for_others();
+}
+void Instances::keep_together() {
+    if (models_.size() == 1) return;
+    bool const one_goes = std::ranges::any_of(models_, [](std::shared_ptr<Model> const& model) {
+        auto const state = model->resident().state;
+        return model->drains() || state == State::cold || state == State::parked;
+    });
+    if (!one_goes) return;
+    for (auto const& model : models_) {
+        model->drain_for_others();
+        model->stand_down();
+    }
 }
 void Instances::keep(Duration keep_alive) {
     for (auto const& model : models_) model->keep(keep_alive);
@@ -161,16 +178,18 @@ Resident Instances::resident() const {
     std::vector<Resident> residents;
     residents.reserve(models_.size());
     for (auto const& model : models_) residents.push_back(model->resident());
-    Resident out = residents.front();
+    Resident out;
     out.state = state_of(residents);
-    out.cost = out.parked_cost = 0;
+    out.pinned = residents.front().pinned;
+    out.keep_alive = Duration::zero();
     bool can_park = true;
+    auto const shared = shared_bytes();
     std::uint64_t sharing = 0;
     for (auto const& each : residents) {
         if (each.state == State::failed) continue;
         auto const bytes = held(each, out.state);
         out.cost += bytes;
-        sharing += bytes == each.cost && bytes > first().shared_bytes() ? 1 : 0;
+        sharing += bytes == each.cost && bytes > shared ? 1 : 0;
         bool const away = each.state == State::cold && out.state == State::parked;
         out.parked_cost += away ? 0 : each.parked_cost;
         can_park = can_park && (each.parked_cost != 0 || away);
@@ -178,9 +197,9 @@ Resident Instances::resident() const {
         out.wanted_since = earliest(out.wanted_since, each.wanted_since);
         out.used = std::max(out.used, each.used);
         out.ready = std::max(out.ready, each.ready);
-        if (out.keep_alive && each.keep_alive) out.keep_alive = std::max(*out.keep_alive, *each.keep_alive);
+        out.keep_alive = longer(out.keep_alive, each.keep_alive);
     }
-    if (sharing > 1) out.cost -= (sharing - 1) * first().shared_bytes();
+    if (sharing > 1) out.cost -= (sharing - 1) * shared;
     if (!can_park) out.parked_cost = 0;
     return out;
 }
@@ -188,14 +207,26 @@ Resident Instances::resident() const {
 std::uint64_t Instances::cost() const {
     std::uint64_t sum = 0;
     for (auto const& model : models_) sum += model->cost();
-    auto const shared = (models_.size() - 1) * first().shared_bytes();
+    auto const shared = (models_.size() - 1) * shared_bytes();
     return sum - std::min(sum, shared);
+}
+
+std::uint64_t Instances::shared_bytes() const {
+    std::uint64_t most = 0;
+    for (auto const& model : models_) most = std::max(most, model->shared_bytes());
+    return most;
 }
 
 ModelState Instances::state() const {
     auto const nearest = std::ranges::min_element(
         models_, {}, [](std::shared_ptr<Model> const& model) { return distance(model->state()); });
     return (*nearest)->state();
+}
+
+ModelState Instances::last_state() const {
+    auto const farthest = std::ranges::max_element(
+        models_, {}, [](std::shared_ptr<Model> const& model) { return distance(model->state()); });
+    return (*farthest)->state();
 }
 
 ModelStatus Instances::status(std::uint32_t adapters) const {
@@ -241,21 +272,24 @@ std::uint32_t Instances::set_of(Model const& model, std::uint32_t set) const {
     return set == 0 || &model == &first() ? set : adapters_of(model.spec(), first().spec().variants[set - 1].id);
 }
 
-// Where none is ready, the nearest to it.
-std::uint32_t Instances::choose(std::span<std::uint64_t const> beginnings) const {
+// Where none is ready, the nearest to it. One that drains is to be loaded again.
+std::uint32_t Instances::choose(std::span<std::uint64_t const> beginnings,
+                                domain::GenerateRequest const& request) const {
     auto const rank = [this](std::size_t i) {
         auto const& model = *models_[i];
-        return std::pair(model.takes_requests() ? -1 : distance(model.state()), model.inside());
+        auto const state = model.state() == ModelState::ready ? ModelState::parked : model.state();
+        return std::pair(model.takes_requests() ? -1 : distance(state), model.inside());
     };
     std::size_t best = 0;
     for (std::size_t i = 1; i < models_.size(); ++i)
         if (rank(i) < rank(best)) best = i;
     auto const known = routes_.find(beginnings);
-    if (known && models_[known->worker]->takes_requests()) {
-        auto const surplus = std::min(known->beginnings, kSurplusMax);
-        if (models_[known->worker]->inside() <= models_[best]->inside() + surplus) best = known->worker;
-    }
-    return static_cast<std::uint32_t>(best);
+    if (!known || known->worker == best) return static_cast<std::uint32_t>(best);
+    auto const& knows = *models_[known->worker];
+    auto const surplus = std::min(known->beginnings, kSurplusMax);
+    bool const no_more = knows.inside() <= models_[best]->inside() + surplus;
+    bool const takes = knows.takes_requests() && no_more && knows.has_room_for(request);
+    return takes ? known->worker : static_cast<std::uint32_t>(best);
 }
 
 Result<std::unique_ptr<Generation>> Instances::submit(RequestId id, domain::GenerateRequest request) {
@@ -263,7 +297,7 @@ Result<std::unique_ptr<Generation>> Instances::submit(RequestId id, domain::Gene
     std::vector<std::uint64_t> beginnings;
     if (models_.size() > 1) {
         beginnings = beginnings_of(request);
-        chosen = choose(beginnings);
+        chosen = choose(beginnings, request);
     }
     request.adapters = set_of(*models_[chosen], request.adapters);
     auto const keep_alive = request.keep_alive;

@@ -3,11 +3,14 @@
 // They serve the same names from the same file, whose pages they share. Each is a
 // Model of its own, with its own queue, cache of prefixes, supervision and restarts:
 // what one loses the others do not notice. A request goes to the one that was given
-// most of its prompt before (prefix_routes.h), where that has not much more inside than
-// the least loaded of those that are ready, to which it goes else. There it stays.
+// most of its prompt before (prefix_routes.h), where that would take it and has not much
+// more inside than the least loaded of those that are ready, to which it goes else. There
+// it stays.
 //
 // Whoever decides about memory sees one model: instances are loaded, parked, drained,
-// let go, suspended and removed together.
+// let go, suspended and removed together. What happens to one alone (it crashes while all
+// drain, it drains since another model joined while the others had no worker) happens to
+// all as soon as that is looked at: keep_together().
 //
 // Threads: the loop's. Private to serving.
 #pragma once
@@ -41,6 +44,9 @@ public:
     void let_go();
     void park();
     void drain_for_others();
+    // Where one drains or is away, those that are ready drain, and those that lost their workers are not started
+    // again: all go, and are loaded together.
+    void keep_together();
     void keep(Duration keep_alive);
     // In equal parts.
     void limit_cache(std::optional<std::uint64_t> bytes);
@@ -63,6 +69,8 @@ public:
     [[nodiscard]] ModelStatus status(std::uint32_t adapters = 0) const;
     // Of the one that is nearest to being ready.
     [[nodiscard]] ModelState state() const;
+    // Of the one that is farthest from it.
+    [[nodiscard]] ModelState last_state() const;
     [[nodiscard]] std::optional<Error> const& suspended() const { return first().suspended(); }
     // Of the one where it is least.
     [[nodiscard]] std::uint32_t retry_after_s() const;
@@ -81,7 +89,10 @@ private:
     // The number that the first one's set of adapters has with another: names that are gone are forgotten by each
     // in its own time.
     [[nodiscard]] std::uint32_t set_of(Model const& model, std::uint32_t set) const;
-    [[nodiscard]] std::uint32_t choose(std::span<std::uint64_t const> beginnings) const;
+    // What they share, as any of them told.
+    [[nodiscard]] std::uint64_t shared_bytes() const;
+    [[nodiscard]] std::uint32_t choose(std::span<std::uint64_t const> beginnings,
+                                       domain::GenerateRequest const& request) const;
 
     std::vector<std::shared_ptr<Model>> models_;
     PrefixRoutes routes_;  // by index

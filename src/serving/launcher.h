@@ -74,7 +74,7 @@ struct ModelSpec {
 [[nodiscard]] std::uint32_t adapters_of(ModelSpec const& spec, std::string_view name);
 
 // Whether a worker of `base` is what one of `other` would be but for its adapters: they are the
-// same file, which is not looked at. A context may be larger than was wished.
+// same file, which is not looked at. A context may be larger than was wished, and workers more.
 [[nodiscard]] bool can_share_worker(ModelSpec const& base, ModelSpec other);
 
 // One running worker. Destroying the handle kills what still runs. One thread.

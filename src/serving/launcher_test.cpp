@@ -110,6 +110,9 @@ TEST(ModelSpec, SharesAWorkerWithOneThatDiffersInNameFileAndAdapters) {
     }));
     EXPECT_TRUE(differs([](ModelSpec& it) { it.chat_template = "{{ messages }}"; }));
     EXPECT_TRUE(differs([](ModelSpec& it) { it.threads = 1; }));
+    EXPECT_TRUE(differs([](ModelSpec& it) { it.instances = 2; })) << "one worker is not what was wished";
+    base.instances = 3;
+    EXPECT_FALSE(differs([](ModelSpec& it) { it.instances = 2; }));
 }
 
 TEST(ModelSpec, KnowsTheAdaptersOfItsNames) {

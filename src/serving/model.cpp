@@ -144,6 +144,7 @@ void Model::start_failed(std::string problem) {
     problem_ = std::move(problem);
     ++starts_failed_;
     set_state(ModelState::restarting);
+    env_.residency->notify();
     env_.log.error("worker did not start", {{"model", label_}, {"problem", problem_}, {"attempts", starts_failed_}});
     if (starts_failed_ >= env_.options.starts_failed_max) fail_all(unavailable());
 }
@@ -332,6 +333,7 @@ void Model::handle_load_failed(Error const& error) {
     if (state_ == ModelState::ready) return lose("broken frame: load failed after ready");
     problem_ = error.message;
     set_state(ModelState::failed);
+    wanted_since_.reset();
     env_.residency->notify();
     env_.log.error("model cannot be loaded",
                    {{"model", label_}, {"problem", problem_}, {"code", to_string(error.code)}});
@@ -344,7 +346,10 @@ void Model::handle_pong(PongFrame const& pong) {
     worker.answered = pong.nonce;
     if (pong.heartbeat != worker.heartbeat) worker.stepped = worker.heard;
     worker.heartbeat = pong.heartbeat;
+    // While it is being parked it has no engine to ask, but its cache is there until that was written down.
+    auto const cached = stats_.tier_memory_bytes;
     stats_ = pong.stats;
+    if (parking_ == Parking::begins) stats_.tier_memory_bytes = cached;
     if (shown_) metrics_.report(stats_);
     show_queue();
     check_cost();
@@ -367,7 +372,9 @@ void Model::lose(std::string why, Ending ending) {
     worker_->lost = std::move(why);
     worker_->pipe.reset();
     if (ending == Ending::kill) worker_->handle->kill();
-    if (parking_ == Parking::begins) cannot_park_ = true;                // it went instead
+    bool const went_instead = parking_ == Parking::begins && ending == Ending::by_itself;
+    if (went_instead && ++parks_failed_ == kParksFailedMax)
+        env_.log.info("model cannot be parked, and goes instead", {{"model", label_}});
     if (state_ == ModelState::parked) set_state(ModelState::unloading);  // nothing is lost but time
     if (state_ != ModelState::failed && state_ != ModelState::unloading) {
         bool const was_ready = state_ == ModelState::ready;
@@ -375,6 +382,7 @@ void Model::lose(std::string why, Ending ending) {
         if (was_ready && env_.clock.now() - worker_->ready >= kStable) backoff_ = env_.options.backoff_min;
         problem_ = worker_->lost;
         set_state(ModelState::restarting);
+        env_.residency->notify();
         settle_lost();
         if (starts_failed_ >= env_.options.starts_failed_max) fail_all(unavailable());
     }
@@ -411,7 +419,7 @@ void Model::resume() {
     if (!suspended_) return;
     suspended_.reset();
     problem_.clear();
-    starts_failed_ = 0;
+    starts_failed_ = parks_failed_ = 0;
     backoff_ = env_.options.backoff_min;
     bool const ended = state_ == ModelState::failed && over_ && !closing_;
     set_state(ended ? ModelState::cold : state_);

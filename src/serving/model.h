@@ -69,8 +69,10 @@ public:
     // Its worker keeps what is slow to make; one that cannot goes.
     // REQUIRES: it is ready and no request is with its worker
     void park();
-    // It takes nothing new from now on: what comes waits until it was loaded again.
-    void drain_for_others() { draining_ = true; }
+    // If it is ready it takes nothing new from now on: what comes waits until it was loaded again.
+    void drain_for_others() { draining_ = draining_ || state_ == ModelState::ready; }
+    // If it lost its worker there is no next one by itself: what waits has it loaded again.
+    void stand_down();
     // Stays for so long once it is idle, until it is told otherwise; negative: for ever.
     void keep(Duration keep_alive);
     // What its cache of prefixes in host memory may take; absent: as it was started with.
@@ -92,7 +94,13 @@ public:
 
     // It has a worker that takes them at once.
     [[nodiscard]] bool takes_requests() const { return state_ == ModelState::ready && !draining_; }
+    // It drains, or its worker was lost while it did.
+    [[nodiscard]] bool drains() const {
+        return draining_ && (state_ == ModelState::ready || state_ == ModelState::restarting);
+    }
     [[nodiscard]] std::size_t inside() const { return flights_.size(); }
+    // Whether it would be taken in, as far as that is known before it is made a frame.
+    [[nodiscard]] bool has_room_for(domain::GenerateRequest const& request) const;
     // What of its cost is pages of the file; 0 before it was loaded.
     [[nodiscard]] std::uint64_t shared_bytes() const { return info_ ? info_->shared_bytes : 0; }
 
@@ -211,6 +219,8 @@ private:
     [[nodiscard]] Error removed(Flight const& flight) const;
 
     // --- model_waiting.cpp: how long requests wait ---
+    // It is full for a request of that class when so many are inside.
+    [[nodiscard]] std::uint32_t places(domain::Priority priority) const;
     [[nodiscard]] std::uint32_t free_places(std::optional<Instant> queued_since) const;
     [[nodiscard]] std::optional<double> predicted_s(std::uint32_t ahead) const;
     [[nodiscard]] std::optional<double> load_left_s() const;
@@ -241,7 +251,8 @@ private:
     // What its worker does about being parked, of ModelState::unloading, loading and parked.
     enum class Parking : std::uint8_t { no, begins, parked, wakes };
     Parking parking_ = Parking::no;
-    bool cannot_park_ = false;         // its worker went instead
+    static constexpr std::uint32_t kParksFailedMax = 2;
+    std::uint32_t parks_failed_ = 0;   // in a row: its worker went instead
     std::uint64_t parked_bytes_ = 0;   // what it kept the last time; 0: it never was
     std::optional<Error> suspended_;  // why nothing may use its file
     bool cold_next_ = false;          // when its worker has ended it is as if there never was one

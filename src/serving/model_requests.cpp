@@ -42,11 +42,11 @@ Result<std::shared_ptr<Flight>> Model::submit(RequestId id, domain::GenerateRequ
         metrics_.count_outcome(to_string(Code::overloaded));
         return Error(Code::overloaded, std::move(message));
     };
-    auto const limit = env_.options.requests_max;
-    auto const places = request.priority == domain::Priority::interactive ? limit : limit - limit / 8;
-    if (flights_.size() >= places) {
+    auto const most = places(request.priority);
+    if (flights_.size() >= most) {
+        bool const reserved = most < env_.options.requests_max;
         return refuse(fmt::format("model '{}' holds {} requests, which is the limit{}", spec_.id, flights_.size(),
-                                  places < limit ? " of those that are not interactive" : ""));
+                                  reserved ? " of those that are not interactive" : ""));
     }
     if (auto late = check_wait(request); !late) {
         metrics_.count_outcome("queue_timeout");

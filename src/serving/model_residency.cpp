@@ -55,10 +55,10 @@ Resident Model::resident() const {
     }
     // One that was parked before takes no more than it did then.
     out.cost = out.state == State::leaving && parking_ == Parking::parked ? parked_cost() : cost();
-    bool const can_park = !cannot_park_ && !ends_ && !retiring_ && spec_.process_bytes != 0;
+    bool const can_park = parks_failed_ < kParksFailedMax && !ends_ && !retiring_ && spec_.process_bytes != 0;
     if (can_park || out.state == State::parked || out.state == State::parking) out.parked_cost = parked_cost();
     out.busy = std::ranges::any_of(flights_, [](auto const& flight) { return flight.second->phase != Phase::unsent; });
-    out.pinned = is_pinned();
+    out.pinned = is_pinned() && !retiring_;
     // Nobody waits for one that has no name any more and nothing inside.
     if (!retiring_ || !flights_.empty()) out.wanted_since = wanted_since_;
     out.used = used_;
@@ -113,6 +113,7 @@ void Model::handle_parked(ParkedFrame const& parked) {
     if (state_ != ModelState::unloading || parking_ != Parking::begins)
         return lose("broken frame: parked without being told to");
     parking_ = Parking::parked;
+    parks_failed_ = 0;
     parked_bytes_ = parked.bytes;
     draining_ = leaves_ = false;
     forget_engine();
@@ -139,6 +140,14 @@ void Model::gone() {
     set_state(ModelState::cold);
     forget_gone_variants();
     env_.residency->notify();
+}
+
+void Model::stand_down() {
+    if (state_ != ModelState::restarting || closing_) return;
+    if (!flights_.empty()) want();
+    if (worker_) cold_next_ = true;  // its end is waited for
+    else gone();
+    changed_.notify();
 }
 
 void Model::take_name() {

@@ -23,6 +23,18 @@ constexpr Duration kStanding = std::chrono::seconds(2);  // longer than a step t
 
 }  // namespace
 
+std::uint32_t Model::places(domain::Priority priority) const {
+    auto const limit = env_.options.requests_max;
+    return priority == domain::Priority::interactive ? limit : limit - limit / 8;
+}
+
+// How large it is as a frame is not known: with half of the bytes free there is room for any but the largest.
+bool Model::has_room_for(domain::GenerateRequest const& request) const {
+    bool const full = flights_.size() >= places(request.priority);
+    bool const heavy = frame_bytes_ > env_.options.request_bytes_max / 2;
+    return !full && !heavy && check_wait(request);
+}
+
 // Sequences that could begin at once. None once somebody waits for longer than a
 // step takes: then it is cells that are short.
 std::uint32_t Model::free_places(std::optional<Instant> queued_since) const {

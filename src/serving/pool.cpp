@@ -95,7 +95,7 @@ public:
         auto variant = spec.variants.front();
         variant.joined = true;
         variant.pinned = spec.pinned;
-        HEARTH_CHECK(house_->check_budget(host.id, model->cost() + variant.bytes));
+        HEARTH_CHECK(house_->check_budget(host.id, model->cost() + variant.bytes * host.instances));
         model->join(variant);
         return ok();
     }

@@ -244,8 +244,8 @@ public:
     [[nodiscard]] virtual Status resume(std::string_view id) = 0;
 
     // Loads the model as `spec` has it beside the present one, moves the name and its
-    // aliases over when that is ready, and lets the present one finish what it has. No
-    // request is lost or refused by that. Fails with `not_found`; `overloaded` while it is
+    // aliases over when that is ready, with all its workers, and lets the present one finish
+    // what it has. No request is lost or refused by that. Fails with `not_found`; `overloaded` while it is
     // being swapped; `exhausted` when both together, and those that are pinned, take more than
     // there may be used, or others did not make room in time; `unavailable` when the new one is not
     // ready within `timeout`: then nothing has changed. The present one stays until the name is moved.

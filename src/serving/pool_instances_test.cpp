@@ -1,5 +1,12 @@
 // Several workers of one model: who gets which request, and what happens to one happens to one alone.
 #include <algorithm>
+#include <chrono>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <variant>
+#include <vector>
 
 #include <gtest/gtest.h>
 
@@ -23,15 +30,27 @@ public:
         model.process_bytes = 2;
         return model;
     }
-    // The next workers, ready; each says that it takes 10 bytes, 6 of them the file's.
+    // One of the same file with an adapter of its own.
+    static ModelSpec adapted(std::string id, std::uint64_t bytes = 1) {
+        auto out = spec(id);
+        out.adapter_bytes = bytes;
+        out.variants = {{id, {{"/" + id + ".gguf", 1}}, nullptr, bytes}};
+        return out;
+    }
+    // It takes 10 bytes, 6 of them the file's, and computes one sequence.
+    static void say_ready(FakeWorker& worker) {
+        ReadyFrame frame;
+        frame.info.memory_bytes = 10;
+        frame.info.shared_bytes = 6;
+        frame.info.sequences_max = 1;
+        worker.send(frame);
+    }
+    // The next workers, ready.
     net::Task<Workers> ready(std::size_t count) {
         Workers workers;
         while (workers.size() < count) {
             auto worker = co_await launcher.next();
-            ReadyFrame frame;
-            frame.info.memory_bytes = 10;
-            frame.info.shared_bytes = 6;
-            worker->send(frame);
+            say_ready(*worker);
             workers.push_back(std::move(worker));
         }
         co_await until(workers.front()->spec.id, count, ModelState::ready);
@@ -46,13 +65,16 @@ public:
             co_await loop.sleep(1ms);
         }
     }
-    std::unique_ptr<Generation> say(std::vector<std::string> contents, std::string model = "m") {
-        domain::ChatPrompt chat;
-        for (auto& content : contents) chat.messages.push_back({"user", std::move(content)});
+    static domain::GenerateRequest chat(std::vector<std::string> contents, std::string model = "m") {
+        domain::ChatPrompt prompt;
+        for (auto& content : contents) prompt.messages.push_back({"user", std::move(content)});
         domain::GenerateRequest wanted;
         wanted.model = std::move(model);
-        wanted.prompt = std::move(chat);
-        return submit(wanted);
+        wanted.prompt = std::move(prompt);
+        return wanted;
+    }
+    std::unique_ptr<Generation> say(std::vector<std::string> contents, std::string model = "m") {
+        return submit(chat(std::move(contents), std::move(model)));
     }
     static void begin(FakeWorker& worker, RequestId id) { worker.event(id, Started{1, 0}); }
     static void end(FakeWorker& worker, RequestId id) {
@@ -64,10 +86,38 @@ public:
         EXPECT_EQ(id, generation.id());
         begin(worker, id);
         end(worker, id);
+        co_await answered(generation);
+    }
+    static net::Task<void> answered(Generation& generation) {
         for (;;) {
             auto const event = co_await generation.next();
+            EXPECT_FALSE(is<domain::Failed>(event));
             if (domain::is_terminal(event)) co_return;
         }
+    }
+    // Every worker from now on gets ready and answers all it is asked, until it is closed.
+    net::Task<void> serve_all() {
+        for (;;) {
+            auto worker = co_await launcher.next();
+            loop.spawn(serve(std::move(worker)));
+        }
+    }
+    static net::Task<void> serve(std::shared_ptr<FakeWorker> worker) {
+        say_ready(*worker);
+        for (;;) {
+            auto const frame = co_await worker->next();
+            if (std::holds_alternative<CloseFrame>(frame)) co_return;
+            auto const* asked = std::get_if<SubmitFrame>(&frame);
+            if (asked == nullptr) continue;
+            begin(*worker, asked->id);
+            end(*worker, asked->id);
+        }
+    }
+    void begin_swap(ModelSpec next, std::optional<Status>& outcome) {
+        loop.spawn([](PoolInstances& t, ModelSpec wanted, std::optional<Status>& out) -> net::Task<void> {
+            auto done = co_await t.pool().swap("m", std::move(wanted), 30s);
+            out = std::move(done);
+        }(*this, std::move(next), outcome));
     }
 };
 
@@ -112,6 +162,46 @@ TEST_F(PoolInstances, WhoKnowsAPromptIsNotOverloadedForIt) {
         co_await t.settle();
         EXPECT_GE(workers[0]->unread(), 9U);
         EXPECT_GE(workers[1]->unread(), 9U);
+    }(*this));
+}
+
+TEST_F(PoolInstances, WhoKnowsAPromptIsPassedOverWhereItHasNoPlace) {
+    options.requests_max = 4;
+    run([](PoolInstances& t) -> net::Task<void> {
+        EXPECT_TRUE(t.pool().add(t.several("m", 2)));
+        auto const workers = co_await t.ready(2);
+        std::vector<std::unique_ptr<Generation>> generations;
+        generations.reserve(5);
+        for (int i = 0; i < 5; ++i) generations.push_back(t.say({"I", "am", "Ada", "again"}));
+        co_await t.settle();
+        EXPECT_EQ(workers[0]->unread(), 4U);
+        EXPECT_EQ(workers[1]->unread(), 1U) << "it is not refused";
+    }(*this));
+}
+
+TEST_F(PoolInstances, WhoKnowsAPromptIsPassedOverWhereItWouldWaitForTooLong) {
+    run([](PoolInstances& t) -> net::Task<void> {
+        EXPECT_TRUE(t.pool().add(t.several("m", 2)));
+        auto const workers = co_await t.ready(2);
+        auto first = t.say({"I am Ada"});
+        auto const id = co_await t.submitted(*workers[0]);
+        begin(*workers[0], id);
+        co_await t.settle();
+        t.clock.shift(1s);
+        end(*workers[0], id);
+        co_await t.answered(*first);
+        auto running = t.say({"I am Ada"});
+        auto const second = co_await t.submitted(*workers[0]);
+        begin(*workers[0], second);
+        co_await t.settle();
+        auto hurried = t.chat({"I am Ada"});
+        hurried.deadlines.queue_ms = 100;
+        auto const given = t.submit(hurried);
+        co_await t.settle();
+        EXPECT_EQ(workers[1]->unread(), 1U);
+        auto patient = t.say({"I am Ada"});
+        co_await t.settle();
+        EXPECT_EQ(workers[1]->unread(), 2U) << "the last that was given it knows it";
     }(*this));
 }
 
@@ -268,6 +358,164 @@ TEST_F(PoolInstances, ASwapBringsAsMany) {
         EXPECT_EQ(t.pool().status("m")->path, "next.gguf");
         EXPECT_EQ(t.launcher.launches, 4);
         while (old[0]->exit_reason.empty() || old[1]->exit_reason.empty()) co_await t.loop.sleep(1ms);
+    }(*this));
+}
+
+// --- what happens to one alone ---
+
+TEST_F(PoolInstances, WhoWaitsIsAnsweredWhenOneIsLostWhileBothDrain) {
+    run([](PoolInstances& t) -> net::Task<void> {
+        EXPECT_TRUE(t.pool().add(t.several("m", 2)));
+        auto const workers = co_await t.ready(2);
+        auto running = t.submit();
+        auto const id = co_await t.submitted(*workers[0]);
+        begin(*workers[0], id);
+        co_await t.settle();
+        EXPECT_TRUE(t.pool().unload("m"));
+        auto before = t.submit();
+        workers[1]->die("signal 9 (Killed)");
+        co_await t.settle();
+        auto after = t.submit();
+        auto third = t.submit();
+        t.loop.spawn(t.serve_all());
+        co_await t.settle();
+        EXPECT_TRUE(workers[0]->exit_reason.empty()) << "it computes";
+        end(*workers[0], id);
+        for (auto* each : {&running, &before, &after, &third}) co_await t.answered(**each);
+        EXPECT_EQ(workers[0]->exit_reason, "exit status 0");
+        EXPECT_TRUE(t.pool().unload("m"));
+        co_await t.until("m", 2, ModelState::cold);
+    }(*this));
+}
+
+TEST_F(PoolInstances, WhoWaitsIsAnsweredWhenTheOneThatDrainsIsLost) {
+    run([](PoolInstances& t) -> net::Task<void> {
+        EXPECT_TRUE(t.pool().add(t.several("m", 2)));
+        auto const workers = co_await t.ready(2);
+        auto running = t.submit();
+        auto other = t.submit();
+        auto const id = co_await t.submitted(*workers[0]);
+        auto const kept = co_await t.submitted(*workers[1]);
+        begin(*workers[0], id);
+        begin(*workers[1], kept);
+        co_await t.settle();
+        EXPECT_TRUE(t.pool().unload("m"));
+        auto waiting = t.submit();
+        t.loop.spawn(t.serve_all());
+        workers[0]->die("signal 9 (Killed)");
+        co_await t.settle();
+        end(*workers[1], kept);
+        for (auto* each : {&running, &other, &waiting}) co_await t.answered(**each);
+    }(*this));
+}
+
+TEST_F(PoolInstances, WhoWaitsForAModelThatJoinedIsAnsweredAlthoughOneRestarts) {
+    options.backoff_min = options.backoff_max = std::chrono::hours(1);
+    run([](PoolInstances& t) -> net::Task<void> {
+        EXPECT_TRUE(t.pool().add(t.several("m", 2)));
+        auto const workers = co_await t.ready(2);
+        workers[1]->die("signal 9 (Killed)");
+        co_await t.until("m", 1, ModelState::restarting);
+        co_await t.settle();
+        EXPECT_TRUE(t.pool().join("m", t.adapted("one")));
+        t.loop.spawn(t.serve_all());
+        auto one = t.say({"Hi"}, "one");
+        auto plain = t.say({"Hi"});
+        co_await t.answered(*one);
+        co_await t.answered(*plain);
+        EXPECT_EQ(t.launcher.launches, 4);
+    }(*this));
+}
+
+TEST_F(PoolInstances, UnloadWhileOneOfThoseThatAreParkedIsWaitedForEndsBoth) {
+    options.memory_bytes = 22;
+    options.parked_max = 1;
+    launcher.on_launch = [](FakeWorker& worker) { worker.keeps = 2; };
+    run([](PoolInstances& t) -> net::Task<void> {
+        auto two = t.several("m", 2);
+        two.lazy = true;
+        auto one = t.several("other", 1);
+        one.lazy = true;
+        one.memory_bytes = 15;
+        EXPECT_TRUE(t.pool().add(two));
+        EXPECT_TRUE(t.pool().add(one));
+        auto asked = t.say({"Hi"});
+        auto const workers = co_await t.ready(2);
+        co_await t.finish(*workers[0], *asked);
+        auto running = t.say({"Hi"}, "other");
+        auto const others = co_await t.ready(1);
+        auto const id = co_await t.submitted(*others[0]);
+        begin(*others[0], id);
+        co_await t.settle();
+        auto waiting = t.say({"Hi"});
+        EXPECT_TRUE(t.pool().unload("m"));
+        co_await t.until("m", 1, ModelState::cold);
+        end(*others[0], id);
+        auto const fresh = co_await t.ready(1);
+        co_await t.finish(*workers[0], *waiting);
+        co_await t.until("m", 2, ModelState::cold);
+        EXPECT_EQ(fresh[0]->exit_reason, "exit status 0");
+        EXPECT_EQ(fresh[0]->parks, 0U);
+    }(*this));
+}
+
+TEST_F(PoolInstances, OneThatCannotBeLoadedIsNotWaitedFor) {
+    run([](PoolInstances& t) -> net::Task<void> {
+        EXPECT_TRUE(t.pool().add(t.several("m", 2)));
+        auto const failing = co_await t.launcher.next();
+        failing->send(LoadFailedFrame{Error(Code::exhausted, "failed to allocate")});
+        failing->die("exit status 1");
+        auto const workers = co_await t.ready(1);
+        co_await t.until("m", 1, ModelState::failed);
+        EXPECT_EQ(t.pool().status("m")->instances[0].state, ModelState::failed);
+        auto asked = t.submit();
+        co_await t.finish(*workers[0], *asked);
+        t.pool().relieve(Pressure::high);
+        co_await t.until("m", 1, ModelState::cold);
+        t.pool().relieve(Pressure::none);
+        co_await t.settle();
+        EXPECT_EQ(t.launcher.launches, 2) << "nobody asked";
+        auto again = t.submit();
+        auto const fresh = co_await t.ready(1);
+        co_await t.finish(*fresh[0], *again);
+        EXPECT_EQ(t.launcher.launches, 3);
+    }(*this));
+}
+
+TEST_F(PoolInstances, ASwapOfWhichOneCannotBeLoadedChangesNothing) {
+    run([](PoolInstances& t) -> net::Task<void> {
+        EXPECT_TRUE(t.pool().add(t.several("m", 2)));
+        auto const old = co_await t.ready(2);
+        std::optional<Status> outcome;
+        t.begin_swap(t.spec("next"), outcome);
+        auto const one = co_await t.launcher.next();
+        auto const two = co_await t.launcher.next();
+        one->ready();
+        two->send(LoadFailedFrame{Error(Code::exhausted, "failed to allocate")});
+        two->die("exit status 1");
+        while (!outcome) co_await t.loop.sleep(1ms);
+        EXPECT_FALSE(*outcome);
+        if (!*outcome) EXPECT_NE(outcome->error().message.find("failed to allocate"), std::string::npos);
+        EXPECT_EQ(t.pool().status("m")->path, "m.gguf");
+        while (one->exit_reason.empty()) co_await t.loop.sleep(1ms);
+        auto asked = t.submit();
+        co_await t.finish(*old[0], *asked);
+    }(*this));
+}
+
+TEST_F(PoolInstances, WhatJoinsCountsForEachOfThem) {
+    options.memory_bytes = 30;
+    run([](PoolInstances& t) -> net::Task<void> {
+        auto two = t.several("m", 2);
+        two.lazy = true;
+        EXPECT_TRUE(t.pool().add(two));
+        auto const refused = t.pool().join("m", t.adapted("one", 6));
+        EXPECT_FALSE(refused) << "20, and twice 6";
+        if (!refused) EXPECT_EQ(refused.error().code, Code::exhausted);
+        EXPECT_TRUE(t.pool().join("m", t.adapted("one", 5)));
+        t.loop.spawn(t.serve_all());
+        auto asked = t.say({"Hi"}, "one");
+        co_await t.answered(*asked);
     }(*this));
 }
 

@@ -143,6 +143,14 @@ public:
         co_await settle();
         co_return worker;
     }
+    // The next worker; it says that it is ready and takes so much.
+    net::Task<std::shared_ptr<FakeWorker>> launched_with(std::uint64_t bytes) {
+        auto worker = co_await launcher.next();
+        ReadyFrame ready;
+        ready.info.memory_bytes = bytes;
+        worker->send(ready);
+        co_return worker;
+    }
     net::Task<void> until_limit(FakeWorker& worker, std::uint64_t bytes) {
         while (worker.cache_limit != bytes) co_await loop.sleep(1ms);
     }
@@ -277,6 +285,35 @@ TEST_F(PoolMemoryTest, ASwapThatLeavesNoRoomBesidePinnedModelsIsRefusedWithTheSi
         EXPECT_EQ(t.outcome->error().message,
                   "model 'm' takes 15 bytes of memory beside 21 that stay meanwhile, the limit for all models is 30");
         EXPECT_EQ(t.status().state, ModelState::ready);
+    }(*this));
+}
+
+// It goes when what it has was answered.
+TEST_F(PoolMemoryTest, WhoLostItsNameDoesNotStayAlthoughItWasPinned) {
+    options.memory_bytes = 30;
+    run([](PoolMemoryTest& t) -> net::Task<void> {
+        auto pinned = t.spec("m");
+        pinned.pinned = true;
+        pinned.memory_bytes = 10;
+        EXPECT_TRUE(t.pool().add(pinned));
+        auto first = co_await t.launched_with(10);
+        auto running = t.submit();
+        auto const id = co_await t.submitted(*first);
+        first->event(id, Started{1, 0});
+        t.begin_swap(file("second.gguf", 10));
+        auto second = co_await t.launched_with(10);
+        co_await t.swapped();
+        EXPECT_TRUE(*t.outcome);
+        t.outcome.reset();
+        t.begin_swap(file("third.gguf", 15));
+        co_await t.settle();
+        EXPECT_FALSE(t.outcome) << "20 are there, and 10 of them go";
+        EXPECT_EQ(t.launcher.launches, 2);
+        co_await t.finish(*first, id, *running);
+        auto third = co_await t.launched_with(15);
+        co_await t.swapped();
+        EXPECT_TRUE(*t.outcome);
+        EXPECT_EQ(t.status().path, "third.gguf");
     }(*this));
 }
 

@@ -159,7 +159,7 @@ bool can_share_worker(ModelSpec const& base, ModelSpec other) {
     };
     bool const known = context_of(base) != 0 && context_of(other) != 0;
     if (known && context_of(other) <= context_of(base)) other.context_request = base.context_request;
-    return worker_arguments(base, 0) == worker_arguments(other, 0);
+    return other.instances <= base.instances && worker_arguments(base, 0) == worker_arguments(other, 0);
 }
 
 std::vector<std::string> worker_arguments(ModelSpec const& spec, int fd) {

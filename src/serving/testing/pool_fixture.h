@@ -20,6 +20,17 @@ namespace hearth::serving::testing {
 
 using namespace std::chrono_literals;
 
+// Real time, and what the test adds to it. One thread.
+class ShiftedClock final : public Clock {
+public:
+    [[nodiscard]] Instant now() const override { return real_.now() + by_; }
+    void shift(Duration by) { by_ += by; }
+
+private:
+    SteadyClock real_;
+    Duration by_{};
+};
+
 class PoolFixture : public ::testing::Test {
 public:
     static constexpr Duration kPatience = 30s;  // a test that takes longer hangs
@@ -111,7 +122,7 @@ public:
     }
 
     net::Loop loop;
-    SteadyClock clock;
+    ShiftedClock clock;
     std::unique_ptr<telemetry::Log> log = telemetry::make_null_log();
     telemetry::Registry metrics;
     FakeLauncher launcher{loop};
