@@ -42,14 +42,16 @@ net::Task<Result<FileResult>> Downloader::fetch(FileRequest request,
         transfer =
             std::make_shared<Transfer>(impl_->loop, impl_->client, impl_->pool, impl_->options, std::move(request));
         impl_->transfers.emplace(path, transfer);
+        transfer->listen(std::move(on_progress));  // before its first step, which may be at once
         impl_->loop.spawn(impl_->run(transfer));
     } else {
         transfer = running->second;
         if (transfer->request().url != request.url || transfer->request().sha256 != request.sha256)
             co_return Error(Code::invalid_argument, fmt::format("'{}' is being downloaded from {}", path,
                                                                 transfer->request().url.text_without_query()));
+        transfer->listen(std::move(on_progress));
     }
-    co_return co_await transfer->join(std::move(on_progress));
+    co_return co_await transfer->join();
 }
 
 void Downloader::cancel(std::string const& path) {

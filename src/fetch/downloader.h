@@ -62,6 +62,9 @@ struct FileRequest {
     std::optional<std::uint64_t> size;  // none: unknown
     std::string present_etag;           // of what lies at `path` already, where no hash is known
     Existing existing = Existing::replace;  // keep: fails with `invalid_argument`
+    // A file of this machine that should hold the bytes of `sha256`: copied rather than fetched, unless
+    // the download was begun already. Where it does not hold them they are fetched. Empty: none.
+    std::string held;
 };
 
 enum class Stage : std::uint8_t { locked, connecting, pausing, fetching, verifying, done };

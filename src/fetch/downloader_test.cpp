@@ -350,6 +350,94 @@ TEST_F(DownloaderTest, AFileThatWasDamagedIsReplaced) {
     EXPECT_EQ(content(), content_);
 }
 
+TEST_F(DownloaderTest, TheCheckOfWhatIsThereCanBeCancelled) {
+    FileServer const server("127.0.0.1", plain_);
+    std::ofstream(path(), std::ios::binary) << content_;
+    auto wanted = request(server);
+    wanted.sha256 = sha256(content_);
+    on_progress = [&](FileProgress const& progress) {
+        if (progress.stage == Stage::verifying) running->cancel_all();
+    };
+    EXPECT_EQ(fetch(wanted).error().code, Code::cancelled);
+    EXPECT_TRUE(server.asked().empty());
+    EXPECT_EQ(content(), content_);
+    expect_only("file");
+}
+
+TEST_F(DownloaderTest, WhatThisMachineHoldsIsCopied) {
+    FileServer const server("127.0.0.1", plain_);
+    std::ofstream(path("held"), std::ios::binary) << content_;
+    auto wanted = request(server);
+    wanted.sha256 = sha256(content_);
+    wanted.held = path("held");
+    std::vector<std::uint64_t> steps;
+    on_progress = [&](FileProgress const& progress) {
+        if (progress.stage == Stage::fetching) steps.push_back(progress.done);
+        EXPECT_TRUE(progress.total == content_.size() || progress.total == 0);
+    };
+    auto const result = fetch(wanted);
+    ASSERT_TRUE(result) << result.error().message;
+    EXPECT_EQ(result->size, content_.size());
+    EXPECT_EQ(result->sha256, wanted.sha256);
+    EXPECT_EQ(result->fetched, 0U);
+    EXPECT_EQ(steps.size(), 7U) << "of 16 KiB";
+    EXPECT_TRUE(std::ranges::is_sorted(steps));
+    EXPECT_EQ(content(), content_);
+    EXPECT_TRUE(server.asked().empty());
+    EXPECT_FALSE(exists("file.partial"));
+}
+
+TEST_F(DownloaderTest, WhatIsNotHeldAfterAllIsFetched) {
+    for (auto const& lie : {std::string("short"), std::string(content_.size(), 'x')}) {
+        FileServer const server("127.0.0.1", plain_);
+        std::filesystem::remove(path());
+        std::ofstream(path("held"), std::ios::binary) << lie;
+        auto wanted = request(server);
+        wanted.sha256 = sha256(content_);
+        wanted.held = path("held");
+        auto const result = fetch(wanted);
+        ASSERT_TRUE(result) << result.error().message;
+        EXPECT_EQ(result->fetched, content_.size());
+        EXPECT_FALSE(result->present);
+        EXPECT_EQ(content(), content_);
+        EXPECT_EQ(content("held"), lie);
+    }
+}
+
+TEST_F(DownloaderTest, ACopyCanBeCancelled) {
+    FileServer const server("127.0.0.1", plain_);
+    std::ofstream(path("held"), std::ios::binary) << content_;
+    auto wanted = request(server);
+    wanted.sha256 = sha256(content_);
+    wanted.held = path("held");
+    on_progress = [&](FileProgress const& progress) {
+        if (progress.stage == Stage::fetching) running->cancel_all();
+    };
+    EXPECT_EQ(fetch(wanted).error().code, Code::cancelled);
+    EXPECT_TRUE(server.asked().empty());
+    expect_only("held");
+}
+
+TEST_F(DownloaderTest, ABegunDownloadIsGoneOnWithAndNotCopied) {
+    FileServer const server("127.0.0.1", plain_);
+    auto wanted = request(server);
+    wanted.sha256 = sha256(content_);
+    on_progress = [&](FileProgress const& progress) {
+        if (progress.done >= 40'000) running->cancel_all();
+    };
+    ASSERT_FALSE(fetch(wanted));
+    on_progress = nullptr;
+    std::ofstream(path("held"), std::ios::binary) << content_;
+    FileServer const later("127.0.0.1", plain_);
+    wanted.url = *parse_url(later.url("/file"));
+    wanted.held = path("held");
+    auto const result = fetch(wanted);
+    ASSERT_TRUE(result) << result.error().message;
+    EXPECT_FALSE(result->present);
+    EXPECT_FALSE(later.asked().empty());
+    EXPECT_EQ(content(), content_);
+}
+
 TEST_F(DownloaderTest, AnUnchangedTagMeansTheFileIsThere) {
     FileServer server("127.0.0.1", plain_);
     ASSERT_TRUE(fetch(request(server)));

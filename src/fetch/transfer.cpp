@@ -58,15 +58,14 @@ net::Task<void> Transfer::run() {
         if (!present) {
             result = present.error();
         } else if (*present || (came_meanwhile && request_.sha256.empty())) {
-            FileResult there;
             size_ = size_of(request_.path);
-            there.size = size_.value_or(0);
-            there.sha256 = request_.sha256;
-            there.present = true;
             file_->discard();
-            result = std::move(there);
+            result = result_without_fetching();
         } else {
-            result = co_await run_attempts();
+            auto const copied = co_await copy_held();
+            if (!copied) result = copied.error();
+            else if (*copied) result = result_without_fetching();
+            else result = co_await run_attempts();
         }
     }
     bool const of_use_later = ranged_ && !state_.done.pieces().empty();
@@ -77,8 +76,19 @@ net::Task<void> Transfer::run() {
     for (auto const& joiner : joiners_) joiner->notify();
 }
 
-net::Task<Result<FileResult>> Transfer::join(Listener listener) {
+FileResult Transfer::result_without_fetching() const {
+    FileResult result;
+    result.size = size_.value_or(0);
+    result.sha256 = request_.sha256;
+    result.present = true;
+    return result;
+}
+
+void Transfer::listen(Listener listener) {
     if (listener) listeners_.push_back(std::move(listener));
+}
+
+net::Task<Result<FileResult>> Transfer::join() {
     auto const ended = std::make_shared<net::Signal>(loop_);
     joiners_.push_back(ended);
     while (!result_) co_await ended->wait();
@@ -114,8 +124,7 @@ net::Task<Result<bool>> Transfer::is_present() {
     bool same = false;
     if (!request_.sha256.empty() && size == request_.size.value_or(*size)) {
         report(Stage::verifying);
-        auto const path = request_.path;
-        auto hash = [path] { return digest::sha256_of_file(path); };
+        auto hash = [this] { return digest::sha256_of_file(request_.path, [this] { return cancelled_.load(); }); };
         auto const found = co_await blocking(pool_, std::move(hash));
         if (!found) co_return found.error();
         same = *found == request_.sha256;

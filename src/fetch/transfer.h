@@ -1,6 +1,6 @@
 // Transfer: one file on its way; what Downloader::fetch() callers share. Private to fetch.
 //
-// The life of one: take the lock → what is there already? → first answer, which
+// The life of one: take the lock → what is there already, and what may be copied? → first answer, which
 // says the size and whether ranges are served → pieces by several workers, or one
 // stream, into a Landing, which writes and hashes → publish. A step that fails
 // ends in an Outcome that says how to go on; one loop, run_attempts(), does so.
@@ -8,6 +8,7 @@
 // Threads: the loop's; hash and disk on the pool, see blocking.h.
 #pragma once
 
+#include <atomic>
 #include <boost/asio/thread_pool.hpp>
 #include <functional>
 #include <memory>
@@ -41,8 +42,10 @@ public:
 
     // Runs to the end; then result() is there. Once.
     net::Task<void> run();
+    // From now on it is told; may be empty.
+    void listen(Listener listener);
     // Waits for the end of a run() somebody spawned.
-    net::Task<Result<FileResult>> join(Listener listener);
+    net::Task<Result<FileResult>> join();
     void cancel();
 
     [[nodiscard]] FileRequest const& request() const { return request_; }
@@ -50,6 +53,9 @@ public:
 private:
     net::Task<Status> take_lock();
     net::Task<Result<bool>> is_present();
+    // Whether the file came from what this machine holds. False: it is to be fetched.
+    net::Task<Result<bool>> copy_held();
+    [[nodiscard]] FileResult result_without_fetching() const;
     net::Task<Result<FileResult>> run_attempts();
     net::Task<Outcome> attempt();
     net::Task<Outcome> begin();
@@ -120,7 +126,7 @@ private:
     std::uint64_t saved_bytes_ = 0;
     std::uint64_t fetched_ = 0;
 
-    bool cancelled_ = false;
+    std::atomic<bool> cancelled_ = false;  // the pool's threads ask, too
     bool present_ = false;
     FileProgress progress_;
     std::vector<Listener> listeners_;

@@ -2,6 +2,7 @@
 
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -39,8 +40,11 @@ fetch::HubReference Puller::at_noted_revision(fetch::HubReference reference) con
 }
 
 net::Task<Result<fetch::Plan>> Puller::plan() {
-    if (auto const* hub = std::get_if<fetch::HubReference>(&order_.reference))
-        co_return co_await fetch::plan_hub(*client_, at_noted_revision(*hub), network_.hub);
+    if (auto const* hub = std::get_if<fetch::HubReference>(&order_.reference)) {
+        // Where it came from does not say which of the repository's files were chosen then; what came does.
+        auto again = order_.restore ? order_.restore->files : std::vector<fetch::NotedFile>();
+        co_return co_await fetch::plan_hub(*client_, at_noted_revision(*hub), network_.hub, std::move(again));
+    }
     if (auto const* registry = std::get_if<fetch::RegistryReference>(&order_.reference))
         co_return co_await fetch::plan_registry(*client_, *registry, network_.client.plain_http);
     co_return fetch::plan_url(std::get<fetch::UrlReference>(order_.reference));

@@ -1,8 +1,8 @@
 // Holdings: bytes that need not be fetched, since this machine has them or is getting them.
 //
 // pull() asks before it fetches a file whose SHA-256 is known. What it is told of is linked
-// into its place, and then checked there as any file that is there already: a wrong answer
-// costs time, never a wrong file.
+// into its place, and then checked there as any file that is there already, or copied and
+// checked on the way: a wrong answer costs time, never a wrong file.
 //
 // Threads: an implementation is asked from several pulls' threads; calls may block. It
 // outlives the pulls that were given it.

@@ -21,8 +21,10 @@ Error refusal(Response const& answer, std::string const& name, bool token) {
     return {Code::unavailable, says};
 }
 
-Result<Plan> make_plan(HubReference const& reference, HubListing const& listing, HubOptions const& options) {
-    HEARTH_TRY(auto files, choose_gguf(listing.files, reference.choice));
+Result<Plan> make_plan(HubReference const& reference, HubListing const& listing, HubOptions const& options,
+                       std::vector<NotedFile> const& again) {
+    HEARTH_TRY(auto files,
+               again.empty() ? choose_gguf(listing.files, reference.choice) : choose_gguf_again(listing.files, again));
     bool const folder = files.empty();
     if (folder) files = choose_safetensors(listing.files);
     // Which file was chosen is in its name; what the model was pulled from stays the same for the next revision.
@@ -57,7 +59,8 @@ Result<Plan> make_plan(HubReference const& reference, HubListing const& listing,
 
 }  // namespace
 
-net::Task<Result<Plan>> plan_hub(Client& client, HubReference reference, HubOptions options) {
+net::Task<Result<Plan>> plan_hub(Client& client, HubReference reference, HubOptions options,
+                                 std::vector<NotedFile> again) {
     while (options.endpoint.ends_with('/')) options.endpoint.pop_back();
     auto const url = parse_url(fmt::format("{}/api/models/{}/{}/revision/{}?blobs=true", options.endpoint,
                                            reference.organisation, reference.repository, reference.revision));
@@ -73,7 +76,7 @@ net::Task<Result<Plan>> plan_hub(Client& client, HubReference reference, HubOpti
     if (!text) co_return text.error();
     auto const listing = parse_hub_listing(*text);
     if (!listing) co_return listing.error();
-    co_return make_plan(reference, *listing, options);
+    co_return make_plan(reference, *listing, options, again);
 }
 
 }  // namespace hearth::fetch

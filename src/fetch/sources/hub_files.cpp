@@ -81,6 +81,28 @@ bool is_model(std::string_view path) {
 
 using Sets = std::map<std::string, std::vector<HubFile>>;
 
+// The parts of each in order.
+Sets sets_of(std::vector<HubFile> const& files) {
+    Sets sets;
+    for (auto const& file : files) {
+        if (is_model(file.path)) sets[set_of(file.path)].push_back(file);
+    }
+    for (auto& [set, parts] : sets) std::ranges::sort(parts, {}, &HubFile::path);
+    return sets;
+}
+
+Result<std::vector<HubFile>> all_parts(Sets const& sets, std::string const& set) {
+    auto const& parts = sets.at(set);
+    auto const suffix = split_suffix(parts.front().path);
+    std::size_t count = 1;
+    if (!suffix.empty())
+        std::from_chars(suffix.data() + suffix.size() - kSplitDigits, suffix.data() + suffix.size(), count);
+    if (parts.size() != count)
+        return Error(Code::corrupt,
+                     fmt::format("'{}' should have {} parts, the repository has {}", set, count, parts.size()));
+    return parts;
+}
+
 Result<std::string> choose_set(Sets const& sets, std::string const& choice) {
     auto const wanted = ascii_lower(choice);
     std::vector<std::string> hits;
@@ -151,22 +173,22 @@ Result<HubListing> parse_hub_listing(std::string_view json) {
 }
 
 Result<std::vector<HubFile>> choose_gguf(std::vector<HubFile> const& files, std::string const& choice) {
-    Sets sets;
-    for (auto const& file : files) {
-        if (is_model(file.path)) sets[set_of(file.path)].push_back(file);
-    }
+    auto const sets = sets_of(files);
     if (sets.empty()) return std::vector<HubFile>();
-    for (auto& [set, parts] : sets) std::ranges::sort(parts, {}, &HubFile::path);
     HEARTH_TRY(auto const set, choose_set(sets, choice));
-    auto const& parts = sets.at(set);
-    auto const suffix = split_suffix(parts.front().path);
-    std::size_t count = 1;
-    if (!suffix.empty())
-        std::from_chars(suffix.data() + suffix.size() - kSplitDigits, suffix.data() + suffix.size(), count);
-    if (parts.size() != count)
-        return Error(Code::corrupt,
-                     fmt::format("'{}' should have {} parts, the repository has {}", set, count, parts.size()));
-    return parts;
+    return all_parts(sets, set);
+}
+
+Result<std::vector<HubFile>> choose_gguf_again(std::vector<HubFile> const& files, std::vector<NotedFile> const& noted) {
+    auto const sets = sets_of(files);
+    auto const is_noted = [&](HubFile const& file) {
+        return !file.sha256.empty() && std::ranges::find(noted, file.sha256, &NotedFile::sha256) != noted.end();
+    };
+    for (auto const& [set, parts] : sets)
+        if (std::ranges::any_of(parts, is_noted)) return all_parts(sets, set);
+    // Nobody says its hash, or it has another one by now.
+    auto named = choose_gguf(files, noted.empty() ? std::string() : noted.front().name);
+    return named ? std::move(named) : choose_gguf(files, "");
 }
 
 std::vector<HubFile> choose_safetensors(std::vector<HubFile> const& files) {

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/result.h"
+#include "fetch/sources/note.h"
 
 namespace hearth::fetch {
 
@@ -32,6 +33,11 @@ struct HubListing {
 // the first of kUsualQuantisations. Empty where there is no GGUF file at all;
 // `not_found` lists what can be chosen.
 [[nodiscard]] Result<std::vector<HubFile>> choose_gguf(std::vector<HubFile> const& files, std::string const& choice);
+
+// The same for what was pulled before: the set with one of the noted hashes, whatever it was called here since; else
+// the one with the name of the first noted file; else as without a choice.
+[[nodiscard]] Result<std::vector<HubFile>> choose_gguf_again(std::vector<HubFile> const& files,
+                                                             std::vector<NotedFile> const& noted);
 
 // What is needed to convert safetensors, and the card; config.json first. Of several sets of weights the one that
 // conversion opens: the sharded one of an index, else model.safetensors. Empty without config or weights.

@@ -24,18 +24,18 @@ class Sweep {
 public:
     Sweep(std::set<std::string> const& owned, system_clock::time_point now) : owned_(owned), now_(now) {}
 
-    // `prefix`: of names below the models folder.
-    void look_into(fs::path const& folder, std::string const& prefix) {
+    // `prefix`: of names below the models folder. `deeper`: how many folders more.
+    void look_into(fs::path const& folder, std::string const& prefix, int deeper) {
         std::vector<fs::path> folders;
         std::error_code failed;
         for (fs::directory_iterator it(folder, failed), end; !failed && it != end; it.increment(failed)) {
             if (++seen_ > kLeftoversSeen) return;
             auto const name = it->path().filename().string();
             std::error_code unknown;
-            if (prefix.empty() && it->is_directory(unknown) && !it->is_symlink(unknown)) folders.push_back(it->path());
+            if (deeper > 0 && it->is_directory(unknown) && !it->is_symlink(unknown)) folders.push_back(it->path());
             else look_at(it->path(), prefix + name);
         }
-        for (auto const& each : folders) look_into(each, each.filename().string() + "/");
+        for (auto const& each : folders) look_into(each, prefix + each.filename().string() + "/", deeper - 1);
     }
 
     [[nodiscard]] std::vector<std::string> take() { return std::move(gone_); }
@@ -47,9 +47,24 @@ private:
         if (!name.ends_with(kPartial) || !is_older(path, kPartialKept)) return;
         auto const whole = name.substr(0, name.size() - kPartial.size());
         auto const file = path.string().substr(0, path.string().size() - kPartial.size());
-        if (owned_.contains(whole) || PartialFile::is_held(file)) return;
-        remove(path, name);
-        remove(path.string() + std::string(kState), name + std::string(kState));
+        if (is_owned(whole)) return;
+        auto const mine = PartialFile::open(file);
+        // Whoever held it until now may have gone on with it.
+        if (!mine || !is_older(path, kPartialKept)) return;
+        std::error_code unknown;
+        bool const has_state = fs::exists(path.string() + std::string(kState), unknown);
+        (*mine)->discard();
+        if (fs::exists(path, unknown)) return;
+        gone_.push_back(name);
+        if (has_state) gone_.push_back(name + std::string(kState));
+    }
+
+    [[nodiscard]] bool is_owned(std::string const& name) const {
+        auto const slash = name.find('/');
+        if (slash == std::string::npos) return owned_.contains(name);
+        auto const folder = name.substr(0, slash + 1);
+        auto const first = owned_.lower_bound(folder);
+        return first != owned_.end() && first->starts_with(folder);
     }
 
     // Of regular files alone: links and folders are nobody's leftovers.
@@ -75,7 +90,7 @@ private:
 std::vector<std::string> sweep_leftovers(std::string const& folder, std::set<std::string> const& owned,
                                          system_clock::time_point now) {
     Sweep sweep(owned, now);
-    sweep.look_into(folder, "");
+    sweep.look_into(folder, "", kLeftoverFolders);
     return sweep.take();
 }
 

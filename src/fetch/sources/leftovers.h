@@ -4,10 +4,11 @@
 // Files that get their name when they are whole (NAME.new) are of no use after a crash and
 // go when they are an hour old. A download under way (PATH.partial and its state) is of use
 // to the next pull of the same model: it goes when it was not touched for kPartialKept, no
-// process holds it and no job owns it.
+// process holds it and no job owns it. It is deleted under its lock, so that nobody goes on
+// with what is going.
 //
 // Threads: none; blocks on the disk. Limits: kLeftoversSeen entries are looked at, in the
-// folder and in those directly in it.
+// folder and kLeftoverFolders deep in those in it, as deep as a plan's files lie.
 #pragma once
 
 #include <chrono>
@@ -19,11 +20,13 @@
 namespace hearth::fetch {
 
 inline constexpr std::size_t kLeftoversSeen = 100'000;
+inline constexpr int kLeftoverFolders = 2;
 inline constexpr std::chrono::hours kNewKept{1};
 inline constexpr std::chrono::hours kPartialKept{24};
 
-// `owned`: names, below the folder, of files that jobs are at. Says what went, below the
-// folder; what cannot be deleted stays without a word.
+// `owned`: names, below the folder, of files that jobs are at. A job that is at a file of a folder
+// is at all of that folder: jobs do not list every file of a large model. Says what went, below
+// the folder; what cannot be deleted stays without a word.
 std::vector<std::string> sweep_leftovers(std::string const& folder, std::set<std::string> const& owned,
                                          std::chrono::system_clock::time_point now);
 

@@ -17,6 +17,7 @@
 #include "base/result.h"
 #include "fetch/client.h"
 #include "fetch/sources/manifest.h"
+#include "fetch/sources/note.h"
 #include "fetch/sources/reference.h"
 #include "net/task.h"
 
@@ -50,8 +51,10 @@ struct HubOptions {
     std::string token;  // empty: none
 };
 
-// A repository with GGUF files: the chosen ones. Without: its safetensors, as a folder.
-net::Task<Result<Plan>> plan_hub(Client& client, HubReference reference, HubOptions options);
+// A repository with GGUF files: the chosen ones. Without: its safetensors, as a folder. `again`: what was noted of
+// the files when they were pulled, which are chosen once more then, whatever the reference chooses; empty: of none.
+net::Task<Result<Plan>> plan_hub(Client& client, HubReference reference, HubOptions options,
+                                 std::vector<NotedFile> again = {});
 
 // `plain_http`: also registries that are not this machine are asked without TLS.
 net::Task<Result<Plan>> plan_registry(Client& client, RegistryReference reference, PlainHttp plain_http);

@@ -1,5 +1,8 @@
 #include "fetch/sources/pull.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 #include <set>
@@ -42,23 +45,42 @@ Status make_folders(std::string const& folder, Plan const& plan) {
     return ok();
 }
 
-// All files together: better no file than all but one. What is here already is linked.
+// As a kernel that protects hard links sees it, the usual way: within one file system, of one's own files
+// and those that one may write.
+bool may_link(std::string const& from, std::string const& folder) {
+    struct stat file{}, target{};
+    if (::stat(from.c_str(), &file) != 0 || ::stat(folder.c_str(), &target) != 0) return false;
+    bool const ours = file.st_uid == ::geteuid() || ::access(from.c_str(), R_OK | W_OK) == 0;
+    return file.st_dev == target.st_dev && ours;
+}
+
+// All files together: better no file than all but one. What is here already and can be linked takes none.
 Status check_room(std::string const& folder, Plan const& plan, Holdings* holdings) {
     std::uint64_t needed = 0;
     for (auto const& file : plan.files) {
         std::error_code missing;
         auto const path = folder + "/" + file.name;
         bool const begun = fs::exists(path, missing) || fs::exists(path + ".partial", missing);
-        bool const held = !begun && holdings != nullptr && !file.sha256.empty() && holdings->find(file.sha256);
-        if (!begun && !held) needed += file.size.value_or(0);
+        bool const asked = !begun && holdings != nullptr && !file.sha256.empty();
+        auto const held = asked ? holdings->find(file.sha256) : std::nullopt;
+        if (!begun && !(held && may_link(*held, folder))) needed += file.size.value_or(0);
     }
     HEARTH_TRY(auto const free, free_bytes(folder + "/."));
     if (needed > free)
-        return Error(Code::too_large,
+        return Error(Code::exhausted,
                      fmt::format("no room for '{}': {} more bytes are needed, {} are free in {}", plan.model, needed,
                                  free, folder),
                      "disk");
     return ok();
+}
+
+// Whether `to` is a link now. There is none to another file system, nor, as a rule, to others' files.
+bool link_file(std::string const& from, std::string const& to) {
+    std::error_code failed;
+    // The file itself: a link's own text would lead elsewhere from there.
+    auto const real = fs::canonical(from, failed);
+    if (!failed) fs::create_hard_link(real, to, failed);
+    return !failed;
 }
 
 // A link, or a copy where there can be none; whole under its name or absent.
@@ -68,11 +90,7 @@ Status place(std::string const& from, std::string const& to) {
         if (fs::equivalent(from, to, failed)) return ok();
         return Error(Code::invalid_argument, fmt::format("'{}' is there already and is another file", to));
     }
-    // The file itself: a link's own text would lead elsewhere from there.
-    auto const real = fs::canonical(from, failed);
-    if (!failed) fs::create_hard_link(real, to, failed);
-    if (!failed) return ok();
-    // Another file system.
+    if (link_file(from, to)) return ok();
     HEARTH_TRY(auto partial, PartialFile::open(to));
     auto const size = fs::file_size(from, failed);
     if (failed) return Error(Code::io, fmt::format("cannot read '{}': {}", from, failed.message()));
@@ -100,6 +118,12 @@ private:
     Holdings& holdings_;
     std::string const sha256_;
     std::string path_;
+};
+
+// A file of this machine that should hold the bytes of one that is wanted.
+struct Borrowed {
+    std::string from;     // empty: there is none
+    bool linked = false;  // into its place, where the download checks it; else it is copied
 };
 
 // The files of one plan on their way; kFilesAtOnce coroutines take them in turn.
@@ -189,7 +213,8 @@ private:
     net::Task<void> fetch_one(std::size_t index) {
         auto const& sha256 = plan_.files[index].sha256;
         if (hooks_.holdings == nullptr || sha256.empty()) {
-            static_cast<void>(co_await download(index));
+            Borrowed nothing;
+            static_cast<void>(co_await download(index, std::move(nothing)));
             co_return;
         }
         auto const free = co_await wait_for_turn(index);
@@ -198,8 +223,8 @@ private:
             co_return;
         }
         Turn turn(*hooks_.holdings, sha256);
-        borrow(plan_.files[index]);
-        bool const came = co_await download(index);
+        auto borrowed = borrow(plan_.files[index]);
+        bool const came = co_await download(index, std::move(borrowed));
         if (came) turn.came(folder_ + "/" + plan_.files[index].name);
     }
 
@@ -222,30 +247,40 @@ private:
         co_return ok();
     }
 
-    // Puts a file that should hold those bytes in its place; the download checks it there. What
-    // cannot be put there is fetched.
-    void borrow(PlannedFile const& file) const {
+    // REQUIRES: there are holdings
+    [[nodiscard]] Borrowed borrow(PlannedFile const& file) const {
+        Borrowed borrowed;
         std::error_code missing;
         auto const path = folder_ + "/" + file.name;
-        if (fs::exists(path, missing)) return;
-        auto const from = hooks_.holdings->find(file.sha256);
-        if (from) static_cast<void>(place(*from, path));
+        if (fs::exists(path, missing)) return borrowed;
+        borrowed.from = hooks_.holdings->find(file.sha256).value_or("");
+        borrowed.linked = !borrowed.from.empty() && link_file(borrowed.from, path);
+        return borrowed;
+    }
+
+    // What the download did not find to be right does not stay under that name.
+    static void remove_link(Borrowed const& borrowed, std::string const& path) {
+        std::error_code failed;
+        if (borrowed.linked && fs::equivalent(borrowed.from, path, failed)) fs::remove(path, failed);
     }
 
     // Whether it came.
-    net::Task<bool> download(std::size_t index) {
+    net::Task<bool> download(std::size_t index, Borrowed borrowed) {
+        auto const& file = plan_.files[index];
+        auto const path = folder_ + "/" + file.name;
         if (stopped()) {
+            remove_link(borrowed, path);
             fail(Error(Code::cancelled, "the pull was stopped"));
             co_return false;
         }
-        auto const& file = plan_.files[index];
         FileRequest request;
         request.url = file.url;
-        request.path = folder_ + "/" + file.name;
+        request.path = path;
         request.authorization = file.authorization;
         request.sha256 = file.sha256;
         request.size = file.size;
-        request.existing = known_ ? Existing::replace : Existing::keep;
+        request.existing = known_ || borrowed.linked ? Existing::replace : Existing::keep;
+        if (!borrowed.linked) request.held = borrowed.from;
         auto const* const known = known_ ? known_->find(file.name) : nullptr;
         if (known != nullptr) request.present_etag = known->etag;
         auto const listener = [this, index](FileProgress const& progress) {
@@ -253,6 +288,7 @@ private:
         };
         auto result = co_await downloader_.fetch(std::move(request), listener);
         if (!result) {
+            remove_link(borrowed, path);
             fail(result.error());
             co_return false;
         }
@@ -329,10 +365,17 @@ Result<std::vector<HubFile>> files_in(std::string const& folder) {
     std::error_code failed;
     for (fs::directory_iterator it(folder, failed), end; !failed && it != end; it.increment(failed)) {
         std::error_code unknown;
-        if (!it->is_regular_file(unknown)) continue;
+        auto name = it->path().filename().string();
+        auto path = it->path();
+        // The config of a part of the model.
+        if (is_file_name(name) && it->is_directory(unknown)) {
+            name += "/config.json";
+            path /= "config.json";
+        }
+        if (!fs::is_regular_file(path, unknown)) continue;
         if (files.size() >= kHubFilesMax)
             return Error(Code::too_large, fmt::format("'{}' has more than {} files", folder, kHubFilesMax));
-        files.push_back({it->path().filename().string(), it->file_size(unknown), ""});
+        files.push_back({std::move(name), fs::file_size(path, unknown), ""});
     }
     if (failed) return Error(Code::io, fmt::format("cannot read the folder '{}': {}", folder, failed.message()));
     std::ranges::sort(files, {}, &HubFile::path);

@@ -5,7 +5,8 @@
 // MODEL.hearth.json says where the model came from, with each file's hash, and what
 // a registry told with it (template, system, params, license).
 //
-// Bytes that this machine has already (holdings.h) are linked and not fetched.
+// Bytes that this machine has already (holdings.h) are linked and not fetched, or copied by the
+// downloader where there can be no link.
 //
 // What lies in the folder and was not pulled from the same source is never
 // overwritten: pull() fails with `invalid_argument` and says how to go on.

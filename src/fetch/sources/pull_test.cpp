@@ -1,9 +1,14 @@
 #include "fetch/sources/pull.h"
 
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <filesystem>
 #include <fstream>
 #include <map>
 #include <optional>
+
+#include <fmt/format.h>
 
 #include "fetch/partial_file.h"
 #include "fetch/sources/leftovers.h"
@@ -34,6 +39,19 @@ public:
     std::map<std::string, std::string> files;
     int refused = 0, begun = 0;
     std::vector<std::pair<std::string, std::string>> ended;
+};
+
+// A file that was deleted and is still open: it can be read, and not be linked, as one of another file system.
+class Unlinkable {
+public:
+    explicit Unlinkable(std::string const& path) : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC)) { fs::remove(path); }
+    ~Unlinkable() { ::close(fd_); }
+    Unlinkable(Unlinkable const&) = delete;
+    Unlinkable& operator=(Unlinkable const&) = delete;
+    [[nodiscard]] std::string path() const { return fmt::format("/proc/self/fd/{}", fd_); }
+
+private:
+    int const fd_;
 };
 
 class PullTest : public test::FetchFixture {
@@ -67,6 +85,11 @@ protected:
                                     PullHooks hooks, Result<Pulled>& result) {
         result = co_await pull(loop, downloader, std::move(plan), std::move(folder), std::move(hooks));
     }
+    static net::Task<void> plan_into(Client& client, HubOptions hub_options, std::vector<NotedFile> again,
+                                     Result<Plan>& result) {
+        HubReference reference{"org", "repo", "main", ""};
+        result = co_await plan_hub(client, std::move(reference), std::move(hub_options), std::move(again));
+    }
     [[nodiscard]] PullHooks with(Holdings& holdings) const { return {{}, {}, &holdings}; }
     void write(std::string const& name, std::string const& bytes) const {
         fs::create_directories(fs::path(path(name)).parent_path());
@@ -81,7 +104,7 @@ TEST_F(PullTest, WithoutRoomNothingIsAskedAndNothingIsLeft) {
     plan.files[0].size = std::uint64_t{1} << 60;
     auto const pulled = run(std::move(plan));
     ASSERT_FALSE(pulled);
-    EXPECT_EQ(pulled.error().code, Code::too_large);
+    EXPECT_EQ(pulled.error().code, Code::exhausted) << "as any disk that is full";
     EXPECT_EQ(pulled.error().param, "disk");
     EXPECT_NE(pulled.error().message.find("1152921504606846976 more bytes are needed"), std::string::npos)
         << pulled.error().message;
@@ -127,6 +150,56 @@ TEST_F(PullTest, AWrongAnswerCostsTimeAndNoFile) {
     EXPECT_EQ(content("lie.gguf"), other) << "what was linked is not written to";
 }
 
+TEST_F(PullTest, WhatCannotBeLinkedIsCopied) {
+    write("gone", kBytes);
+    Unlinkable const here(path("gone"));
+    ToldHoldings held;
+    held.files[sha256(kBytes)] = here.path();
+    auto const pulled = run(plan_of("a", kBytes), with(held));
+    ASSERT_TRUE(pulled) << pulled.error().message;
+    EXPECT_EQ(content("a.gguf"), kBytes);
+    EXPECT_TRUE(server.asked().empty());
+    EXPECT_EQ(pulled->fetched, 0U);
+    EXPECT_EQ(pulled->files[0].sha256, sha256(kBytes));
+    EXPECT_FALSE(exists("a.gguf.partial"));
+}
+
+TEST_F(PullTest, AWrongCopyCostsTimeAndNoFile) {
+    write("gone", test::some_bytes(kBytes.size(), 2));
+    Unlinkable const lie(path("gone"));
+    ToldHoldings held;
+    held.files[sha256(kBytes)] = lie.path();
+    auto const pulled = run(plan_of("a", kBytes), with(held));
+    ASSERT_TRUE(pulled) << pulled.error().message;
+    EXPECT_EQ(content("a.gguf"), kBytes);
+    EXPECT_EQ(pulled->fetched, kBytes.size());
+}
+
+TEST_F(PullTest, AWrongLinkIsReplacedAlsoBesideFilesThatNoPullBrought) {
+    auto const other = test::some_bytes(kBytes.size(), 2);
+    write("a.gguf", kBytes);
+    write("lie.gguf", other);
+    ToldHoldings held;
+    held.files[sha256(kBytes)] = path("lie.gguf");
+    auto const plan = [&](FileServer const& from) {
+        auto both = plan_of("a", kBytes);
+        both.files.push_back(both.files[0]);
+        both.files[1].name = "b.gguf";
+        both.files[1].url = *parse_url(from.url("/b"));
+        return both;
+    };
+    {
+        FileServer const nothing("127.0.0.1", [](Asked const&) { return test::Reply{.status = 404}; });
+        EXPECT_EQ(run(plan(nothing), with(held)).error().code, Code::not_found);
+        EXPECT_FALSE(exists("b.gguf")) << "it would be in the way of the next pull";
+    }
+    auto const pulled = run(plan(server), with(held));
+    ASSERT_TRUE(pulled) << pulled.error().message;
+    EXPECT_TRUE(pulled->found);
+    EXPECT_EQ(content("b.gguf"), kBytes);
+    EXPECT_EQ(content("lie.gguf"), other);
+}
+
 TEST_F(PullTest, WhoWaitsForTheSameBytesSaysSo) {
     ToldHoldings held;
     held.refused = 1;
@@ -170,6 +243,38 @@ TEST_F(PullTest, WhatLayThereBeforeIsFound) {
     EXPECT_TRUE(first->found);
     auto const again = run(plan_of("a", kBytes));
     EXPECT_FALSE(again->found) << "by now a pull has noted it";
+}
+
+// --- what is fetched once more ---
+
+TEST_F(PullTest, OfARepositoryWithSeveralTheOneThatWasPulledIsPlannedAgain) {
+    std::string const usual(64, 'a'), chosen(64, 'b');
+    auto const entry = [](std::string const& name, std::string const& hash) {
+        return fmt::format(R"({{"rfilename":"{}","size":1,"lfs":{{"sha256":"{}"}}}})", name, hash);
+    };
+    auto const listing = fmt::format(R"({{"sha":"{}","siblings":[{},{}]}})", std::string(40, 'c'),
+                                     entry("m-Q4_K_M.gguf", usual), entry("m-Q8_0.gguf", chosen));
+    FileServer const hub("127.0.0.1", [&](Asked const&) { return test::Reply{.body = listing}; });
+    HubOptions hub_options;
+    hub_options.endpoint = hub.url("");
+    auto const plan = [&](std::vector<NotedFile> const& again) {
+        Result<Plan> result = Error(Code::internal, "did not end");
+        net::Loop loop;
+        auto client = Client::create(loop, client_options);
+        EXPECT_TRUE(client);
+        loop.spawn(plan_into(**client, hub_options, again, result));
+        loop.run();
+        return result;
+    };
+    auto const first = plan({});
+    ASSERT_TRUE(first) << first.error().message;
+    EXPECT_EQ(first->files[0].sha256, usual);
+    auto again = plan({{"renamed.gguf", 1, chosen, ""}});
+    ASSERT_TRUE(again) << again.error().message;
+    EXPECT_EQ(again->files[0].sha256, chosen);
+    EXPECT_EQ(again->source, "hf.co/org/repo");
+    ASSERT_TRUE(rename(*again, "renamed"));
+    EXPECT_TRUE(hold_to(*again, {"hf.co/org/repo", "", {{"renamed.gguf", 1, chosen, ""}}, {}}));
 }
 
 // --- folders of this machine ---------------------------------------------------
@@ -224,6 +329,13 @@ TEST_F(PullTest, AFolderOfSafetensorsStaysAFolder) {
     EXPECT_EQ(pulled->files.size(), 3U);
     EXPECT_TRUE(fs::equivalent(path("mine/model.safetensors"), path("models/mine/model.safetensors")));
     EXPECT_FALSE(exists("models/mine/pytorch_model.bin"));
+    for (auto const* name : {"config.json", "model.safetensors", "modules.json", "1_Pooling/config.json",
+                             "1_Pooling/other.json", "2_Dense/deeper/config.json", ".git/config.json"})
+        write(std::string("parts/") + name, name);
+    auto const parts = import_local({path("parts")}, "", path("models"));
+    ASSERT_TRUE(parts) << parts.error().message;
+    EXPECT_EQ(parts->files.size(), 4U);
+    EXPECT_EQ(content("models/parts/1_Pooling/config.json"), "1_Pooling/config.json") << "it says how to pool";
     fs::create_directory(path("empty"));
     EXPECT_EQ(import_local({path("empty")}, "", path("models")).error().code, Code::not_found);
     EXPECT_EQ(import_local({path("nothing")}, "", path("models")).error().code, Code::not_found);
@@ -233,10 +345,11 @@ TEST_F(PullTest, AFolderOfSafetensorsStaysAFolder) {
 
 TEST_F(PullTest, OnlyWhatNobodyGoesOnWithIsSwept) {
     for (auto const* name : {"a.gguf", "a.gguf.partial", "a.gguf.partial.state", "job.gguf.partial", "m.hearth.json",
-                             "m.hearth.json.new", "repo/x.safetensors.partial", "notes.new"})
+                             "m.hearth.json.new", "repo/x.safetensors.partial", "repo/1_Pooling/config.json.partial",
+                             "large/y.safetensors.partial", "notes.new"})
         write(name, "x");
     fs::create_symlink(path("a.gguf"), path("link.partial"));
-    std::set<std::string> const owned{"job.gguf"};
+    std::set<std::string> const owned{"job.gguf", "large/config.json"};
     auto const now = std::chrono::system_clock::now();
     EXPECT_TRUE(sweep_leftovers(folder, owned, now).empty()) << "all of it is new";
     EXPECT_EQ(sweep_leftovers(folder, owned, now + kNewKept + std::chrono::minutes(1)),
@@ -244,10 +357,14 @@ TEST_F(PullTest, OnlyWhatNobodyGoesOnWithIsSwept) {
     auto const later = now + kPartialKept + std::chrono::minutes(1);
     auto const gone = sweep_leftovers(folder, owned, later);
     EXPECT_EQ(std::set<std::string>(gone.begin(), gone.end()),
-              (std::set<std::string>{"a.gguf.partial", "a.gguf.partial.state", "repo/x.safetensors.partial"}));
-    for (auto const* name : {"a.gguf", "job.gguf.partial", "m.hearth.json", "notes.new"}) EXPECT_TRUE(exists(name));
+              (std::set<std::string>{"a.gguf.partial", "a.gguf.partial.state", "repo/x.safetensors.partial",
+                                     "repo/1_Pooling/config.json.partial"}));
+    for (auto const* name : {"a.gguf", "job.gguf.partial", "m.hearth.json", "notes.new", "large/y.safetensors.partial"})
+        EXPECT_TRUE(exists(name)) << name;
     EXPECT_TRUE(fs::is_symlink(path("link.partial")));
-    EXPECT_EQ(sweep_leftovers(folder, {}, later), std::vector<std::string>{"job.gguf.partial"});
+    auto const rest = sweep_leftovers(folder, {}, later);
+    EXPECT_EQ(std::set<std::string>(rest.begin(), rest.end()),
+              (std::set<std::string>{"job.gguf.partial", "large/y.safetensors.partial"}));
     EXPECT_TRUE(sweep_leftovers(path("nothing"), {}, later).empty());
 }
 
@@ -256,6 +373,7 @@ TEST_F(PullTest, WhatSomebodyHoldsIsNotSwept) {
     ASSERT_TRUE(held);
     auto const later = std::chrono::system_clock::now() + kPartialKept + std::chrono::minutes(1);
     EXPECT_TRUE(sweep_leftovers(folder, {}, later).empty());
+    EXPECT_TRUE(exists("a.gguf.partial"));
     held->reset();
     EXPECT_EQ(sweep_leftovers(folder, {}, later), std::vector<std::string>{"a.gguf.partial"});
 }

@@ -110,6 +110,27 @@ TEST(HubFiles, ChoosesByQuantisation) {
     EXPECT_NE(cut.error().message.find("should have 3 parts"), std::string::npos) << cut.error().message;
 }
 
+TEST(HubFiles, ChoosesAgainByWhatWasNoted) {
+    auto const hash = [](char digit) { return std::string(64, digit); };
+    std::vector<HubFile> const files = {{"M-Q4_K_M.gguf", 1, hash('a')},
+                                        {"M-Q8_0.gguf", 1, hash('b')},
+                                        {"plain/M-Q6_K.gguf", 1, ""},
+                                        {"x/M-f16-00001-of-00002.gguf", 1, hash('c')},
+                                        {"x/M-f16-00002-of-00002.gguf", 1, hash('d')}};
+    auto const name = [&](std::vector<NotedFile> const& noted) {
+        auto const chosen = choose_gguf_again(files, noted);
+        return chosen ? chosen->front().path : chosen.error().message;
+    };
+    EXPECT_EQ(name({{"small.gguf", 1, hash('b'), ""}}), "M-Q8_0.gguf");
+    EXPECT_EQ(name({{"s-00001-of-00002.gguf", 1, hash('c'), ""}, {"s-00002-of-00002.gguf", 1, hash('d'), ""}}),
+              "x/M-f16-00001-of-00002.gguf");
+    EXPECT_EQ(name({{"M-Q6_K.gguf", 1, hash('e'), ""}}), "plain/M-Q6_K.gguf") << "nobody says its hash";
+    EXPECT_EQ(name({{"M-f16-00001-of-00002.gguf", 1, hash('e'), ""}}), "x/M-f16-00001-of-00002.gguf")
+        << "another version is told of that file";
+    EXPECT_EQ(name({{"small.gguf", 1, hash('e'), ""}}), "M-Q4_K_M.gguf");
+    EXPECT_TRUE(choose_gguf_again({{"config.json", 1, ""}}, {{"r/config.json", 1, "", ""}})->empty());
+}
+
 TEST(HubFiles, TakesSafetensorsAsAFolder) {
     auto const chosen = choose_safetensors({{"model-00001-of-00002.safetensors", 1, ""},
                                             {"model-00002-of-00002.safetensors", 1, ""},
