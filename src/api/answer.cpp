@@ -141,7 +141,7 @@ void collect(Answer& answer, Tally const& tally, SourcedEvent& sourced) {
 net::Task<void> send_whole(Services& services, http::Exchange& exchange, std::shared_ptr<EventSource> source,
                            CallPlan plan, CallProgress& progress) {
     auto const began = services.clock.now();
-    auto const deadline = began + services.options.request_timeout;
+    auto const deadline = plan.info.arrived + services.options.request_timeout;
     Tally tally(plan.generations, plan.choices, progress);
     Answer answer;
     answer.choices.resize(tally.choices());
@@ -192,7 +192,7 @@ public:
 
     net::Task<void> run() {
         began_ = services_.clock.now();
-        deadline_ = began_ + services_.options.request_timeout;
+        deadline_ = plan_.info.arrived + services_.options.request_timeout;
         last_write_ = began_;
         now_ = began_;
         while (!tally_.complete()) {

@@ -69,7 +69,7 @@ struct CallPlan {
     std::uint32_t choices = 1;                          // per generation
     Duration ping_interval{};                           // Duration::max(): none
     std::optional<Duration> queue_timeout;              // until every generation has begun
-    CallInfo info;                                      // what of it is listed while it is inside
+    CallInfo info;  // what of it is listed while it is inside; its time began when it arrived
     std::unique_ptr<StreamAnswer> stream;               // set: answer as a stream
     std::function<Result<std::string>(Answer const&)> render;  // else: the whole body, or why there is none
     std::string_view stream_type = "text/event-stream";

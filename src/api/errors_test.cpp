@@ -9,6 +9,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
+#include "api/library.h"
 #include "api/routes.h"
 #include "domain/context_overflow.h"
 
@@ -120,6 +121,13 @@ TEST(ToProblem, TellsADeadlineByTheFieldThatSetIt) {
     EXPECT_EQ(kind(Code::overloaded, "queue_timeout_ms"), Kind::queue_timeout);
     EXPECT_EQ(kind(Code::overloaded, ""), Kind::overloaded);
     EXPECT_EQ(kind(Code::invalid_argument, "queue_timeout_ms"), Kind::invalid_value);
+}
+
+TEST(OpeningProblem, WhoLeftIsNoServerThatShutsDown) {
+    Error const left(Code::cancelled, "nobody waits for the model any more");
+    EXPECT_EQ(opening_problem(left).kind, Kind::request_cancelled);
+    EXPECT_EQ(library_problem(left).kind, Kind::shutting_down) << "of what only the end of the server cancels";
+    EXPECT_EQ(opening_problem(Error(Code::not_found, "none", "model")).kind, Kind::model_not_found);
 }
 
 TEST(RenderError, DressesWhatTheHttpServerFinds) {

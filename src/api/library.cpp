@@ -16,6 +16,13 @@ net::Task<Result<std::string>> open_model(Services& services, std::string name, 
     co_return std::move(status->id);
 }
 
+Problem opening_problem(Error const& error) {
+    if (error.code == Code::cancelled) return make_problem(Kind::request_cancelled, "The client left.");
+    return library_problem(error);
+}
+
+net::Task<bool> Presence::see(jobs::Progress const&) { co_return !exchange_.disconnected(); }
+
 net::Task<std::vector<library::Known>> known_models(Services& services) {
     if (services.library != nullptr) {
         co_await services.library->settled();

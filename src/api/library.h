@@ -23,6 +23,20 @@ class JsonWriter;
 // Without a library: of the pool's own. Errors as Library::open(). `onlooker`, which may be null, outlives it.
 net::Task<Result<std::string>> open_model(Services& services, std::string name, library::Onlooker* onlooker = nullptr);
 
+// Why it did not. Nothing but an onlooker who has left ends it by a cancel.
+[[nodiscard]] Problem opening_problem(Error const& error);
+
+// Waits for a model as long as the client does, who is told nothing meanwhile.
+class Presence final : public library::Onlooker {
+public:
+    // `exchange` outlives it.
+    explicit Presence(http::Exchange const& exchange) : exchange_(exchange) {}
+    net::Task<bool> see(jobs::Progress const& progress) override;
+
+private:
+    http::Exchange const& exchange_;
+};
+
 // All models there are, once the folders were looked into: one for each of their names.
 net::Task<std::vector<library::Known>> known_models(Services& services);
 

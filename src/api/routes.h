@@ -36,7 +36,9 @@ namespace hearth::api {
 class CallList;
 
 struct Options {
-    Duration request_timeout = std::chrono::seconds(120);  // from the last byte of a request to the last of its answer
+    // From the last byte of a request to the last of its answer. What it waits for counts: a model that is loaded,
+    // and one that is made first, for which Library::open() itself waits library::Options::reshape_patience.
+    Duration request_timeout = std::chrono::seconds(120);
     Duration ping_interval = std::chrono::seconds(15);  // silence of a stream before an SSE comment
     Duration status_interval = std::chrono::seconds(1);  // the same before a status in Ollama's dialect
     std::size_t body_max = 32U << 20;  // bytes of a request body

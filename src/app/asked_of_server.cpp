@@ -13,13 +13,6 @@ namespace {
 
 using nlohmann::json;
 
-Error error_of(ServerAnswer const& answer) {
-    auto const code = answer.status == 404 ? Code::not_found : answer.status == 400 ? Code::invalid_argument : Code::io;
-    return {code, message_of(answer)};
-}
-
-bool is_over(std::string_view state) { return state == "done" || state == "failed" || state == "cancelled"; }
-
 // Throws what the JSON library throws for members of other types.
 void show(ProgressLine& line, json const& job) {
     auto const progress = job.value("progress", json::object());

@@ -84,8 +84,9 @@ void add_change(CLI::App& app, char const* name, char const* what, ChangeFlags& 
 void add_list(CLI::App& app, ListFlags& flags, Action& action) {
     auto& command = *app.add_subcommand("list", "List the models there are");
     command.footer(
-        "Found in place, and served by these names: *.gguf files directly in a models folder, Ollama's models\n"
-        "(a folder with manifests/ and blobs/) and Hugging Face's cache (models--ORG--REPO).\n"
+        "Found in place, and served by these names: *.gguf files in a models folder and one folder down, folders\n"
+        "of safetensors there, Ollama's models (manifests/ and blobs/), LM Studio's (PUBLISHER/REPO) and Hugging\n"
+        "Face's cache (models--ORG--REPO).\n"
         "Example:\n  hearth list --models-dir ~/.ollama/models --models-dir ~/.cache/huggingface");
     add_host(command, flags.host);
     add_catalog_flags(command, flags.catalog);

@@ -127,11 +127,6 @@ Result<std::vector<std::pair<std::string, std::string>>> adapter_files_of(modelf
     return files;
 }
 
-Error refused(ServerAnswer const& answer) {
-    auto const code = answer.status == 404 ? Code::not_found : answer.status == 400 ? Code::invalid_argument : Code::io;
-    return {code, message_of(answer)};
-}
-
 // Its digest, once the server has it.
 Result<std::string> upload(ServerClient const& server, std::string const& name, std::string const& path,
                            ProgressLine& line) {
@@ -142,14 +137,14 @@ Result<std::string> upload(ServerClient const& server, std::string const& name, 
     // It waits behind uploads that reach the medium at the moment.
     HEARTH_TRY(auto const there, server.ask("HEAD", target, {}, kWorkTimeout));
     if (there.status == 200) return digest;
-    if (there.status != 404) return refused(there);
+    if (there.status != 404) return error_of(there);
     std::error_code failed;
     auto const bytes = fs::file_size(path, failed);
     if (failed) return Error(Code::io, fmt::format("cannot read '{}': {}", path, failed.message()));
     HEARTH_TRY(auto const answer, server.upload(target, path, bytes, [&](std::uint64_t sent) {
         line.show("uploading " + name, sent, bytes);
     }));
-    if (answer.status / 100 != 2) return refused(answer);
+    if (answer.status / 100 != 2) return error_of(answer);
     return digest;
 }
 
@@ -198,7 +193,7 @@ Result<catalog::Created> make_by(ServerClient const& server, CreateFlags const& 
             line.show(status, said.value("completed", std::uint64_t{0}), said.value("total", std::uint64_t{0}));
         return true;
     }));
-    if (answer.status != 200) return refused(answer);
+    if (answer.status != 200) return error_of(answer);
     if (failed) return *failed;
     return created;
 }

@@ -339,27 +339,14 @@ Result<serving::ModelSpec> model_spec(std::string const& argument, std::vector<s
     return spec_of(id.empty() ? std::move(located.id) : std::move(id), located.path, folders, engine, weights);
 }
 
-Result<serving::ModelSpec> spec_of(std::string id, std::string const& path, std::vector<std::string> const& folders,
-                                   EngineFlags const& engine, std::string const& weights) {
-    HEARTH_CHECK(check_file(weights.empty() ? path : weights));
-    serving::ModelSpec spec;
-    spec.id = std::move(id);
-    spec.context_request = engine.context;
-    HEARTH_CHECK(define(spec, path, folders));
-    spec.path = weights.empty() ? path : weights;
+// Each of its workers gets an equal part of the budget, and holds the adapters.
+static void fit(serving::ModelSpec& spec, std::vector<models::GgufFile> const& files, EngineFlags const& engine) {
     spec.kv_cells = engine.kv_cells;
-    HEARTH_TRY(auto const files, models::read_gguf_model(spec.path));
-    auto const trained = models::describe_model(files).context_train;
-    // What a model says of itself may be more than it has, as with Ollama; what --ctx says is an error then.
-    if (engine.context == 0 && trained > 0)
-        spec.context_request = static_cast<std::uint32_t>(std::min<std::uint64_t>(spec.context_request, trained));
-    spec.context_default = static_cast<std::uint32_t>(std::min<std::uint64_t>(trained, kContextDefault));
-    HEARTH_CHECK(add_own_adapters(spec));
     std::uint64_t cells =
         spec.kv_cells != 0 ? spec.kv_cells : models::default_cells(files.front(), spec.context_request);
     if (spec.kv_cells == 0 && engine.memory_bytes != 0) {
         // What it takes in the end may be that much more than it was thought to.
-        auto const sure = engine.memory_bytes / 100 * (100 - models::kEstimateErrorPercent);
+        auto const sure = engine.memory_bytes / spec.instances / 100 * (100 - models::kEstimateErrorPercent);
         auto const left = sure - std::min(spec.adapter_bytes, sure);
         auto const fitting = models::cells_within(files, spec.context_request, models::kBatchDefault, left);
         if (fitting < cells) spec.kv_cells = static_cast<std::uint32_t>(fitting);
@@ -370,6 +357,30 @@ Result<serving::ModelSpec> spec_of(std::string id, std::string const& path, std:
     spec.memory_bytes = need.total() + spec.adapter_bytes;
     spec.scratch_bytes = need.scratch;
     spec.process_bytes = need.process;
+}
+
+Status fit_cache(serving::ModelSpec& spec, EngineFlags const& engine) {
+    HEARTH_TRY(auto const files, models::read_gguf_model(spec.path));
+    fit(spec, files, engine);
+    return ok();
+}
+
+Result<serving::ModelSpec> spec_of(std::string id, std::string const& path, std::vector<std::string> const& folders,
+                                   EngineFlags const& engine, std::string const& weights) {
+    HEARTH_CHECK(check_file(weights.empty() ? path : weights));
+    serving::ModelSpec spec;
+    spec.id = std::move(id);
+    spec.context_request = engine.context;
+    HEARTH_CHECK(define(spec, path, folders));
+    spec.path = weights.empty() ? path : weights;
+    HEARTH_TRY(auto const files, models::read_gguf_model(spec.path));
+    auto const trained = models::describe_model(files).context_train;
+    // What a model says of itself may be more than it has, as with Ollama; what --ctx says is an error then.
+    if (engine.context == 0 && trained > 0)
+        spec.context_request = static_cast<std::uint32_t>(std::min<std::uint64_t>(spec.context_request, trained));
+    spec.context_default = static_cast<std::uint32_t>(std::min<std::uint64_t>(trained, kContextDefault));
+    HEARTH_CHECK(add_own_adapters(spec));
+    fit(spec, files, engine);
     spec.sequences_max = engine.max_seqs;
     spec.threads = engine.threads;
     spec.prefix_cache = engine.no_prefix_cache ? 0 : 1;

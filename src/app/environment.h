@@ -84,6 +84,10 @@ struct NetworkEnvironment {
                                                  std::vector<std::string> const& folders, EngineFlags const& engine,
                                                  std::string const& weights = {});
 
+// Its cache gets what `engine.memory_bytes` leaves of one worker's part, unless --kv-cells says how much:
+// for who added adapters or workers to what spec_of() made. Fails as models::read_gguf_model().
+[[nodiscard]] Status fit_cache(serving::ModelSpec& spec, EngineFlags const& engine);
+
 // The short names there are: of `file`, else of known-models.json in the data folder if that
 // is there, and the built-in ones. Fails, naming the file, for one that is no such list.
 [[nodiscard]] Result<std::vector<catalog::KnownModel>> known_models(std::string const& file,

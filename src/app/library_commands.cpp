@@ -85,6 +85,11 @@ Status change_here(CatalogFlags const& flags, Change const& change) {
     return result;
 }
 
+int say_done(ChangeFlags const& flags, ordered_json const& said) {
+    if (!flags.catalog.json) return kExitOk;
+    return write_out(said.dump(2, ' ', false, json::error_handler_t::replace) + '\n');
+}
+
 int change(ChangeFlags const& flags, std::function<int(ServerClient const&)> const& by_server, Change const& here,
            ordered_json const& said) {
     auto const server = server_for(flags.host, is_local(flags.catalog));
@@ -94,19 +99,32 @@ int change(ChangeFlags const& flags, std::function<int(ServerClient const&)> con
     } else if (auto const changed = change_here(flags.catalog, here); !changed) {
         return report(changed.error());
     }
-    if (!flags.catalog.json) return kExitOk;
-    return write_out(said.dump(2, ' ', false, json::error_handler_t::replace) + '\n');
+    return say_done(flags, said);
 }
 
 }  // namespace
 
 bool is_local(CatalogFlags const& flags) { return !flags.models_dirs.empty() || !flags.data_dir.empty(); }
 
-int report_answer(ServerAnswer const& answer) {
-    if (answer.status < 300) return kExitOk;
-    auto const code = answer.status == 404 ? Code::not_found : answer.status == 400 ? Code::invalid_argument : Code::io;
-    return report(Error(code, message_of(answer)));
+Error error_of(ServerAnswer const& answer) {
+    auto const code = [&] {
+        switch (answer.status) {
+            case 400: return Code::invalid_argument;
+            case 404: return Code::not_found;
+            case 413: return Code::too_large;
+            case 507: return Code::exhausted;
+            // Not `unavailable`, whatever it is: that one's exit code says that nobody answers.
+            default: return Code::io;
+        }
+    }();
+    return {code, message_of(answer)};
 }
+
+bool is_over(std::string_view job_state) {
+    return job_state == "done" || job_state == "failed" || job_state == "cancelled";
+}
+
+int report_answer(ServerAnswer const& answer) { return answer.status < 300 ? kExitOk : report(error_of(answer)); }
 
 int report_client(Error const& error) {
     int const code = report(error);
@@ -150,20 +168,20 @@ int copy_model(ChangeFlags const& flags) {
 }
 
 int trust_model(ChangeFlags const& flags) {
+    ordered_json const said = {{"model", flags.model}, {"trusted", true}};
     // What `hearth run` was given by its path is remembered by that.
     std::error_code failed;
     if (std::filesystem::is_regular_file(flags.model, failed) || formats::is_model_folder(flags.model)) {
         auto const trusted =
             confirm_trust(models::model_id(flags.model), flags.model, data_folder(flags.catalog.data_dir));
-        return trusted ? kExitOk : report(trusted.error());
+        return trusted ? say_done(flags, said) : report(trusted.error());
     }
     return change(
         flags,
         [&](ServerClient const& server) {
             return ask_for(server, "POST", "/api/v1/models/trust", body_of({{"model", flags.model}}));
         },
-        [&](library::Library& library) { return library.trust(flags.model); },
-        {{"model", flags.model}, {"trusted", true}});
+        [&](library::Library& library) { return library.trust(flags.model); }, said);
 }
 
 }  // namespace hearth::app

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "app/commands.h"
 #include "app/server_client.h"
@@ -21,6 +22,12 @@ namespace hearth::app {
 
 // Whether the flags are about this process's own folders.
 [[nodiscard]] bool is_local(CatalogFlags const& flags);
+
+// What a server answered that does not do it.
+[[nodiscard]] Error error_of(ServerAnswer const& answer);
+
+// Whether a job in that state has ended.
+[[nodiscard]] bool is_over(std::string_view job_state);
 
 // The exit code for what a server answered, which is said where it is an error.
 int report_answer(ServerAnswer const& answer);
@@ -38,7 +45,8 @@ int report_client(Error const& error);
 [[nodiscard]] Status trust_by(ServerClient const& server, std::string const& model);
 
 // A pull as a job of the server, watched until it has ended; shown and reported as one of this
-// process. Ctrl-C ends the watching.
+// process, but for --json, which prints the job: paths of the server's disk are its own affair.
+// Ctrl-C ends the watching.
 [[nodiscard]] int pull_by(ServerClient const& server, PullFlags const& flags);
 
 }  // namespace hearth::app

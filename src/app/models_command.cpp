@@ -265,8 +265,7 @@ int list_of(ServerClient const& server, bool json) {
 int show_of(ServerClient const& server, ShowFlags const& flags) {
     auto const answer = server.ask("GET", "/api/v1/models/" + encode_segment(flags.model));
     if (!answer) return report_client(answer.error());
-    if (answer->status != 200)
-        return report(Error(answer->status == 404 ? Code::not_found : Code::io, message_of(*answer)));
+    if (answer->status != 200) return report(error_of(*answer));
     try {
         auto const said = ordered_json::parse(answer->body);
         auto const shown = shown_by_server(said);
@@ -349,7 +348,8 @@ int show(ShowFlags const& flags) {
     auto const model = (*catalog)->find(flags.model);
     if (!model) return report(model.error());
     auto const path = catalog::served_from(model->files);
-    auto definition = catalog::definition_of(model->name, path, models_folders(flags.catalog.models_dirs));
+    auto definition =
+        catalog::definition_of(model->name, path, models_folders(flags.catalog.models_dirs, flags.catalog.data_dir));
     if (!definition) return report(definition.error());
     auto text = modelfile::modelfile_text(modelfile::to_modelfile(*definition, path));
     if (flags.modelfile) return write_out(text);

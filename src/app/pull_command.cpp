@@ -91,10 +91,12 @@ Result<fetch::Pulled> pull_here(PullFlags const& flags, library::PullTarget targ
         auto paths = catalog ? catalog->files_with(sha256) : std::vector<std::string>();
         return paths ? *std::move(paths) : std::vector<std::string>();
     });
+    bool const copies = std::holds_alternative<fetch::LocalReference>(target.reference);
     library::PullOrder order{std::move(target.reference), std::move(target.rename), std::move(folder),
                              std::move(target.sha256), &held};
     library::Puller puller(std::move(network), std::move(order), std::move(events));
-    puller.loop().on_signals({SIGINT, SIGTERM}, [&](int) { puller.stop(); });
+    // Where files of this machine are copied nobody would hear of it: there a signal ends the process.
+    if (!copies) puller.loop().on_signals({SIGINT, SIGTERM}, [&](int) { puller.stop(); });
     auto pulled = puller.run();
     show_on_stderr(display.finish(clock.now()));
     return pulled;

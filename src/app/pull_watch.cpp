@@ -101,11 +101,6 @@ private:
     std::string told_;
 };
 
-bool is_over(json const& job) {
-    auto const state = text_of(job, "state");
-    return state == "done" || state == "failed" || state == "cancelled";
-}
-
 Code code_of(std::string_view text) {
     for (std::uint8_t i = 0; i < kCodeCount; ++i)
         if (to_string(static_cast<Code>(i)) == text) return static_cast<Code>(i);
@@ -150,12 +145,13 @@ int watch_pull(ServerClient const& server, PullFlags const& flags) {
         if (!line.starts_with("data: ")) return true;
         job = json::parse(line.substr(6));
         shown.show(job);
-        return !is_over(job);
+        return !is_over(text_of(job, "state"));
     });
     shown.end();
     if (!watched) return report_client(watched.error());
     if (watched->status != 200) return report_answer(*watched);
-    if (!is_over(job)) return report(Error(Code::io, "the server stopped; the pull goes on when it runs again"));
+    if (!is_over(text_of(job, "state")))
+        return report(Error(Code::io, "the server stopped; the pull goes on when it runs again"));
     return report_job(job, flags);
 }
 

@@ -33,7 +33,7 @@ Status watch_push(ServerClient const& server, PushFlags const& flags, ProgressLi
         return true;
     }));
     if (answer.status == 200) return result;
-    return Error(answer.status == 404 ? Code::not_found : Code::io, message_of(answer));
+    return error_of(answer);
 }
 
 Status push_by(ServerClient const& server, PushFlags const& flags, ProgressLine& shown) {

@@ -130,7 +130,7 @@ public:
     }
 
     // `make_spec`: how models that were not named are served.
-    // `made_of`: which of their files were made, and what of.
+    // `made_of`: by id, whose files were made, and what of.
     Status start(std::vector<serving::ModelSpec> specs, library::MakeSpec make_spec,
                  std::map<std::string, std::string> made_of) {
         for (auto& spec : specs) HEARTH_CHECK(add(std::move(spec)));
@@ -431,6 +431,31 @@ Status check_flags(ServeFlags const& flags) {
     return ok();
 }
 
+Result<Given> open_given(ServeFlags const& flags, std::vector<std::string> const& folders) {
+    Given given;
+    for (auto const& argument : flags.models) {
+        HEARTH_TRY(auto servable, make_servable(argument, folders, flags.engine, flags.engine.memory_bytes));
+        HEARTH_TRY(auto spec, model_spec(servable.argument, folders, flags.engine, servable.weights));
+        if (!servable.made.empty()) given.made_of[spec.id] = std::move(servable.source);
+        given.holds.push_back(std::move(servable.hold));
+        given.specs.push_back(std::move(spec));
+    }
+    return given;
+}
+
+// All that flags say of these models.
+Result<StartPlan> arrange(Given& given, ServeFlags const& flags, std::vector<std::string> const& folders,
+                          library::Permits const& permits) {
+    apply_swaps(given, flags, folders, permits);  // drafts and adapters are held to the files that are served
+    HEARTH_CHECK(assign_drafts(given.specs, folders, flags.engine));
+    HEARTH_CHECK(assign_adapters(given.specs, flags.adapters));
+    HEARTH_TRY(auto plan, plan_start(given, flags));
+    // What adapters and further workers take is not left to the cache.
+    for (auto& spec : given.specs)
+        if (spec.instances > 1 || spec.adapter_bytes > 0) HEARTH_CHECK(fit_cache(spec, flags.engine));
+    return plan;
+}
+
 }  // namespace
 
 int serve(ServeFlags const& given) {
@@ -456,25 +481,12 @@ int serve(ServeFlags const& given) {
         spec.public_prefixes = *public_prefixes;
         if (auto const keep_alive_s = keep_alive_of(flags); keep_alive_s > 0) spec.keep_alive = seconds(keep_alive_s);
     };
-    std::vector<serving::ModelSpec> specs;
     auto const folders = models_folders(flags.models_dirs, flags.data_dir);
-    std::vector<std::shared_ptr<void>> holds;  // until the last worker is gone
-    std::map<std::string, std::string> made_of;
-    for (auto const& argument : flags.models) {
-        auto const servable = make_servable(argument, folders, flags.engine, *memory);
-        if (!servable) return report(servable.error());
-        holds.push_back(servable->hold);
-        if (!servable->made.empty()) made_of[servable->made] = servable->source;
-        auto spec = model_spec(servable->argument, folders, flags.engine, servable->weights);
-        if (!spec) return report(spec.error());
-        finish(*spec);
-        specs.push_back(std::move(spec).value());
-    }
-    apply_swaps(specs, flags, folders, *permits);  // drafts and adapters are held to the files that are served
-    if (auto const assigned = assign_drafts(specs, folders, flags.engine); !assigned) return report(assigned.error());
-    if (auto const assigned = assign_adapters(specs, flags.adapters); !assigned) return report(assigned.error());
-    auto const start = plan_start(specs, flags);
+    auto given_models = open_given(flags, folders);  // what it holds is held until the last worker is gone
+    if (!given_models) return report(given_models.error());
+    auto const start = arrange(*given_models, flags, folders, *permits);
     if (!start) return report(start.error());
+    for (auto& spec : given_models->specs) finish(spec);
     Front front(flags, *start, *memory, *std::move(ollama), std::move(log).value());
     auto const make_spec = [&](library::SpecOrder const& order) -> Result<serving::ModelSpec> {
         HEARTH_TRY(auto const engine, engine_for(order.weights.empty() ? order.path : order.weights, flags.engine));
@@ -482,12 +494,15 @@ int serve(ServeFlags const& given) {
         auto const known = models_folders(flags.models_dirs, flags.data_dir);
         HEARTH_TRY(auto spec, spec_of(order.id, order.path, known, engine, order.weights));
         finish(spec);
-        spec.pinned = is_pinned(*start, order.id);
-        set_instances(spec, instances_of(*start, order.id));
+        auto names = order.names;
+        names.push_back(order.id);
+        spec.pinned = is_pinned(*start, names);
+        set_instances(spec, instances_of(*start, names));
+        if (spec.instances > 1) HEARTH_CHECK(fit_cache(spec, engine));
         return spec;
     };
-    if (auto const started = front.start(std::move(specs), make_spec, std::move(made_of)); !started)
-        return report(started.error());
+    auto const started = front.start(std::move(given_models->specs), make_spec, given_models->made_of);
+    if (!started) return report(started.error());
     return front.run();
 }
 

@@ -4,14 +4,19 @@
 #include <charconv>
 #include <chrono>
 #include <filesystem>
+#include <memory>
 #include <optional>
+#include <set>
+#include <string_view>
 #include <system_error>
 #include <utility>
 
 #include <fmt/format.h>
 
 #include "app/environment.h"
+#include "app/making.h"
 #include "catalog/catalog.h"
+#include "catalog/layouts.h"
 #include "llama/compute_threads.h"
 #include "names/names.h"
 
@@ -21,15 +26,71 @@ namespace {
 constexpr std::string_view kMostUsed = "most-used";
 constexpr auto kPoll = std::chrono::milliseconds(5);
 
-serving::ModelSpec* find_spec(std::vector<serving::ModelSpec>& specs, std::string const& name) {
-    auto const found = std::ranges::find_if(specs, [&](serving::ModelSpec const& spec) {
-        return spec.id == name || std::ranges::find(spec.aliases, name) != spec.aliases.end();
-    });
-    return found == specs.end() ? nullptr : &*found;
+// With links resolved, where there is such a file.
+std::string canonical(std::string const& path) {
+    std::error_code failed;
+    auto const real = std::filesystem::canonical(path, failed);
+    return failed ? path : real.string();
+}
+
+// What it is served from, or what that was made of.
+std::string origin_of(Given const& given, serving::ModelSpec const& spec) {
+    auto const made = given.made_of.find(spec.id);
+    return canonical(made == given.made_of.end() ? spec.path : made->second);
+}
+
+// Null where nothing can be read.
+std::unique_ptr<catalog::Catalog> read_catalog(std::string const& data_dir) {
+    auto const folder = data_folder(data_dir);
+    if (folder.empty()) return nullptr;
+    auto opened = catalog::Catalog::open(folder + "/catalog.db", catalog::Access::read_only);
+    return opened ? *std::move(opened) : nullptr;
+}
+
+// The models of --model by whatever they are called.
+class GivenNames {
+public:
+    GivenNames(Given& given, std::string const& data_dir) : given_(given), catalog_(read_catalog(data_dir)) {}
+
+    // Null where none of them is meant.
+    [[nodiscard]] serving::ModelSpec* find(std::string_view name) const;
+
+private:
+    template <typename Is>
+    [[nodiscard]] serving::ModelSpec* called(Is const& is) const {
+        auto const found = std::ranges::find_if(given_.specs, [&](serving::ModelSpec const& spec) {
+            return is(spec.id) || std::ranges::any_of(spec.aliases, is) ||
+                   std::ranges::any_of(spec.variants, is, &serving::Variant::id);
+        });
+        return found == given_.specs.end() ? nullptr : &*found;
+    }
+
+    Given& given_;
+    std::unique_ptr<catalog::Catalog> const catalog_;
+};
+
+// In the library's order: exactly so, and only then in another spelling.
+serving::ModelSpec* GivenNames::find(std::string_view name) const {
+    if (auto* const exact = called([&](std::string const& each) { return each == name; })) return exact;
+    auto const known =
+        catalog_ ? catalog_->find(name) : Result<catalog::Model>(Error(Code::not_found, "there is no catalog"));
+    if (known && !known->files.empty()) {
+        auto const file = canonical(catalog::served_from(known->files));
+        auto const serves = [&](serving::ModelSpec const& spec) { return origin_of(given_, spec) == file; };
+        auto const spec = std::ranges::find_if(given_.specs, serves);
+        if (spec != given_.specs.end()) return &*spec;
+        if (known->name == name || std::ranges::find(known->aliases, name) != known->aliases.end()) return nullptr;
+    }
+    return called([&](std::string const& each) { return names::is_same_name(each, name); });
 }
 
 Error nobody(std::string const& flag, std::string const& name) {
     return {Code::invalid_argument, fmt::format("{} '{}': no model of that name is served", flag, name), flag};
+}
+
+Error twice(std::string const& name) {
+    return {Code::invalid_argument, fmt::format("--instances says twice how many workers '{}' has", name),
+            "--instances"};
 }
 
 // N of "most-used" or "most-used:N"; nothing for a name.
@@ -61,26 +122,70 @@ Result<std::pair<std::string, std::uint32_t>> read_instances(std::string const& 
                  "--instances");
 }
 
-// Where nothing can be read nothing was moved.
-std::string moved_to(catalog::Catalog& catalog, serving::ModelSpec const& spec) {
-    std::error_code failed;
-    auto const path = std::filesystem::canonical(spec.path, failed).string();
-    auto const moved = failed ? Result<std::string>(spec.path) : catalog.swapped(spec.id, path);
-    return moved && *moved != path ? *moved : spec.path;
-}
-
 // As prepare_swap() judges it: the server may listen elsewhere by now, or allow other models.
 Status may_be_moved(catalog::Catalog& catalog, library::Permits const& permits, std::vector<std::string> const& folders,
                     std::string const& path) {
     HEARTH_TRY(auto const models, catalog.list());
     auto allowed = library::may_take_over(permits, folders, path, nullptr);
+    bool known = false;
     for (auto const& model : models) {
-        std::error_code failed;
-        bool const has_it = !allowed && !model.files.empty() &&
-                            std::filesystem::canonical(model.files.front().path, failed).string() == path;
-        if (has_it) allowed = library::may_take_over(permits, folders, path, &model);
+        if (model.files.empty() || canonical(catalog::served_from(model.files)) != path) continue;
+        auto now = library::may_take_over(permits, folders, path, &model);
+        if (now) return now;
+        if (!std::exchange(known, true)) allowed = std::move(now);
     }
     return allowed;
+}
+
+// As --model would have it served.
+Result<serving::ModelSpec> make_moved(Given& given, std::string const& id, std::string const& path,
+                                      std::vector<std::string> const& folders, EngineFlags const& engine) {
+    HEARTH_TRY(auto servable, make_servable(path, folders, engine, engine.memory_bytes));
+    HEARTH_TRY(auto spec, spec_of(id, path, folders, engine, servable.made));
+    given.made_of.erase(id);
+    if (!servable.made.empty()) given.made_of[id] = path;
+    given.holds.push_back(std::move(servable.hold));
+    return spec;
+}
+
+// Fails with `invalid_argument` for what is no model's name.
+Result<library::Known> find_named(library::Library const& library, char const* flag, std::string const& name) {
+    auto known = library.find(name);
+    if (!known && known.error().code == Code::not_found) return nobody(flag, name);
+    return known;
+}
+
+// Every name means a model, and one that plan_start() did not know by it is not in the pool already.
+Status check_names(library::Library const& library, StartPlan const& plan) {
+    auto const status_of_given = [&](library::Known const& known) -> serving::ModelStatus const* {
+        if (!known.status || std::ranges::find(plan.given, known.status->id) == plan.given.end()) return nullptr;
+        return &*known.status;
+    };
+    auto const given_as = [](char const* flag, std::string const& name, library::Known const& known) {
+        return Error(Code::invalid_argument,
+                     fmt::format("{} '{}': that is '{}' here, as --model says; use that name", flag, name, known.name),
+                     flag);
+    };
+    for (auto const& name : plan.pins) {
+        HEARTH_TRY(auto const known, find_named(library, "--pin", name));
+        auto const* const status = status_of_given(known);
+        if (status != nullptr && !status->pinned) return given_as("--pin", name, known);
+    }
+    for (auto const& name : plan.preloads) {
+        HEARTH_TRY(auto const known, find_named(library, "--preload", name));
+        static_cast<void>(known);
+    }
+    std::set<std::string> counted;
+    for (auto const& [name, count] : plan.instances) {
+        HEARTH_TRY(auto const known, find_named(library, "--instances", name));
+        if (status_of_given(known) != nullptr && count > 1) return given_as("--instances", name, known);
+        if (!counted.insert(known.name).second) return twice(name);
+    }
+    return ok();
+}
+
+bool is_among(std::vector<std::string> const& names, std::string_view name) {
+    return std::ranges::any_of(names, [&](auto const& each) { return names::is_same_name(each, name); });
 }
 
 net::Task<void> until_settled(serving::Pool& pool, net::Loop& loop, std::string id) {
@@ -95,28 +200,37 @@ net::Task<void> until_settled(serving::Pool& pool, net::Loop& loop, std::string 
 
 }  // namespace
 
-Result<StartPlan> plan_start(std::vector<serving::ModelSpec>& specs, ServeFlags const& flags) {
+Result<StartPlan> plan_start(Given& given, ServeFlags const& flags) {
     bool const library = !data_folder(flags.data_dir).empty();
+    GivenNames const names(given, flags.data_dir);
     StartPlan plan;
-    for (auto& spec : specs) spec.lazy = flags.lazy;
+    for (auto& spec : given.specs) {
+        spec.lazy = flags.lazy;
+        plan.given.push_back(spec.id);
+    }
     for (auto const& name : flags.pins) {
-        auto* const spec = find_spec(specs, name);
+        auto* const spec = names.find(name);
         if (spec == nullptr && !library) return nobody("--pin", name);
         if (spec != nullptr) spec->pinned = true;
         else plan.pins.push_back(name);
     }
     for (auto const& name : flags.preloads) {
         HEARTH_TRY(auto const most_used, read_most_used(name));
-        auto* const spec = find_spec(specs, name);
+        auto* const spec = names.find(name);
         if (spec != nullptr) spec->lazy = false;
         else if (!library) return nobody("--preload", name);
         else if (most_used) plan.most_used = std::max(plan.most_used, *most_used);
         else plan.preloads.push_back(name);
     }
+    std::set<std::string> counted;
     for (auto const& text : flags.instances) {
         HEARTH_TRY(auto wish, read_instances(text));
-        auto* const spec = find_spec(specs, wish.first);
+        auto* const spec = names.find(wish.first);
         if (spec == nullptr && !library) return nobody("--instances", wish.first);
+        auto const same = [&](auto const& other) { return names::is_same_name(other.first, wish.first); };
+        bool const again =
+            spec != nullptr ? !counted.insert(spec->id).second : std::ranges::any_of(plan.instances, same);
+        if (again) return twice(wish.first);
         if (spec != nullptr) set_instances(*spec, wish.second);
         else plan.instances.push_back(std::move(wish));
     }
@@ -130,46 +244,40 @@ void set_instances(serving::ModelSpec& spec, std::uint32_t count) {
     spec.cache_memory_bytes /= count;
 }
 
-std::uint32_t instances_of(StartPlan const& plan, std::string_view id) {
+std::uint32_t instances_of(StartPlan const& plan, std::vector<std::string> const& names) {
     auto const named =
-        std::ranges::find_if(plan.instances, [&](auto const& wish) { return names::is_same_name(wish.first, id); });
+        std::ranges::find_if(plan.instances, [&](auto const& wish) { return is_among(names, wish.first); });
     return named == plan.instances.end() ? 1 : named->second;
 }
 
-bool is_pinned(StartPlan const& plan, std::string_view id) {
-    return std::ranges::any_of(plan.pins, [&](auto const& name) { return names::is_same_name(name, id); });
+bool is_pinned(StartPlan const& plan, std::vector<std::string> const& names) {
+    return std::ranges::any_of(plan.pins, [&](auto const& name) { return is_among(names, name); });
 }
 
-void apply_swaps(std::vector<serving::ModelSpec>& specs, ServeFlags const& flags,
-                 std::vector<std::string> const& folders, library::Permits const& permits) {
-    auto const folder = data_folder(flags.data_dir);
-    if (folder.empty()) return;
-    auto const opened = catalog::Catalog::open(folder + "/catalog.db", catalog::Access::read_only);
-    if (!opened) return;
-    for (auto& spec : specs) {
-        auto const path = moved_to(**opened, spec);
-        if (path == spec.path) continue;
-        auto const allowed = may_be_moved(**opened, permits, folders, path);
-        auto moved = allowed ? spec_of(spec.id, path, folders, flags.engine) : allowed.error();
+void apply_swaps(Given& given, ServeFlags const& flags, std::vector<std::string> const& folders,
+                 library::Permits const& permits) {
+    auto const catalog = read_catalog(flags.data_dir);
+    if (!catalog) return;
+    for (auto& spec : given.specs) {
+        auto const origin = origin_of(given, spec);
+        auto const path = catalog->swapped(spec.id, origin);
+        if (!path || *path == origin) continue;
+        auto const allowed = may_be_moved(*catalog, permits, folders, *path);
+        auto moved = allowed ? make_moved(given, spec.id, *path, folders, flags.engine) : allowed.error();
         if (!moved) {
-            fmt::print(stderr, "hearth: '{}' was moved to {}, which is not served: {}\n", spec.id, path,
+            fmt::print(stderr, "hearth: '{}' was moved to {}, which is not served: {}\n", spec.id, *path,
                        moved.error().message);
             continue;
         }
         moved->aliases = spec.aliases;
-        moved->tenant_weights = spec.tenant_weights;
-        moved->public_prefixes = spec.public_prefixes;
-        moved->keep_alive = spec.keep_alive;
         spec = *std::move(moved);
     }
 }
 
 net::Task<Status> preload(library::Library& library, serving::Pool& pool, telemetry::Log& log, net::Loop& loop,
                           StartPlan const& plan) {
-    for (auto const& name : plan.pins)
-        if (!library.find(name)) co_return nobody("--pin", name);
-    for (auto const& name : plan.preloads)
-        if (!library.find(name)) co_return nobody("--preload", name);
+    auto const checked = check_names(library, plan);
+    if (!checked) co_return checked;
     for (auto const& name : plan.preloads) {
         auto const id = co_await library.open(name, library::Use::not_counted);
         auto const wanted = id ? pool.warm(*id, std::nullopt) : Status(id.error());

@@ -1,12 +1,16 @@
-// StartPlan: which models are loaded at the start and which stay, of those that only
-// the library knows; and names that were moved to another file before.
+// StartPlan: which models are loaded at the start, which stay and which have several workers, of those
+// that only the library knows; and names that were moved to another file before.
+//
+// Flags may mean a model by any of its names: spelt in another way, by what the catalog calls the file
+// that --model serves, or by an alias.
 //
 // Threads: the functions before the loop runs, preload() on the loop's. Private to app.
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <memory>
 #include <string>
-#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -25,35 +29,45 @@ namespace hearth::app {
 inline constexpr std::uint32_t kMostUsedDefault = 3;
 inline constexpr std::uint32_t kMostUsedMax = 16;
 
+// The models that --model names, on their way into the pool.
+struct Given {
+    std::vector<serving::ModelSpec> specs;
+    std::map<std::string, std::string> made_of{};  // by id, of those whose file was made: what of
+    std::vector<std::shared_ptr<void>> holds{};    // keep what was made where it is
+};
+
 struct StartPlan {
     std::vector<std::string> pins;      // names the library is to know
     std::vector<std::string> preloads;  // likewise
     std::uint32_t most_used = 0;        // of its models: so many of those used most in the last days
     std::vector<std::pair<std::string, std::uint32_t>> instances{};  // of names the library is to know
+    std::vector<std::string> given{};  // ids of --model: nothing of them is left to the plan
     bool operator==(StartPlan const&) const = default;
 };
 
 // Makes the specs of --model lazy, pinned, of several instances or loaded at the start as
 // the flags say; what they say of other names is given back. Fails with `invalid_argument`
 // for such a name where there is no library, for `most-used:N` with another N than 1 to
-// kMostUsedMax, and for `NAME=N` with another N than 1 to serving::kInstancesMax.
-[[nodiscard]] Result<StartPlan> plan_start(std::vector<serving::ModelSpec>& specs, ServeFlags const& flags);
+// kMostUsedMax, for `NAME=N` with another N than 1 to serving::kInstancesMax, and for a second
+// one of the same model.
+[[nodiscard]] Result<StartPlan> plan_start(Given& given, ServeFlags const& flags);
 
 // How many workers are to serve it, and with how many threads where nobody said.
 void set_instances(serving::ModelSpec& spec, std::uint32_t count);
-[[nodiscard]] std::uint32_t instances_of(StartPlan const& plan, std::string_view id);
+// `names`: all that the model goes by.
+[[nodiscard]] std::uint32_t instances_of(StartPlan const& plan, std::vector<std::string> const& names);
+[[nodiscard]] bool is_pinned(StartPlan const& plan, std::vector<std::string> const& names);
 
-[[nodiscard]] bool is_pinned(StartPlan const& plan, std::string_view id);
-
-// The file a name was moved to takes the place of the one --model names, if both are as
-// they were then. One that cannot be served any more, or may not be by this server, is said,
-// and not taken.
-void apply_swaps(std::vector<serving::ModelSpec>& specs, ServeFlags const& flags,
-                 std::vector<std::string> const& folders, library::Permits const& permits);
+// The file or folder a name was moved to takes the place of the one --model names, if both are as
+// they were then; it is served in the form that the flags ask for. One that cannot be served any
+// more, or may not be by this server, is said, and not taken.
+void apply_swaps(Given& given, ServeFlags const& flags, std::vector<std::string> const& folders,
+                 library::Permits const& permits);
 
 // Has the library's models loaded. Ends when those that were named are ready or cannot
 // be; those used most come later, as many as fit into the budget beside what is there.
-// Fails with `invalid_argument` for a name the library does not know.
+// Fails with `invalid_argument` for a name the library does not know, for two that say how many
+// workers one model has, and for one of a model that --model gave, if it came to be that only now.
 net::Task<Status> preload(library::Library& library, serving::Pool& pool, telemetry::Log& log, net::Loop& loop,
                           StartPlan const& plan);
 

@@ -22,8 +22,8 @@ struct TrustedModel {
 // At every use; `unsupported` when the template is another one than at the first.
 [[nodiscard]] Status check_trust(TrustedModel const& model, std::string const& data_folder);
 
-// Accepts the template that the file or the folder has now. Fails where it cannot be remembered, and with
-// `not_found` where there is none.
+// Accepts the template that the file or the folder has now, for it and for all models of the catalog that are
+// served from it. Fails where it cannot be remembered, and with `not_found` where there is none.
 [[nodiscard]] Status confirm_trust(std::string const& name, std::string const& source, std::string const& data_folder);
 
 }  // namespace hearth::app

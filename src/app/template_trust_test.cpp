@@ -50,6 +50,28 @@ TEST_F(template_trust, what_a_run_saw_holds_for_the_catalog_and_the_other_way_ro
     EXPECT_FALSE(check_trust(model, data.path())) << "before a scan has seen it";
 }
 
+TEST_F(template_trust, a_model_is_trusted_by_its_name_and_by_its_path_whatever_its_file_is_called) {
+    write("{{ messages }}");
+    {
+        auto const catalog = catalog::Catalog::open(data / "catalog.db", catalog::Access::read_write);
+        ASSERT_TRUE(catalog && (*catalog)->scan({folder.path()}));
+    }
+    TrustedModel const by_path{"sha256-abc", file, file};
+    EXPECT_TRUE(check_trust(model, data.path()));
+    EXPECT_TRUE(check_trust(by_path, data.path()));
+    write("{{ hacked }}");
+    auto const refused = check_trust(model, data.path());
+    ASSERT_FALSE(refused);
+    EXPECT_NE(refused.error().message.find("`hearth trust m`"), std::string::npos) << refused.error().message;
+    auto const by_file = check_trust(by_path, data.path());
+    ASSERT_FALSE(by_file);
+    EXPECT_NE(by_file.error().message.find("`hearth trust " + file + "`"), std::string::npos)
+        << by_file.error().message;
+    ASSERT_TRUE(confirm_trust("sha256-abc", file, data.path()));
+    EXPECT_TRUE(check_trust(by_path, data.path()));
+    EXPECT_TRUE(check_trust(model, data.path())) << "what is trusted is the file";
+}
+
 TEST_F(template_trust, without_a_folder_nothing_is_remembered) {
     write("{{ messages }}");
     EXPECT_TRUE(check_trust(model, ""));

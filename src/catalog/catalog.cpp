@@ -556,7 +556,8 @@ Result<std::string> Catalog::swapped(std::string const& name, std::string const&
                impl_->database->query("SELECT to_path FROM swaps WHERE name = ? AND from_path = ?", {name, path}));
     HEARTH_TRY(bool const some, rows.next());
     std::string to(some ? rows.text(0) : std::string_view());
-    return some && look_at(to) ? to : path;
+    std::error_code failed;
+    return some && std::filesystem::exists(to, failed) ? to : path;
 }
 
 }  // namespace hearth::catalog

@@ -144,7 +144,8 @@ public:
     // --- names that were moved to another file while they were served ---
     // From the file it had to the one it has. Back where it was at first, it is forgotten.
     [[nodiscard]] Status remember_swap(std::string const& name, std::string const& from, std::string const& to);
-    // The file for a name that has `path`: another one if it was moved and that is still there.
+    // The file for a name that has `path`: another one if it was moved and that is still there. Either may be a
+    // folder of safetensors.
     [[nodiscard]] Result<std::string> swapped(std::string const& name, std::string const& path);
 
 private:

@@ -382,6 +382,9 @@ TEST_F(catalog_catalog, a_swap_holds_while_both_files_are_what_they_were) {
     ASSERT_TRUE(catalog->remember_swap("m", folder / "third.gguf", old));
     EXPECT_EQ(*catalog->swapped("m", old), old);
     EXPECT_EQ(*catalog->swapped("m", next), next);
+    fs::create_directory(folder / "safetensors");
+    ASSERT_TRUE(catalog->remember_swap("m", old, folder / "safetensors"));
+    EXPECT_EQ(*catalog->swapped("m", old), folder / "safetensors") << "a folder is converted";
 }
 
 TEST_F(catalog_catalog, others_read_while_one_writes) {

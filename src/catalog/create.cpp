@@ -145,8 +145,13 @@ Result<Created> create_model(std::string const& name, modelfile::Modelfile const
     auto const note = note_path(folder, local);
     HEARTH_TRY(auto const replaced,
                check_place(local, weights.path.empty() ? base.path : std::string(), note, folders));
+    // First what may find no room: the weights that are there go on with the definition they have.
+    std::vector<Arrivals::File> coming;
+    coming.reserve(files.size());
+    for (auto const& [from, to] : files) coming.push_back({from, fmt::format("{}/{}", folder, to)});
+    HEARTH_TRY(auto arrivals, Arrivals::stage(coming));
     HEARTH_CHECK(place_definition(folder, local, std::move(definition)));
-    for (auto i = files.size(); i-- > 0;) HEARTH_CHECK(place(files[i].first, folder + "/" + files[i].second));
+    HEARTH_CHECK(arrivals.settle());
     for (auto const& path : replaced) {
         bool const taken =
             std::ranges::any_of(files, [&](auto const& file) { return folder + "/" + file.second == path; });

@@ -8,7 +8,7 @@
 //
 // A model of that name that was created before is replaced, with all of its files;
 // any other one is not touched. Both files appear whole, the definition first: a model is found when it
-// is complete.
+// is complete. Copies are whole before either changes: where there is no room for them, all stays as it was.
 //
 // Threads: none; blocks on the disk, for as long as a copy takes, and while another
 // process changes the folder (folder_lock.h). Errors: `invalid_argument` for a name that

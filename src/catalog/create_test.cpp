@@ -215,6 +215,44 @@ TEST_F(catalog_create, what_is_recorded_of_the_weights_is_recorded_of_what_is_ma
         EXPECT_TRUE(model.files.front().recorded && model.files.front().sha256 == hex) << model.name;
 }
 
+TEST_F(catalog_create, weights_that_cannot_be_placed_leave_the_model_as_it_was) {
+    hearth::testing::TemporaryFolder elsewhere;
+    std::ofstream(elsewhere / "one.gguf", std::ios::binary) << models::testing::tiny_adapter().build();
+    ASSERT_TRUE(create("a", "FROM base\nSYSTEM one\nADAPTER " + elsewhere / "one.gguf"));
+    auto const before = definition("a");
+    auto const files_before = entries();
+    std::ofstream(folder / "other.gguf", std::ios::binary) << tiny_llama(0, 64).build();
+    // A folder where a file is to be: as a disk without room, neither a link nor a copy can be there.
+    fs::create_directories(folder / "a.gguf.new/full");
+    auto const with_others = [&] {
+        return create_model("a", *modelfile::parse_modelfile("FROM base\nSYSTEM two"), {folder.path()},
+                            {folder / "other.gguf", {std::string(64, 'b')}});
+    };
+    ASSERT_FALSE(with_others());
+    EXPECT_EQ(definition("a"), before) << "it speaks of the weights that are there";
+    EXPECT_TRUE(fs::equivalent(folder / "a.gguf", folder / "base.gguf"));
+    EXPECT_TRUE(fs::equivalent(folder / "a.lora-1", elsewhere / "one.gguf"));
+    EXPECT_EQ(entries(), files_before + 2) << "the other weights and that folder";
+    fs::remove_all(folder / "a.gguf.new");
+    ASSERT_TRUE(with_others());
+    EXPECT_EQ(definition("a").system, "two");
+    EXPECT_TRUE(fs::equivalent(folder / "a.gguf", folder / "other.gguf"));
+}
+
+TEST_F(catalog_create, an_adapter_that_cannot_be_placed_leaves_the_others) {
+    hearth::testing::TemporaryFolder elsewhere;
+    auto const one = elsewhere / "one.gguf", two = elsewhere / "two.gguf";
+    std::ofstream(one, std::ios::binary) << models::testing::tiny_adapter().build();
+    std::ofstream(two, std::ios::binary) << models::testing::tiny_adapter(32, 2).build();
+    ASSERT_TRUE(create("a", "FROM base\nADAPTER " + one + "\nADAPTER " + two));
+    auto const before = definition("a");
+    fs::create_directories(folder / "a.lora-2.new/full");
+    EXPECT_FALSE(create("a", "FROM base\nADAPTER " + two + "\nADAPTER " + one));
+    EXPECT_TRUE(fs::equivalent(folder / "a.lora-1", one));
+    EXPECT_FALSE(fs::exists(folder / "a.lora-1.new"));
+    EXPECT_EQ(definition("a"), before);
+}
+
 TEST_F(catalog_create, other_weights_have_the_hash_that_comes_with_them) {
     std::ofstream(folder / "other.bin", std::ios::binary) << tiny_llama().build();
     ASSERT_TRUE(create_model("a", {}, {folder.path()}, {folder / "other.bin", {std::string(64, 'b')}}));

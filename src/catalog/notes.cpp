@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdint>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -22,18 +23,34 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// `made` gets its final name once it is on the medium.
-Status settle(std::string const& made, std::string const& path) {
-    int const file = ::open(made.c_str(), O_RDONLY | O_CLOEXEC);
+constexpr std::string_view kNew = ".new";
+
+// What has its final name is on the medium, also what was only just written elsewhere.
+Status sync_file(std::string const& path) {
+    int const file = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
     bool const synced = file >= 0 && ::fsync(file) == 0;
     std::error_code failed;
     if (!synced) failed = std::error_code(errno, std::generic_category());
-    else fs::rename(made, path, failed);
     if (file >= 0) ::close(file);
-    if (!failed) return fetch::sync_folder_of(path);
-    std::error_code ignored;
-    fs::remove(made, ignored);
-    return disk_error("write", path, failed);
+    return failed ? Status(disk_error("write", path, failed)) : ok();
+}
+
+struct Copy {
+    fs::path from;
+    std::string made;
+    std::uint64_t bytes = 0;
+};
+
+Status check_room(std::vector<Copy> const& copies) {
+    if (copies.empty()) return ok();
+    std::uint64_t bytes = 0;
+    for (auto const& copy : copies) bytes += copy.bytes;
+    fs::path const first(copies.front().made);
+    std::error_code failed;
+    auto const room = fs::space(first.parent_path(), failed).available;
+    if (failed || room >= bytes) return ok();
+    return Error(Code::exhausted,
+                 fmt::format("'{}' needs {} bytes, the disk has {} left", first.stem().string(), bytes, room));
 }
 
 std::string adapter_name(std::string const& model, std::size_t number) {
@@ -87,36 +104,65 @@ Result<std::optional<modelfile::Definition>> read_note(std::string const& path) 
     return std::optional(*std::move(read));
 }
 
-// A link, or a copy where there can be none.
-Status place(fs::path const& from, std::string const& path) {
-    std::error_code failed;
-    if (fs::equivalent(from, path, failed)) return ok();
-    auto const made = path + ".new";
-    fs::remove(made, failed);
-    auto const real = fs::canonical(from, failed);
-    if (failed) return disk_error("read", from.string(), failed);
-    fs::create_hard_link(real, made, failed);
-    if (failed) {
+Result<Arrivals> Arrivals::stage(std::vector<File> const& files) {
+    Arrivals arrivals;
+    HEARTH_CHECK(arrivals.link_or_copy(files));
+    return arrivals;
+}
+
+Status Arrivals::link_or_copy(std::vector<File> const& files) {
+    std::vector<Copy> copies;
+    for (auto const& [from, path] : files) {
+        std::error_code failed;
+        if (fs::equivalent(from, path, failed)) continue;
+        auto const made = path + std::string(kNew);
+        fs::remove(made, failed);
+        auto const real = fs::canonical(from, failed);
+        if (failed) return disk_error("read", from.string(), failed);
+        paths_.push_back(path);
+        fs::create_hard_link(real, made, failed);
+        if (!failed) continue;
         auto const bytes = fs::file_size(real, failed);
-        auto const room = fs::space(fs::path(path).parent_path(), failed).available;
-        if (!failed && room < bytes)
-            return Error(Code::exhausted, fmt::format("'{}' needs {} bytes, the disk has {} left",
-                                                      fs::path(path).filename().string(), bytes, room));
-        fs::copy_file(real, made, failed);
-        if (failed) return disk_error("write", made, failed);
+        copies.push_back({real, made, failed ? 0 : bytes});
     }
-    return settle(made, path);
+    HEARTH_CHECK(check_room(copies));
+    for (auto const& copy : copies) {
+        std::error_code failed;
+        fs::copy_file(copy.from, copy.made, failed);
+        if (failed) return disk_error("write", copy.made, failed);
+    }
+    for (auto const& path : paths_) HEARTH_CHECK(sync_file(path + std::string(kNew)));
+    return ok();
+}
+
+Arrivals::~Arrivals() {
+    std::error_code ignored;
+    for (auto const& path : paths_) fs::remove(path + std::string(kNew), ignored);
+}
+
+Status Arrivals::settle() {
+    for (; !paths_.empty(); paths_.pop_back()) {
+        auto const& path = paths_.back();
+        std::error_code failed;
+        fs::rename(path + std::string(kNew), path, failed);
+        if (failed) return disk_error("write", path, failed);
+        HEARTH_CHECK(fetch::sync_folder_of(path));
+    }
+    return ok();
 }
 
 Status place_definition(std::string const& folder, std::string const& model, modelfile::Definition definition) {
     auto const path = note_path(folder, model);
     HEARTH_TRY(auto const old, read_note(path));
+    std::vector<Arrivals::File> files;
     for (std::size_t i = 0; i < definition.adapters.size(); ++i) {
         auto& file = definition.adapters[i].file;
-        auto const name = adapter_name(model, i + 1);
-        HEARTH_CHECK(place(file, (fs::path(folder) / name).string()));
-        file = name;
+        auto name = adapter_name(model, i + 1);
+        files.push_back({file, (fs::path(folder) / name).string()});
+        file = std::move(name);
     }
+    HEARTH_TRY(auto adapters, Arrivals::stage(files));
+    HEARTH_CHECK(adapters.settle());
     HEARTH_CHECK(fetch::write_whole(path, modelfile::write_definition(definition), fetch::Readers::everybody));
     return old ? erase_adapters(folder, model, old->adapters, definition.adapters) : ok();
 }

@@ -13,6 +13,7 @@
 #include <string>
 #include <string_view>
 #include <system_error>
+#include <vector>
 
 #include "base/result.h"
 #include "modelfile/definition.h"
@@ -26,8 +27,29 @@ namespace hearth::catalog {
 // Nothing if there is none. Adapters are named as the note does: beside it.
 [[nodiscard]] Result<std::optional<modelfile::Definition>> read_note(std::string const& path);
 
-// `path` becomes a link to `from`, or a copy where there can be none; whole or not at all.
-[[nodiscard]] Status place(std::filesystem::path const& from, std::string const& path);
+// Files on their way into a folder. All of them are whole beside where they go, as PATH.new, before the
+// first one is there: what fails for want of room changes nothing. Who goes away before settle() leaves nothing.
+class Arrivals {
+public:
+    struct File {
+        std::filesystem::path from;
+        std::string path;
+    };
+    // Each becomes a link, or a copy where there can be none; one that is there already stays.
+    // The room is asked for all of the copies. REQUIRES: a FolderLock until settle()
+    [[nodiscard]] static Result<Arrivals> stage(std::vector<File> const& files);
+    ~Arrivals();
+    Arrivals(Arrivals&&) noexcept = default;
+    Arrivals& operator=(Arrivals&&) = delete;
+
+    // They get their names, the first one last: by that a model is found.
+    [[nodiscard]] Status settle();
+
+private:
+    Arrivals() = default;
+    [[nodiscard]] Status link_or_copy(std::vector<File> const& files);
+    std::vector<std::string> paths_;
+};
 
 // The note of `model`, and its adapters, which the definition names by their paths. Those
 // of the note that was there before go, if there was one, as far as they are MODEL.lora-N.

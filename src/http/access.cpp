@@ -95,6 +95,14 @@ static bool is_like(std::string_view text, std::string_view pattern) {
     return text.size() >= before.size() + behind.size() && text.starts_with(before) && text.ends_with(behind);
 }
 
+Status check_origins(std::vector<std::string> const& patterns) {
+    for (auto const& pattern : patterns) {
+        if (std::ranges::count(pattern, '*') <= 1) continue;
+        return Error(Code::invalid_argument, "an allowed origin has one '*' at most, got '" + pattern + "'");
+    }
+    return ok();
+}
+
 AccessPolicy::AccessPolicy(Options const& options) : any_ip_(is_wildcard(options.host)) {
     for (auto const& host : options.allowed_hosts) {
         any_host_ = any_host_ || host == "*";

@@ -70,6 +70,16 @@ TEST(AccessPolicy, AStarInAnOriginStandsForAnyText) {
     EXPECT_FALSE(origin_allowed(policy("127.0.0.1", {}, {"a*a"}), "a", "127.0.0.1")) << "the ends do not overlap";
 }
 
+TEST(AccessPolicy, AnOriginThatCouldNeverComeIsRefused) {
+    EXPECT_TRUE(check_origins({"*", "app://*", "http://lan:*", "https://a.example"}));
+    for (char const* const bad : {"https://*.example.com:*", "http://192.168.*.*:3000", "**"}) {
+        auto const refused = check_origins({"app://*", bad});
+        ASSERT_FALSE(refused) << bad;
+        EXPECT_EQ(refused.error().code, Code::invalid_argument);
+        EXPECT_EQ(refused.error().message, std::string("an allowed origin has one '*' at most, got '") + bad + "'");
+    }
+}
+
 TEST(AccessPolicy, ConfiguredHostsAreAllowed) {
     auto const p = policy("ai.lan", {"Hearth.example", "port.example:81", "*.wild.example"});
     for (std::string_view const good :

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "http/access.h"
 #include "http/connection.h"
 #include "http/context.h"
 #include "http/listener.h"
@@ -166,6 +167,7 @@ std::string_view Request::parameter(std::string_view name) const {
 Result<std::unique_ptr<Server>> Server::create(net::Loop& loop, Options options, std::vector<Route> routes,
                                                ErrorRenderer render_error, telemetry::Log& log,
                                                telemetry::Registry& metrics) {
+    HEARTH_CHECK(check_origins(options.allowed_origins));
     HEARTH_TRY(Router router, Router::create(std::move(routes)));
     auto context =
         std::make_shared<Context>(loop, std::move(options), std::move(router), std::move(render_error), log, metrics);

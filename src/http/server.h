@@ -177,7 +177,7 @@ using ErrorRenderer = std::function<Response(Request const& request, unsigned st
 class Server {
 public:
     // Binds and listens; fails with `io` naming host, port and the way out, or
-    // with `invalid_argument` for a bad or repeated route.
+    // with `invalid_argument` for a bad or repeated route or an origin that could never come.
     [[nodiscard]] static Result<std::unique_ptr<Server>> create(net::Loop& loop, Options options,
                                                                 std::vector<Route> routes, ErrorRenderer render_error,
                                                                 telemetry::Log& log, telemetry::Registry& metrics);

@@ -289,6 +289,10 @@ TEST_F(ServerTest, WhatCannotBeServedIsRefusedAtTheStart) {
     auto repeated = create(options, std::move(twice));
     ASSERT_FALSE(repeated.has_value());
     EXPECT_EQ(repeated.error().message, "route pattern '/a': GET is declared twice");
+    options.allowed_origins = {"https://*.example.com:*"};
+    auto never = create(options, {});
+    ASSERT_FALSE(never.has_value());
+    EXPECT_EQ(never.error().code, Code::invalid_argument);
 }
 
 }  // namespace

@@ -75,11 +75,11 @@ void remove_if_left_behind(std::string const& path) {
 
 enum class Locked : std::uint8_t { yes, no_more };
 
-// What was just made, against tidy() of whatever process; `no_more`: that was quicker.
-Result<Locked> lock_made(int fd, std::string const& path) {
-    if (::flock(fd, LOCK_EX | LOCK_NB) == 0) return is_at(fd, path) ? Locked::yes : Locked::no_more;
-    if (errno != EWOULDBLOCK) return disk_error("lock", path);
-    return Locked::no_more;
+// What was just made, against tidy() of whatever process; `no_more`: that was quicker. On a file system
+// without such locks tidy() gets none either, and so takes nothing.
+Locked lock_made(int fd, std::string const& path) {
+    if (::flock(fd, LOCK_EX | LOCK_NB) != 0) return errno == EWOULDBLOCK ? Locked::no_more : Locked::yes;
+    return is_at(fd, path) ? Locked::yes : Locked::no_more;
 }
 
 Error never_locked(std::string const& folder) {
@@ -230,8 +230,7 @@ Result<std::unique_ptr<BlobUpload::File>> BlobStore::make_file(std::string const
         file->fd = ::mkostemps(name.data(), static_cast<int>(kPartial.size()), O_CLOEXEC);
         if (file->fd < 0) return disk_error("make a file in", options_.folder);
         file->partial = name;
-        HEARTH_TRY(auto const locked, lock_made(file->fd, name));
-        if (locked == Locked::yes) return file;
+        if (lock_made(file->fd, name) == Locked::yes) return file;
     }
     return never_locked(options_.folder);
 }
@@ -283,8 +282,7 @@ Result<StagingFolder> StagingFolder::create(std::string const& parent) {
         if (lock < 0 && errno == ENOENT) continue;
         StagingFolder made(path, lock);
         if (lock < 0) return disk_error("open", path);
-        HEARTH_TRY(auto const locked, lock_made(lock, path));
-        if (locked == Locked::yes) return made;
+        if (lock_made(lock, path) == Locked::yes) return made;
     }
     return never_locked(parent);
 }

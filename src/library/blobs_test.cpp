@@ -14,6 +14,9 @@
 #include <gtest/gtest.h>
 
 #include "digest/sha256.h"
+#include "library/library.h"
+#include "library/testing/library_fixture.h"
+#include "testing/gguf_writer.h"
 #include "testing/temporary_folder.h"
 
 namespace hearth::library {
@@ -247,6 +250,35 @@ TEST_F(BlobsTest, AStagingFolderGoesWithAllThatIsInIt) {
         EXPECT_TRUE(fs::exists(path + "/file"));
     }
     EXPECT_FALSE(fs::exists(path));
+}
+
+class DigestsOfModels : public testing::LibraryTest {};
+
+TEST_F(DigestsOfModels, TellNothingOfAModelThatMayNotBeLoaded) {
+    auto const ours = models::testing::tiny_llama().build(), theirs = models::testing::tiny_llama(0, 64).build();
+    place("team-a.gguf", ours);
+    note("team-a", ours);
+    place("secret.gguf", theirs);
+    note("secret", theirs);
+    auto wanted = options();
+    wanted.allowed = {"team-*"};
+    create(std::move(wanted));
+    run([](DigestsOfModels& t, std::string known, std::string hidden) -> net::Task<void> {
+        co_await t.library->settled();
+        auto const uploads = t.library->uploads();
+        if (!uploads) co_return fail_here(uploads.error().message);
+        auto const has_ours = co_await (*uploads)->has(known);
+        EXPECT_TRUE(has_ours && *has_ours);
+        auto const has_theirs = co_await (*uploads)->has(hidden);
+        EXPECT_TRUE(has_theirs && !*has_theirs) << "who asks may guess that it is here";
+        CreateOrder order;
+        order.name = "team-x";
+        order.files = {{"m.gguf", hidden}};
+        auto const creation = co_await t.library->create(std::move(order));
+        if (!creation) co_return fail_here(creation.error().message);
+        while ((*creation)->result() == nullptr) static_cast<void>(co_await (*creation)->changed_within(1s));
+        EXPECT_FALSE(*(*creation)->result()) << "a name of its own is no way to another model";
+    }(*this, "sha256:" + digest::sha256_hex(ours), "sha256:" + digest::sha256_hex(theirs)));
 }
 
 }  // namespace

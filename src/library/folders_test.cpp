@@ -1,9 +1,10 @@
 // Folders of safetensors as models, the templates of models that --model gave, and what
 // models are beside their weights.
 #include <atomic>
+#include <condition_variable>
 #include <filesystem>
 #include <fstream>
-#include <thread>
+#include <mutex>
 
 #include <gtest/gtest.h>
 
@@ -106,7 +107,8 @@ public:
             ++conversions;
             EXPECT_EQ(fs::path(source), fs::canonical(folder / "lm"));
             EXPECT_TRUE(watch({false, 1, 4}));
-            while (held) std::this_thread::yield();
+            std::unique_lock lock(mutex);
+            let_go.wait(lock, [this] { return !held; });
             if (!failure.empty()) return Error(Code::unsupported, failure);
             return Reshaped{made, hold};
         };
@@ -114,16 +116,28 @@ public:
         return wanted;
     }
 
+    void hold_back(bool wanted) {
+        std::lock_guard const lock(mutex);
+        held = wanted;
+        let_go.notify_all();
+    }
+    void TearDown() override {
+        hold_back(false);
+        library.reset();  // its threads use what is below
+    }
+
     hearth::testing::TemporaryFolder cache;
     std::string const made = cache / "made.gguf";
     std::shared_ptr<int> hold = std::make_shared<int>(0);
     std::atomic<int> conversions = 0;
-    std::atomic<bool> held = false;
     std::string failure;
+    std::mutex mutex;  // guards the rest
+    std::condition_variable let_go;
+    bool held = false;
 };
 
 TEST_F(LibraryFolderTest, IsConvertedOnceWhenItIsAskedFor) {
-    held = true;
+    hold_back(true);
     create(converting());
     run([](LibraryFolderTest& t) -> net::Task<void> {
         co_await t.library->settled();
@@ -144,7 +158,7 @@ TEST_F(LibraryFolderTest, IsConvertedOnceWhenItIsAskedFor) {
             EXPECT_TRUE(looked);
         }
         EXPECT_TRUE(t.pool->models().empty()) << "the original of a folder is nothing to serve";
-        t.held = false;
+        t.hold_back(false);
         while (opened < 3) co_await t.loop.sleep(1ms);
         EXPECT_EQ(t.conversions, 1) << "once for all of them";
         EXPECT_EQ(t.pool->status("lm")->path, t.made);
@@ -154,6 +168,7 @@ TEST_F(LibraryFolderTest, IsConvertedOnceWhenItIsAskedFor) {
         fs::remove(t.folder / "lm/model.safetensors");
         co_await t.until_found("lm", false);
         while (!t.pool->models().empty()) co_await t.loop.sleep(1ms);
+        while (t.hold.use_count() > 1) co_await t.loop.sleep(1ms);  // and it may go
     }(*this));
 }
 
@@ -192,6 +207,21 @@ TEST_F(LibraryFolderTest, IsRemovedWithItsFilesAndNoOthers) {
     }(*this));
 }
 
+TEST_F(LibraryFolderTest, WhatItTakesIsKnownOnceItIsConverted) {
+    create(converting());
+    run([](LibraryFolderTest& t) -> net::Task<void> {
+        auto const unknown = co_await t.library->describe("lm");
+        if (unknown) co_return t.fail_here("nothing is known of what is not converted");
+        EXPECT_EQ(unknown.error().code, Code::unsupported) << unknown.error().message;
+        EXPECT_NE(unknown.error().message.find("folder of safetensors"), std::string::npos);
+        EXPECT_EQ(t.conversions, 0);
+        auto const opened = co_await t.library->open("lm");
+        EXPECT_TRUE(opened);
+        auto const spec = co_await t.library->describe("lm");
+        EXPECT_EQ(spec.has_value() ? spec->path : spec.error().message, t.made);
+    }(*this));
+}
+
 TEST_F(LibraryFolderTest, GivenAtTheStartIsTheSameModel) {
     serving::ModelSpec spec;
     spec.id = "lm";
@@ -199,7 +229,7 @@ TEST_F(LibraryFolderTest, GivenAtTheStartIsTheSameModel) {
     spec.lazy = true;
     ASSERT_TRUE(pool->add(spec));
     auto wanted = converting();
-    wanted.made_of = {{made, folder / "lm"}};
+    wanted.made_of = {{"lm", folder / "lm"}};
     create(std::move(wanted));
     run([](LibraryFolderTest& t) -> net::Task<void> {
         co_await t.library->settled();

@@ -4,6 +4,7 @@
 
 #include "library/pull_job.h"
 #include "library/push_job.h"
+#include "library/quantize_job.h"
 
 namespace hearth::library {
 namespace {
@@ -30,7 +31,11 @@ TEST(ModelOf, IsSaidByJobsOfEveryKind) {
     EXPECT_EQ(model_of(job), "damaged");
     job.payload = "of another version";
     EXPECT_EQ(model_of(job), "");
-    for (auto const kind : {kPullKind, kPushKind, kVerifyKind, kReadKind, kRestoreKind}) EXPECT_TRUE(is_job_kind(kind));
+    job.kind = kQuantizeKind;
+    job.payload = to_payload(QuantizeWish{"made", "/models/made.gguf"});
+    EXPECT_EQ(model_of(job), "made");
+    for (auto const kind : {kPullKind, kPushKind, kVerifyKind, kReadKind, kRestoreKind, kQuantizeKind})
+        EXPECT_TRUE(is_job_kind(kind));
     EXPECT_FALSE(is_job_kind("other"));
 }
 

@@ -36,6 +36,15 @@ jobs::UnixMs unix_ms() {
     return std::chrono::duration_cast<milliseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
 }
 
+// Whether all files are told that a job downloads. Those of an older version tell none, and of very
+// many some are left out.
+bool tells_all(jobs::Job const& job) {
+    if (job.kind != kPullKind && job.kind != kRestoreKind) return true;
+    auto const& parts = job.progress.parts;
+    bool const begun = job.attempt > 0 || job.progress.done > 0;
+    return (!parts.empty() || !begun) && parts.size() < jobs::kPartsMax;
+}
+
 }  // namespace
 
 struct Keeper::Impl final : Keeper::Desk {
@@ -153,7 +162,7 @@ void Keeper::Impl::open_jobs() {
         log.error("jobs are not run", {{"problem", started.error().message}});
 }
 
-// Once, before a job runs. Where the jobs cannot be read, nobody knows what is whose.
+// Once, before a job runs. Where the jobs cannot be read, or do not tell all, nobody knows what is whose.
 void Keeper::Impl::sweep() {
     if (options.folders.empty()) return;
     std::set<std::string> owned;
@@ -164,8 +173,10 @@ void Keeper::Impl::sweep() {
         for (bool more = true; more;) {
             auto const page = queue->list(filter);
             if (!page) return;
-            for (auto const& job : *page)
+            for (auto const& job : *page) {
+                if (!tells_all(job)) return;
                 for (auto const& part : job.progress.parts) owned.insert(part.file);
+            }
             more = page->size() == filter.limit;
             if (more) filter.before = page->back().sequence;
         }
@@ -299,6 +310,10 @@ void Keeper::Impl::live() {
 
 Keeper::Keeper(Options options, telemetry::Log& log) : impl_(std::make_unique<Impl>(std::move(options), log)) {
     HEARTH_ASSERT(impl_->options.on_shelf && impl_->options.on_job && impl_->options.new_id, "Options is complete");
+}
+
+void Keeper::start() {
+    HEARTH_ASSERT(!impl_->thread.joinable(), "a keeper is started once");
     impl_->thread = std::thread([impl = impl_.get()] { impl->live(); });
 }
 
@@ -308,7 +323,7 @@ Keeper::~Keeper() {
         impl_->stopping = true;
     }
     impl_->ring();
-    impl_->thread.join();
+    if (impl_->thread.joinable()) impl_->thread.join();
 }
 
 Status Keeper::post(Task task) {

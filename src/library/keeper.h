@@ -86,7 +86,9 @@ public:
     };
     using Task = std::function<void(Desk&)>;
 
+    // Its thread begins with start(), so that jobs may use it by whatever owns it. Tasks may be posted before.
     Keeper(Options options, telemetry::Log& log);
+    void start();  // once
     ~Keeper();
     Keeper(Keeper const&) = delete;
     Keeper& operator=(Keeper const&) = delete;

@@ -1,14 +1,20 @@
 #include "library/keeper.h"
 
+#include <atomic>
+#include <chrono>
+#include <filesystem>
+#include <fstream>
 #include <latch>
 #include <memory>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include <gtest/gtest.h>
 
 #include "catalog/imported.h"
+#include "library/job_kinds.h"
 #include "telemetry/log.h"
 #include "testing/temporary_folder.h"
 
@@ -17,6 +23,7 @@ namespace {
 
 class KeeperTest : public ::testing::Test {
 protected:
+    KeeperTest() { keeper.start(); }
     Keeper::Options options() const {
         Keeper::Options out;
         out.folders = {folder.path()};
@@ -84,6 +91,104 @@ TEST_F(KeeperTest, ItsFoldersAreThoseGivenAndThenThoseImportedNow) {
     EXPECT_EQ(folders(), (std::vector<std::string>{folder.path(), "/somewhere/else"}));
     ASSERT_TRUE(catalog::set_imported_folders(data.path(), {}));
     EXPECT_EQ(folders(), std::vector<std::string>{folder.path()});
+}
+
+TEST_F(KeeperTest, WhatIsPostedBeforeItStartsIsDoneThen) {
+    hearth::testing::TemporaryFolder other;
+    auto wanted = options();
+    wanted.data_folder = other.path();
+    std::atomic<bool> told = false;
+    wanted.on_shelf = [&](auto const&) { told = true; };
+    std::latch done(1);
+    Keeper later(wanted, *log);
+    ASSERT_TRUE(later.post([&](Keeper::Desk&) { done.count_down(); }));
+    EXPECT_FALSE(told) << "who owns it has not got it yet";
+    later.start();
+    done.wait();
+    EXPECT_TRUE(told);
+}
+
+TEST_F(KeeperTest, OneThatWasNeverStartedEnds) { Keeper const never(options(), *log); }
+
+class NoHandler final : public jobs::Handler {
+public:
+    jobs::Outcome run(jobs::Context&) override { return {Error(Code::internal, "no job is to run here")}; }
+};
+
+// What a first look into a folder leaves of a download that nobody touched for two days.
+class KeeperSweep : public ::testing::Test {
+protected:
+    static constexpr std::string_view kFile = "mine.gguf.partial";
+
+    // A paused job, of another process by now.
+    void pause(std::string_view kind, jobs::Progress const& progress) const {
+        jobs::Options options;
+        options.path = data / "jobs.db";
+        options.now = [] { return jobs::UnixMs{1'000'000}; };
+        options.new_id = [] { return std::string("old"); };
+        auto const queue = jobs::Queue::open(std::move(options));
+        ASSERT_TRUE(queue) << queue.error().message;
+        ASSERT_TRUE((*queue)->enqueue({std::string(kind), "key", "{}"}));
+        auto const lease = (*queue)->claim(kind, "other", std::chrono::seconds(30));
+        ASSERT_TRUE(lease && *lease);
+        ASSERT_TRUE((*queue)->report(**lease, progress));
+        ASSERT_TRUE((*queue)->pause((*lease)->job.id));
+        ASSERT_TRUE((*queue)->release(**lease));
+    }
+    bool stays() {
+        auto const path = folder / std::string(kFile);
+        std::ofstream(path) << "half of it";
+        std::filesystem::last_write_time(path, std::filesystem::file_time_type::clock::now() - std::chrono::hours(48));
+        NoHandler handler;
+        Keeper::Options options;
+        options.folders = {folder.path()};
+        options.data_folder = data.path();
+        options.new_id = [] { return std::string("job"); };
+        options.kinds = {{kPullKind, &handler, 1}};
+        options.on_shelf = [](auto const&) {};
+        options.on_job = [](auto const&) {};
+        Keeper keeper(std::move(options), *log);
+        keeper.start();
+        EXPECT_TRUE(keeper.run([](Keeper::Desk&) { return ok(); }, {}));
+        return std::filesystem::exists(path);
+    }
+    static jobs::Progress progress(std::size_t parts) {
+        jobs::Progress out;
+        out.done = 1;
+        for (std::size_t i = 0; i < parts; ++i)
+            out.parts.push_back({.name = std::to_string(i), .file = std::to_string(i)});
+        return out;
+    }
+
+    hearth::testing::TemporaryFolder folder, data;
+    std::unique_ptr<telemetry::Log> log = telemetry::make_null_log();
+};
+
+TEST_F(KeeperSweep, TakesWhatNoJobIsAt) {
+    pause(kPullKind, progress(2));
+    EXPECT_FALSE(stays());
+}
+
+TEST_F(KeeperSweep, LeavesWhatAJobSaysItIsAt) {
+    auto mine = progress(1);
+    mine.parts.front().file = "mine.gguf";
+    pause(kPullKind, mine);
+    EXPECT_TRUE(stays());
+}
+
+TEST_F(KeeperSweep, LeavesAllWhereAJobDoesNotSayWhatItIsAt) {
+    pause(kPullKind, progress(0));
+    EXPECT_TRUE(stays()) << "a job of an older version";
+}
+
+TEST_F(KeeperSweep, LeavesAllWhereAJobIsAtMoreThanIsKept) {
+    pause(kRestoreKind, progress(jobs::kPartsMax + 1));
+    EXPECT_TRUE(stays());
+}
+
+TEST_F(KeeperSweep, JobsThatDownloadNothingNeedSayNothing) {
+    pause(kVerifyKind, progress(0));
+    EXPECT_FALSE(stays());
 }
 
 }  // namespace

@@ -76,6 +76,11 @@ void Library::Impl::let_changed_go() {
         last_names.erase(id);
         return true;
     });
+    std::erase_if(reshaped, [&](auto const& entry) {
+        auto const& owner = *entry.second.owner;
+        auto const now = on_shelf(owner.name);
+        return !now || !catalog::are_same_files(now->files, owner.files);
+    });
 }
 
 std::shared_ptr<catalog::Model const> Library::Impl::behind(std::string const& id) const {
@@ -283,6 +288,8 @@ net::Task<void> Library::Impl::make(std::shared_ptr<Creation> creation, CreateOr
 std::optional<std::string> Library::Impl::known_file(std::string_view hex) const {
     for (auto const& model : shelf->models) {
         if (model->unsettled() || !model->damage().empty()) continue;
+        // Who knows a digest gets no model by it that may not be had by its name.
+        if (!permits.may_load(names_of(*model))) continue;
         for (auto const& file : model->files)
             if (file.recorded && file.sha256 == hex) return canonical(file.path);
     }
@@ -506,10 +513,14 @@ Result<std::unique_ptr<Library>> Library::create(net::Loop& loop, serving::Pool&
     HEARTH_ASSERT(make_spec && options.new_id && !options.data_folder.empty(), "Options is complete");
     HEARTH_TRY(auto permits, Permits::create(options.allowed, options.open));
     auto impl = std::make_unique<Impl>(loop, pool, log, std::move(options), std::move(make_spec), std::move(permits));
-    for (auto const& [made, source] : impl->options.made_of) impl->sources[canonical(made)] = canonical(source);
     for (auto const& model : pool.models()) {
         impl->given.push_back(model.id);
-        if (model.base.empty()) impl->given_files[model.id] = impl->origin_of(model.path);
+        if (!model.base.empty()) continue;
+        auto const made = impl->options.made_of.find(model.id);
+        auto const& source = made == impl->options.made_of.end() ? model.path : made->second;
+        auto const origin = canonical(source);
+        impl->given_files[model.id] = origin;
+        impl->given_served[model.id] = {model.path, source, origin, nullptr};  // its hold is who gave it
     }
     auto* const self = impl.get();
     self->handler.set_holdings(&self->held);
@@ -540,6 +551,7 @@ Result<std::unique_ptr<Library>> Library::create(net::Loop& loop, serving::Pool&
     keeping.on_shelf = [self](auto shelf) { self->on_loop([self, shelf = std::move(shelf)] { self->take(shelf); }); };
     keeping.on_job = [self](jobs::Job const& job) { self->on_loop([self, job] { self->tell(job); }); };
     self->keeper = std::make_unique<Keeper>(std::move(keeping), log);
+    self->keeper->start();  // its jobs use it by `self`
     return std::unique_ptr<Library>(new Library(std::move(impl)));  // NOLINT(modernize-make-unique): private
 }
 

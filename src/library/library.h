@@ -86,14 +86,16 @@ struct Options {
     MakeFile make_file{};  // empty: nothing is converted or quantised
     Reshape reshape{};     // by jobs: where pulls_at_once is 0 such a model is not served
     Duration reshape_patience = std::chrono::seconds(120);  // of one request; the job goes on
-    // Of files in the pool that were made of something: what of.
+    // By id, of models that --model gave: what their file was made of, where it was.
     std::map<std::string, std::string> made_of{};
 };
 
-// A model by its name and file, and what is served in that file's place; empty: the file.
+// A model by its name and file, what is served in that file's place (empty: the file), and all
+// that the model goes by besides.
 struct SpecOrder {
     std::string id, path;
     std::string weights{};
+    std::vector<std::string> names{};
 };
 // Reads the files and says how to serve them. Called on the library's thread; may block.
 using MakeSpec = std::function<Result<serving::ModelSpec>(SpecOrder const&)>;
@@ -121,6 +123,9 @@ struct SwapWish {
 struct Swap {
     std::string id;           // of the name, in the pool
     serving::ModelSpec spec;  // of what takes it over; for Pool::swap()
+    // What that file was made of, itself where it was not, as it was found and with links resolved.
+    std::string source, origin;
+    std::shared_ptr<void> hold;  // keeps the file where it is; null: it stays anyway
 };
 
 class Permits;
@@ -191,7 +196,7 @@ public:
     net::Task<Result<std::string>> open(std::string name, Use use = Use::counted, Onlooker* onlooker = nullptr);
 
     // How the model is served, or would be; the pool does not get it. Fails as find(), and for one
-    // whose file cannot be served.
+    // whose file cannot be served, or is a folder that was not converted for this process: `unsupported`.
     net::Task<Result<serving::ModelSpec>> describe(std::string name);
 
     // --- how much models are used ---
@@ -202,14 +207,17 @@ public:
     net::Task<void> write_down();
 
     // --- names that are moved to another file ---
-    // What Pool::swap() is to be told; the name is in the pool then. Fails as open() for either
-    // model, as permits.h says for what may not be changed or served (see may_take_over()), and
-    // with `invalid_argument` for what is no model.
+    // What Pool::swap() is to be told; the name is in the pool then. What takes it over comes in the
+    // form it is served in, which is made first if need be, and waited for as open() does, also where
+    // the original would do meanwhile. Fails as open() for either model, as permits.h says for
+    // what may not be changed or served (see may_take_over()), and with `invalid_argument` for what
+    // is no model.
     net::Task<Result<Swap>> prepare_swap(SwapWish wish);
 
-    // A name was moved; the next process serves that, if it may. For what --model names, app
-    // asks the catalog itself. Paths are taken with links resolved.
-    net::Task<Status> remember_swap(std::string name, std::string from, std::string to);
+    // The pool did that: what is served stays where it is, and the next process serves it too, if it
+    // may, by what it was made of. For what --model names, app asks the catalog itself. `not_found`
+    // where the model left the pool at once.
+    net::Task<Status> remember_swap(Swap done);
 
     // Looks into the folders now: for who put a model there and goes on with it.
     net::Task<Status> refresh();

@@ -1,6 +1,6 @@
 // What a Library is made of, for the files that implement it: library.cpp (names,
 // changes, jobs), listing.cpp (names in lists), opening.cpp (the way into the pool),
-// trust.cpp (templates of what --model gave), upkeep.cpp (damage, uses) and swaps.cpp. Private to library.
+// trust.cpp (templates of what is in the pool), upkeep.cpp (damage, uses) and swaps.cpp. Private to library.
 //
 // Threads: the loop's.
 #pragma once
@@ -74,27 +74,47 @@ struct Library::Impl {
     }
 
     using ModelPointer = std::shared_ptr<catalog::Model const>;
+    // The file that the pool has for a model. Files made of equal bytes are one, so only the model
+    // tells what its own was made of.
+    struct Served {
+        std::string path;
+        std::string source;          // what it was made of, else itself; its note lies beside that
+        std::string origin;          // the same with links resolved
+        std::shared_ptr<void> hold;  // keeps the file where it is; null: it stays anyway
+    };
     // One that open() brought into the pool.
     struct Opened {
-        ModelPointer model;          // as it was then
-        std::string path;            // of the file that is served
-        std::shared_ptr<void> hold;  // keeps that file where it is
-    };
-    // One that could not be made.
-    struct Unmade {
         ModelPointer model;  // as it was then
-        Error why;
+        Served served;
+        bool pinned = false;  // its template: not yet of one that only came along
+    };
+    // What could not be made.
+    struct Unmade {
+        ModelPointer owner;  // whose file it is, as it was then
+        std::string why;
         std::chrono::steady_clock::time_point until;  // then it is tried again
+    };
+    // What was made and is in the pool with nobody yet, though that may have the original.
+    struct Made {
+        ModelPointer owner;  // whose file it was made of, as it was then
+        Reshaped file;
     };
     // What a model is served from.
     struct Source {
-        std::string path;   // its first file, or the one its name was moved to
-        Reshaped reshaped;  // what is served in its place
+        std::string name;      // of that model
+        std::string path;      // its first file or its folder, or what its name was moved to
+        std::string origin;    // the same with links resolved
+        bool folder = false;   // which is nothing to serve itself
+        bool reshape = false;  // another form of it is to be served
+        Reshaped reshaped{};   // that form, once it is there
     };
+    // Whether who asks for what is to be made first is served its original.
+    enum class Original : std::uint8_t { never, if_unmade, until_made };
     // A model as it would be served, and those of the same file.
     struct Candidate {
         ModelPointer model;
         serving::ModelSpec spec;
+        Served served;
     };
     struct Family {
         Candidate own;
@@ -104,27 +124,43 @@ struct Library::Impl {
 
     // --- opening.cpp ---
     net::Task<Result<Source>> source_of(ModelPointer model, Onlooker* onlooker);
-    net::Task<Result<Reshaped>> reshape(ModelPointer model, std::string path, Onlooker* onlooker);
-    net::Task<Result<std::shared_ptr<JobFeed>>> begin_reshape(ModelPointer model, std::string path);
-    // Why a model of these files was not made just now, if it was not.
-    [[nodiscard]] std::optional<Error> failure_of(catalog::Model const& model);
-    void note_failure(ModelPointer const& model, JobFeed const& feed);
-    net::Task<void> replace_when_reshaped(ModelPointer model, std::shared_ptr<JobFeed> feed);
+    // On the keeper's thread. Fails for a folder that cannot be made a file of.
+    [[nodiscard]] Result<Source> source_at(std::string name, std::string path) const;
+    // `model`, which is to be served from it, may be null: what nobody owns is made anew each time.
+    net::Task<Result<Reshaped>> reshape(ModelPointer model, Source source, Onlooker* onlooker, Original original);
+    net::Task<Result<std::shared_ptr<JobFeed>>> begin_reshape(Source source);
+    // What the job makes; nothing where it makes nothing.
+    net::Task<Result<std::optional<Reshaped>>> wait_for(std::shared_ptr<JobFeed> feed, Source source,
+                                                        Onlooker* onlooker);
+    // Whose file that is, else `model`: when its files change, so may what is made of it.
+    [[nodiscard]] ModelPointer owner_of(std::string const& origin, ModelPointer const& model) const;
+    [[nodiscard]] std::optional<Reshaped> made_before(std::string const& origin, ModelPointer const& owner);
+    // Why nothing could be made of it just now; empty: nobody tried.
+    [[nodiscard]] std::string failure_of(std::string const& origin, ModelPointer const& owner);
+    void note_failure(std::string const& origin, ModelPointer const& owner, JobFeed const& feed);
+    net::Task<void> replace_when_reshaped(ModelPointer owner, Source source, std::shared_ptr<JobFeed> feed);
     net::Task<Result<std::shared_ptr<JobFeed>>> watch(std::string id);
+    // Whether the pool has it by now: what was made for it meanwhile is let go then.
+    [[nodiscard]] bool is_open(std::string const& id, std::string const& origin);
     [[nodiscard]] std::vector<ModelPointer> look_alikes(catalog::Model const& model) const;
     net::Task<Result<Family>> family_of(ModelPointer model, Source source);
-    [[nodiscard]] Status bring_in(Family const& family, std::shared_ptr<void> const& hold);
-    [[nodiscard]] Status add(Candidate candidate, std::shared_ptr<void> const& hold);
-    [[nodiscard]] Status join(std::string const& host, Candidate const& candidate, std::shared_ptr<void> const& hold);
+    [[nodiscard]] Status bring_in(Family const& family);
+    [[nodiscard]] Status add(Candidate candidate);
+    [[nodiscard]] Status join(std::string const& host, Candidate const& candidate);
     [[nodiscard]] std::string host_among(Family const& family) const;
     [[nodiscard]] static Candidate const* base_among(Family const& family);
 
-    // What a file was made of, itself where it was not; with links resolved.
-    [[nodiscard]] std::string origin_of(std::string const& path) const;
+    // What a model of the pool was told to be served from; null: nobody knows that id.
+    [[nodiscard]] Served* served_by(std::string const& id);
+    // The same of the one whose worker serves it; null also when the pool has another file by now.
+    [[nodiscard]] Served const* served_as(serving::ModelStatus const& status) const;
+    // What the file it is served from was made of, itself where it was not; with links resolved.
+    [[nodiscard]] std::string origin_of(serving::ModelStatus const& status) const;
 
     // --- trust.cpp ---
-    // Remembers the template of a model that --model gave; fails with kTemplateChanged when it is another one by now.
-    net::Task<Status> trusted(serving::ModelStatus const& status);
+    // Remembers the template of a model of the pool that is used; fails with kTemplateChanged when it is another one
+    // by now.
+    net::Task<Status> trusted(serving::ModelStatus status);
     net::Task<Status> trust_given(serving::ModelStatus status);
 
     void take(std::shared_ptr<Shelf const> now);
@@ -141,10 +177,15 @@ struct Library::Impl {
     [[nodiscard]] Result<std::string> place_of(Keeper::Desk& desk, Shelf const& shelf_then,
                                                catalog::Model const& model) const;
     [[nodiscard]] Status may_take_over(Keeper::Desk& desk, Shelf const& shelf_then, std::string const& path) const;
-    [[nodiscard]] Result<serving::ModelSpec> spec_of_file(Keeper::Desk& desk, Shelf const& shelf_then,
-                                                          std::string const& named) const;
-    [[nodiscard]] Result<serving::ModelSpec> spec_of_model(Keeper::Desk& desk, Shelf const& shelf_then,
-                                                           Known const& known) const;
+    // --- swaps.cpp; on the loop's ---
+    // REQUIRES: it is in the pool
+    [[nodiscard]] SpecOrder order_of(Known const& known) const;
+    // What is to take a name over, but for that name's id.
+    net::Task<Result<Swap>> swap_to_model(Known from);
+    net::Task<Result<Swap>> swap_to_file(std::string path);
+    // The same of what `look` finds at the desk, once it is in its form. `model` may be null.
+    net::Task<Result<Swap>> swap_to(std::function<Result<Source>(Keeper::Desk&)> look, ModelPointer model);
+    net::Task<Result<Swap>> swap_of(SpecOrder order, std::shared_ptr<void> hold);
     void tidy() const;
     void tell(jobs::Job const& job);
     [[nodiscard]] Result<catalog::Created> create_with(std::string const& name, modelfile::Modelfile modelfile,
@@ -172,15 +213,14 @@ struct Library::Impl {
     MakeSpec const make_spec;
     Permits const permits;
     std::vector<std::string> given;  // ids that --model gave, the default first
-    std::map<std::string, std::string> given_files;  // of those: origin_of() their path
+    std::map<std::string, std::string> given_files;  // of those: the origin of what they were given as
+    std::map<std::string, Served> given_served;  // of those: what they are served from by now
     std::map<std::string, std::string> vouched;  // of those: whose template was looked at, and with what file
-    std::map<std::string, std::string> sources;  // of made files: what of, both canonical
     std::shared_ptr<Shelf const> shelf = std::make_shared<Shelf>();
     std::map<std::string, Opened> ours;  // in the pool by open()
-    // What was made of those that are not in the pool with it yet, though it may have their original.
-    std::map<std::string, std::pair<ModelPointer, Reshaped>> reshaped;
-    std::set<std::string> awaited;  // of those, that are on their way
-    std::map<std::string, Unmade> unmade;
+    std::map<std::string, Made> reshaped;  // by origin
+    std::map<std::string, Unmade> unmade;  // by origin
+    std::set<std::pair<std::string, std::string>> awaited;  // name and origin of what is to replace an original
     bool settled = false;
     net::Signal looked;
     std::map<std::string, std::weak_ptr<JobFeed>> feeds;

@@ -348,21 +348,24 @@ TEST_F(LibraryTest, WhatIsUsedMostIsRemembered) {
     }(*this));
 }
 
+SwapWish to_model(std::string name, std::string model) { return {std::move(name), std::move(model), {}}; }
+SwapWish to_file(std::string name, std::string path) { return {std::move(name), {}, std::move(path)}; }
+
 TEST_F(LibraryTest, ANameThatWasMovedHasTheOtherFileNextTime) {
     write("a.gguf");
     write("b.gguf");
     create(options());
     run([](LibraryTest& t) -> net::Task<void> {
-        auto const moved = co_await t.library->remember_swap("a", t.folder / "a.gguf", t.folder / "b.gguf");
-        EXPECT_TRUE(moved);
+        co_await t.move_name(to_model("a", "b"));
         auto const opened = co_await t.library->open("a");
         EXPECT_TRUE(opened);
         EXPECT_EQ(fs::path(t.pool->status("a")->path).filename(), "b.gguf");
+        Swap late;
+        late.id = "b";
+        auto const gone = co_await t.library->remember_swap(std::move(late));
+        EXPECT_EQ(gone.error().code, Code::not_found) << "it is not in the pool";
     }(*this));
 }
-
-SwapWish to_model(std::string name, std::string model) { return {std::move(name), std::move(model), {}}; }
-SwapWish to_file(std::string name, std::string path) { return {std::move(name), {}, std::move(path)}; }
 
 TEST_F(LibraryTest, ANameNobodyAskedForYetCanBeMoved) {
     write("a.gguf");
@@ -470,8 +473,7 @@ TEST_F(LibraryTest, ANameThatWasMovedWhereItMayNotBeHasItsOwnFile) {
     fs::copy(folder / "a.gguf", elsewhere / "b.gguf");
     create(options());
     run([](LibraryTest& t, std::string there) -> net::Task<void> {
-        auto const moved = co_await t.library->remember_swap("a", t.folder / "a.gguf", there);
-        EXPECT_TRUE(moved);
+        co_await t.move_name(to_file("a", there));
         t.library.reset();
         auto closed = t.options();
         closed.open = false;  // the next server listens beyond this machine
@@ -491,8 +493,7 @@ TEST_F(LibraryTest, SaysHowAModelWouldBeServedWithoutServingIt) {
         if (!spec) co_return t.fail_here(spec.error().message);
         EXPECT_EQ(spec->path, t.folder / "a.gguf");
         EXPECT_TRUE(t.pool->models().empty());
-        auto const moved = co_await t.library->remember_swap("a", t.folder / "a.gguf", t.folder / "b.gguf");
-        EXPECT_TRUE(moved);
+        co_await t.move_name(to_model("a", "b"));
         auto const other = co_await t.library->describe("a");
         EXPECT_EQ(fs::path(other->path).filename(), "b.gguf");
         auto const none = co_await t.library->describe("none");

@@ -47,40 +47,67 @@ bool may_be_one_file(catalog::Model const& a, catalog::Model const& b) {
            first.bytes == other.bytes;
 }
 
-Error not_reshaped(catalog::Model const& model, std::string_view why) {
-    auto const* const what =
-        catalog::is_folder(model.files) ? "cannot be converted" : "was not quantised, as this server is to";
-    return {Code::unavailable, fmt::format("model '{}' {}: {}", model.name, what, why), std::string(kNotReshaped)};
+Error not_reshaped(std::string_view name, bool folder, std::string_view why) {
+    auto const* const what = folder ? "cannot be converted" : "was not quantised, as this server is to";
+    return {Code::unavailable, fmt::format("model '{}' {}: {}", name, what, why), std::string(kNotReshaped)};
 }
 
-Error still_reshaped(catalog::Model const& model, jobs::Job const& job) {
+Error still_reshaped(std::string_view name, bool folder, jobs::Job const& job) {
     auto const percent = job.progress.total == 0 ? 0 : job.progress.done * 100 / job.progress.total;
     return {Code::unavailable,
-            fmt::format("model '{}' is being {}: {} % by now, see /api/v1/jobs/{}; ask again later", model.name,
-                        catalog::is_folder(model.files) ? "converted" : "quantised", percent, job.id),
+            fmt::format("model '{}' is being {}: {} % by now, see /api/v1/jobs/{}; ask again later", name,
+                        folder ? "converted" : "quantised", percent, job.id),
             std::string(kNotReshaped)};
 }
 
 std::string why_not(JobFeed const& feed) {
+    if (feed.job().state == jobs::State::done) return "what was made of it is gone already; ask again";
     if (feed.job().state != jobs::State::failed) return fmt::format("the job is {}", to_string(feed.job().state));
     return feed.failure() ? feed.failure()->message : feed.job().error;
 }
-
-struct Place {
-    std::string path;
-    bool reshape = false;  // another form of it is to be served
-};
 
 }  // namespace
 
 // --- what it is served from --------------------------------------------------
 
-net::Task<Result<std::shared_ptr<JobFeed>>> Library::Impl::begin_reshape(ModelPointer model, std::string path) {
+Library::Impl::ModelPointer Library::Impl::owner_of(std::string const& origin, ModelPointer const& model) const {
+    auto const at = std::ranges::find(shelf->files, origin);
+    return at == shelf->files.end() ? model : shelf->models[static_cast<std::size_t>(at - shelf->files.begin())];
+}
+
+std::optional<Reshaped> Library::Impl::made_before(std::string const& origin, ModelPointer const& owner) {
+    auto const found = reshaped.find(origin);
+    if (found == reshaped.end() || !owner) return std::nullopt;
+    if (catalog::are_same_files(found->second.owner->files, owner->files)) return found->second.file;
+    reshaped.erase(found);
+    return std::nullopt;
+}
+
+std::string Library::Impl::failure_of(std::string const& origin, ModelPointer const& owner) {
+    auto const found = unmade.find(origin);
+    if (found == unmade.end() || !owner) return {};
+    auto const& failure = found->second;
+    if (steady_clock::now() < failure.until && catalog::are_same_files(failure.owner->files, owner->files))
+        return failure.why;
+    unmade.erase(found);
+    return {};
+}
+
+// One that was cancelled or paused may go on with the next request.
+void Library::Impl::note_failure(std::string const& origin, ModelPointer const& owner, JobFeed const& feed) {
+    auto const now = steady_clock::now();
+    std::erase_if(unmade, [&](auto const& each) { return each.second.until <= now; });
+    if (owner && feed.job().state == jobs::State::failed)
+        unmade[origin] = {owner, why_not(feed), now + options.reshape.try_again_after};
+}
+
+net::Task<Result<std::shared_ptr<JobFeed>>> Library::Impl::begin_reshape(Source source) {
     if (options.pulls_at_once == 0)
         co_return Error(Code::unavailable, "that is a job, and no jobs are run (--pulls 0)");
-    auto const work = [wish = QuantizeWish{model->name, path}](Keeper::Desk& desk) -> Result<jobs::Job> {
+    auto const work = [wish = QuantizeWish{source.name, source.path},
+                       key = source.origin](Keeper::Desk& desk) -> Result<jobs::Job> {
         HEARTH_TRY(auto* const queue, desk.jobs());
-        HEARTH_TRY(auto enqueued, queue->enqueue({std::string(kQuantizeKind), wish.path, to_payload(wish)}));
+        HEARTH_TRY(auto enqueued, queue->enqueue({std::string(kQuantizeKind), key, to_payload(wish)}));
         return std::move(enqueued.job);
     };
     auto const job = co_await ask<jobs::Job>(work);
@@ -89,101 +116,106 @@ net::Task<Result<std::shared_ptr<JobFeed>>> Library::Impl::begin_reshape(ModelPo
     co_return feed;
 }
 
-std::optional<Error> Library::Impl::failure_of(catalog::Model const& model) {
-    auto const found = unmade.find(model.name);
-    if (found == unmade.end()) return std::nullopt;
-    auto const& failure = found->second;
-    if (steady_clock::now() < failure.until && catalog::are_same_files(failure.model->files, model.files))
-        return failure.why;
-    unmade.erase(found);
-    return std::nullopt;
-}
-
-// One that was cancelled or paused may go on with the next request.
-void Library::Impl::note_failure(ModelPointer const& model, JobFeed const& feed) {
-    auto const now = steady_clock::now();
-    std::erase_if(unmade, [&](auto const& each) { return each.second.until <= now; });
-    if (feed.job().state == jobs::State::failed)
-        unmade[model->name] = {model, not_reshaped(*model, why_not(feed)), now + options.reshape.try_again_after};
-}
-
-net::Task<Result<Reshaped>> Library::Impl::reshape(ModelPointer model, std::string path, Onlooker* onlooker) {
-    if (auto const found = reshaped.find(model->name); found != reshaped.end()) {
-        if (catalog::are_same_files(found->second.first->files, model->files)) co_return found->second.second;
-        reshaped.erase(found);
-    }
-    if (auto failed = failure_of(*model)) {
-        if (options.reshape.original_meanwhile && !catalog::is_folder(model->files)) co_return Reshaped{};
-        co_return *std::move(failed);
-    }
-    auto begun = co_await begin_reshape(model, path);
-    // The original of a folder is nothing to serve.
-    if (options.reshape.original_meanwhile && !catalog::is_folder(model->files)) {
-        if (!begun) log.warning("model is served as it is", {{"model", model->name}, {"why", begun.error().message}});
-        else if (awaited.insert(model->name).second) loop.spawn(replace_when_reshaped(model, *begun));
-        co_return Reshaped{};
-    }
-    if (!begun) co_return not_reshaped(*model, begun.error().message);
-    auto const feed = *std::move(begun);
+net::Task<Result<std::optional<Reshaped>>> Library::Impl::wait_for(std::shared_ptr<JobFeed> feed, Source source,
+                                                                   Onlooker* onlooker) {
     auto const deadline = steady_clock::now() + options.reshape_patience;
     while (!is_final(feed->job().state)) {
-        if (steady_clock::now() >= deadline) co_return still_reshaped(*model, feed->job());
+        if (steady_clock::now() >= deadline) co_return still_reshaped(source.name, source.folder, feed->job());
         static_cast<void>(co_await feed->changed_within(kTellEvery));
         if (onlooker == nullptr) continue;
         auto const progress = feed->job().progress;
         bool const waits = co_await onlooker->see(progress);
         if (!waits) co_return Error(Code::cancelled, "nobody waits for the model any more");
     }
-    auto made = quantizer.result_of(feed->job().id);
-    if (feed->job().state != jobs::State::done || !made) {
-        note_failure(model, *feed);
-        co_return not_reshaped(*model, why_not(*feed));
+    if (feed->job().state != jobs::State::done) co_return std::optional<Reshaped>();
+    co_return quantizer.result_of(feed->job().id);
+}
+
+net::Task<Result<Reshaped>> Library::Impl::reshape(ModelPointer model, Source source, Onlooker* onlooker,
+                                                   Original original) {
+    if (source.folder) original = Original::never;
+    auto const owner = owner_of(source.origin, model);
+    if (auto found = made_before(source.origin, owner)) co_return *std::move(found);
+    auto why = failure_of(source.origin, owner);
+    std::shared_ptr<JobFeed> feed;
+    if (why.empty()) {
+        auto begun = co_await begin_reshape(source);
+        if (begun) feed = *std::move(begun);
+        else why = begun.error().message;
     }
-    reshaped[model->name] = {model, *made};
-    co_return *std::move(made);
+    if (feed && original == Original::until_made) {
+        bool const first = awaited.emplace(source.name, source.origin).second;
+        if (first) loop.spawn(replace_when_reshaped(owner, std::move(source), feed));
+        co_return Reshaped{};
+    }
+    if (feed) {
+        auto made = co_await wait_for(feed, source, onlooker);
+        if (!made) co_return made.error();
+        if (auto& file = *made) co_return *std::move(file);
+        note_failure(source.origin, owner, *feed);
+        why = why_not(*feed);
+    }
+    if (original == Original::never) co_return not_reshaped(source.name, source.folder, why);
+    log.warning("model is served as it is", {{"model", source.name}, {"why", why}});
+    co_return Reshaped{};
 }
 
 // Requests inside end as they began; the next one is served what was made.
-net::Task<void> Library::Impl::replace_when_reshaped(ModelPointer model, std::shared_ptr<JobFeed> feed) {
+net::Task<void> Library::Impl::replace_when_reshaped(ModelPointer owner, Source source, std::shared_ptr<JobFeed> feed) {
     while (!is_final(feed->job().state)) static_cast<void>(co_await feed->changed_within(kTellEvery));
-    awaited.erase(model->name);
+    awaited.erase(std::pair(source.name, source.origin));
     auto const made = quantizer.result_of(feed->job().id);
     if (feed->job().state != jobs::State::done || !made) {
-        note_failure(model, *feed);
-        log.warning("model is served as it is", {{"model", model->name}, {"why", why_not(*feed)}});
+        note_failure(source.origin, owner, *feed);
+        log.warning("model is served as it is", {{"model", source.name}, {"why", why_not(*feed)}});
         co_return;
     }
-    auto const status = pool.status(model->name);
+    auto const status = pool.status(source.name);
     if (!status || made->path.empty()) co_return;
     // One that joined another one's worker is served in the form that one has.
     auto const served_by = status->base.empty() ? status->id : status->base;
-    if (ours.erase(served_by) == 0) co_return;
-    reshaped[model->name] = {model, *made};
+    auto const opened = ours.find(served_by);
+    // Its name may have been moved to another file meanwhile.
+    bool const moved = opened != ours.end() && status->base.empty() && opened->second.served.origin != source.origin;
+    if (opened == ours.end() || moved || opened->second.served.path == made->path) co_return;
+    ours.erase(opened);
+    if (owner) reshaped[source.origin] = {owner, *made};
     log.info("model leaves the pool", {{"model", served_by}, {"why", "it was quantised"}});
     static_cast<void>(pool.remove(served_by));
 }
 
-net::Task<Result<Library::Impl::Source>> Library::Impl::source_of(ModelPointer model, Onlooker* onlooker) {
-    auto const look = [this, model, then = shelf](Keeper::Desk& desk) -> Result<Place> {
-        Place place;
-        auto const& wanted = options.reshape.wanted;
-        HEARTH_TRY(place.path, place_of(desk, *then, *model));
-        if (!wanted) return place;
-        HEARTH_TRY(place.reshape, wanted(place.path));
-        return place;
-    };
-    auto place = co_await ask<Place>(look);
-    if (!place) co_return place.error();
+Result<Library::Impl::Source> Library::Impl::source_at(std::string name, std::string path) const {
     Source source;
-    source.path = std::move(place->path);
-    if (!place->reshape && catalog::is_folder(model->files))
-        co_return not_reshaped(*model, "this process converts no models");
+    std::error_code failed;
+    source.origin = canonical(path);
+    source.folder = fs::is_directory(path, failed);
+    if (options.reshape.wanted) {
+        HEARTH_TRY(source.reshape, options.reshape.wanted(path));
+    }
+    if (source.folder && !options.reshape.wanted) return not_reshaped(name, true, "this process converts no models");
+    if (source.folder && !source.reshape)
+        return Error(Code::unsupported, fmt::format("'{}' is a folder without a model", path), "model");
+    source.name = std::move(name);
+    source.path = std::move(path);
+    return source;
+}
+
+net::Task<Result<Library::Impl::Source>> Library::Impl::source_of(ModelPointer model, Onlooker* onlooker) {
+    auto const look = [this, model, then = shelf](Keeper::Desk& desk) -> Result<Source> {
+        HEARTH_TRY(auto path, place_of(desk, *then, *model));
+        return source_at(model->name, std::move(path));
+    };
+    auto source = co_await ask<Source>(look);
+    if (!source) co_return source.error();
     // Another request may have been quicker.
-    if (!place->reshape || pool.status(model->name)) co_return source;
-    auto made = co_await reshape(model, source.path, onlooker);
+    if (!source->reshape || pool.status(model->name)) co_return source;
+    auto const original = options.reshape.original_meanwhile ? Original::until_made : Original::never;
+    auto made = co_await reshape(model, *source, onlooker, original);
     if (!made) co_return made.error();
-    source.reshaped = *std::move(made);
-    if (!source.reshaped.path.empty()) sources[canonical(source.reshaped.path)] = canonical(source.path);
+    // Who asks before the pool has it finds it.
+    auto const owner = owner_of(source->origin, model);
+    if (!made->path.empty()) reshaped[source->origin] = {owner, *made};
+    source->reshaped = *std::move(made);
     co_return source;
 }
 
@@ -199,20 +231,23 @@ std::vector<Library::Impl::ModelPointer> Library::Impl::look_alikes(catalog::Mod
     return out;
 }
 
-// Relatives with which something is wrong stay away: who asks for them is told why.
+// Relatives with which something is wrong stay away: who asks for them is told why. Nobody uses
+// them yet, so their templates are not looked at.
 net::Task<Result<Library::Impl::Family>> Library::Impl::family_of(ModelPointer model, Source source) {
     auto const work = [this, model, source, alikes = look_alikes(*model), named = given_files,
                        then = shelf](Keeper::Desk& desk) -> Result<Family> {
-        auto const& make = make_spec;
-        auto const& weights = source.reshaped.path;
+        auto const& made = source.reshaped;
+        auto const candidate = [&, this](ModelPointer const& each, std::string const& path) -> Result<Candidate> {
+            HEARTH_TRY(auto spec, make_spec({each->name, path, made.path, each->names()}));
+            Served served{spec.path, path, canonical(path), made.hold};
+            return Candidate{each, std::move(spec), std::move(served)};
+        };
         Family family;
-        family.own.model = model;
-        HEARTH_TRY(family.own.spec, make({model->name, source.path, weights}));
+        HEARTH_TRY(family.own, candidate(model, source.path));
         for (auto const& each : alikes) {
-            auto const place = place_of(desk, *then, *each);
-            if (!place || !is_one_file(*place, source.path)) continue;
-            auto spec = make({each->name, *place, weights});
-            if (spec) family.relatives.push_back({each, *std::move(spec)});
+            auto const path = path_of(desk, *then, *each);
+            if (!path || !is_one_file(*path, source.path)) continue;
+            if (auto relative = candidate(each, *path)) family.relatives.push_back(*std::move(relative));
         }
         for (auto const& [id, path] : named)
             if (is_one_file(path, source.path)) family.given.push_back(id);
@@ -222,16 +257,16 @@ net::Task<Result<Library::Impl::Family>> Library::Impl::family_of(ModelPointer m
 }
 
 std::string Library::Impl::host_among(Family const& family) const {
-    auto const serves = [this](std::string const& id, std::string const& path) {
+    // One whose name was moved to another file is no relative any more.
+    auto const serves = [this](std::string const& id, std::string const& origin) {
         auto const status = pool.status(id);
-        return status && status->base.empty() && !status->removing && origin_of(status->path) == origin_of(path);
+        return status && status->base.empty() && !status->removing && origin_of(*status) == origin;
     };
     for (auto const& id : family.given)
         if (serves(id, given_files.at(id))) return id;
-    for (auto const& [model, spec] : family.relatives) {
-        auto const opened = ours.find(model->name);
-        // One whose name was moved to another file is no relative any more.
-        if (opened != ours.end() && serves(model->name, opened->second.path)) return model->name;
+    for (auto const& relative : family.relatives) {
+        auto const& id = relative.model->name;
+        if (ours.contains(id) && serves(id, relative.served.origin)) return id;
     }
     return {};
 }
@@ -250,41 +285,68 @@ Library::Impl::Candidate const* Library::Impl::base_among(Family const& family) 
 
 // --- into the pool -----------------------------------------------------------
 
-Status Library::Impl::add(Candidate candidate, std::shared_ptr<void> const& hold) {
-    auto& [model, spec] = candidate;
+Library::Impl::Served* Library::Impl::served_by(std::string const& id) {
+    if (auto const opened = ours.find(id); opened != ours.end()) return &opened->second.served;
+    auto const found = given_served.find(id);
+    return found == given_served.end() ? nullptr : &found->second;
+}
+
+Library::Impl::Served const* Library::Impl::served_as(serving::ModelStatus const& status) const {
+    auto const& id = status.base.empty() ? status.id : status.base;
+    auto const opened = ours.find(id);
+    auto const named = given_served.find(id);
+    Served const* found = nullptr;
+    if (opened != ours.end()) found = &opened->second.served;
+    else if (named != given_served.end()) found = &named->second;
+    return found != nullptr && found->path == status.path ? found : nullptr;
+}
+
+std::string Library::Impl::origin_of(serving::ModelStatus const& status) const {
+    auto const* const served = served_as(status);
+    return served != nullptr ? served->origin : canonical(status.path);
+}
+
+Status Library::Impl::add(Candidate candidate) {
+    auto& [model, spec, served] = candidate;
     spec.lazy = true;
-    auto const path = spec.path;
     HEARTH_CHECK(pool.add(std::move(spec)));
-    ours[model->name] = {model, path, hold};
+    ours[model->name] = {model, std::move(served)};
     read_quietly(*model);
     return ok();
 }
 
-Status Library::Impl::join(std::string const& host, Candidate const& candidate, std::shared_ptr<void> const& hold) {
-    auto const& [model, spec] = candidate;
-    HEARTH_CHECK(pool.join(host, spec));
-    ours[model->name] = {model, spec.path, hold};
+Status Library::Impl::join(std::string const& host, Candidate const& candidate) {
+    HEARTH_CHECK(pool.join(host, candidate.spec));
+    ours[candidate.model->name] = {candidate.model, candidate.served};
     return ok();
 }
 
-Status Library::Impl::bring_in(Family const& family, std::shared_ptr<void> const& hold) {
+Status Library::Impl::bring_in(Family const& family) {
     auto const& own = family.own;
     std::string host;
     if (brings_adapters(own.spec)) {
         host = host_among(family);
         auto const* const plain = host.empty() ? base_among(family) : nullptr;
-        if (plain != nullptr && add(*plain, hold)) host = plain->model->name;
+        if (plain != nullptr && add(*plain)) host = plain->model->name;
     }
     // Where one worker will not do for both, it gets its own.
-    if (!host.empty() && join(host, own, hold)) {
+    if (!host.empty() && join(host, own)) {
         read_quietly(*own.model);
     } else {
-        HEARTH_CHECK(add(own, hold));
+        HEARTH_CHECK(add(own));
         if (host.empty()) host = own.model->name;
     }
+    ours[own.model->name].pinned = true;  // when it was looked where it lies
     for (auto const& each : family.relatives)
-        if (brings_adapters(each.spec) && !pool.status(each.model->name)) static_cast<void>(join(host, each, hold));
+        if (brings_adapters(each.spec) && !pool.status(each.model->name)) static_cast<void>(join(host, each));
     return ok();
+}
+
+bool Library::Impl::is_open(std::string const& id, std::string const& origin) {
+    auto const status = pool.status(id);
+    // One that leaves may do so for what was made.
+    if (status && !status->removing) reshaped.erase(origin);
+    return status.has_value();
 }
 
 net::Task<Result<std::string>> Library::open(std::string name, Use use, Onlooker* onlooker) {
@@ -317,15 +379,15 @@ net::Task<Result<std::string>> Library::open(std::string name, Use use, Onlooker
                         "model");
     auto source = co_await impl.source_of(model, onlooker);
     if (!source) co_return source.error();
-    if (impl.pool.status(model->name)) co_return model->name;
-    auto const hold = source->reshaped.hold;
+    auto const origin = source->origin;
+    if (impl.is_open(model->name, origin)) co_return model->name;
     auto family = co_await impl.family_of(model, *std::move(source));
     if (!family) co_return family.error();
     // Another request may have been quicker.
-    if (impl.pool.status(model->name)) co_return model->name;
-    auto const brought = impl.bring_in(*family, hold);
+    if (impl.is_open(model->name, origin)) co_return model->name;
+    auto const brought = impl.bring_in(*family);
     if (!brought) co_return brought.error();
-    impl.reshaped.erase(model->name);
+    impl.reshaped.erase(origin);
     impl.let_changed_go();  // it may have changed meanwhile
     impl.suspend_damaged();
     co_return model->name;

@@ -2,6 +2,7 @@
 // served in another form once that was made.
 #include <algorithm>
 #include <condition_variable>
+#include <fstream>
 #include <mutex>
 
 #include <gtest/gtest.h>
@@ -9,6 +10,7 @@
 #include "catalog/catalog.h"
 #include "library/permits.h"
 #include "library/testing/library_fixture.h"
+#include "testing/gguf_writer.h"
 
 namespace hearth::library {
 namespace {
@@ -148,6 +150,39 @@ TEST_F(LibraryFamily, WithoutItsBaseAModelGoesOnByItself) {
     }(*this));
 }
 
+TEST_F(LibraryFamily, WhatOnlyCameAlongWasNotUsedYet) {
+    write_family();
+    create(options());
+    run([](LibraryFamily& t) -> net::Task<void> {
+        co_await t.open("base");
+        co_await t.open("parrot");
+        EXPECT_EQ(t.in_pool(), (Names{"base", "parrot<base", "pirate<base"}));
+        for (std::string const name : {"parrot", "pirate"}) t.write(name + ".gguf", "{{ another }}");
+        while (t.in_pool() != Names{"base"}) {
+            static_cast<void>(co_await t.library->refresh());
+            co_await t.loop.sleep(2ms);
+        }
+        co_await t.open("pirate");
+        auto const used = co_await t.library->open("parrot");
+        if (used) co_return t.fail_here("it has another template than at its first use");
+        EXPECT_EQ(used.error().param, kTemplateChanged) << used.error().message;
+    }(*this));
+}
+
+TEST_F(LibraryFamily, AnOrderSaysWhatTheModelGoesBy) {
+    write("base.gguf");
+    create(options());
+    run([](LibraryFamily& t) -> net::Task<void> {
+        auto const named = co_await t.library->copy("base", "me/other:tag");
+        EXPECT_TRUE(named) << (named ? "" : named.error().message);
+        co_await t.until_found("me/other:tag", true);
+        auto const spec = co_await t.library->describe("base");
+        if (!spec) co_return t.fail_here(spec.error().message);
+        EXPECT_EQ(t.orders.back().names, t.library->find("base")->model->names());
+        EXPECT_EQ(std::ranges::count(t.orders.back().names, "me/other:tag"), 1);
+    }(*this));
+}
+
 TEST_F(LibraryFamily, OneThatIsCreatedAnewIsServedAsItIsNow) {
     write_family();
     create(options());
@@ -209,6 +244,13 @@ public:
         EXPECT_TRUE(id) << (id ? "" : id.error().message);
         ++over;
     }
+    // Behind what all who opened a model by now ask of the library's thread: where it lies, then the job.
+    net::Task<void> until_asked() {
+        for (int i = 0; i < 2; ++i) {
+            auto const looked = co_await library->refresh();
+            EXPECT_TRUE(looked);
+        }
+    }
     net::Task<std::vector<jobs::Job>> quantize_jobs() {
         jobs::Filter filter;
         filter.kind = kQuantizeKind;
@@ -231,6 +273,7 @@ TEST_F(LibraryReshape, IsMadeOnceForAllWhoAskAndServedInItsPlace) {
         int over = 0;
         for (int i = 0; i < 3; ++i) t.loop.spawn(t.open_quietly("a", over));
         while (t.times_made() == 0) co_await t.loop.sleep(2ms);
+        co_await t.until_asked();
         EXPECT_EQ(over, 0);
         t.let_make();
         while (over < 3) co_await t.loop.sleep(2ms);
@@ -253,11 +296,13 @@ TEST_F(LibraryReshape, WhoWaitsIsToldAndMayLeave) {
         auto const left = co_await t.library->open("a", Use::counted, &sight);
         EXPECT_EQ(left.error().code, Code::cancelled);
         EXPECT_EQ(sight.seen.size(), 1U);
+        int over = 0;
+        t.loop.spawn(t.open_quietly("a", over));
+        co_await t.until_asked();
+        EXPECT_EQ(over, 0);
         t.let_make();
-        Sight patient;
-        auto const id = co_await t.library->open("a", Use::counted, &patient);
-        EXPECT_TRUE(id);
-        EXPECT_LE(t.times_made(), 2) << "the first job went on, or the file was found";
+        while (over == 0) co_await t.loop.sleep(2ms);
+        EXPECT_EQ(t.times_made(), 1) << "the first job went on";
     }(*this));
 }
 
@@ -361,6 +406,58 @@ TEST_F(LibraryReshape, AFamilySharesWhatWasMade) {
         EXPECT_EQ(t.in_pool(), (Names{"base", "parrot<base", "pirate<base"}));
         EXPECT_EQ(t.pool->status("base")->path, t.data / "pirate.gguf");
         EXPECT_EQ(t.times_made(), 1);
+    }(*this));
+}
+
+// Models of equal bytes, as one cache of what is made has it: they share a file.
+class LibraryEqualBytes : public LibraryReshape {
+public:
+    void SetUp() override { std::ofstream(one, std::ios::binary) << "made"; }
+    Options sharing() {
+        auto out = reshaping();
+        out.reshape.make = [this](std::string const&, auto const&) -> Result<Reshaped> {
+            return Reshaped{one, nullptr};
+        };
+        return out;
+    }
+    std::string const one = data / "one.gguf";
+};
+
+TEST_F(LibraryEqualBytes, ADamagedFileIsItsOwnModelsAlone) {
+    auto const good = models::testing::tiny_llama().build();
+    for (std::string const name : {"a", "b"}) {
+        place(name + ".gguf", good);
+        note(name, good);
+    }
+    create(sharing());
+    run([](LibraryEqualBytes& t, std::string bad) -> net::Task<void> {
+        co_await t.open("a");
+        co_await t.open("b");
+        bad.back() = static_cast<char>(bad.back() ^ 1);
+        t.place("b.gguf", bad);
+        co_await t.until_damaged("b", true);
+        static_cast<void>(co_await t.library->refresh());
+        auto const other = t.pool->status("a");
+        EXPECT_TRUE(other && other->state == serving::ModelState::cold) << "it is as it was";
+        co_await t.open("a");
+    }(*this, good));
+}
+
+TEST_F(LibraryEqualBytes, WhatModelGaveIsABaseStill) {
+    write_family();
+    fs::copy_file(folder / "base.gguf", folder / "copy.gguf");
+    serving::ModelSpec given;
+    given.id = "given";
+    given.path = one;
+    given.lazy = true;
+    ASSERT_TRUE(pool->add(given));
+    auto wanted = sharing();
+    wanted.made_of = {{"given", folder / "base.gguf"}};
+    create(std::move(wanted));
+    run([](LibraryEqualBytes& t) -> net::Task<void> {
+        co_await t.open("copy");
+        co_await t.open("pirate");
+        EXPECT_EQ(t.in_pool(), (Names{"copy", "given", "parrot<given", "pirate<given"}));
     }(*this));
 }
 

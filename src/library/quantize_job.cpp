@@ -1,6 +1,7 @@
 #include "library/quantize_job.h"
 
 #include <algorithm>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -29,9 +30,10 @@ Status QuantizeHandler::make(jobs::Context& context) {
                    return goes_on && !context.stop().stop_requested();
                }));
     std::lock_guard const lock(mutex_);
-    std::erase_if(results_, [&](auto const& result) { return result.first == context.job().id; });
+    std::erase_if(results_, [&](Kept const& kept) { return kept.job == context.job().id; });
     if (results_.size() == kReshapedKept) results_.pop_front();
-    results_.emplace_back(context.job().id, std::move(made));
+    bool const held = made.hold != nullptr;
+    results_.push_back({context.job().id, std::move(made), held, {}});
     return ok();
 }
 
@@ -43,9 +45,14 @@ jobs::Outcome QuantizeHandler::run(jobs::Context& context) {
 
 std::optional<Reshaped> QuantizeHandler::result_of(std::string const& id) {
     std::lock_guard const lock(mutex_);
-    auto const found =
-        std::ranges::find(results_, id, [](auto const& result) -> std::string const& { return result.first; });
-    return found == results_.end() ? std::nullopt : std::optional(found->second);
+    auto const found = std::ranges::find(results_, id, &Kept::job);
+    if (found == results_.end()) return std::nullopt;
+    auto& [job, file, held, lent] = *found;
+    if (!held) return file;
+    auto hold = file.hold ? std::exchange(file.hold, nullptr) : lent.lock();
+    if (!hold) return std::nullopt;
+    lent = hold;
+    return Reshaped{file.path, std::move(hold)};
 }
 
 }  // namespace hearth::library

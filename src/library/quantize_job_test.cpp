@@ -60,6 +60,27 @@ TEST(QuantizeJob, RemembersTheLastFew) {
     EXPECT_TRUE(handler.result_of("j1"));
 }
 
+TEST(QuantizeJob, HoldsWhatItMadeUntilSomebodyDoes) {
+    std::weak_ptr<int> hold;
+    QuantizeHandler handler([&hold](std::string const&, auto const&) -> Result<Reshaped> {
+        auto const made = std::make_shared<int>(0);
+        hold = made;
+        return Reshaped{"/made", made};
+    });
+    Given job("j1", to_payload({"m", "/m.gguf"}));
+    ASSERT_TRUE(handler.run(job).status);
+    EXPECT_FALSE(hold.expired()) << "nobody took it yet";
+    {
+        auto const first = handler.result_of("j1");
+        auto const second = handler.result_of("j1");
+        ASSERT_TRUE(first && second);
+        EXPECT_EQ(second->path, "/made");
+        EXPECT_EQ(second->hold, first->hold);
+    }
+    EXPECT_TRUE(hold.expired()) << "who took it let it go";
+    EXPECT_FALSE(handler.result_of("j1"));
+}
+
 TEST(QuantizeJob, StopsWhenItIsToldAndIsNotTriedAgain) {
     QuantizeHandler handler(copies());
     std::string told;

@@ -104,25 +104,93 @@ Result<std::string> Library::Impl::place_of(Keeper::Desk& desk, Shelf const& she
     return path_of(desk, shelf_then, model);
 }
 
-Result<serving::ModelSpec> Library::Impl::spec_of_file(Keeper::Desk& desk, Shelf const& shelf_then,
-                                                       std::string const& named) const {
-    HEARTH_CHECK(check_path(named));
-    auto const path = resolved(named);
-    HEARTH_CHECK(may_take_over(desk, shelf_then, path));
-    auto const at = std::ranges::find(shelf_then.files, path);
-    if (at == shelf_then.files.end()) return make_spec({models::model_id(path), path});
-    auto const& model = *shelf_then.models[static_cast<std::size_t>(at - shelf_then.files.begin())];
-    HEARTH_CHECK(check_servable(model));
-    HEARTH_CHECK(pin(desk, model));
-    return make_spec({model.name, path});
+// --- what takes a name over --------------------------------------------------
+
+SpecOrder Library::Impl::order_of(Known const& known) const {
+    auto const& status = *known.status;
+    SpecOrder order{known.name, status.path, {}, known.model ? known.model->names() : std::vector<std::string>()};
+    if (auto const* const served = served_as(status)) {
+        order.path = served->source;
+        if (served->path != served->source) order.weights = served->path;
+    }
+    // One that joined another one has a note of its own.
+    auto const opened = ours.find(status.id);
+    if (!status.base.empty() && opened != ours.end()) order.path = opened->second.served.source;
+    return order;
 }
 
-// What the pool has is served as it has it: its template was looked at then.
-Result<serving::ModelSpec> Library::Impl::spec_of_model(Keeper::Desk& desk, Shelf const& shelf_then,
-                                                        Known const& known) const {
-    if (known.status) return make_spec({known.name, known.status->path});
-    HEARTH_TRY(auto const path, path_of(desk, shelf_then, *known.model));
-    return make_spec({known.name, path});
+net::Task<Result<Swap>> Library::Impl::swap_of(SpecOrder order, std::shared_ptr<void> hold) {
+    return ask<Swap>([this, order = std::move(order), hold = std::move(hold)](Keeper::Desk&) -> Result<Swap> {
+        Swap swap;
+        HEARTH_TRY(swap.spec, make_spec(order));
+        swap.source = order.path;
+        swap.origin = canonical(order.path);
+        swap.hold = hold;
+        return swap;
+    });
+}
+
+// The one that has the name answers meanwhile, so the original will not do for a while only.
+net::Task<Result<Swap>> Library::Impl::swap_to(std::function<Result<Source>(Keeper::Desk&)> look, ModelPointer model) {
+    auto source = co_await ask<Source>(std::move(look));
+    if (!source) co_return source.error();
+    if (source->reshape) {
+        auto const original = options.reshape.original_meanwhile ? Original::if_unmade : Original::never;
+        auto made = co_await reshape(model, *source, nullptr, original);
+        if (!made) co_return made.error();
+        source->reshaped = *std::move(made);
+    }
+    auto const owner = owner_of(source->origin, model);
+    SpecOrder order{source->name, source->path, source->reshaped.path,
+                    owner ? owner->names() : std::vector<std::string>()};
+    auto swap = co_await swap_of(std::move(order), source->reshaped.hold);
+    co_return swap;
+}
+
+net::Task<Result<Swap>> Library::Impl::swap_to_file(std::string path) {
+    auto const look = [this, then = shelf, named = std::move(path)](Keeper::Desk& desk) -> Result<Source> {
+        HEARTH_CHECK(check_path(named));
+        auto const real = resolved(named);
+        HEARTH_CHECK(may_take_over(desk, *then, real));
+        auto const at = std::ranges::find(then->files, real);
+        if (at == then->files.end()) return source_at(models::model_id(real), real);
+        auto const& model = *then->models[static_cast<std::size_t>(at - then->files.begin())];
+        HEARTH_CHECK(check_servable(model));
+        HEARTH_CHECK(pin(desk, model));
+        return source_at(model.name, real);
+    };
+    return swap_to(look, nullptr);
+}
+
+net::Task<Result<Swap>> Library::Impl::swap_to_model(Known from) {
+    std::string opened;
+    if (from.status) {
+        if (from.status->state == serving::ModelState::damaged)
+            co_return Error(Code::unavailable, from.status->problem, std::string(kDamaged));
+        if (!from.status->base.empty())
+            co_return Error(Code::invalid_argument,
+                            fmt::format("'{}' is '{}' with adapters on top: it has no file of its own", from.name,
+                                        from.status->base),
+                            "model");
+        auto const usable = co_await trusted(*from.status);
+        if (!usable) co_return usable.error();
+        auto const* const served = served_as(*from.status);
+        bool const made = served != nullptr && served->path != served->source;
+        // What the pool has is served as it has it, unless that is an original.
+        if (!from.model || made || !ours.contains(from.status->id)) {
+            auto swap = co_await swap_of(order_of(from), served != nullptr ? served->hold : nullptr);
+            co_return swap;
+        }
+        opened = served != nullptr ? served->source : from.status->path;
+    }
+    auto const look = [this, opened, model = from.model, then = shelf](Keeper::Desk& desk) -> Result<Source> {
+        if (!opened.empty()) return source_at(model->name, opened);
+        HEARTH_CHECK(check_servable(*model));
+        HEARTH_TRY(auto path, place_of(desk, *then, *model));
+        return source_at(model->name, std::move(path));
+    };
+    auto swap = co_await swap_to(look, from.model);
+    co_return swap;
 }
 
 net::Task<Result<serving::ModelSpec>> Library::describe(std::string name) {
@@ -134,8 +202,20 @@ net::Task<Result<serving::ModelSpec>> Library::describe(std::string name) {
         auto const servable = check_servable(*known->model);
         if (!servable) co_return servable.error();
     }
-    auto const work = [self = &impl, then = impl.shelf, known = *std::move(known)](Keeper::Desk& desk) {
-        return self->spec_of_model(desk, *then, known);
+    std::optional<SpecOrder> order;
+    if (known->status) order = impl.order_of(*known);
+    auto const work = [self = &impl, then = impl.shelf, model = known->model,
+                       order = std::move(order)](Keeper::Desk& desk) -> Result<serving::ModelSpec> {
+        if (order) return self->make_spec(*order);
+        HEARTH_TRY(auto const path, self->path_of(desk, *then, *model));
+        std::error_code failed;
+        if (fs::is_directory(path, failed))
+            return Error(Code::unsupported,
+                         fmt::format("model '{}' is a folder of safetensors: what it takes is known once it is "
+                                     "converted, when it is first asked for",
+                                     model->name),
+                         "model");
+        return self->make_spec({model->name, path, {}, model->names()});
     };
     co_return co_await impl.ask<serving::ModelSpec>(work);
 }
@@ -148,45 +228,34 @@ net::Task<Result<Swap>> Library::prepare_swap(SwapWish wish) {
     if (!known) co_return known.error();
     auto const permitted = impl.permits.may_change(all_names_of(*known));
     if (!permitted) co_return permitted.error();
-    std::optional<Known> from;
-    if (!wish.model.empty()) {
-        auto found = find(wish.model);
-        if (!found) co_return found.error();
-        from = *std::move(found);
-        if (from->status && from->status->state == serving::ModelState::damaged)
-            co_return Error(Code::unavailable, from->status->problem, std::string(kDamaged));
-        if (from->status && !from->status->base.empty())
-            co_return Error(Code::invalid_argument,
-                            fmt::format("'{}' is '{}' with adapters on top: it has no file of its own", from->name,
-                                        from->status->base),
-                            "model");
+    Result<Swap> swap = Swap();
+    if (wish.model.empty()) {
+        swap = co_await impl.swap_to_file(wish.path);
+    } else {
+        auto from = find(wish.model);
+        if (!from) co_return from.error();
+        swap = co_await impl.swap_to_model(*std::move(from));
     }
-    auto const work = [self = &impl, then = impl.shelf, from,
-                       path = wish.path](Keeper::Desk& desk) -> Result<serving::ModelSpec> {
-        if (!from) return self->spec_of_file(desk, *then, path);
-        if (!from->status) {
-            HEARTH_CHECK(check_servable(*from->model));
-            HEARTH_CHECK(pin(desk, *from->model));
-        }
-        return self->spec_of_model(desk, *then, *from);
-    };
-    auto spec = co_await impl.ask<serving::ModelSpec>(work);
-    if (!spec) co_return wrong_source(std::move(spec).error(), wish.model.empty() ? "path" : "model");
-    Swap swap;
-    swap.id = *std::move(id);
-    swap.spec = *std::move(spec);
+    if (!swap) co_return wrong_source(std::move(swap).error(), wish.model.empty() ? "path" : "model");
+    swap->id = *std::move(id);
     co_return swap;
 }
 
-net::Task<Status> Library::remember_swap(std::string name, std::string from, std::string to) {
-    auto const work = [name, from = canonical(from), to = canonical(to)](Keeper::Desk& desk) -> Result<bool> {
+net::Task<Status> Library::remember_swap(Swap done) {
+    auto& impl = *impl_;
+    auto* const served = impl.served_by(done.id);
+    if (served == nullptr)
+        co_return Error(Code::not_found, fmt::format("model '{}' left the pool at once", done.id), "model");
+    auto const from = served->origin;
+    *served = {done.spec.path, done.source, done.origin, done.hold};
+    auto const work = [name = done.id, from, to = done.origin](Keeper::Desk& desk) -> Result<bool> {
         HEARTH_TRY(auto* const catalog, desk.catalog());
         if (!desk.writes()) return Error(Code::unavailable, "another process keeps the catalog of models");
         HEARTH_CHECK(catalog->remember_swap(name, from, to));
         return true;
     };
-    auto const done = co_await impl_->ask<bool>(work);
-    co_return to_status(done);
+    auto const kept = co_await impl.ask<bool>(work);
+    co_return to_status(kept);
 }
 
 }  // namespace hearth::library

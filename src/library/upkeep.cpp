@@ -36,7 +36,7 @@ std::string canonical(std::string const& path) {
 
 void Library::Impl::suspend_damaged() {
     for (auto const& status : pool.models()) {
-        auto const at = std::ranges::find(shelf->files, origin_of(status.path));
+        auto const at = std::ranges::find(shelf->files, origin_of(status));
         if (at == shelf->files.end()) continue;
         auto const& model = shelf->models[static_cast<std::size_t>(at - shelf->files.begin())];
         bool const suspended = status.state == serving::ModelState::damaged;

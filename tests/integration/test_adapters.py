@@ -1,5 +1,6 @@
 """LoRA adapters: names of their own on a base's worker, made by hand or by `hearth create`."""
 import concurrent.futures
+import contextlib
 import hashlib
 import json
 import os
@@ -192,12 +193,19 @@ def test_a_model_made_while_its_base_runs_joins_it(stories_path, adapter, tmp_pa
     (tmp_path / 'Modelfile').write_text(f'FROM base\nADAPTER {adapter}\n')
     with support.Server('--models-dir', str(folder), models=[]) as server:
         alone = say(server, 'base', 'Once upon a time', 200)
-        with concurrent.futures.ThreadPoolExecutor(1) as pool:
-            running = pool.submit(say, server, 'base', 'Once upon a time', 200)
+        body = {'model': 'base', 'prompt': 'Once upon a time', 'max_tokens': 8000, 'temperature': 0, 'ignore_eos': True,
+                'context_overflow': 'shift'}
+        with concurrent.futures.ThreadPoolExecutor(1) as pool, contextlib.closing(server.open_stream('/v1/completions', body)) as stream:
+            arriving = support.events(stream)
+            first = next(arriving)
             made = support.run_cli('create', 'pirate', '-f', tmp_path / 'Modelfile', '--host', f'127.0.0.1:{server.port}')
             assert made.returncode == 0, made.stderr
-            assert say(server, 'pirate', 'Once upon a time') != alone[:len(alone) // 2]
-            assert running.result() == alone, 'what ran ends as it began'
+            assert len(server.request('GET', '/api/v1/requests')[2]['requests']) == 1, 'what ran runs'
+            rest = pool.submit(list, arriving)
+            assert not alone.startswith(say(server, 'pirate', 'Once upon a time'))
+            *seen, last = [first, *rest.result()]
+            said = ''.join(choice['text'] for event in seen for choice in json.loads(event)['choices'])
+            assert last == '[DONE]' and said.startswith(alone), 'and ends as it began'
         assert say(server, 'base', 'Once upon a time', 200) == alone
         assert len(server.workers()) == 1
 

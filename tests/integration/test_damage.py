@@ -110,6 +110,17 @@ def test_a_flipped_bit_is_found_said_and_mended_while_the_server_runs(hub, model
         assert list(models.iterdir()) == []
 
 
+def test_of_several_quantisations_the_one_that_was_pulled_comes_again(hub, model, models):  # noqa: F811
+    hub.files['tiny-Q4_K_M.gguf'] = flipped(model)  # what the hub gives to those who choose nothing
+    path = models / f'{NAME}.gguf'
+    with pulled(hub, models) as server:
+        os.truncate(path, len(model) // 2)
+        support.wait_until(lambda: restores(server), 'it to be fetched again')
+        assert ended(server, restores(server)[0]['id'])['state'] == 'done'
+        until_served(server)
+        assert path.read_bytes() == model
+
+
 def test_a_truncated_file_is_damaged_and_mended(hub, model, models):  # noqa: F811
     path = models / f'{NAME}.gguf'
     with pulled(hub, models) as server:

@@ -107,11 +107,17 @@ def test_a_folder_is_converted_when_it_is_first_asked_for(tiny, models, cache):
         assert not made.exists() or not list(made.glob('*.gguf'))
         shown = server.request('POST', '/api/show', {'model': TINY})[2]
         assert shown['details']['format'] == 'safetensors' and not list(made.glob('*.gguf')), 'showing converts nothing'
+        assert server.request('POST', '/api/generate', {'model': TINY, 'keep_alive': 0})[2]['done_reason'] == 'unload'
+        status, _, body = server.request('GET', f'/api/v1/models/estimate?model={TINY}')
+        assert (status, body['error']['code'], body['error']['param']) == (400, 'unsupported_by_model', 'model'), body
+        assert 'once it is converted' in body['error']['message'] and str(models) not in body['error']['message']
+        assert not list(made.glob('*.gguf')) and server.request('GET', '/api/v1/jobs?kind=quantize')[2]['jobs'] == []
         with concurrent.futures.ThreadPoolExecutor(4) as pool:
             ask = lambda _: server.complete('Once', model=TINY.lower(), max_tokens=4, temperature=0)['choices'][0]['text']
             said = set(pool.map(ask, range(4)))
         assert len(said) == 1 and len(list(made.glob('*.gguf'))) == 1
         assert listed(server)[TINY]['state'] == 'ready'
+        assert server.request('GET', f'/api/v1/models/estimate?model={TINY}')[0] == 200
         assert server.request('POST', '/api/show', {'model': TINY})[2]['details']['format'] == 'gguf'
         assert server.request('GET', '/v1/models')[2]['data'][0]['id'] == TINY
     with serve(models, env=environment, models=[TINY]) as server:  # named at the start it is the same model
@@ -120,6 +126,24 @@ def test_a_folder_is_converted_when_it_is_first_asked_for(tiny, models, cache):
     with serve(models, env=environment) as server:
         assert server.request('DELETE', f'/api/v1/models/{TINY}')[0] == 204
         assert list(models.iterdir()) == []
+
+
+def test_a_name_moves_to_a_folder_and_stays_there(tiny, stories_path, models, cache):
+    shutil.copytree(tiny, models / TINY)
+    shutil.copy(stories_path, models / 'a.gguf')
+    environment = {key: cache[key] for key in ('XDG_CACHE_HOME', 'HEARTH_DATA_DIR')}
+
+    def family(server):
+        server.complete('Once', model='a', max_tokens=2)
+        return server.request('POST', '/api/show', {'model': 'a'})[2]['details']['family']
+
+    with serve(models, env=environment) as server:
+        assert family(server) == 'llama'
+        status, _, body = server.request('POST', '/api/v1/models/a/swap', {'model': TINY})
+        assert status == 200 and body['state'] == 'ready', body
+        assert family(server) == 'qwen3'
+    with serve(models, env=environment) as server:
+        assert family(server) == 'qwen3', 'it is remembered'
 
 
 def test_what_cannot_be_converted_says_why(tiny, models, cache):
@@ -213,8 +237,9 @@ def test_run_refuses_another_template_until_it_is_trusted(tiny, tmp_path, cache)
     with_template(tiny, tmp_path, OTHER)
     refused = run()
     assert refused.returncode == 1 and f'hearth trust {tmp_path}/m.gguf' in refused.stderr and not refused.stdout
-    trusted = support.run_cli('trust', tmp_path / 'm.gguf', environment=cache)
+    trusted = support.run_cli('trust', tmp_path / 'm.gguf', '--json', environment=cache)
     assert trusted.returncode == 0, trusted.stderr
+    assert json.loads(trusted.stdout) == {'model': f'{tmp_path}/m.gguf', 'trusted': True}
     assert run().returncode == 0
 
 

@@ -86,6 +86,20 @@ def test_what_one_loses_the_other_does_not_notice():
         assert restarts == [1, 0]
 
 
+def test_a_stop_is_answered_when_both_are_gone():
+    with start(2) as server, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        support.wait_until(lambda: both_ready(server), 'both are ready')
+        body = {'prompt': 'Once upon a time', 'max_tokens': 4000, 'ignore_eos': True, 'context_overflow': 'shift'}
+        with contextlib.closing(server.open_stream('/v1/completions', body)) as stream:
+            arriving = support.events(stream)
+            next(arriving)
+            stop = pool.submit(server.request, 'POST', f'/api/v1/models/{NAME}/unload')
+            assert list(arriving)[-1] == '[DONE]', 'what one of them has is finished'
+            status, _, model = stop.result()
+        assert (status, model['state']) == (200, 'cold'), model
+        assert server.workers() == []
+
+
 def test_a_conversation_stays_where_its_prefix_is():
     with start(2) as server:
         support.wait_until(lambda: both_ready(server), 'both are ready')

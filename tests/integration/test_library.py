@@ -54,6 +54,7 @@ def ollama(server, method, path, body):
 def test_every_model_in_the_folder_is_served_by_name(model, models):
     (models / 'b.gguf').write_bytes(model)
     (models / 'a:tiny.gguf').write_bytes(model)
+    os.utime(models / 'a:tiny.gguf', (1e9, 1e9))  # long before the other one
     with serve(models) as server:
         assert listed(server) == ['a:tiny', 'b']
         states = {entry['id']: entry['status']['value'] for entry in server.request('GET', '/v1/models')[2]['data']}
@@ -63,7 +64,7 @@ def test_every_model_in_the_folder_is_served_by_name(model, models):
         status, lines = ollama(server, 'POST', '/api/generate', {'model': 'A:TINY', 'prompt': 'Once', 'options': {'num_predict': 2}})
         assert status == 200 and lines[-1]['done']
         tags = server.request('GET', '/api/tags')[2]['models']
-        assert [entry['name'] for entry in tags] == ['b:latest', 'a:tiny']
+        assert [entry['name'] for entry in tags] == ['b:latest', 'a:tiny'], 'the newest first'
         assert server.request('GET', '/api/v1/models/a:tiny')[2]['state'] == 'ready'
         status, _, body = server.request('POST', '/v1/completions', {'model': 'none', 'prompt': 'x'})
         assert status == 404 and body['error']['code'] == 'model_not_found'

@@ -339,8 +339,9 @@ def make_group(limit):
                 (group.parent / 'cgroup.subtree_control').write_text('+memory')
             (group / limit_file).write_text(str(limit))
             # What could be swapped out would not be killed, and says nothing.
-            with contextlib.suppress(OSError):
-                (group / 'memory.swap.max').write_text('0')
+            for swap_file, most in (('memory.swap.max', '0'), ('memory.memsw.limit_in_bytes', str(limit))):
+                with contextlib.suppress(OSError):
+                    (group / swap_file).write_text(most)
         except OSError as error:
             tried.append(str(error))
             group.rmdir()

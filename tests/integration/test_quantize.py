@@ -295,6 +295,16 @@ def test_a_model_is_quantised_when_it_is_first_asked_for(shelf):
         assert made_in(cache) == made, 'it was found, not made'
 
 
+def test_nothing_is_made_to_show_a_model_or_to_let_it_go(shelf):
+    with serve_quantised(shelf, '--quantize', 'fast') as server:
+        shown = server.request('POST', '/api/show', {'model': 'big'})[2]
+        assert shown['details']['quantization_level'] == 'BF16' and shown['template'] != '{{ .Prompt }}'
+        for path, wish in (('generate', {}), ('chat', {'messages': []}), ('embed', {'input': []}), ('embeddings', {'prompt': ''})):
+            status, _, body = server.request('POST', f'/api/{path}', {'model': 'big', 'keep_alive': 0, **wish})
+            assert status == 200, body
+        assert quantize_jobs(server) == [] and server.request('GET', '/api/v1/residency')[2]['models'] == []
+
+
 def test_streams_are_told_that_it_is_made(shelf):
     with makers_wait(shelf) as go_on, serve_quantised(shelf, '--quantize', 'fast') as server:
         client = ollama.Client(host=server.url)
@@ -333,13 +343,13 @@ def test_streams_of_the_other_dialect_and_of_javascript_are_told_too(shelf):
 
 
 def test_the_original_is_served_meanwhile_if_that_is_wanted(shelf):
-    with serve_quantised(shelf, '--quantize', 'fast', '--while-quantizing', 'original') as server:
+    with makers_wait(shelf) as go_on, serve_quantised(shelf, '--quantize', 'fast', '--while-quantizing', 'original') as server:
         level = lambda: server.request('POST', '/api/show', {'model': 'big'})[2]['details']['quantization_level']
         assert server.chat('Name a colour.', model='big', max_tokens=2)
-        first = level()
+        assert level() == 'BF16'
+        go_on()
         support.wait_until(lambda: quantize_jobs(server)[0]['state'] == 'done', 'it to be made')
         support.wait_until(lambda: server.chat('Name a colour.', model='big', max_tokens=2) and level() == 'Q4_1', 'it to be served')
-        assert first == 'BF16'
 
 
 def test_what_cannot_be_made_is_an_error_and_not_the_original(shelf):
@@ -360,6 +370,26 @@ def test_what_a_model_is_beside_its_weights_stays(shelf):
                         models=['pirate']) as server:
         shown = server.request('POST', '/api/show', {'model': 'pirate'})[2]
         assert shown['system'] == 'Arr.' and shown['details']['quantization_level'] == 'Q4_1'
+
+
+def test_a_name_moves_to_a_model_in_its_made_form_with_what_that_is_beside_its_weights(shelf):
+    made = support.run_cli('create', 'pirate', '-f', '-', stdin='FROM big\nSYSTEM Arr.\n',
+                           environment={**os.environ, 'HEARTH_MODELS_DIR': str(shelf)})
+    assert made.returncode == 0, made.stderr
+    flags = ('--quantize', 'fast', '--data-dir', str(shelf.parent / 'data'))
+
+    def served(server):
+        server.complete('x', model='big', max_tokens=1)
+        shown = server.request('POST', '/api/show', {'model': 'big'})[2]
+        return shown.get('system'), shown['details']['quantization_level']
+
+    with serve_quantised(shelf, *flags) as server:
+        assert served(server) == (None, 'Q4_1')
+        status, _, body = server.request('POST', '/api/v1/models/big/swap', {'model': 'pirate'})
+        assert status == 200 and body['state'] == 'ready', body
+        assert served(server) == ('Arr.', 'Q4_1')
+    with serve_quantised(shelf, *flags) as server:
+        assert served(server) == ('Arr.', 'Q4_1'), 'it is remembered'
 
 
 def test_auto_goes_by_the_budget(shelf):

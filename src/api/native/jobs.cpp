@@ -51,8 +51,9 @@ Verdict read_filter(std::string_view query, jobs::Filter& filter) {
     }
     filter.kind = query_value(query, "kind").value_or("");
     if (!filter.kind.empty() && !library::is_job_kind(filter.kind))
-        return invalid_value("kind", fmt::format("'kind' must be pull, push, verify, read or restore, got '{}'.",
-                                                 filter.kind.substr(0, kShown)));
+        return invalid_value("kind",
+                             fmt::format("'kind' must be pull, push, verify, read, restore or quantize, got '{}'.",
+                                         filter.kind.substr(0, kShown)));
     std::uint64_t limit = filter.limit, before = INT64_MAX;
     if (auto problem = read_query_number(query, "limit", 1, jobs::kPageMax, limit)) return problem;
     if (auto problem = read_query_number(query, "before", 1, INT64_MAX, before)) return problem;

@@ -2,10 +2,12 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <utility>
 #include <variant>
+#include <vector>
 
 #include <fmt/format.h>
 
@@ -107,8 +109,8 @@ Verdict read_source(http::Request const& request, library::SwapWish& wish) {
 // Where waiting for a model has an end: the state it is in, or why nobody waits any longer.
 template <typename Reached>
 net::Task<std::variant<ModelStatus, Problem>> wait_until(Services& services, http::Exchange& exchange, std::string name,
-                                                         Reached reached) {
-    auto const deadline = services.clock.now() + services.options.request_timeout;
+                                                         Instant arrived, Reached reached) {
+    auto const deadline = arrived + services.options.request_timeout;
     for (Duration poll = kPollMin;; poll = std::min(2 * poll, kPollMax)) {
         auto const status = services.pool.status(name);
         if (!status) co_return not_served(name);
@@ -128,6 +130,14 @@ net::Task<std::variant<ModelStatus, Problem>> wait_until(Services& services, htt
         }
         co_await services.loop.sleep(poll);
     }
+}
+
+// The processes that serve it, each of its workers'; 0: there is none.
+std::vector<std::int64_t> pids_of(ModelStatus const& model) {
+    if (model.instances.empty()) return {model.pid};
+    std::vector<std::int64_t> pids(model.instances.size());
+    std::ranges::transform(model.instances, pids.begin(), &serving::InstanceStatus::pid);
+    return pids;
 }
 
 net::Task<void> send_outcome(Services& services, http::Exchange& exchange, std::variant<ModelStatus, Problem> outcome) {
@@ -156,13 +166,15 @@ net::Task<void> show_residency(Services& services, http::Exchange& exchange) {
 }
 
 net::Task<void> load_model(Services& services, http::Exchange& exchange) {
+    auto const arrived = services.clock.now();
     std::string name(exchange.request().parameter("name"));
     std::optional<Duration> keep_alive;
     auto problem = read_body(exchange.request(), keep_alive);
     if (!problem) {
-        auto opened = co_await open_model(services, name);
+        Presence presence(exchange);
+        auto opened = co_await open_model(services, name, &presence);
         if (opened) name = *std::move(opened);
-        else problem = library_problem(opened.error());
+        else problem = opening_problem(opened.error());
     }
     if (!problem) {
         auto const warmed = services.pool.warm(name, keep_alive);
@@ -173,11 +185,12 @@ net::Task<void> load_model(Services& services, http::Exchange& exchange) {
         co_return;
     }
     auto const there = [](ModelStatus const& model) { return model.state == ModelState::ready; };
-    auto outcome = co_await wait_until(services, exchange, std::move(name), there);
+    auto outcome = co_await wait_until(services, exchange, std::move(name), arrived, there);
     co_await send_outcome(services, exchange, std::move(outcome));
 }
 
 net::Task<void> unload_model(Services& services, http::Exchange& exchange) {
+    auto const arrived = services.clock.now();
     std::string name(exchange.request().parameter("name"));
     // By any of its names.
     if (services.library != nullptr)
@@ -189,14 +202,17 @@ net::Task<void> unload_model(Services& services, http::Exchange& exchange) {
         co_return;
     }
     // Who waits for it may have had it loaded again already.
-    auto const gone = [pid = before->pid](ModelStatus const& model) {
-        return model.state == ModelState::cold || model.state == ModelState::failed || model.pid != pid;
+    auto const gone = [old = pids_of(*before)](ModelStatus const& model) {
+        if (model.state == ModelState::cold || model.state == ModelState::failed) return true;
+        auto const now = pids_of(model);
+        return std::ranges::none_of(old, [&](std::int64_t pid) { return std::ranges::find(now, pid) != now.end(); });
     };
-    auto outcome = co_await wait_until(services, exchange, std::move(name), gone);
+    auto outcome = co_await wait_until(services, exchange, std::move(name), arrived, gone);
     co_await send_outcome(services, exchange, std::move(outcome));
 }
 
 net::Task<void> swap_model(Services& services, http::Exchange& exchange) {
+    auto const arrived = services.clock.now();
     library::SwapWish wish;
     wish.name = exchange.request().parameter("name");
     auto problem = read_source(exchange.request(), wish);
@@ -211,20 +227,17 @@ net::Task<void> swap_model(Services& services, http::Exchange& exchange) {
         co_await send_problem(services, exchange, std::move(refused));
         co_return;
     }
-    auto& [id, spec] = *prepared;
-    auto const before = services.pool.status(id);
-    auto const swapped = co_await services.pool.swap(id, std::move(spec), services.options.request_timeout);
+    auto const& id = prepared->id;
+    auto const left = std::max(Duration::zero(), arrived + services.options.request_timeout - services.clock.now());
+    auto const swapped = co_await services.pool.swap(id, prepared->spec, left);
     auto const now = services.pool.status(id);
     if (!swapped || !now) {
         auto refused = swapped ? not_served(id) : to_problem(swapped.error());
         co_await send_problem(services, exchange, std::move(refused));
         co_return;
     }
-    if (before) {
-        auto const kept = co_await services.library->remember_swap(now->id, before->path, now->path);
-        if (!kept)
-            services.log.warning("a swap is not remembered", {{"model", now->id}, {"why", kept.error().message}});
-    }
+    auto const kept = co_await services.library->remember_swap(*std::move(prepared));
+    if (!kept) services.log.warning("a swap is not remembered", {{"model", now->id}, {"why", kept.error().message}});
     auto response = answer_of(services, *now);
     co_await exchange.send(std::move(response));
 }

@@ -111,12 +111,11 @@ net::Task<void> answer_nothing(http::Exchange& exchange, std::string body) {
 
 // The call's model, once it is loaded or, to have nothing else done, ready.
 net::Task<std::variant<serving::ModelStatus, Problem>> loaded_for(Services& services, http::Exchange& exchange,
-                                                                  Call& call, StatusLines& lines) {
+                                                                  Call& call, StatusLines& lines, Instant arrived) {
     auto opened = co_await open_for(services, call, &lines);
     if (std::holds_alternative<Problem>(opened)) co_return opened;
     if (!call.lacks.empty()) co_return does_not_support(call.model, call.lacks);
-    if (call.goal == Call::Goal::unload) co_return opened;
-    Wait wait{.stage = Stage::loaded, .lines = &lines};
+    Wait wait{.arrived = arrived, .stage = Stage::loaded, .lines = &lines};
     if (call.goal == Call::Goal::load) {
         // A request that is computed says it when it is admitted.
         wait.stage = Stage::ready;
@@ -124,6 +123,14 @@ net::Task<std::variant<serving::ModelStatus, Problem>> loaded_for(Services& serv
     }
     auto loaded = co_await wait_for_model(services, exchange, call.request.model, wait);
     co_return loaded;
+}
+
+// `said` at once: the model goes when what it has was answered.
+net::Task<void> unload(Services& services, http::Exchange& exchange, Call const& call, std::string said) {
+    auto problem = call.lacks.empty() ? std::nullopt : Verdict(does_not_support(call.model, call.lacks));
+    if (!problem) problem = co_await let_go(services, call.model);
+    if (problem) co_await refuse(services, exchange, *std::move(problem));
+    else co_await answer_nothing(exchange, std::move(said));
 }
 
 }  // namespace
@@ -137,17 +144,16 @@ net::Task<void> complete(Services& services, Surface surface, http::Exchange& ex
         co_return;
     }
     auto& call = std::get<Call>(read);
-    StatusLines lines(services, exchange, shape_of(services, call, arrived, 0),
-                      call.stream ? StatusLines::Reader::stream : StatusLines::Reader::whole);
-    auto loaded = co_await loaded_for(services, exchange, call, lines);
-    auto* const status = std::get_if<serving::ModelStatus>(&loaded);
-    auto problem = status == nullptr ? Verdict(std::get<Problem>(std::move(loaded))) : std::nullopt;
-    if (!problem && call.goal == Call::Goal::unload) {
-        // At once: the model goes when what it has was answered. It was there when the call was read.
-        static_cast<void>(services.pool.unload(call.request.model));
-        co_await answer_nothing(exchange, render_nothing(shape_of(services, call, arrived, 0), "unload"));
+    if (call.goal == Call::Goal::unload) {
+        auto said = render_nothing(shape_of(services, call, arrived, 0), "unload");
+        co_await unload(services, exchange, call, std::move(said));
         co_return;
     }
+    StatusLines lines(services, exchange, shape_of(services, call, arrived, 0),
+                      call.stream ? StatusLines::Reader::stream : StatusLines::Reader::whole);
+    auto loaded = co_await loaded_for(services, exchange, call, lines, arrived);
+    auto* const status = std::get_if<serving::ModelStatus>(&loaded);
+    auto problem = status == nullptr ? Verdict(std::get<Problem>(std::move(loaded))) : std::nullopt;
     if (!problem) problem = settle(*status, exchange.request().body, call);
     if (problem) {
         co_await refuse(services, exchange, *std::move(problem));

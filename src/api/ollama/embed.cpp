@@ -14,6 +14,7 @@
 #include "api/answer.h"
 #include "api/embedding.h"
 #include "api/json_writer.h"
+#include "api/library.h"
 #include "api/ollama/errors.h"
 #include "api/ollama/lookup.h"
 #include "api/ollama/opening.h"
@@ -122,20 +123,22 @@ std::variant<Prepared, Problem> admit(Services& services, http::Request const& r
 
 // The call's model, loaded; or, with nothing to compute, ready, or let go where keep_alive is 0.
 net::Task<std::variant<serving::ModelStatus, Problem>> loaded_for(Services& services, http::Exchange& exchange,
-                                                                  EmbedCall& call) {
-    auto opened = co_await open_for(services, call);
+                                                                  EmbedCall& call, Instant arrived) {
+    bool const nothing = call.generations.empty();
+    if (nothing && call.keep_alive == Duration::zero()) {
+        auto refused = co_await let_go(services, call.model);
+        if (!refused) co_return serving::ModelStatus{};
+        co_return refused->kind == Kind::model_not_found ? model_to_pull(call.model) : *std::move(refused);
+    }
+    Presence presence(exchange);
+    auto opened = co_await open_for(services, call, &presence);
     auto const* const model = std::get_if<serving::ModelStatus>(&opened);
     if (model == nullptr) {
         auto& problem = std::get<Problem>(opened);
         co_return problem.kind == Kind::model_not_found ? model_to_pull(call.model) : std::move(problem);
     }
     if (auto refused = check_number(call, *model)) co_return *std::move(refused);
-    bool const nothing = call.generations.empty();
-    if (nothing && call.keep_alive == Duration::zero()) {
-        static_cast<void>(services.pool.unload(model->id));  // it was there a moment ago
-        co_return opened;
-    }
-    Wait wait;
+    Wait wait{.arrived = arrived};
     if (nothing) {
         // A request that is computed says it when it is admitted.
         wait.stage = Stage::ready;
@@ -156,7 +159,7 @@ net::Task<void> compute_vectors(Services& services, Surface surface, http::Excha
         co_return;
     }
     auto& call = std::get<EmbedCall>(read);
-    auto loaded = co_await loaded_for(services, exchange, call);
+    auto loaded = co_await loaded_for(services, exchange, call, arrived);
     if (auto* problem = std::get_if<Problem>(&loaded)) {
         co_await send_problem(services, exchange, std::move(*problem), error_response);
         co_return;

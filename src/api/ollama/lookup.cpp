@@ -57,18 +57,37 @@ std::optional<serving::ModelStatus> find_model(serving::Pool const& pool, std::s
     return std::nullopt;
 }
 
+net::Task<Result<library::Known>> find_known(Services& services, std::string wanted) {
+    if (services.library == nullptr) {
+        auto const found = find_model(services.pool, wanted);
+        if (found) wanted = found->id;
+    }
+    return known_model(services, std::move(wanted));
+}
+
 net::Task<std::variant<serving::ModelStatus, Problem>> open(Services& services, std::string wanted,
-                                                            StatusLines* lines) {
+                                                            library::Onlooker* onlooker) {
     auto id = wanted;
     if (services.library != nullptr) {
-        auto const opened = co_await open_model(services, wanted, lines);
-        if (!opened && opened.error().code != Code::not_found) co_return library_problem(opened.error());
+        auto const opened = co_await open_model(services, wanted, onlooker);
+        if (!opened && opened.error().code != Code::not_found) co_return opening_problem(opened.error());
         if (!opened) co_return model_not_found(wanted);
         id = *opened;
     }
     auto status = find_model(services.pool, id);
     if (!status) co_return model_not_found(wanted);
     co_return *std::move(status);
+}
+
+net::Task<Verdict> let_go(Services& services, std::string wanted) {
+    auto const known = co_await find_known(services, wanted);
+    if (!known) {
+        bool const unknown = known.error().code == Code::not_found;
+        co_return unknown ? model_not_found(wanted) : library_problem(known.error());
+    }
+    // What has left the pool since is gone, too.
+    if (known->status) static_cast<void>(services.pool.unload(known->status->id));
+    co_return std::nullopt;
 }
 
 std::string display_name(std::string const& id) {
@@ -78,7 +97,7 @@ std::string display_name(std::string const& id) {
 
 net::Task<std::variant<serving::ModelStatus, Problem>> wait_for_model(Services& services, http::Exchange& exchange,
                                                                       std::string id, Wait wait) {
-    auto const deadline = services.clock.now() + services.options.request_timeout;
+    auto const deadline = wait.arrived + services.options.request_timeout;
     if (auto const warm = services.pool.warm(id, wait.keep_alive); !warm && warm.error().code == Code::exhausted)
         co_return to_problem(warm.error());
     Duration poll = kPollMin;

@@ -10,7 +10,9 @@
 
 #include "api/errors.h"
 #include "api/routes.h"
+#include "api/values.h"
 #include "http/server.h"
+#include "library/library.h"
 #include "net/task.h"
 #include "serving/pool.h"
 
@@ -22,19 +24,26 @@ class StatusLines;
 // NAME:latest, and case makes no difference. Empty means none.
 [[nodiscard]] std::optional<serving::ModelStatus> find_model(serving::Pool const& pool, std::string_view wanted);
 
-// The same, of all models the server can serve: one that is not in the pool gets there. `lines`, which may
-// be null, tells the client what that takes.
+// The same, of all models the server can serve: one that is not in the pool stays out of it.
+net::Task<Result<library::Known>> find_known(Services& services, std::string wanted);
+
+// The same, and one that is not in the pool gets there. `onlooker` is told what that takes.
 net::Task<std::variant<serving::ModelStatus, Problem>> open(Services& services, std::string wanted,
-                                                            StatusLines* lines = nullptr);
+                                                            library::Onlooker* onlooker);
+
+// Has it leave memory once what it has was answered. Nothing is loaded or made for that: what is not in the pool
+// is gone already.
+net::Task<Verdict> let_go(Services& services, std::string wanted);
 
 // What a model is called in lists: its id, with a tag where it can have one.
 [[nodiscard]] std::string display_name(std::string const& id);
 
 // The model once it has been loaded (`loaded`) or can answer now (`ready`), or
-// why it does neither, at the latest after the time one request may take or
+// why it does neither, at the latest when the time one request may take is over or
 // when the client has left.
 enum class Stage : std::uint8_t { loaded, ready };
 struct Wait {
+    Instant arrived{};  // when the request did
     Stage stage = Stage::loaded;
     std::optional<Duration> keep_alive{};  // as a request would say it
     StatusLines* lines = nullptr;          // null: the client is told nothing

@@ -234,15 +234,6 @@ std::variant<ShowRequest, Problem> parse_show(http::Request const& request) {
     return out;
 }
 
-// Without a library names mean what they mean among those of the pool.
-net::Task<Result<library::Known>> show_known(Services& services, std::string name) {
-    if (services.library == nullptr) {
-        auto const found = find_model(services.pool, name);
-        if (found) name = found->id;
-    }
-    return known_model(services, std::move(name));
-}
-
 }  // namespace
 
 std::string parameter_size(std::uint64_t parameters) {
@@ -303,17 +294,20 @@ net::Task<void> show_model(Services& services, http::Exchange& exchange) {
         co_return;
     }
     auto const& asked = std::get<ShowRequest>(parsed);
-    auto const known = co_await show_known(services, asked.model);
+    auto const known = co_await find_known(services, asked.model);
     if (!known) {
         co_await send_problem(services, exchange, model_not_found(asked.model), error_response);
         co_return;
     }
     auto status = status_of(*known);
-    // What a model says of itself is read when the pool gets it; one that may not be served is shown without, and
-    // so is one that would have to be converted first.
-    if (!known->status && !catalog::is_folder(known->model->files)) {
-        auto opened = co_await open(services, known->name);
-        if (auto* inside = std::get_if<serving::ModelStatus>(&opened)) status = std::move(*inside);
+    // What the pool does not have is not brought there for this: that may take making it. Nor is it a use.
+    if (!known->status) {
+        auto definition = co_await services.library->definition(known->name);
+        // One that cannot be read is shown without.
+        if (definition) {
+            status.adapters = definition->adapters;
+            status.definition = std::make_shared<modelfile::Definition const>(*std::move(definition));
+        }
     }
     auto facts = co_await facts_of(services, status.path, Depth::header, kHeaderPatience);
     Known const model{known->name, std::move(status), std::move(facts), known->model};

@@ -45,8 +45,8 @@ std::variant<C, Problem> read_call(Services& services, http::Request const& requ
 // The model it asks for, which is among those of the pool then, and named in its requests.
 template <typename C>
 net::Task<std::variant<serving::ModelStatus, Problem>> open_for(Services& services, C& call,
-                                                                StatusLines* lines = nullptr) {
-    auto opened = co_await open(services, call.model, lines);
+                                                                library::Onlooker* onlooker) {
+    auto opened = co_await open(services, call.model, onlooker);
     if (auto const* model = std::get_if<serving::ModelStatus>(&opened))
         for (auto& each : requests_of(call)) each.model = model->id;
     co_return opened;

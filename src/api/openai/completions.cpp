@@ -174,7 +174,7 @@ Identity identify(Services const& services, Surface surface, http::Request const
 }
 
 // What the call's list shows of it; its generations follow once they are admitted.
-CallInfo describe(Services const& services, Call const& call, http::Request const& request, std::string const& model) {
+CallInfo describe(Call const& call, http::Request const& request, std::string const& model) {
     auto const& generation = call.generations.front();
     CallInfo info;
     info.request_id = request.id;
@@ -186,7 +186,6 @@ CallInfo describe(Services const& services, Call const& call, http::Request cons
     info.choices = call.choices;
     info.max_tokens = generation.max_tokens;
     info.stream = call.stream;
-    info.arrived = services.clock.now();
     return info;
 }
 
@@ -277,7 +276,7 @@ std::variant<Prepared, Problem> prepare(Services& services, Surface surface, htt
     // As many as the model never takes would be turned away for ever.
     if (call.generations.size() > status->requests_max) return too_many_requests(call, status->requests_max);
     auto const queue_ms = call.generations.front().deadlines.queue_ms;
-    auto info = describe(services, call, request, status->id);
+    auto info = describe(call, request, status->id);
     auto admitted = submit(services, call, status->id);
     if (auto* problem = std::get_if<Problem>(&admitted)) return std::move(*problem);
 
@@ -292,6 +291,7 @@ std::variant<Prepared, Problem> prepare(Services& services, Surface surface, htt
 }  // namespace
 
 net::Task<void> complete(Services& services, Surface surface, http::Exchange& exchange) {
+    auto const arrived = services.clock.now();
     auto parsed = read(services, surface, exchange.request());
     if (auto* problem = std::get_if<Problem>(&parsed)) {
         co_await refuse(services, exchange, std::move(*problem));
@@ -303,7 +303,7 @@ net::Task<void> complete(Services& services, Surface surface, http::Exchange& ex
     auto const id = co_await open_model(services, wanted, &comments);
     if (!id) {
         bool const unknown = id.error().code == Code::not_found;
-        auto problem = unknown ? model_not_found(services, wanted) : library_problem(id.error());
+        auto problem = unknown ? model_not_found(services, wanted) : opening_problem(id.error());
         co_await refuse(services, exchange, std::move(problem));
         co_return;
     }
@@ -313,6 +313,7 @@ net::Task<void> complete(Services& services, Surface surface, http::Exchange& ex
         co_return;
     }
     auto& ready = std::get<Prepared>(prepared);
+    ready.plan.info.arrived = arrived;
     co_await run_call(services, exchange, std::move(ready.source), std::move(ready.plan));
 }
 

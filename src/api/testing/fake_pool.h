@@ -12,7 +12,7 @@
 
 namespace hearth::api {
 
-class FakePool final : public serving::Pool {
+class FakePool : public serving::Pool {
 public:
     Status add(serving::ModelSpec) override { return ok(); }
     Status join(std::string_view, serving::ModelSpec const&) override { return ok(); }

@@ -75,6 +75,7 @@ public:
     // Called on the library's thread.
     Result<serving::ModelSpec> spec_of(SpecOrder const& order) {
         ++specs;
+        orders.push_back(order);
         serving::ModelSpec spec;
         spec.id = order.id;
         spec.path = order.weights.empty() ? order.path : order.weights;
@@ -103,6 +104,19 @@ public:
         for (auto const& known : library->list()) names.push_back(known.name);
         return names;
     }
+    net::Task<void> leave_pool(std::string id) {
+        static_cast<void>(pool->remove(id));
+        while (pool->status(id)) co_await loop.sleep(2ms);
+    }
+    // As if the pool had swapped it, and let it go: the next open() is as that of the next process.
+    net::Task<void> move_name(SwapWish wish) {
+        auto swap = co_await library->prepare_swap(std::move(wish));
+        if (!swap) co_return fail_here(swap.error().message);
+        auto const id = swap->id;
+        auto const kept = co_await library->remember_swap(*std::move(swap));
+        EXPECT_TRUE(kept) << (kept ? "" : kept.error().message);
+        co_await leave_pool(id);
+    }
     static void fail_here(std::string const& why) { ADD_FAILURE() << why; }
 
     hearth::testing::TemporaryFolder folder, data;
@@ -115,6 +129,7 @@ public:
     std::unique_ptr<Library> library;
     int ids = 0;
     std::atomic<int> specs = 0;
+    std::vector<SpecOrder> orders;  // the library's thread's: to be read when nothing is asked of it
     // Names of models that are not as others are: to be set before create().
     std::set<std::string> with_adapters, odd, refused;
     bool finished = false;
