@@ -9,6 +9,7 @@
 #include <exception>
 
 #include "base/assert.h"
+#include "base/prompt_thread.h"
 #include "net/loop_impl.h"
 
 namespace hearth::net {
@@ -42,6 +43,7 @@ Loop::Loop() : impl_(std::make_unique<Impl>()) {}
 Loop::~Loop() { abandon_waiters(*impl_->signals); }
 
 void Loop::run() {
+    ask_for_short_slices();  // without them it only answers later
     try {
         impl_->context.run();
     } catch (...) {

@@ -427,6 +427,7 @@ INSTANTIATE_TEST_SUITE_P(
                   [] { return ::syscall(SYS_process_vm_writev, ::getppid(), nullptr, 0, nullptr, 0, 0); }},
         Forbidden{"kill", [] { return long{::kill(::getppid(), 0)}; }},
         Forbidden{"tgkill_of_another", [] { return ::syscall(SYS_tgkill, ::getppid(), ::getppid(), 0); }},
+        Forbidden{"sched_setattr_of_another", [] { return ::syscall(SYS_sched_setattr, ::getppid(), nullptr, 0); }},
         Forbidden{"pidfd_open", [] { return ::syscall(SYS_pidfd_open, ::getppid(), 0); }},
         Forbidden{"io_uring_setup", [] { return ::syscall(SYS_io_uring_setup, 8, nullptr); }},
         Forbidden{"bpf", [] { return ::syscall(SYS_bpf, 0, nullptr, 0); }},

@@ -117,6 +117,7 @@ void add_thread_rules(Filter& filter) {
     filter.allow("tgkill", {equals(0, static_cast<std::uint64_t>(::getpid()))});  // abort(), raise()
     filter.allow("prctl", {equals(0, PR_SET_NAME)});
     filter.allow("prctl", {equals(0, PR_GET_NAME)});
+    for (auto const* call : {"sched_getattr", "sched_setattr"}) filter.allow(call, {equals(0, 0)});
     filter.allow("prlimit64", {equals(0, 0), equals(2, 0)});  // reading own limits
 }
 

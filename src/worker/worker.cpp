@@ -23,6 +23,7 @@
 
 #include <fmt/format.h>
 
+#include "base/prompt_thread.h"
 #include "base/utf8.h"
 #include "serving/protocol.h"
 #include "worker/connection.h"
@@ -157,6 +158,7 @@ private:
     // --- the caller's thread, once the engine is there ---
 
     Status serve() {
+        ask_for_short_slices();
         while (auto work = submits_.take()) {
             if (auto* frame = std::get_if<SubmitFrame>(&*work)) {
                 submit(*frame);
@@ -221,6 +223,7 @@ private:
     // --- the reader thread ---
 
     void read_frames() {
+        ask_for_short_slices();  // without them requests only come later
         FrameReader frames;
         std::array<char, kReadBytes> buffer;
         auto reading = Reading::on;
