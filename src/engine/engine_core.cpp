@@ -194,7 +194,8 @@ bool EngineCore::hurry(domain::Priority priority) {
     auto const level = static_cast<std::uint32_t>(priority);
     std::scoped_lock const lock(running_mutex_);
     if (!running_.is_running()) hurried_ = std::min(hurried_, level);
-    bool const worth = backend_.properties().can_interrupt && running_.is_worth(clock_.now(), level);
+    bool const worth =
+        backend_.properties().can_interrupt && running_.is_worth(clock_.now(), level, backend_.decoded_share());
     if (worth) stop_.store(true, std::memory_order_relaxed);
     return worth;
 }

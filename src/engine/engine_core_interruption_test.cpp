@@ -34,7 +34,7 @@ protected:
                 driver.clock.advance(cost);
                 return ok();
             }
-            driver.clock.advance(cost / 4);
+            driver.clock.advance(cost / 4 * slowness);
             stopped = driver.core.hurry(*std::exchange(comes, std::nullopt));
             if (!stopped) driver.clock.advance(cost - cost / 4);
             return ok();
@@ -63,6 +63,7 @@ protected:
     Driver driver;
     std::optional<Priority> comes;
     bool stopped = false;
+    int slowness = 1;  // of the step in which somebody comes
 };
 
 TEST_F(Interruption, gives_the_step_up_and_computes_what_came_first) {
@@ -82,6 +83,18 @@ TEST_F(Interruption, gives_the_step_up_and_computes_what_came_first) {
     driver.run();
     for (RequestId id = kFirstStream; id < kFirstStream + 6; ++id) EXPECT_EQ(driver.of(id).text(), counted(60)) << id;
     EXPECT_EQ(driver.of(kComer).text(), counted(60));
+    driver.expect_empty();
+}
+
+TEST_F(Interruption, gives_a_step_up_that_takes_longer_than_predicted) {
+    run_streams(6);
+    slowness = 8;
+    driver.backend.share = 0.25;
+    comes_during_step(Priority::interactive);
+    EXPECT_TRUE(stopped);
+    driver.step();
+    EXPECT_EQ(driver.of(kComer).tokens(), 1U);
+    driver.run();
     driver.expect_empty();
 }
 

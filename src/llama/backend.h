@@ -21,6 +21,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -144,6 +145,10 @@ public:
     // when it is set, ends soon with `cancelled`, as after any error. Whoever set it
     // clears it. REQUIRES: `stop` outlives this
     virtual void heed(std::atomic<bool> const& stop) { (void)stop; }
+
+    // How much of what decode() computes now is done, from 0 to 1, by the number of operations that the last whole one
+    // took; absent where that is not known. From any thread.
+    [[nodiscard]] virtual std::optional<double> decoded_share() const { return std::nullopt; }
 
     // Logits of the entry at `index` of the last batch; length vocabulary.
     // REQUIRES: that entry had wants_logits

@@ -3,6 +3,7 @@
 #include <atomic>
 #include <bit>
 #include <cstdint>
+#include <optional>
 #include <thread>
 #include <vector>
 
@@ -98,8 +99,9 @@ TEST_P(Interruption, AStoppedDecodeIsAsIfItHadNotBegun) {
     ASSERT_TRUE(feed(*backend, 0, some_tokens(kPrompt, kVocabulary, 3)));
     auto const batch = mixed_batch();
     ASSERT_TRUE(backend->decode(batch));
+    EXPECT_EQ(backend->decoded_share(), can ? std::optional(1.0) : std::nullopt);
     auto const first = bits(backend->logits(0)), second = bits(backend->logits(kChunk));
-    int stopped = 0;
+    int stopped = 0, stopped_early = 0;
     for (int trial = 0; can && trial < kTrials; ++trial) {
         ASSERT_TRUE(backend->remove(0, kPrompt));
         ASSERT_TRUE(backend->remove(1, 0));
@@ -110,6 +112,7 @@ TEST_P(Interruption, AStoppedDecodeIsAsIfItHadNotBegun) {
         if (!status) {
             ++stopped;
             EXPECT_EQ(status.error().code, Code::cancelled) << status.error().message;
+            stopped_early += backend->decoded_share().value_or(1) < 1 ? 1 : 0;
             stopper.stop.store(false);
             ASSERT_TRUE(backend->decode(batch)) << "the same can be computed now";
         }
@@ -121,6 +124,7 @@ TEST_P(Interruption, AStoppedDecodeIsAsIfItHadNotBegun) {
     std::vector<BatchEntry> const last(batch.begin() + 1, batch.end());
     EXPECT_EQ(backend->decode(last).has_value(), !can) << "what cannot be stopped pays no heed";
     if (can) EXPECT_GT(stopped, 0);
+    if (can) EXPECT_GT(stopped_early, 0) << "who looks meanwhile sees how far it is";
 }
 
 }  // namespace

@@ -235,6 +235,7 @@ Status LibllamaBackend::decode(std::span<BatchEntry const> batch) {
     OnCpu const on_cpu(parts_.cpu);
     std::int32_t status = 0;
     std::string reason;
+    operations_.store(0, std::memory_order_relaxed);
     try {
         if (adapters_ != nullptr) llama::use_adapters(*parts_.context, *adapters_);
         status = llama_decode(parts_.context.get(), upstream_batch);
@@ -243,6 +244,7 @@ Status LibllamaBackend::decode(std::span<BatchEntry const> batch) {
         reason = e.what();
     }
     if (status == 0) {
+        operations_whole_.store(operations_.load(std::memory_order_relaxed), std::memory_order_relaxed);
         for (SequenceId const sequence : participants_) {
             ledger_.append(index_of(sequence), added_[index_of(sequence)]);
             guard(sequence);
@@ -261,10 +263,22 @@ Status LibllamaBackend::decode(std::span<BatchEntry const> batch) {
 // half advanced (issue 26695 of llama.cpp), so these are never stopped.
 void LibllamaBackend::heed(std::atomic<bool> const& stop) {
     if (!parts_.properties.can_interrupt) return;
-    auto const is_set = [](void* flag) {
-        return static_cast<std::atomic<bool>*>(flag)->load(std::memory_order_relaxed);
-    };
-    llama_set_abort_callback(parts_.context.get(), is_set, const_cast<std::atomic<bool>*>(&stop));
+    stop_ = &stop;
+    llama_set_abort_callback(parts_.context.get(), is_stopped, this);
+}
+
+// On the thread that decodes, alone.
+bool LibllamaBackend::is_stopped(void* self) {
+    auto& backend = *static_cast<LibllamaBackend*>(self);
+    auto const count = backend.operations_.load(std::memory_order_relaxed);
+    backend.operations_.store(count + 1, std::memory_order_relaxed);
+    return backend.stop_->load(std::memory_order_relaxed);
+}
+
+std::optional<double> LibllamaBackend::decoded_share() const {
+    auto const whole = operations_whole_.load(std::memory_order_relaxed);
+    if (whole == 0) return std::nullopt;
+    return std::min(1.0, static_cast<double>(operations_.load(std::memory_order_relaxed)) / whole);
 }
 
 std::span<float const> LibllamaBackend::logits(std::size_t index) const {

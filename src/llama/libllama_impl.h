@@ -70,6 +70,7 @@ public:
     [[nodiscard]] Status use_adapters(std::uint32_t set) override;
     [[nodiscard]] Status decode(std::span<BatchEntry const> batch) override;
     void heed(std::atomic<bool> const& stop) override;
+    [[nodiscard]] std::optional<double> decoded_share() const override;
     [[nodiscard]] std::span<float const> logits(std::size_t index) const override;
     [[nodiscard]] Status copy_sequence(SequenceId from, SequenceId to, Position end,
                                        std::span<std::byte const> checkpoint) override;
@@ -118,6 +119,13 @@ private:
     [[nodiscard]] SequenceId guard_of(SequenceId sequence) const;
     [[nodiscard]] Status restore_checkpoint(SequenceId sequence, std::span<std::byte const> blob);
     [[nodiscard]] llama_memory_t cache() const { return llama_get_memory(parts_.context.get()); }
+
+    // What upstream asks after every operation.
+    [[nodiscard]] static bool is_stopped(void* self);
+
+    std::atomic<bool> const* stop_ = nullptr;  // null: it is not to be stopped
+    std::atomic<std::uint32_t> operations_{0};       // of the decode that runs, or the last one
+    std::atomic<std::uint32_t> operations_whole_{0};  // of the last that was computed to its end; 0: none was
 
     // Destroyed in reverse: contexts before the pool, all before the model.
     BackendParts parts_;

@@ -11,10 +11,12 @@ void Interruption::begin(Instant now, double predicted_ms, std::uint32_t level) 
     running_ = {predicted_ms, level};
 }
 
-bool Interruption::is_worth(Instant now, std::uint32_t level) const {
+bool Interruption::is_worth(Instant now, std::uint32_t level, std::optional<double> done) const {
     if (!running_ || level >= running_->level) return false;
     double const spent_ms = to_ms(now - since_);
-    double const left_ms = running_->predicted_ms - spent_ms;
+    double left_ms = running_->predicted_ms - spent_ms;
+    // Others may have taken the cores meanwhile: then it goes on as slowly as so far.
+    if (done && *done > 0) left_ms = std::max(left_ms, spent_ms * (1 - *done) / *done);
     return left_ms > std::max(kWorthMs, kWorthShare * running_->predicted_ms) && spent_ms <= purse_ms_;
 }
 

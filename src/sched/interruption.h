@@ -28,8 +28,9 @@ public:
     void begin(Instant now, double predicted_ms, std::uint32_t level);
 
     // Whether to give it up for a request of this class. False when no step runs:
-    // then the next one is not to begin without it.
-    [[nodiscard]] bool is_worth(Instant now, std::uint32_t level) const;
+    // then the next one is not to begin without it. `done`: how much of the step is computed, from 0 to 1,
+    // where that is known; without it, one that takes longer than was predicted is thought to end any moment.
+    [[nodiscard]] bool is_worth(Instant now, std::uint32_t level, std::optional<double> done = std::nullopt) const;
     [[nodiscard]] bool is_running() const { return running_.has_value(); }
 
     // It has ended. What it took is lost if it was given up.

@@ -40,6 +40,18 @@ TEST(interruption, waits_for_what_ends_soon_anyway) {
     EXPECT_FALSE(interruption.is_worth(at(1192), kInteractive));
 }
 
+TEST(interruption, does_not_wait_for_a_step_that_takes_longer_than_predicted) {
+    Interruption interruption;
+    interruption.begin(at(0), 60, kNormal);
+    EXPECT_TRUE(interruption.is_worth(at(90), kInteractive, 0.5)) << "as long again";
+    EXPECT_TRUE(interruption.is_worth(at(59), kInteractive, 0.9)) << "more than 6 ms";
+    EXPECT_FALSE(interruption.is_worth(at(90), kInteractive, 0.98));
+    EXPECT_FALSE(interruption.is_worth(at(90), kInteractive, 1.0));
+    EXPECT_FALSE(interruption.is_worth(at(90), kInteractive, 0.0)) << "nothing is known of it yet";
+    EXPECT_TRUE(interruption.is_worth(at(30), kInteractive, 1.0)) << "its last operation may be a long one";
+    EXPECT_FALSE(interruption.is_worth(at(90), kNormal, 0.5));
+}
+
 TEST(interruption, loses_no_more_than_a_part_of_the_time) {
     Interruption interruption;
     double lost = 0, all = 0;

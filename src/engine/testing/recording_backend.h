@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -26,6 +27,7 @@ public:
     std::function<Status()> on_resume;
     std::function<Status(std::span<std::vector<llama::Token> const>, std::vector<std::vector<float>>&)> on_embed;
     std::vector<std::string> additional_stops;
+    std::optional<double> share;  // what decoded_share() says
 
     std::vector<std::vector<llama::BatchEntry>> batches;  // of successful decodes
     std::vector<std::uint32_t> adapters;                  // of each, the set it was computed with
@@ -45,6 +47,7 @@ public:
     [[nodiscard]] Status decode(std::span<llama::BatchEntry const> batch) override;
     [[nodiscard]] Status use_adapters(std::uint32_t set) override;
     void heed(std::atomic<bool> const& stop) override;
+    [[nodiscard]] std::optional<double> decoded_share() const override { return share; }
     [[nodiscard]] std::span<float const> logits(std::size_t index) const override;
     [[nodiscard]] Status copy_sequence(llama::SequenceId from, llama::SequenceId to, llama::Position end,
                                        std::span<std::byte const> checkpoint) override;
