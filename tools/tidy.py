@@ -1,10 +1,13 @@
 #!/usr/bin/env python3
 """Runs clang-tidy over every source of ours and remembers what was clean.
 
-    tools/tidy.py --build BUILD --cache FOLDER [--jobs N] [--quick] [FILE...]
+    tools/tidy.py --build BUILD --cache FOLDER [--jobs N] [--quick] [--news] [FILE...]
 
 A file is checked again only when it, a header of ours that it includes (however indirectly), .clang-tidy, its compile
 command, third_party.lock or clang-tidy itself has changed. Only clean results are remembered.
+
+Where nothing is remembered, --news saves the most of the time: it leaves out what has not changed since the commit in
+tools/tidy-base, at which all files were clean. A finding that only a changed header of others brings is left to a run without it.
 """
 import argparse
 import concurrent.futures
@@ -82,6 +85,16 @@ def commands(build):
     return ours
 
 
+def news(base):
+    """Files of ours that are not what they were at commit `base`; None: all may be news."""
+    known = subprocess.run(['git', 'diff', '--name-only', '-z', base, '--'], cwd=ROOT, capture_output=True, text=True)
+    added = subprocess.run(['git', 'ls-files', '--others', '--exclude-standard', '-z'], cwd=ROOT, capture_output=True, text=True)
+    if known.returncode or added.returncode:
+        return None  # the history does not reach so far back
+    names = set((known.stdout + added.stdout).split('\0'))
+    return None if names & {'.clang-tidy', 'third_party.lock', 'tools/tidy.py'} else {ROOT / name for name in names if name}
+
+
 def check(path, build, changed):
     started = time.monotonic()
     reduced = [f'--checks={changed}'] if changed else []
@@ -104,6 +117,7 @@ def main():
     parser.add_argument('--cache', type=pathlib.Path, required=True, help='folder that remembers clean files')
     parser.add_argument('--jobs', type=int, default=1)
     parser.add_argument('--quick', action='store_true', help='without tests and clang-analyzer-*, a fifth of the time')
+    parser.add_argument('--news', action='store_true', help='only what changed since the commit in tools/tidy-base')
     parser.add_argument('files', nargs='*', type=pathlib.Path, help='only these')
     options = parser.parse_args()
 
@@ -124,6 +138,9 @@ def main():
     prints = Fingerprints()
     if options.quick:
         ours = {path: command for path, command in ours.items() if not is_test(path)}
+    fresh = news((ROOT / 'tools' / 'tidy-base').read_text().strip()) if options.news else None
+    if fresh is not None:
+        ours = {path: command for path, command in ours.items() if path in fresh or path.with_suffix('.h') in fresh}
     changed = {path: changes(path, prints.text(path), not options.quick) for path in ours}
     keys = {path: options.cache / prints.of(path, command, changed[path], *common) for path, command in ours.items()}
     todo = sorted((path for path in keys if not keys[path].exists()), key=lambda p: -p.stat().st_size)

@@ -1,9 +1,10 @@
 """Plots of the scenes: TTFT against users, streams beside a long prompt, fates of many requests, hit rate along a trace."""
 from . import stats, svg
-from .figures import A_SLOT_EACH, BATCHED, BENCH, CURL, CURL_AND_HASH, HEARTH, SERVER, TORCH, UNBOUNDED, UNCACHED
+from .figures import A_SLOT_EACH, BATCHED, BENCH, CURL, CURL_AND_HASH, CURL_AND_SYNC, HEARTH, SERVER, TORCH, UNBOUNDED, UNCACHED
 
 COLORS = {HEARTH: '#c2410c', SERVER: '#2563eb', BENCH: '#475569', BATCHED: '#0f766e', 'llama-bench, same length': '#94a3b8',
-          UNCACHED: '#7dd3fc', A_SLOT_EACH: '#a5b4fc', UNBOUNDED: '#475569', CURL: '#0f766e', CURL_AND_HASH: '#94a3b8', TORCH: '#a16207'}
+          UNCACHED: '#7dd3fc', A_SLOT_EACH: '#a5b4fc', UNBOUNDED: '#475569', CURL: '#0f766e', CURL_AND_SYNC: '#0e7490',
+          CURL_AND_HASH: '#94a3b8', TORCH: '#a16207'}
 QUESTION_S = 0.5  # between the interactive questions of overload
 BEFORE_S = 2  # of the streams are drawn before the long prompt arrives
 DOTS_MAX = 4000  # of one server: more would make the page slow and the picture no clearer

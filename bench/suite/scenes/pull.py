@@ -11,12 +11,13 @@ import tempfile
 import time
 
 from .. import gemma_model, programs
-from ..figures import CURL, CURL_AND_HASH, HEARTH
+from ..figures import CURL, CURL_AND_HASH, CURL_AND_SYNC, HEARTH
 from ..file_server import FileServer
 from ..process import MeasureError, warm
 from .base import NotAvailable, Scene
 
 PATIENCE_S = 300
+AFTER_CURL = {CURL_AND_SYNC: ('sync',), CURL_AND_HASH: ('sha256sum',)}
 
 
 def source(suite):
@@ -39,7 +40,7 @@ def timed(argv, environment=None):
 
 
 def visit_program(visit):
-    for tool in ('curl', 'sha256sum'):
+    for tool in ('curl', 'sync', 'sha256sum'):
         if visit.subject != HEARTH and not shutil.which(tool):
             raise NotAvailable(f'{tool} is not installed')
     path = source(visit.suite)
@@ -54,9 +55,9 @@ def visit_program(visit):
             seconds, cpu = timed(['curl', '-sS', '--fail', '-o', target, server.url])
         if target.stat().st_size != path.stat().st_size:
             raise MeasureError(f'{target.stat().st_size} of {path.stat().st_size} bytes came')
-        if visit.subject == CURL_AND_HASH:
-            hashed = timed(['sha256sum', target])
-            seconds, cpu = seconds + hashed[0], cpu + hashed[1]
+        if visit.subject in AFTER_CURL:
+            more = timed([*AFTER_CURL[visit.subject], target])
+            seconds, cpu = seconds + more[0], cpu + more[1]
     visit.draw({'seconds': seconds, 'cpu_s': cpu, 'bytes': path.stat().st_size})
     return {'pull': path.stat().st_size / 1e6 / seconds, 'pull_cpu': cpu}
 
@@ -65,4 +66,5 @@ def finish(suite):
     (suite.folder / 'gemma-shaped-270m-f32.gguf').unlink(missing_ok=True)
 
 
-SCENE = Scene('pull', sequences=1, context=1, visit=visit_program, rounds=5, subjects=(HEARTH, CURL, CURL_AND_HASH), finish=finish)
+SCENE = Scene('pull', sequences=1, context=1, visit=visit_program, rounds=5, subjects=(HEARTH, CURL, CURL_AND_SYNC, CURL_AND_HASH),
+              finish=finish)
