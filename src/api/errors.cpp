@@ -153,6 +153,9 @@ constexpr std::array kCatalogue{
     CatalogueEntry{Kind::model_damaged, 503, kUnavailable, "model_damaged", Retry::later,
         "Send the request again once the model is fetched again (GET /api/v1/jobs?kind=restore); if nothing fetches it, do what the message says.",
         "A file of the model holds other bytes than those that were recorded, or changed and is being read to see. It is not opened before it is whole."},
+    CatalogueEntry{Kind::source_refused, 403, "permission_error", "source_refused", Retry::useless,
+        "Check the name; have the operator give the server a token that the source accepts (HF_TOKEN), or take another source.",
+        "The hub, registry or server that the model is pulled from or pushed to refuses it: it is not for everybody, or not there."},
 };
 // clang-format on
 
@@ -161,7 +164,7 @@ constexpr bool in_order() {
         if (static_cast<std::size_t>(kCatalogue[i].kind) != i) return false;
     return true;
 }
-static_assert(kCatalogue.size() == static_cast<std::size_t>(Kind::model_damaged) + 1 && in_order());
+static_assert(kCatalogue.size() == static_cast<std::size_t>(Kind::source_refused) + 1 && in_order());
 
 Kind kind_of(Code code) {
     switch (code) {

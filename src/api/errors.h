@@ -68,6 +68,7 @@ enum class Kind : std::uint8_t {
     job_not_found,
     no_library,
     model_damaged,
+    source_refused,
 };
 
 enum class Retry : std::uint8_t {

@@ -12,6 +12,7 @@
 #include "api/library.h"
 #include "api/routes.h"
 #include "domain/context_overflow.h"
+#include "library/puller.h"
 
 namespace hearth::api {
 namespace {
@@ -128,6 +129,18 @@ TEST(OpeningProblem, WhoLeftIsNoServerThatShutsDown) {
     EXPECT_EQ(opening_problem(left).kind, Kind::request_cancelled);
     EXPECT_EQ(library_problem(left).kind, Kind::shutting_down) << "of what only the end of the server cancels";
     EXPECT_EQ(opening_problem(Error(Code::not_found, "none", "model")).kind, Kind::model_not_found);
+}
+
+TEST(LibraryProblem, WhatASourceRefusesIsNoFailureOfTheServer) {
+    Error const refused(Code::unsupported, "the registry answers 403 for x: it is not for everybody",
+                        std::string(library::kRefused));
+    auto const problem = library_problem(refused);
+    EXPECT_EQ(problem.kind, Kind::source_refused);
+    EXPECT_EQ(problem.message, refused.message);
+    EXPECT_TRUE(problem.param.empty() && problem.internal.empty());
+    auto const response = error_response(problem, "r");
+    EXPECT_EQ(response.status, 403U);
+    EXPECT_EQ(header(response, "x-should-retry"), "false");
 }
 
 TEST(RenderError, DressesWhatTheHttpServerFinds) {

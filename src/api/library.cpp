@@ -5,6 +5,7 @@
 
 #include "api/json_writer.h"
 #include "library/permits.h"
+#include "library/puller.h"
 
 namespace hearth::api {
 
@@ -114,6 +115,7 @@ Problem library_problem(Error const& error) {
     };
     if (error.param == library::kNotAllowed) become(Kind::forbidden);
     else if (error.param == library::kTemplateChanged) become(Kind::template_changed);
+    else if (error.param == library::kRefused) become(Kind::source_refused);
     else if (error.param == library::kNotReshaped) become(Kind::model_unavailable);
     else if (error.code == Code::unavailable && problem.kind != Kind::model_damaged) become(Kind::no_library);
     return problem;

@@ -284,7 +284,9 @@ void add_library_flags(CLI::App& command, ServeFlags& flags) {
     command.add_option("--pulls", flags.pulls, "Models downloaded at the same time")
         ->check(CLI::Range(1U, 16U))
         ->capture_default_str();
-    command.add_option("--limit-rate", flags.pull_limit, "Bytes a second of each download at most, e.g. 2MiB")
+    command
+        .add_option("--limit-rate", flags.pull_limit,
+                    "Bytes a second of all downloads and pushes together at most, e.g. 2MiB")
         ->type_name("SIZE");
     add_known_models(command, flags.known_models);
 }

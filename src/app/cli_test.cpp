@@ -68,6 +68,13 @@ TEST(CommandLine, AMissingModelHasItsOwnExitCode) {
     EXPECT_NE(result.err.find("there-is-no-such-model"), std::string::npos);
 }
 
+TEST(CommandLine, AnOriginThatCouldNeverComeIsNamedBeforeAnythingStarts) {
+    auto const result = cli({"serve", "--model", "there-is-no-such-model", "--allowed-origin", "http://*.lan:*"});
+    EXPECT_EQ(result.exit, kExitUsage);
+    EXPECT_NE(result.err.find("--allowed-origin: "), std::string::npos) << result.err;
+    EXPECT_NE(result.err.find("'http://*.lan:*'"), std::string::npos) << result.err;
+}
+
 TEST(CommandLine, AFileThatIsNoPublicPrefixIsNamed) {
     for (auto const& [text, why] :
          {std::pair{std::string(), "is empty"}, std::pair{std::string(65537, 'x'), "holds more"},

@@ -52,7 +52,7 @@ struct ServeFlags {
     std::vector<std::string> allowed_models;   // patterns
     std::string known_models;                  // FILE; empty: the data folder's, if it has one
     std::uint32_t pulls = 2;                   // at once
-    std::string pull_limit;                    // SIZE a second of each pull; empty: none
+    std::string pull_limit;                    // SIZE a second of all downloads and pushes; empty: none
     std::string while_quantizing = "wait";     // or original: what of a model that was not named is served
     std::string host = "127.0.0.1";
     std::uint16_t port = 8080;

@@ -26,6 +26,7 @@
 #include "catalog/imported.h"
 #include "catalog/locate.h"
 #include "engine/engine.h"
+#include "llama/cpu_variants.h"
 #include "modelfile/known_templates.h"
 #include "models/estimate.h"
 #include "models/gguf.h"
@@ -339,15 +340,30 @@ Result<serving::ModelSpec> model_spec(std::string const& argument, std::vector<s
     return spec_of(id.empty() ? std::move(located.id) : std::move(id), located.path, folders, engine, weights);
 }
 
-// Each of its workers gets an equal part of the budget, and holds the adapters.
+// Of the weights, what stays as it lies in the file for the kernels: pages that all its workers share.
+static std::uint64_t shared_weights(std::vector<models::GgufFile> const& files, EngineFlags const& engine) {
+    auto const variant = llama::choose_cpu_variant(engine.cpu_variant);
+    if (!variant) return 0;  // its workers say why none of them starts
+    std::uint64_t bytes = 0;
+    for (auto const& file : files)
+        for (auto const& tensor : file.tensors)
+            if (engine.deterministic || !llama::may_pack(*variant, models::ggml_type_name(tensor.type)))
+                bytes += tensor.bytes;
+    return bytes;
+}
+
+// Each of its workers gets an equal part of the budget beside what they share, and holds the adapters.
 static void fit(serving::ModelSpec& spec, std::vector<models::GgufFile> const& files, EngineFlags const& engine) {
     spec.kv_cells = engine.kv_cells;
+    spec.shared_bytes = shared_weights(files, engine);
     std::uint64_t cells =
         spec.kv_cells != 0 ? spec.kv_cells : models::default_cells(files.front(), spec.context_request);
     if (spec.kv_cells == 0 && engine.memory_bytes != 0) {
         // What it takes in the end may be that much more than it was thought to.
-        auto const sure = engine.memory_bytes / spec.instances / 100 * (100 - models::kEstimateErrorPercent);
-        auto const left = sure - std::min(spec.adapter_bytes, sure);
+        auto const sure = engine.memory_bytes / 100 * (100 - models::kEstimateErrorPercent);
+        auto const shared = std::min(spec.shared_bytes, sure);
+        auto const part = (sure - shared) / spec.instances + shared;
+        auto const left = part - std::min(spec.adapter_bytes, part);
         auto const fitting = models::cells_within(files, spec.context_request, models::kBatchDefault, left);
         if (fitting < cells) spec.kv_cells = static_cast<std::uint32_t>(fitting);
         cells = fitting;
@@ -357,6 +373,13 @@ static void fit(serving::ModelSpec& spec, std::vector<models::GgufFile> const& f
     spec.memory_bytes = need.total() + spec.adapter_bytes;
     spec.scratch_bytes = need.scratch;
     spec.process_bytes = need.process;
+}
+
+Result<EngineFlags> engine_for(std::string const& path, EngineFlags engine) {
+    HEARTH_TRY(auto const files, models::read_gguf_model(path));
+    auto const context = models::describe_model(files).context_train;
+    if (context > 0 && engine.context > context) engine.context = static_cast<std::uint32_t>(context);
+    return engine;
 }
 
 Status fit_cache(serving::ModelSpec& spec, EngineFlags const& engine) {

@@ -84,8 +84,13 @@ struct NetworkEnvironment {
                                                  std::vector<std::string> const& folders, EngineFlags const& engine,
                                                  std::string const& weights = {});
 
-// Its cache gets what `engine.memory_bytes` leaves of one worker's part, unless --kv-cells says how much:
-// for who added adapters or workers to what spec_of() made. Fails as models::read_gguf_model().
+// Nobody chose --ctx for what is served from `path` without being named: it gets what it can use of that.
+// Fails as models::read_gguf_model().
+[[nodiscard]] Result<EngineFlags> engine_for(std::string const& path, EngineFlags engine);
+
+// Its cache gets what `engine.memory_bytes` leaves of one worker's part, beside the pages that its workers
+// share, unless --kv-cells says how much: for who added adapters or workers to what spec_of() made.
+// Fails as models::read_gguf_model().
 [[nodiscard]] Status fit_cache(serving::ModelSpec& spec, EngineFlags const& engine);
 
 // The short names there are: of `file`, else of known-models.json in the data folder if that

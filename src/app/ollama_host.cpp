@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "http/server.h"
+
 namespace hearth::app {
 namespace {
 
@@ -64,10 +66,15 @@ Result<std::vector<std::string>> parse_ollama_origins(std::string_view text) {
         if (!origin.empty()) origins.emplace_back(origin);
         rest.remove_prefix(std::min(comma + 1, rest.size()));
     }
-    if (origins.size() - own <= kOllamaOriginsMax) return origins;
-    return Error(Code::invalid_argument,
-                 fmt::format("OLLAMA_ORIGINS has {} origins, the limit is {}", origins.size() - own, kOllamaOriginsMax),
-                 "OLLAMA_ORIGINS");
+    if (origins.size() - own > kOllamaOriginsMax)
+        return Error(
+            Code::invalid_argument,
+            fmt::format("OLLAMA_ORIGINS has {} origins, the limit is {}", origins.size() - own, kOllamaOriginsMax),
+            "OLLAMA_ORIGINS");
+    if (auto const checked = http::check_origins(origins); !checked)
+        return Error(checked.error().code, fmt::format("OLLAMA_ORIGINS: {}", checked.error().message),
+                     "OLLAMA_ORIGINS");
+    return origins;
 }
 
 }  // namespace hearth::app

@@ -27,7 +27,7 @@ inline constexpr std::size_t kOllamaOriginsMax = 256;
 
 // "https://a.example,http://localhost:*" as http::Options::allowed_origins, behind those that
 // Ollama allows without being told: apps that are no web pages. (What is on loopback needs no
-// leave here.) Fails with `invalid_argument` for more than kOllamaOriginsMax.
+// leave here.) Fails with `invalid_argument` for more than kOllamaOriginsMax, and as http::check_origins().
 [[nodiscard]] Result<std::vector<std::string>> parse_ollama_origins(std::string_view text);
 
 }  // namespace hearth::app

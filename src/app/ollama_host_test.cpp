@@ -42,6 +42,14 @@ TEST(OllamaOrigins, AreThoseNamedBehindTheAppsThatAlwaysMay) {
     EXPECT_EQ(*some, (std::vector<std::string>{"https://a.example", "http://b.example:*", "*"}));
 }
 
+TEST(OllamaOrigins, ThatCouldNeverComeAreNamed) {
+    auto const refused = parse_ollama_origins("https://a.example,http://*.lan:*");
+    ASSERT_FALSE(refused);
+    EXPECT_EQ(refused.error().code, Code::invalid_argument);
+    EXPECT_TRUE(refused.error().message.starts_with("OLLAMA_ORIGINS: ")) << refused.error().message;
+    EXPECT_NE(refused.error().message.find("'http://*.lan:*'"), std::string::npos) << refused.error().message;
+}
+
 TEST(OllamaOrigins, HaveALimit) {
     std::string many;
     for (std::size_t i = 0; i <= kOllamaOriginsMax; ++i) many += "https://a.example,";

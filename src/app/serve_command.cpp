@@ -24,12 +24,11 @@
 #include "app/making.h"
 #include "app/memory_watch.h"
 #include "app/start_plan.h"
+#include "fetch/throttle.h"
 #include "http/server.h"
 #include "library/library.h"
 #include "library/permits.h"
 #include "models/file_facts.h"
-#include "models/gguf.h"
-#include "models/report.h"
 #include "net/loop.h"
 #include "serving/launcher.h"
 #include "serving/pool.h"
@@ -109,7 +108,7 @@ bool is_open(ServeFlags const& flags, std::optional<OllamaDoor> const& ollama) {
 class Front {
 public:
     // `ollama`: where to listen for Ollama's clients, too.
-    Front(ServeFlags const& flags, StartPlan const& start, std::uint64_t memory, std::optional<OllamaDoor> ollama,
+    Front(ServeFlags const& flags, StartPlan& start, std::uint64_t memory, std::optional<OllamaDoor> ollama,
           std::unique_ptr<telemetry::Log> log)
         : flags_(flags),
           start_(start),
@@ -174,7 +173,8 @@ private:
         options.metrics = &metrics_;
         HEARTH_TRY(options.network, network_settings());
         if (!flags_.pull_limit.empty()) {
-            HEARTH_TRY(options.network.client.bytes_per_second, parse_size(flags_.pull_limit, "--limit-rate"));
+            HEARTH_TRY(auto const limit, parse_size(flags_.pull_limit, "--limit-rate"));
+            options.network.client.throttle = std::make_shared<fetch::Throttle>(limit);
         }
         HEARTH_TRY(options.known, known_models(flags_.known_models, flags_.data_dir));
         HEARTH_TRY(library_, library::Library::create(loop_, *pool_, *log_, std::move(options), std::move(make_spec)));
@@ -254,7 +254,8 @@ private:
     // try. What works is served; with no model at all the server ends: a front
     // without engines serves nobody.
     net::Task<void> announce() {
-        // Who reads the line may ask for any model at once.
+        // Who reads the line may ask for any model at once. This is the first to wait for the library, so
+        // no model is made before preload() knows which of them the flags name.
         if (library_) {
             co_await library_->settled();
             if (stopping_) co_return;
@@ -347,7 +348,7 @@ private:
     }
 
     ServeFlags const& flags_;
-    StartPlan const& start_;
+    StartPlan& start_;
     std::optional<OllamaDoor> ollama_;
     std::unique_ptr<telemetry::Log> log_;
     telemetry::Registry metrics_;
@@ -373,14 +374,6 @@ Status check_reach(std::string const& host, std::string_view named_by, ServeFlag
                              "add --allow-unauthenticated if that is what you want",
                              named_by, host),
                  std::string(named_by));
-}
-
-// Nobody chose --ctx for a model that was not named: it gets what it can use of that.
-Result<EngineFlags> engine_for(std::string const& path, EngineFlags engine) {
-    HEARTH_TRY(auto const files, models::read_gguf_model(path));
-    auto const context = models::describe_model(files).context_train;
-    if (context > 0 && engine.context > context) engine.context = static_cast<std::uint32_t>(context);
-    return engine;
 }
 
 // Nothing if nobody asked for it.
@@ -418,6 +411,9 @@ Status check_flags(ServeFlags const& flags) {
                      "--model");
     }
     HEARTH_CHECK(check_reach(flags.host, "--host", flags));
+    if (auto const origins = http::check_origins(flags.allowed_origins); !origins)
+        return Error(origins.error().code, fmt::format("--allowed-origin: {}", origins.error().message),
+                     "--allowed-origin");
     bool const token = std::ranges::all_of(flags.tenant_header, [](char c) {
         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '_';
     });
@@ -484,21 +480,13 @@ int serve(ServeFlags const& given) {
     auto const folders = models_folders(flags.models_dirs, flags.data_dir);
     auto given_models = open_given(flags, folders);  // what it holds is held until the last worker is gone
     if (!given_models) return report(given_models.error());
-    auto const start = arrange(*given_models, flags, folders, *permits);
+    auto start = arrange(*given_models, flags, folders, *permits);
     if (!start) return report(start.error());
     for (auto& spec : given_models->specs) finish(spec);
     Front front(flags, *start, *memory, *std::move(ollama), std::move(log).value());
-    auto const make_spec = [&](library::SpecOrder const& order) -> Result<serving::ModelSpec> {
-        HEARTH_TRY(auto const engine, engine_for(order.weights.empty() ? order.path : order.weights, flags.engine));
-        // Folders may have been imported meanwhile.
-        auto const known = models_folders(flags.models_dirs, flags.data_dir);
-        HEARTH_TRY(auto spec, spec_of(order.id, order.path, known, engine, order.weights));
-        finish(spec);
-        auto names = order.names;
-        names.push_back(order.id);
-        spec.pinned = is_pinned(*start, names);
-        set_instances(spec, instances_of(*start, names));
-        if (spec.instances > 1) HEARTH_CHECK(fit_cache(spec, engine));
+    auto const make_spec = [&](library::SpecOrder const& order) {
+        auto spec = app::make_spec(order, flags, *start);
+        if (spec) finish(*spec);
         return spec;
     };
     auto const started = front.start(std::move(given_models->specs), make_spec, given_models->made_of);

@@ -137,11 +137,12 @@ Status may_be_moved(catalog::Catalog& catalog, library::Permits const& permits, 
     return allowed;
 }
 
-// As --model would have it served.
+// As --model would have it served, but for a context it cannot use: that flag was for the file it had.
 Result<serving::ModelSpec> make_moved(Given& given, std::string const& id, std::string const& path,
                                       std::vector<std::string> const& folders, EngineFlags const& engine) {
     HEARTH_TRY(auto servable, make_servable(path, folders, engine, engine.memory_bytes));
-    HEARTH_TRY(auto spec, spec_of(id, path, folders, engine, servable.made));
+    HEARTH_TRY(auto const own, engine_for(servable.made.empty() ? path : servable.made, engine));
+    HEARTH_TRY(auto spec, spec_of(id, path, folders, own, servable.made));
     given.made_of.erase(id);
     if (!servable.made.empty()) given.made_of[id] = path;
     given.holds.push_back(std::move(servable.hold));
@@ -156,7 +157,7 @@ Result<library::Known> find_named(library::Library const& library, char const* f
 }
 
 // Every name means a model, and one that plan_start() did not know by it is not in the pool already.
-Status check_names(library::Library const& library, StartPlan const& plan) {
+Status resolve_names(library::Library const& library, StartPlan& plan) {
     auto const status_of_given = [&](library::Known const& known) -> serving::ModelStatus const* {
         if (!known.status || std::ranges::find(plan.given, known.status->id) == plan.given.end()) return nullptr;
         return &*known.status;
@@ -170,22 +171,18 @@ Status check_names(library::Library const& library, StartPlan const& plan) {
         HEARTH_TRY(auto const known, find_named(library, "--pin", name));
         auto const* const status = status_of_given(known);
         if (status != nullptr && !status->pinned) return given_as("--pin", name, known);
+        plan.pinned.insert(known.name);
     }
     for (auto const& name : plan.preloads) {
         HEARTH_TRY(auto const known, find_named(library, "--preload", name));
         static_cast<void>(known);
     }
-    std::set<std::string> counted;
     for (auto const& [name, count] : plan.instances) {
         HEARTH_TRY(auto const known, find_named(library, "--instances", name));
         if (status_of_given(known) != nullptr && count > 1) return given_as("--instances", name, known);
-        if (!counted.insert(known.name).second) return twice(name);
+        if (!plan.workers.emplace(known.name, count).second) return twice(name);
     }
     return ok();
-}
-
-bool is_among(std::vector<std::string> const& names, std::string_view name) {
-    return std::ranges::any_of(names, [&](auto const& each) { return names::is_same_name(each, name); });
 }
 
 net::Task<void> until_settled(serving::Pool& pool, net::Loop& loop, std::string id) {
@@ -227,7 +224,8 @@ Result<StartPlan> plan_start(Given& given, ServeFlags const& flags) {
         HEARTH_TRY(auto wish, read_instances(text));
         auto* const spec = names.find(wish.first);
         if (spec == nullptr && !library) return nobody("--instances", wish.first);
-        auto const same = [&](auto const& other) { return names::is_same_name(other.first, wish.first); };
+        // In another spelling it may be another model's.
+        auto const same = [&](auto const& other) { return other.first == wish.first; };
         bool const again =
             spec != nullptr ? !counted.insert(spec->id).second : std::ranges::any_of(plan.instances, same);
         if (again) return twice(wish.first);
@@ -244,14 +242,16 @@ void set_instances(serving::ModelSpec& spec, std::uint32_t count) {
     spec.cache_memory_bytes /= count;
 }
 
-std::uint32_t instances_of(StartPlan const& plan, std::vector<std::string> const& names) {
-    auto const named =
-        std::ranges::find_if(plan.instances, [&](auto const& wish) { return is_among(names, wish.first); });
-    return named == plan.instances.end() ? 1 : named->second;
-}
-
-bool is_pinned(StartPlan const& plan, std::vector<std::string> const& names) {
-    return std::ranges::any_of(plan.pins, [&](auto const& name) { return is_among(names, name); });
+Result<serving::ModelSpec> make_spec(library::SpecOrder const& order, ServeFlags const& flags, StartPlan const& plan) {
+    HEARTH_TRY(auto const engine, engine_for(order.weights.empty() ? order.path : order.weights, flags.engine));
+    // Folders may have been imported meanwhile.
+    auto const folders = models_folders(flags.models_dirs, flags.data_dir);
+    HEARTH_TRY(auto spec, spec_of(order.id, order.path, folders, engine, order.weights));
+    spec.pinned = plan.pinned.contains(order.id);
+    auto const workers = plan.workers.find(order.id);
+    if (workers != plan.workers.end()) set_instances(spec, workers->second);
+    if (spec.instances > 1) HEARTH_CHECK(fit_cache(spec, engine));
+    return spec;
 }
 
 void apply_swaps(Given& given, ServeFlags const& flags, std::vector<std::string> const& folders,
@@ -275,9 +275,9 @@ void apply_swaps(Given& given, ServeFlags const& flags, std::vector<std::string>
 }
 
 net::Task<Status> preload(library::Library& library, serving::Pool& pool, telemetry::Log& log, net::Loop& loop,
-                          StartPlan const& plan) {
-    auto const checked = check_names(library, plan);
-    if (!checked) co_return checked;
+                          StartPlan& plan) {
+    auto const resolved = resolve_names(library, plan);
+    if (!resolved) co_return resolved;
     for (auto const& name : plan.preloads) {
         auto const id = co_await library.open(name, library::Use::not_counted);
         auto const wanted = id ? pool.warm(*id, std::nullopt) : Status(id.error());

@@ -4,12 +4,14 @@
 // Flags may mean a model by any of its names: spelt in another way, by what the catalog calls the file
 // that --model serves, or by an alias.
 //
-// Threads: the functions before the loop runs, preload() on the loop's. Private to app.
+// Threads: the functions before the loop runs; preload() on the loop's, make_spec() on the library's, which
+// asks for it after somebody wanted a model, and who preloads is the first to want any. Private to app.
 #pragma once
 
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <set>
 #include <string>
 #include <utility>
 #include <vector>
@@ -42,6 +44,9 @@ struct StartPlan {
     std::uint32_t most_used = 0;        // of its models: so many of those used most in the last days
     std::vector<std::pair<std::string, std::uint32_t>> instances{};  // of names the library is to know
     std::vector<std::string> given{};  // ids of --model: nothing of them is left to the plan
+    // What preload() found those names to mean, by the library's ids.
+    std::set<std::string> pinned{};
+    std::map<std::string, std::uint32_t> workers{};
     bool operator==(StartPlan const&) const = default;
 };
 
@@ -49,14 +54,15 @@ struct StartPlan {
 // the flags say; what they say of other names is given back. Fails with `invalid_argument`
 // for such a name where there is no library, for `most-used:N` with another N than 1 to
 // kMostUsedMax, for `NAME=N` with another N than 1 to serving::kInstancesMax, and for a second
-// one of the same model.
+// one of the same model, of the library's only where the name is spelt alike.
 [[nodiscard]] Result<StartPlan> plan_start(Given& given, ServeFlags const& flags);
 
 // How many workers are to serve it, and with how many threads where nobody said.
 void set_instances(serving::ModelSpec& spec, std::uint32_t count);
-// `names`: all that the model goes by.
-[[nodiscard]] std::uint32_t instances_of(StartPlan const& plan, std::vector<std::string> const& names);
-[[nodiscard]] bool is_pinned(StartPlan const& plan, std::vector<std::string> const& names);
+
+// How a model of the library is served. Fails as spec_of().
+[[nodiscard]] Result<serving::ModelSpec> make_spec(library::SpecOrder const& order, ServeFlags const& flags,
+                                                   StartPlan const& plan);
 
 // The file or folder a name was moved to takes the place of the one --model names, if both are as
 // they were then; it is served in the form that the flags ask for. One that cannot be served any
@@ -64,11 +70,12 @@ void set_instances(serving::ModelSpec& spec, std::uint32_t count);
 void apply_swaps(Given& given, ServeFlags const& flags, std::vector<std::string> const& folders,
                  library::Permits const& permits);
 
-// Has the library's models loaded. Ends when those that were named are ready or cannot
-// be; those used most come later, as many as fit into the budget beside what is there.
+// Finds out which models the plan's names mean, before it waits for anything, then has the library's
+// models loaded. Ends when those that were named are ready or cannot be; those used most come later, as
+// many as fit into the budget beside what is there.
 // Fails with `invalid_argument` for a name the library does not know, for two that say how many
 // workers one model has, and for one of a model that --model gave, if it came to be that only now.
 net::Task<Status> preload(library::Library& library, serving::Pool& pool, telemetry::Log& log, net::Loop& loop,
-                          StartPlan const& plan);
+                          StartPlan& plan);
 
 }  // namespace hearth::app

@@ -65,8 +65,6 @@ TEST_F(StartPlanTest, WhatIsNotGivenIsForTheLibrary) {
     EXPECT_FALSE(specs[0].lazy);
     EXPECT_TRUE(specs[1].lazy);
     EXPECT_TRUE(specs[1].pinned);
-    EXPECT_TRUE(is_pinned(*plan, {"a-file", "Mine:latest"}));
-    EXPECT_FALSE(is_pinned(*plan, {"a-file", "mine2"}));
 }
 
 TEST_F(StartPlanTest, WhatIsGivenMayBeMeantByAnyOfItsNames) {
@@ -100,39 +98,13 @@ TEST_F(StartPlanTest, TheCatalogsNamesOfAGivenFileMeanIt) {
 }
 
 TEST_F(StartPlanTest, AModelHasOneNumberOfInstances) {
-    for (auto const& twice : {std::vector<std::string>{"given=2", "GIVEN:latest=3"}, {"mine=2", "mine:latest=2"}}) {
+    for (auto const& twice : {std::vector<std::string>{"given=2", "GIVEN:latest=3"}, {"mine=2", "mine=3"}}) {
         flags.instances = twice;
         auto const plan = plan_start();
         ASSERT_FALSE(plan) << twice.front();
         EXPECT_EQ(plan.error().param, "--instances");
         EXPECT_NE(plan.error().message.find("twice"), std::string::npos) << plan.error().message;
     }
-}
-
-TEST_F(StartPlanTest, TheCacheGetsWhatIsLeftForOneWorker) {
-    auto const path = write("m.gguf");
-    EngineFlags engine;
-    engine.cache_disk = "0";
-    auto const whole = spec_of("m", path, {}, engine);
-    ASSERT_TRUE(whole) << whole.error().message;
-    engine.memory_bytes = whole->memory_bytes / 100 * 107;
-    auto spec = spec_of("m", path, {}, engine);
-    ASSERT_TRUE(spec) << spec.error().message;
-    EXPECT_EQ(spec->kv_cells, 0U) << "one has room for all cells";
-    spec->instances = 2;
-    ASSERT_TRUE(fit_cache(*spec, engine));
-    EXPECT_GT(spec->kv_cells, 0U);
-    EXPECT_LE(2 * spec->memory_bytes, engine.memory_bytes);
-    EXPECT_GE(2 * spec->memory_bytes, engine.memory_bytes / 10 * 9) << "and no more is given up than need be";
-    spec->instances = 1;
-    spec->adapter_bytes = engine.memory_bytes / 3;
-    ASSERT_TRUE(fit_cache(*spec, engine));
-    EXPECT_GT(spec->kv_cells, 0U);
-    EXPECT_LE(spec->memory_bytes, engine.memory_bytes) << "with the adapters";
-    EXPECT_GE(spec->memory_bytes, engine.memory_bytes / 10 * 9);
-    engine.kv_cells = 1000;
-    ASSERT_TRUE(fit_cache(*spec, engine));
-    EXPECT_EQ(spec->kv_cells, 1000U);
 }
 
 TEST_F(StartPlanTest, ANameIsMovedAgainByWhatItsFileWasMadeOf) {
@@ -149,6 +121,18 @@ TEST_F(StartPlanTest, ANameIsMovedAgainByWhatItsFileWasMadeOf) {
     EXPECT_EQ(specs[0].path, two);
     EXPECT_EQ(specs[0].aliases, std::vector<std::string>{"alias"});
     EXPECT_TRUE(given.made_of.empty()) << "that one is served as it is";
+}
+
+TEST_F(StartPlanTest, AMovedNameGetsWhatItsFileCanUseOfTheContext) {
+    auto const one = write("one.gguf"), two = write("two.gguf");
+    ASSERT_TRUE(catalog()->remember_swap("given", one, two));
+    flags.engine.context = 32768;
+    specs[0].path = one;
+    auto const permits = library::Permits::create({"*"}, true);
+    ASSERT_TRUE(permits);
+    apply_swaps(given, flags, {folder.path()}, *permits);
+    EXPECT_EQ(specs[0].path, two);
+    EXPECT_EQ(specs[0].context_request, 64U) << "what it was trained on; with more it could not be loaded";
 }
 
 TEST_F(StartPlanTest, AFolderIsMovedToWhereOneOfItsModelsNamesIsAllowed) {
@@ -179,6 +163,31 @@ TEST_F(StartPlanTest, AFolderIsMovedToWhereOneOfItsModelsNamesIsAllowed) {
     EXPECT_EQ(specs[0].path, one) << "what cannot be served is not taken";
 }
 
+TEST_F(StartPlanTest, AModelWithAdaptersJoinsABaseOfSeveralWorkers) {
+    auto const path = write("base.gguf");
+    std::filesystem::create_hard_link(path, folder / "pirate.gguf");
+    std::ofstream(folder / "pirate.lora-1", std::ios::binary) << models::testing::tiny_adapter().build();
+    std::ofstream(folder / "pirate.hearth.json") << R"({"from": "base", "adapters": [{"file": "pirate.lora-1"}]})";
+    StartPlan plan;
+    plan.workers = {{"base", 2}};
+    auto const made = [&](std::string const& id) {
+        auto spec = make_spec({id, folder / (id + ".gguf")}, flags, plan);
+        EXPECT_TRUE(spec) << spec.error().message;
+        return spec ? *std::move(spec) : serving::ModelSpec();
+    };
+    flags.engine.cache_memory = "64MiB";
+    flags.engine.memory_bytes = made("pirate").memory_bytes / 10 * 15;
+    auto const base = made("base"), pirate = made("pirate");
+    EXPECT_EQ(base.instances, 2U);
+    EXPECT_EQ(pirate.variants.size(), 1U);
+    EXPECT_NE(base.kv_cells, pirate.kv_cells) << "each of two gets less of the memory, ";
+    EXPECT_NE(base.threads, pirate.threads) << "of the cores, ";
+    EXPECT_NE(base.cache_memory_bytes, pirate.cache_memory_bytes) << "and of the cache";
+    EXPECT_TRUE(serving::can_share_worker(base, pirate));
+    plan.workers["pirate"] = 3;
+    EXPECT_FALSE(serving::can_share_worker(base, made("pirate")));
+}
+
 TEST_F(StartPlanTest, InstancesAreOfWhatIsGivenOrOfTheLibrarys) {
     flags.instances = {"given=2", "mine=latest=3", "other=1"};
     specs[0].cache_memory_bytes = 1000;
@@ -190,8 +199,7 @@ TEST_F(StartPlanTest, InstancesAreOfWhatIsGivenOrOfTheLibrarys) {
     EXPECT_EQ(specs[0].cache_memory_bytes, 500U);
     EXPECT_EQ(specs[1].instances, 1U);
     EXPECT_EQ(specs[1].threads, 5U);
-    EXPECT_EQ(instances_of(*plan, {"mine=latest"}), 3U);
-    EXPECT_EQ(instances_of(*plan, {"given"}), 1U);
+    EXPECT_EQ(plan->instances, (std::vector<std::pair<std::string, std::uint32_t>>{{"mine=latest", 3}}));
 }
 
 TEST_F(StartPlanTest, InstancesHaveALimit) {
@@ -235,16 +243,9 @@ public:
         options.data_folder = data.path();
         options.pulls_at_once = 0;
         options.new_id = [] { return std::string("job"); };
-        auto created = library::Library::create(loop, *pool, *log, std::move(options),
-                                                [this](library::SpecOrder const& order) -> Result<serving::ModelSpec> {
-                                                    auto out = spec(order.id);
-                                                    out.path = order.path;
-                                                    auto names = order.names;
-                                                    names.push_back(order.id);
-                                                    out.pinned = is_pinned(plan, names);
-                                                    out.instances = instances_of(plan, names);
-                                                    return out;
-                                                });
+        auto created =
+            library::Library::create(loop, *pool, *log, std::move(options),
+                                     [this](library::SpecOrder const& order) { return make_spec(order, flags, plan); });
         ASSERT_TRUE(created) << created.error().message;
         library = *std::move(created);
     }
@@ -301,6 +302,13 @@ TEST_F(Preloading, TwoNamesOfAModelHaveOneNumberOfInstances) {
     run(refuse("--instances", "twice"));
 }
 
+TEST_F(Preloading, ANameInTwoSpellingsIsOneName) {
+    write("file.gguf");
+    open_library();
+    plan.instances = {{"file", 2}, {"FILE:latest", 4}};
+    run(refuse("--instances", "twice"));
+}
+
 TEST_F(Preloading, WhatIsGivenUnderAnotherNameIsNamed) {
     auto mine = spec("mine");
     mine.path = write("file.gguf");
@@ -317,7 +325,7 @@ TEST_F(Preloading, WhatAModelWasPulledAsIsItsNameForEveryFlag) {
     ASSERT_TRUE(catalog()->set_alias("short", "file", catalog::AliasBy::pull));
     plan.pins = {"Short"};
     plan.instances = {{"short:latest", 2}};
-    open_library();
+    open_library();  // nothing is asked of it before the plan is resolved
     run([](Preloading& t) -> net::Task<void> {
         co_await t.library->settled();
         auto const loaded = co_await t.preload();
@@ -329,6 +337,28 @@ TEST_F(Preloading, WhatAModelWasPulledAsIsItsNameForEveryFlag) {
         if (!status) co_return;
         EXPECT_TRUE(status->pinned);
         EXPECT_EQ(status->instances.size(), 2U);
+    }(*this));
+}
+
+TEST_F(Preloading, ANameMeansTheModelThatIsCalledExactlySo) {
+    write("Tiny.gguf");
+    write("tiny.gguf");
+    plan.pins = {"Tiny"};
+    plan.instances = {{"tiny", 2}};
+    open_library();
+    run([](Preloading& t) -> net::Task<void> {
+        co_await t.library->settled();
+        auto const loaded = co_await t.preload();
+        EXPECT_TRUE(loaded) << loaded.error().message;
+        for (std::string const name : {"Tiny", "tiny"}) {
+            auto const id = co_await t.library->open(name);
+            EXPECT_TRUE(id) << id.error().message;
+            auto const status = t.pool->status(name);
+            EXPECT_TRUE(status) << name;
+            if (!status) co_return;
+            EXPECT_EQ(status->pinned, name == "Tiny") << name;
+            EXPECT_EQ(status->instances.size(), name == "tiny" ? 2U : 0U) << name;
+        }
     }(*this));
 }
 

@@ -397,9 +397,10 @@ Status Catalog::remove_alias(std::string_view alias) {
     return removed > 0 ? ok() : Status(Error(Code::not_found, fmt::format("no alias '{}'", alias), "alias"));
 }
 
-Result<std::vector<std::string>> Catalog::files_with(std::string_view sha256) {
+Result<std::vector<std::string>> Catalog::files_with(std::string_view sha256,
+                                                     std::function<bool(Model const&)> const& wanted) {
     HEARTH_TRY(auto rows,
-               impl_->database->query("SELECT path FROM files JOIN models ON model = name WHERE present = 1 AND "
+               impl_->database->query("SELECT path, model FROM files JOIN models ON model = name WHERE present = 1 AND "
                                       "sha256 = ? AND soundness IN (?, ?) ORDER BY soundness DESC, path",
                                       {sha256, static_cast<std::int64_t>(Soundness::unread),
                                        static_cast<std::int64_t>(Soundness::whole)}));
@@ -407,6 +408,10 @@ Result<std::vector<std::string>> Catalog::files_with(std::string_view sha256) {
     while (true) {
         HEARTH_TRY(bool const some, rows.next());
         if (!some) return paths;
+        if (wanted) {
+            HEARTH_TRY(auto const found, impl_->models("name = ?", {rows.text(1)}));
+            if (found.empty() || !wanted(found[0])) continue;
+        }
         paths.emplace_back(rows.text(0));
     }
 }

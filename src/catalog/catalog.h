@@ -112,7 +112,9 @@ public:
     [[nodiscard]] Status remove_alias(std::string_view alias);
 
     // Paths of files that should hold those bytes, as it is recorded or was read; not of damaged ones.
-    [[nodiscard]] Result<std::vector<std::string>> files_with(std::string_view sha256);
+    // `wanted` says of which models; empty: of all.
+    [[nodiscard]] Result<std::vector<std::string>> files_with(std::string_view sha256,
+                                                              std::function<bool(Model const&)> const& wanted = {});
 
     // At every use. `changed` changes nothing: confirm_template() does.
     [[nodiscard]] Result<Pin> pin_template(std::string_view name);

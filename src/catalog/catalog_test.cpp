@@ -214,6 +214,9 @@ TEST_F(catalog_catalog, files_are_found_by_their_bytes) {
     EXPECT_EQ(*catalog->files_with(hash), std::vector<std::string>{folder / "b.gguf"});
     ASSERT_TRUE(catalog->verify("a", {}));
     EXPECT_EQ(catalog->files_with(hash)->size(), 2U);
+    ASSERT_TRUE(catalog->set_alias("mine", "b"));
+    auto const wanted = [](Model const& model) { return model.aliases == std::vector<std::string>{"mine"}; };
+    EXPECT_EQ(*catalog->files_with(hash, wanted), std::vector<std::string>{folder / "b.gguf"});
     fs::remove(folder / "a.gguf");
     scan();
     EXPECT_EQ(*catalog->files_with(hash), std::vector<std::string>{folder / "b.gguf"});

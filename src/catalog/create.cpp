@@ -8,10 +8,10 @@
 
 #include <fmt/format.h>
 
-#include "catalog/folder_lock.h"
 #include "catalog/layouts.h"
 #include "catalog/locate.h"
 #include "catalog/notes.h"
+#include "fetch/folder_lock.h"
 #include "modelfile/known_templates.h"
 #include "models/adapter.h"
 #include "models/gguf.h"
@@ -38,6 +38,13 @@ Result<std::string> name_of(std::string const& name) {
             fmt::format("'{}' would be a file's name of {} bytes, the limit is {}", local, bytes, kStemBytesMax),
             "model");
     return local;
+}
+
+// A folder of safetensors that is no model of `folders`, named by its path, gives its note to what was made of it.
+Result<Located> base_of(std::string const& from, NewWeights const& weights, std::vector<std::string> const& folders) {
+    std::error_code failed;
+    bool const named = !weights.path.empty() && fs::path(from).is_absolute() && fs::is_directory(from, failed);
+    return named ? Result<Located>({from, models::model_id(from)}) : locate(from, folders);
 }
 
 // Every file of the model whose first is `path`, with the name it gets.
@@ -118,7 +125,7 @@ Result<Created> create_model(std::string const& name, modelfile::Modelfile const
     Located base;
     modelfile::Definition old;
     if (!modelfile.from.empty()) {
-        HEARTH_TRY(base, locate(modelfile.from, folders));
+        HEARTH_TRY(base, base_of(modelfile.from, weights, folders));
         HEARTH_TRY(old, definition_of(base.id, base.path, folders));
     }
     auto const& source = weights.path.empty() ? base.path : weights.path;
@@ -133,7 +140,8 @@ Result<Created> create_model(std::string const& name, modelfile::Modelfile const
     definition.revision.clear();
     definition.from = base.id;
     auto const files = files_of(source, stem);
-    definition.files = record(files, weights.path.empty() ? recorded_sha256s(source, folders) : weights.sha256s);
+    bool const same = weights.path.empty() || weights.copied;
+    definition.files = record(files, same ? recorded_sha256s(base.path, folders) : weights.sha256s);
 
     HEARTH_CHECK(check_adapters(definition.adapters, source));
 
@@ -141,10 +149,9 @@ Result<Created> create_model(std::string const& name, modelfile::Modelfile const
     std::error_code failed;
     fs::create_directories(folder, failed);
     if (failed) return disk_error("make", folder, failed);
-    HEARTH_TRY(auto const alone, FolderLock::take(folder));
+    HEARTH_TRY(auto const alone, fetch::FolderLock::take(folder));
     auto const note = note_path(folder, local);
-    HEARTH_TRY(auto const replaced,
-               check_place(local, weights.path.empty() ? base.path : std::string(), note, folders));
+    HEARTH_TRY(auto const replaced, check_place(local, same ? base.path : std::string(), note, folders));
     // First what may find no room: the weights that are there go on with the definition they have.
     std::vector<Arrivals::File> coming;
     coming.reserve(files.size());

@@ -10,10 +10,10 @@
 // any other one is not touched. Both files appear whole, the definition first: a model is found when it
 // is complete. Copies are whole before either changes: where there is no room for them, all stays as it was.
 //
-// Threads: none; blocks on the disk, for as long as a copy takes, and while another
-// process changes the folder (folder_lock.h). Errors: `invalid_argument` for a name that
-// is no file's or is taken, `not_found` and `corrupt` for the other model, `unsupported`
-// for what cannot be made, `unavailable` where that other process does not end,
+// Threads: none; blocks on the disk, for as long as a copy takes (who cannot wait makes it
+// first: NewWeights::copied), and while another process changes the folder (fetch/folder_lock.h).
+// Errors: `invalid_argument` for a name that is no file's or is taken, `not_found` and `corrupt` for the
+// other model, `unsupported` for what cannot be made, `unavailable` where that other process does not end,
 // `exhausted` for a disk without room, `io`.
 #pragma once
 
@@ -30,18 +30,19 @@ namespace hearth::catalog {
 inline constexpr std::string_view kAdaptersParam = "adapters";
 
 struct Created {
-    std::string name;                   // as it is found from now on
-    std::string path;                   // of its first file
+    std::string name;  // as it is found from now on
+    std::string path;  // of its first file
     std::vector<std::string> warnings;  // what of the Modelfile changes nothing
 };
 
 // `modelfile.from` is a path or a name that is looked up in `folders`; the model
 // goes to the first of them. Its adapters are paths of GGUF files. `weights`, if there
-// is one, is the file it gets instead: the other model's in another form, or, where
-// `from` is empty, one of no model here.
+// is one, is the file it gets instead: the other model's in another form or from another place, or,
+// where `from` is empty, one of no model here.
 struct NewWeights {
-    std::string path{};                  // empty: the other model's
+    std::string path{};  // empty: the other model's
     std::vector<std::string> sha256s{};  // of its files; empty: not known
+    bool copied = false;  // they hold what the other model's do, so that is what is recorded of them
 };
 [[nodiscard]] Result<Created> create_model(std::string const& name, modelfile::Modelfile const& modelfile,
                                            std::vector<std::string> const& folders, NewWeights const& weights = {});

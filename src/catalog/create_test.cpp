@@ -9,8 +9,8 @@
 
 #include <gtest/gtest.h>
 
-#include "catalog/folder_lock.h"
 #include "catalog/layouts.h"
+#include "fetch/folder_lock.h"
 #include "testing/gguf_writer.h"
 #include "testing/temporary_folder.h"
 
@@ -261,6 +261,24 @@ TEST_F(catalog_create, other_weights_have_the_hash_that_comes_with_them) {
     EXPECT_EQ(definition("a").files.at(0).sha256, "") << "nobody says it";
 }
 
+TEST_F(catalog_create, copies_of_the_other_models_weights_are_recorded_as_those_are) {
+    hearth::testing::TemporaryFolder elsewhere;
+    std::string const hex(64, 'a');
+    std::ofstream(folder / "base.hearth.json")
+        << R"({"source": "hf.co/o/r", "files": [{"name": "base.gguf", "size": 5, "sha256": ")" << hex << R"("}]})";
+    fs::copy_file(folder / "base.gguf", elsewhere / "copy.gguf");
+    NewWeights copy;
+    copy.path = elsewhere / "copy.gguf";
+    copy.copied = true;
+    auto const parsed = *modelfile::parse_modelfile("FROM base");
+    ASSERT_TRUE(create_model("a", parsed, {folder.path()}, copy));
+    EXPECT_TRUE(fs::equivalent(folder / "a.gguf", elsewhere / "copy.gguf"));
+    EXPECT_EQ(definition("a").files.at(0).sha256, hex);
+    fs::create_directory(elsewhere / "models");
+    auto const same = create_model("base", parsed, {elsewhere / "models", folder.path()}, copy);
+    EXPECT_TRUE(same) << "the model of that name is the one it is made of";
+}
+
 TEST_F(catalog_create, warns_of_a_template_that_changes_nothing) {
     auto const created = create("a", "FROM base\nTEMPLATE {{ .Prompt }}");
     ASSERT_TRUE(created);
@@ -277,9 +295,9 @@ TEST_F(catalog_create, a_note_that_is_none_is_an_error) {
 }
 
 TEST_F(catalog_create, one_process_at_a_time_changes_a_folder) {
-    auto held = FolderLock::take(folder.path());
+    auto held = fetch::FolderLock::take(folder.path());
     ASSERT_TRUE(held) << held.error().message;
-    auto const second = FolderLock::take(folder.path(), std::chrono::milliseconds(0));
+    auto const second = fetch::FolderLock::take(folder.path(), std::chrono::milliseconds(0));
     ASSERT_FALSE(second);
     EXPECT_EQ(second.error().code, Code::unavailable);
     EXPECT_NE(second.error().message.find(folder.path()), std::string::npos);
@@ -289,14 +307,14 @@ TEST_F(catalog_create, one_process_at_a_time_changes_a_folder) {
         made = true;
     });
     // It cannot have the lock, however far it is.
-    EXPECT_FALSE(FolderLock::take(folder.path(), std::chrono::milliseconds(20)));
+    EXPECT_FALSE(fetch::FolderLock::take(folder.path(), std::chrono::milliseconds(20)));
     EXPECT_FALSE(made);
     EXPECT_EQ(entries(), 1U);
     { auto const let_go = *std::move(held); }
     other.join();
     EXPECT_TRUE(made);
-    EXPECT_TRUE(FolderLock::take(folder.path())) << "it was let go";
-    EXPECT_EQ(FolderLock::take(folder / "none").error().code, Code::io);
+    EXPECT_TRUE(fetch::FolderLock::take(folder.path())) << "it was let go";
+    EXPECT_EQ(fetch::FolderLock::take(folder / "none").error().code, Code::io);
 }
 
 }  // namespace

@@ -28,7 +28,8 @@ namespace hearth::catalog {
 [[nodiscard]] Result<std::optional<modelfile::Definition>> read_note(std::string const& path);
 
 // Files on their way into a folder. All of them are whole beside where they go, as PATH.new, before the
-// first one is there: what fails for want of room changes nothing. Who goes away before settle() leaves nothing.
+// first one is there: what fails for want of room changes nothing. Who goes away before settle() leaves nothing; what
+// a process leaves that dies meanwhile goes with fetch::sweep_leftovers().
 class Arrivals {
 public:
     struct File {

@@ -63,7 +63,7 @@ struct Client::Impl {
         : loop(l),
           options(std::move(o)),
           tls(boost::asio::ssl::context::tls_client),
-          throttle(options.bytes_per_second) {}
+          pace(options.bytes_per_second, options.throttle) {}
 
     std::shared_ptr<Connection> take_idle(Url const& url, std::optional<AddressClass> led_from) {
         auto const now = clock.now();
@@ -115,7 +115,7 @@ struct Client::Impl {
     ClientOptions const options;
     boost::asio::ssl::context tls;
     SteadyClock clock;
-    Throttle throttle;
+    Pace pace;
     std::list<std::shared_ptr<Connection>> idle;  // last used first
     bool certificates_loaded = false;
 };
@@ -157,7 +157,7 @@ net::Task<Result<std::unique_ptr<Response>>> Client::ask(Request const& request,
     // An idle connection may have been closed by the other side meanwhile.
     if (!head && head.error().code == Code::unavailable) {
         if (url.tls) impl_->load_system_certificates();
-        connection = std::make_shared<Connection>(impl_->loop, impl_->tls, impl_->options, url);
+        connection = std::make_shared<Connection>(impl_->loop, impl_->tls, impl_->options, impl_->pace, url);
         if (request.abort) request.abort->watch(connection);
         auto const opened = co_await connection->open(led_from);
         if (!opened) co_return opened.error();
@@ -232,12 +232,12 @@ std::string_view Response::redirect_header(std::string_view name) const { return
 
 net::Task<Result<std::size_t>> Response::read(std::span<std::byte> into) {
     if (!connection_) co_return std::size_t{0};
-    auto& throttle = client_.impl_->throttle;
-    if (throttle.active()) into = into.first(std::min<std::size_t>(into.size(), throttle.piece_max()));
+    auto& pace = client_.impl_->pace;
+    into = into.first(std::min(into.size(), pace.piece_max()));
     auto const count = co_await connection_->read(into);
     if (!count) co_return count.error();
     if (connection_->reusable()) client_.impl_->give_back(std::exchange(connection_, nullptr));
-    auto const wait = throttle.pass(*count, client_.impl_->clock.now());
+    auto const wait = pace.pass(*count, client_.impl_->clock.now());
     if (wait > Duration::zero()) co_await client_.impl_->loop.sleep(wait);
     co_return *count;
 }

@@ -38,8 +38,13 @@ namespace hearth::fetch {
 
 using HeaderList = std::vector<std::pair<std::string, std::string>>;
 
+// Error::param of what a server refuses to whoever asks (401, 403), with `unsupported`: it is no failure of ours.
+inline constexpr std::string_view kRefused = "refused";
+
 inline constexpr std::size_t kIdleMax = 16;
 inline constexpr Duration kIdleTime = std::chrono::seconds(10);
+
+class Throttle;
 
 // Where requests may go without TLS.
 enum class PlainHttp : std::uint8_t { this_machine, anywhere };
@@ -55,7 +60,8 @@ struct ClientOptions {
     Duration stall_timeout = std::chrono::seconds(30);    // without a byte
     unsigned redirects_max = 10;
     std::size_t header_bytes_max = 64U << 10;
-    std::uint64_t bytes_per_second = 0;  // of all bodies together; 0: as fast as it goes
+    std::uint64_t bytes_per_second = 0;  // of all bodies of the client together, there and back; 0: as fast as it goes
+    std::shared_ptr<Throttle> throttle{};  // what all clients with it share beside that; may be null
     std::function<AddressClass(std::span<std::uint8_t const>)> classify = &fetch::classify;
 };
 

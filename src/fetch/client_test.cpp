@@ -2,6 +2,11 @@
 
 #include <gtest/gtest.h>
 
+#include <chrono>
+#include <cstdint>
+#include <fstream>
+#include <memory>
+
 #include "fetch/testing/fetch_fixture.h"
 #include "fetch/throttle.h"
 
@@ -165,6 +170,23 @@ TEST_F(ClientTest, BodiesAreSentFromBytesAndFromFiles) {
     EXPECT_EQ(get(wanted).error.code, Code::io) << "the file is shorter";
 }
 
+TEST_F(ClientTest, WhatIsSentPassesTheThrottleToo) {
+    FileServer server("127.0.0.1", says(""));
+    auto const throttle = std::make_shared<Throttle>(100'000'000);  // too fast to be waited for
+    client_options.throttle = throttle;
+    std::ofstream(path("large"), std::ios::binary) << some_bytes(90'000);
+    auto const before = SteadyClock().now();
+    Request wanted;
+    wanted.url = *parse_url(server.url("/"));
+    wanted.verb = Verb::put;
+    wanted.body.bytes = std::string(10'000, 'x');
+    EXPECT_EQ(get(wanted).status, 200U);
+    wanted.body.path = path("large");
+    wanted.body.size = 90'000;
+    EXPECT_EQ(get(wanted).status, 200U);
+    EXPECT_GE(throttle->pass(0, before), std::chrono::microseconds(999)) << "1 ms for 100 000 bytes";
+}
+
 TEST_F(ClientTest, HeadHasNoBodyWhateverItAnnounces) {
     FileServer server("127.0.0.1", [](Asked const& asked) {
         return Reply{.body = asked.method == "HEAD" ? "" : "xyz", .announced = 3};
@@ -236,6 +258,21 @@ TEST(Throttle, LetsPassWhatItsRateAllows) {
     EXPECT_EQ(throttle.pass(100, start), milliseconds(100));
     EXPECT_EQ(throttle.pass(100, start), milliseconds(200));
     EXPECT_EQ(throttle.pass(100, start + std::chrono::seconds(10)), milliseconds(100));  // what was not used is gone
+}
+
+TEST(Pace, TheSlowerOfTwoRatesCountsAndOneIsShared) {
+    using std::chrono::milliseconds;
+    auto const shared = std::make_shared<Throttle>(100'000);
+    Pace quick(0, shared), slow(10'000, shared), alone(0, nullptr);
+    Instant const start{std::chrono::seconds(100)};
+    EXPECT_EQ(quick.pass(10'000, start), milliseconds(100));
+    EXPECT_EQ(slow.pass(1000, start), milliseconds(110)) << "the other one was there first";
+    EXPECT_EQ(slow.pass(10'000, start), milliseconds(1100)) << "its own rate";
+    EXPECT_EQ(quick.pass(10'000, start), milliseconds(310)) << "what the slow one moved counts, its waits do not";
+    EXPECT_EQ(alone.pass(1U << 30, start), Duration::zero());
+    EXPECT_EQ(quick.piece_max(), 5000U);
+    EXPECT_EQ(slow.piece_max(), 1024U);
+    EXPECT_EQ(alone.piece_max(), SIZE_MAX);
 }
 
 }  // namespace

@@ -72,9 +72,10 @@ double seconds(Duration time) { return std::chrono::duration<double>(time).count
 
 }  // namespace
 
-Connection::Connection(net::Loop& loop, asio::ssl::context& tls, ClientOptions const& options, Url url)
+Connection::Connection(net::Loop& loop, asio::ssl::context& tls, ClientOptions const& options, Pace& pace, Url url)
     : loop_(loop),
       options_(options),
+      pace_(pace),
       url_(std::move(url)),
       stream_(loop.context(), tls),
       buffer_(options.header_bytes_max + kReadAhead) {}
@@ -227,10 +228,13 @@ net::Task<Status> Connection::write(std::span<char const> bytes) {
 net::Task<Status> Connection::write_body(RequestBody const& body) {
     if (body.path.empty()) {
         if (body.bytes.empty()) co_return ok();
-        co_return co_await write(body.bytes);
+        auto const sent = co_await write(body.bytes);
+        if (sent) co_await keep_pace(body.bytes.size());
+        co_return sent;
     }
     OpenFile const file(body.path);
-    std::vector<char> piece(static_cast<std::size_t>(std::min<std::uint64_t>(body.size, kSendPiece)));
+    auto const piece_max = std::min(kSendPiece, pace_.piece_max());
+    std::vector<char> piece(static_cast<std::size_t>(std::min<std::uint64_t>(body.size, piece_max)));
     for (std::uint64_t done = 0; done < body.size;) {
         auto const wanted = static_cast<std::size_t>(std::min<std::uint64_t>(body.size - done, piece.size()));
         auto const count = file.read(std::span(piece).first(wanted), body.offset + done);
@@ -239,8 +243,14 @@ net::Task<Status> Connection::write_body(RequestBody const& body) {
         if (!sent) co_return sent;
         done += *count;
         if (body.sent) body.sent(done);
+        co_await keep_pace(*count);
     }
     co_return ok();
+}
+
+net::Task<void> Connection::keep_pace(std::uint64_t sent) {
+    auto const wait = pace_.pass(sent, clock_.now());
+    if (wait > Duration::zero()) co_await loop_.sleep(wait);
 }
 
 net::Task<Status> Connection::read_head(bool no_body) {

@@ -16,7 +16,9 @@
 #include <span>
 #include <string>
 
+#include "base/clock.h"
 #include "fetch/client.h"
+#include "fetch/throttle.h"
 
 namespace hearth::fetch {
 
@@ -34,7 +36,7 @@ struct Exchange {
 
 class Connection {
 public:
-    Connection(net::Loop& loop, boost::asio::ssl::context& tls, ClientOptions const& options, Url url);
+    Connection(net::Loop& loop, boost::asio::ssl::context& tls, ClientOptions const& options, Pace& pace, Url url);
     Connection(Connection const&) = delete;
     Connection& operator=(Connection const&) = delete;
 
@@ -69,6 +71,7 @@ private:
     net::Task<Status> handshake();
     net::Task<Status> write(std::span<char const> bytes);
     net::Task<Status> write_body(RequestBody const& body);
+    net::Task<void> keep_pace(std::uint64_t sent);
     net::Task<Status> read_head(bool no_body);
     net::Task<Result<std::size_t>> read_parsed(std::span<std::byte> into);
     Status check_class(AddressClass to, std::optional<AddressClass> led_from) const;
@@ -77,6 +80,8 @@ private:
 
     net::Loop& loop_;
     ClientOptions const& options_;
+    Pace& pace_;
+    SteadyClock clock_;
     Url url_;
     boost::beast::ssl_stream<boost::beast::tcp_stream> stream_;
     boost::beast::flat_buffer buffer_;

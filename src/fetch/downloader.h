@@ -13,9 +13,10 @@
 //            another process at the same path is waited for.
 // Limits:    DownloadOptions.
 // Errors:    of Client, and: `corrupt` for what does not have the hash or size it
-//            must have, `exhausted` where the disk is full, `not_found`, `io`
-//            (refused by the server or by the disk), `cancelled`. All but
-//            `corrupt` keep what was fetched for the next time.
+//            must have, `exhausted` where the disk is full, `not_found`, `unsupported`
+//            with kRefused (the server wants another token), `io` (other answers it does
+//            not explain, or the disk), `cancelled`. All but `corrupt` keep what was
+//            fetched for the next time, also by an earlier run.
 #pragma once
 
 #include <chrono>
@@ -50,7 +51,7 @@ struct DownloadOptions {
     std::function<Duration(Duration)> pause = [](Duration asked) { return asked; };
 };
 
-// What to do with another file at the path.
+// What to do with another file at the path, or one that cannot be read.
 enum class Existing : std::uint8_t { replace, keep };
 
 struct FileRequest {

@@ -3,10 +3,14 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <chrono>
+#include <memory>
+#include <string_view>
 #include <utility>
 
 #include "fetch/partial_file.h"
 #include "fetch/testing/fetch_fixture.h"
+#include "fetch/throttle.h"
 
 namespace hearth::fetch::test {
 namespace {
@@ -205,13 +209,16 @@ TEST_F(DownloaderTest, SaysWhatTheServerRefuses) {
     struct Case {
         unsigned status;
         Code code;
+        std::string_view param;
     };
-    for (auto const& [status, code] : {Case{404, Code::not_found}, Case{410, Code::not_found}, Case{401, Code::io},
-                                       Case{403, Code::io}, Case{418, Code::io}}) {
+    for (auto const& [status, code, param] :
+         {Case{404, Code::not_found, ""}, Case{410, Code::not_found, ""}, Case{401, Code::unsupported, kRefused},
+          Case{403, Code::unsupported, kRefused}, Case{418, Code::io, ""}}) {
         FileServer server("127.0.0.1", [&](Asked const&) { return Reply{.status = status}; });
         auto const result = fetch(request(server));
         ASSERT_FALSE(result);
         EXPECT_EQ(result.error().code, code);
+        EXPECT_EQ(result.error().param, param);
         EXPECT_NE(result.error().message.find(std::to_string(status)), std::string::npos);
         EXPECT_EQ(server.asked().size(), 1U);
         expect_only("");
@@ -362,6 +369,63 @@ TEST_F(DownloaderTest, TheCheckOfWhatIsThereCanBeCancelled) {
     EXPECT_TRUE(server.asked().empty());
     EXPECT_EQ(content(), content_);
     expect_only("file");
+}
+
+TEST_F(DownloaderTest, ACancelledCheckKeepsWhatAnEarlierRunFetched) {
+    FileServer const server("127.0.0.1", plain_);
+    auto wanted = request(server);
+    wanted.sha256 = sha256(content_);
+    on_progress = [&](FileProgress const& progress) {
+        if (progress.done >= 40'000) running->cancel_all();
+    };
+    ASSERT_EQ(fetch(wanted).error().code, Code::cancelled);
+    // It is read whole before the server is asked.
+    std::ofstream(path(), std::ios::binary) << std::string(content_.size(), 'x');
+    on_progress = [&](FileProgress const& progress) {
+        if (progress.stage == Stage::verifying) running->cancel_all();
+    };
+    ASSERT_EQ(fetch(wanted).error().code, Code::cancelled);
+    EXPECT_TRUE(exists("file.partial"));
+    EXPECT_TRUE(exists("file.partial.state"));
+    on_progress = nullptr;
+    FileServer const later("127.0.0.1", plain_);
+    wanted.url = *parse_url(later.url("/file"));
+    auto const result = fetch(wanted);
+    ASSERT_TRUE(result) << result.error().message;
+    EXPECT_LE(result->fetched, 60'000U);
+    EXPECT_EQ(content(), content_);
+    expect_only("file");
+}
+
+TEST_F(DownloaderTest, AFileThatCannotBeReadIsFetchedAgainWhereItMayBeReplaced) {
+    FileServer const server("127.0.0.1", plain_);
+    // A plain file to look at; nobody, root included, can read its first byte.
+    std::filesystem::create_symlink("/proc/self/mem", path());
+    auto wanted = request(server);
+    wanted.sha256 = sha256(content_);
+    wanted.existing = Existing::keep;
+    EXPECT_EQ(fetch(wanted).error().code, Code::io);
+    EXPECT_TRUE(std::filesystem::is_symlink(path()));
+    EXPECT_TRUE(server.asked().empty());
+    wanted.existing = Existing::replace;
+    auto const result = fetch(wanted);
+    ASSERT_TRUE(result) << result.error().message;
+    EXPECT_FALSE(std::filesystem::is_symlink(path()));
+    EXPECT_EQ(content(), content_);
+    expect_only("file");
+}
+
+TEST_F(DownloaderTest, ClientsThatShareAThrottleShareItsRate) {
+    FileServer const server("127.0.0.1", plain_);
+    auto const shared = std::make_shared<Throttle>(100'000'000);  // too fast to be waited for
+    client_options.throttle = shared;
+    auto const before = SteadyClock().now();
+    for (auto const* name : {"one", "two"}) {  // each by a client of its own
+        auto wanted = request(server);
+        wanted.path = path(name);
+        ASSERT_TRUE(fetch(wanted));
+    }
+    EXPECT_GE(shared->pass(0, before), std::chrono::microseconds(1999)) << "2 ms for 200 000 bytes";
 }
 
 TEST_F(DownloaderTest, WhatThisMachineHoldsIsCopied) {

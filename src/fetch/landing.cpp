@@ -1,6 +1,7 @@
 #include "fetch/landing.h"
 
 #include <algorithm>
+#include <array>
 #include <utility>
 
 #include "base/assert.h"
@@ -14,22 +15,28 @@ constexpr std::size_t kReadBackBuffer = 256U << 10;  // stays in the processor's
 
 }  // namespace
 
+std::unique_ptr<std::byte[], Chunk::Free> Chunk::make_bytes() {
+    auto* const bytes = std::aligned_alloc(PartialFile::kBlockBytes, kChunkBytes);
+    HEARTH_ASSERT(bytes != nullptr, "there is memory for a chunk");
+    return std::unique_ptr<std::byte[], Free>(static_cast<std::byte*>(bytes));
+}
+
 Landing::Landing(net::Loop& loop, boost::asio::thread_pool& pool, PartialFile& file, ByteRanges& there,
-                 std::size_t chunks, Events events)
+                 ChunkLimits limits, Events events)
     : pool_(pool),
       file_(file),
       there_(there),
-      chunks_max_(chunks),
+      limits_(limits),
       events_(std::move(events)),
       freed_(loop),
       put_(loop),
       hash_due_(loop),
       ended_(loop) {
-    HEARTH_ASSERT(chunks_max_ > 0 && events_.written && events_.failed, "there is something to fill, and to tell");
+    HEARTH_ASSERT(limits_.moving > 0 && events_.written && events_.failed, "there is something to fill, and to tell");
 }
 
 net::Task<Chunk*> Landing::take() {
-    while (!stopped_ && free_.empty() && chunks_.size() >= chunks_max_) co_await freed_.wait();
+    while (!stopped_ && free_.empty() && chunks_.size() >= limits_.moving + limits_.kept) co_await freed_.wait();
     if (stopped_) co_return nullptr;
     if (free_.empty()) {
         chunks_.push_back(std::make_unique<Chunk>());
@@ -47,10 +54,24 @@ void Landing::put(Chunk* chunk) {
     if (chunk->size == 0) return release(chunk);
     to_write_.push_back(chunk);
     put_.notify();
-    if (chunk->offset != handed_ || !hashes()) return;
-    handed_ += chunk->size;
+    if (hashes()) keep_or_hash(chunk);
+}
+
+void Landing::keep_or_hash(Chunk* chunk) {
+    bool const due = chunk->offset == handed_;
+    // One that comes too early is read back, so that those before it find room.
+    if (!due && (chunk->offset < handed_ || kept_.size() >= limits_.kept)) return;
     ++chunk->users;
-    to_hash_.push_back(chunk);
+    kept_.emplace(chunk->offset, chunk);
+    if (due) hash_kept();
+}
+
+// Those whose turn it is.
+void Landing::hash_kept() {
+    for (auto next = kept_.begin(); next != kept_.end() && next->first == handed_; next = kept_.erase(next)) {
+        handed_ += next->second->size;
+        to_hash_.push_back(next->second);
+    }
     hash_due_.notify();
 }
 
@@ -91,10 +112,19 @@ void Landing::push_out(ByteRange written) {
     unpushed_.begin = unpushed_.end;
 }
 
-Status Landing::write_all(std::vector<Chunk*> const& chunks) {
-    for (auto const* chunk : chunks) {
-        HEARTH_CHECK(file_.write(chunk->offset, chunk->content()));
-        push_out({chunk->offset, chunk->offset + chunk->size});
+// Those that follow one another in one go: on a disk that turns each go costs a turn.
+Status Landing::write_all(std::vector<Chunk*> chunks) {
+    std::ranges::sort(chunks, {}, &Chunk::offset);
+    std::array<std::span<std::byte const>, PartialFile::kPartsMax> parts;
+    for (std::size_t i = 0; i < chunks.size();) {
+        ByteRange range{chunks[i]->offset, chunks[i]->offset};
+        std::size_t count = 0;
+        for (; i < chunks.size() && count < parts.size() && chunks[i]->offset == range.end; ++i) {
+            parts[count++] = chunks[i]->content();
+            range.end += chunks[i]->size;
+        }
+        HEARTH_CHECK(file_.write(range.begin, std::span(parts).first(count)));
+        push_out(range);
     }
     return ok();
 }
@@ -154,13 +184,15 @@ net::Task<void> Landing::hash() {
                 release(chunk);
             }
         } else if (prefix > hashed_) {
-            // What is put behind it meanwhile is hashed after it.
-            ByteRange const step{hashed_, std::min(prefix, hashed_ + kReadBackStep)};
+            // What is put behind it meanwhile is hashed after it, and so is what is kept.
+            auto const kept = kept_.empty() ? prefix : kept_.begin()->first;
+            ByteRange const step{hashed_, std::min({prefix, kept, hashed_ + kReadBackStep})};
             handed_ = step.end;
             auto work = [this, step] { return read_back(step); };
             auto const added = co_await blocking(pool_, std::move(work));
             if (!added) fail(added.error());
             hashed_ = step.end;
+            hash_kept();
         } else if (write_ended_) {
             break;
         } else {
@@ -170,6 +202,7 @@ net::Task<void> Landing::hash() {
         if (events_.hashed) events_.hashed(hashed_);
     }
     for (auto* const chunk : std::exchange(to_hash_, {})) release(chunk);
+    for (auto const& [offset, chunk] : std::exchange(kept_, {})) release(chunk);
     hash_ended_ = true;
     ended_.notify();
 }

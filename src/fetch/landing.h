@@ -3,21 +3,26 @@
 //
 // Who reads from the network fills chunks and hands them over. One thread writes them,
 // another hashes them, so that reading, writing and hashing go on side by side. What
-// comes in the file's order is hashed from memory; what comes before its turn is read
-// back from the file when it is due. What was written is pushed to the disk at once:
-// little is left to wait for in the end.
+// comes in the file's order is hashed from memory, and so is what comes a little before its
+// turn: it is kept. What comes earlier still is read back from the file when it is due.
+// Chunks end at multiples of their size in the file, so that they go to the medium past
+// the page cache (partial_file.h); what does not is pushed there at once: little is left to
+// wait for in the end.
 //
 // Threads:   the loop's; work is done on the pool, see blocking.h.
 // Ownership: loop, pool, file and `there` outlive it; it outlives its write() and hash().
-// Limits:    as many chunks of kChunkBytes as it is created with; who wants one more waits
-//            until one is free, and so the network goes at the pace of the slowest.
+// Limits:    as many chunks of kChunkBytes as it is created with, and as many more as it may keep;
+//            who wants one more waits until one is free, and so the network goes at the pace of
+//            the slowest.
 // Errors:    those of PartialFile. The first one is told, what comes after it is dropped.
 #pragma once
 
 #include <boost/asio/thread_pool.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <cstdlib>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <span>
@@ -36,16 +41,31 @@ namespace hearth::fetch {
 inline constexpr std::size_t kChunkBytes = 1U << 20;
 inline constexpr std::uint64_t kPushBytes = 4U << 20;  // written in a row before the disk is asked to begin with it
 
-// Bytes of the file that follow one another.
+// Bytes of the file that follow one another; in memory they begin at a block (PartialFile::kBlockBytes).
 struct Chunk {
+    struct Free {
+        void operator()(std::byte* memory) const { std::free(memory); }
+    };
+
     std::uint64_t offset = 0;
     std::size_t size = 0;
-    std::unique_ptr<std::byte[]> bytes = std::make_unique_for_overwrite<std::byte[]>(kChunkBytes);
+    std::unique_ptr<std::byte[], Free> bytes = make_bytes();
     unsigned users = 0;  // of the Landing's
 
     [[nodiscard]] std::span<std::byte const> content() const { return {bytes.get(), size}; }
-    [[nodiscard]] std::span<std::byte> room() const { return {bytes.get() + size, kChunkBytes - size}; }
-    [[nodiscard]] bool full() const { return size == kChunkBytes; }
+    [[nodiscard]] std::span<std::byte> room() const { return {bytes.get() + size, capacity() - size}; }
+    [[nodiscard]] bool full() const { return size == capacity(); }
+
+private:
+    static std::unique_ptr<std::byte[], Free> make_bytes();
+    // Up to the next multiple of kChunkBytes.
+    [[nodiscard]] std::size_t capacity() const { return kChunkBytes - offset % kChunkBytes; }
+};
+
+// Chunks that a Landing may have.
+struct ChunkLimits {
+    std::size_t moving = 1;  // being filled, written or hashed
+    std::size_t kept = 0;    // beside them: written, and waiting for their turn to be hashed
 };
 
 class Landing {
@@ -57,7 +77,7 @@ public:
     };
 
     // `there`: what the file has already, and what is written from now on.
-    Landing(net::Loop& loop, boost::asio::thread_pool& pool, PartialFile& file, ByteRanges& there, std::size_t chunks,
+    Landing(net::Loop& loop, boost::asio::thread_pool& pool, PartialFile& file, ByteRanges& there, ChunkLimits limits,
             Events events);
     Landing(Landing const&) = delete;
     Landing& operator=(Landing const&) = delete;
@@ -85,7 +105,9 @@ public:
     [[nodiscard]] std::string finish_hash() { return hash_.finish(); }
 
 private:
-    [[nodiscard]] Status write_all(std::vector<Chunk*> const& chunks);
+    [[nodiscard]] Status write_all(std::vector<Chunk*> chunks);
+    void keep_or_hash(Chunk* chunk);
+    void hash_kept();
     void push_out(ByteRange written);
     [[nodiscard]] Status read_back(ByteRange range);
     void release(Chunk* chunk);
@@ -95,12 +117,13 @@ private:
     boost::asio::thread_pool& pool_;
     PartialFile& file_;
     ByteRanges& there_;
-    std::size_t const chunks_max_;
+    ChunkLimits const limits_;
     Events const events_;
 
     std::vector<std::unique_ptr<Chunk>> chunks_;
     std::vector<Chunk*> free_;
     std::vector<Chunk*> to_write_, to_hash_;
+    std::map<std::uint64_t, Chunk*> kept_;  // by offset: behind `handed_`
     net::Signal freed_, put_, hash_due_, ended_;
 
     ByteRange unpushed_;            // of the thread that writes

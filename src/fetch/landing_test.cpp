@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <csignal>
 #include <cstring>
+#include <fstream>
 #include <random>
 
 #include "fetch/testing/fetch_fixture.h"
@@ -21,13 +22,13 @@ protected:
     }
 
     // What `ranges` of `content` become, in that order, with so many chunks.
-    void land(std::string const& content, std::vector<ByteRange> ranges, std::size_t chunks) {
+    void land(std::string const& content, std::vector<ByteRange> ranges, std::size_t chunks, std::size_t kept = 0) {
         net::Loop loop;
         boost::asio::thread_pool pool(3);
         Landing::Events events;
         events.written = [&](ByteRange range) { written_ += range.size(); };
         events.failed = [&](Error const& error) { failures_.push_back(error); };
-        Landing landing(loop, pool, *file_, there_, chunks, std::move(events));
+        Landing landing(loop, pool, *file_, there_, {chunks, kept}, std::move(events));
         loop.spawn(landing.write());
         loop.spawn(landing.hash());
         loop.spawn(put_all(landing, content, std::move(ranges)));
@@ -48,6 +49,16 @@ protected:
         landing.close();
         co_await landing.until_over();
         if (stop_after_ == 0) hash_ = landing.finish_hash();
+    }
+
+    // Bytes that this process has read from anywhere.
+    static std::uint64_t reads() {
+        std::ifstream io("/proc/self/io");
+        std::string name;
+        std::uint64_t count = 0;
+        io >> name >> count;
+        EXPECT_EQ(name, "rchar:");
+        return count;
     }
 
     // Pieces of about `size`, one behind the other.
@@ -83,7 +94,7 @@ TEST_F(LandingTest, AnyOrderGivesTheSameHash) {
         ASSERT_TRUE(file_->clear());
         auto ranges = cut(0, whole.size(), 1000 + random() % 50'000);
         std::ranges::shuffle(ranges, random);
-        land(whole, ranges, 1 + random() % 4);
+        land(whole, ranges, 1 + random() % 4, random() % 8);
         ASSERT_EQ(hash_, sha256(whole)) << round;
         ASSERT_EQ(content("file.partial"), whole) << round;
     }
@@ -97,6 +108,20 @@ TEST_F(LandingTest, WhatWasThereIsHashedFromTheFile) {
     land(whole, cut(had.size(), whole.size(), 10'000), 2);
     EXPECT_EQ(hash_, sha256(whole));
     EXPECT_EQ(written_, whole.size() - had.size());
+}
+
+// Four connections, each at a piece of its own: all but the first are ahead.
+TEST_F(LandingTest, WhatIsKeptIsNotReadBack) {
+    auto const whole = some_bytes(8U << 20);
+    std::vector<ByteRange> ranges;
+    for (std::uint64_t at = 0; at < 2U << 20; at += kChunkBytes)
+        for (std::uint64_t piece = 4; piece-- > 0;)
+            ranges.push_back({piece * (2U << 20) + at, piece * (2U << 20) + at + kChunkBytes});
+    auto const before = reads();
+    land(whole, ranges, 4, 8);
+    EXPECT_EQ(hash_, sha256(whole));
+    EXPECT_EQ(content("file.partial"), whole);
+    EXPECT_LT(reads() - before, whole.size() + (1U << 20)) << "content() above reads it once";
 }
 
 TEST_F(LandingTest, NothingAtAllHasAHash) {

@@ -4,18 +4,22 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <thread>
+#include <utility>
 
 #include <fmt/format.h>
 
+#include "base/assert.h"
 #include "digest/sha256.h"
 #include "fetch/whole_file.h"
 
@@ -133,12 +137,18 @@ Result<PartialState> parse_state(std::string_view text) {
     return state;
 }
 
-Result<std::unique_ptr<PartialFile>> PartialFile::open(std::string path) {
+Result<std::unique_ptr<PartialFile>> PartialFile::open(std::string path) { return open_with(std::move(path), O_CREAT); }
+
+Result<std::unique_ptr<PartialFile>> PartialFile::open_existing(std::string path) {
+    return open_with(std::move(path), 0);
+}
+
+Result<std::unique_ptr<PartialFile>> PartialFile::open_with(std::string path, int create) {
     auto const partial = path + ".partial";
     for (int i = 0; i < kOpenTries; ++i) {
         // O_NOFOLLOW: a link here would let others choose what is written to.
-        int const fd = ::open(partial.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, kPrivate);
-        if (fd < 0) return system_error("create", partial);
+        int const fd = ::open(partial.c_str(), O_RDWR | create | O_CLOEXEC | O_NOFOLLOW, kPrivate);
+        if (fd < 0) return system_error(create != 0 ? "create" : "open", partial);
         std::unique_ptr<PartialFile> file(new PartialFile(path, fd));
         if (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
             if (errno != EWOULDBLOCK) return system_error("lock", partial);
@@ -150,7 +160,9 @@ Result<std::unique_ptr<PartialFile>> PartialFile::open(std::string path) {
         bool const same =
             ::lstat(partial.c_str(), &named) == 0 && named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
         if (same && !S_ISREG(opened.st_mode)) return Error(Code::io, fmt::format("'{}' is no plain file", partial));
-        if (same) return file;
+        if (!same) continue;
+        file->direct_fd_ = ::open(partial.c_str(), O_WRONLY | O_DIRECT | O_CLOEXEC | O_NOFOLLOW);
+        return file;
     }
     return Error(Code::unavailable, fmt::format("'{}' changes all the time", partial));
 }
@@ -166,6 +178,7 @@ bool PartialFile::is_held(std::string const& path) {
 }
 
 PartialFile::~PartialFile() {
+    if (direct_fd_ >= 0) ::close(direct_fd_);
     if (fd_ >= 0) ::close(fd_);  // and with it goes the lock
 }
 
@@ -219,8 +232,35 @@ Status PartialFile::reserve(std::uint64_t size) {
     return ok();
 }
 
-Status PartialFile::write(std::uint64_t offset, std::span<std::byte const> bytes) {
-    return write_at(fd_, offset, bytes, partial());
+Status PartialFile::write(std::uint64_t offset, std::span<std::span<std::byte const> const> parts) {
+    HEARTH_TRY(bool const written, write_direct(offset, parts));
+    if (written) return ok();
+    for (auto const part : parts) {
+        HEARTH_CHECK(write_at(fd_, offset, part, partial()));
+        offset += part.size();
+    }
+    return ok();
+}
+
+Result<bool> PartialFile::write_direct(std::uint64_t offset, std::span<std::span<std::byte const> const> parts) {
+    HEARTH_ASSERT(parts.size() <= kPartsMax, "one call writes so many parts");
+    if (direct_fd_ < 0 || offset % kBlockBytes != 0) return false;
+    std::array<iovec, kPartsMax> vectors{};
+    std::size_t total = 0;
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+        auto const at = reinterpret_cast<std::uintptr_t>(parts[i].data());
+        if (at % kBlockBytes != 0 || parts[i].size() % kBlockBytes != 0) return false;
+        // pwritev() only reads what it is given.
+        vectors[i] = {const_cast<std::byte*>(parts[i].data()), parts[i].size()};
+        total += parts[i].size();
+    }
+    ssize_t count = 0;
+    do count = ::pwritev(direct_fd_, vectors.data(), static_cast<int>(parts.size()), static_cast<off_t>(offset));
+    while (count < 0 && errno == EINTR);
+    if (count >= 0) return static_cast<std::size_t>(count) == total;  // a part of it is written again through the cache
+    if (errno != EINVAL && errno != EOPNOTSUPP) return system_error("write", partial());
+    ::close(std::exchange(direct_fd_, -1));
+    return false;
 }
 
 Status PartialFile::read(std::uint64_t offset, std::span<std::byte> into) const {

@@ -39,8 +39,13 @@ struct PartialState {
 
 class PartialFile {
 public:
+    static constexpr std::size_t kBlockBytes = 4096;
+    static constexpr std::size_t kPartsMax = 16;
+
     // Creates or opens PATH.partial and locks it.
     [[nodiscard]] static Result<std::unique_ptr<PartialFile>> open(std::string path);
+    // The same of one that is there; fails, and makes none, where there is none any more.
+    [[nodiscard]] static Result<std::unique_ptr<PartialFile>> open_existing(std::string path);
     // Whether somebody, of whatever process, holds that lock now.
     [[nodiscard]] static bool is_held(std::string const& path);
     ~PartialFile();
@@ -54,7 +59,11 @@ public:
     Status clear();
     // Makes room for `size` bytes, after asking whether the disk has it.
     Status reserve(std::uint64_t size);
-    Status write(std::uint64_t offset, std::span<std::byte const> bytes);
+    // `parts`, one behind the other, at most kPartsMax of them. What begins and ends at multiples of kBlockBytes,
+    // in the file and in memory, goes to the medium past the page cache where the file system lets it: a large
+    // download costs half the time, and pushes nothing out of memory that somebody computes with.
+    Status write(std::uint64_t offset, std::span<std::span<std::byte const> const> parts);
+    Status write(std::uint64_t offset, std::span<std::byte const> bytes) { return write(offset, {&bytes, 1}); }
     // Fails where fewer bytes are there.
     Status read(std::uint64_t offset, std::span<std::byte> into) const;
     // Has the medium begin with these bytes, and waits for nothing but room in its queue.
@@ -71,13 +80,18 @@ public:
 
 private:
     PartialFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+    [[nodiscard]] static Result<std::unique_ptr<PartialFile>> open_with(std::string path, int create);
     [[nodiscard]] std::string partial() const { return path_ + ".partial"; }
     [[nodiscard]] std::string state() const { return path_ + ".partial.state"; }
 
     [[nodiscard]] std::string unfinished_state() const;
 
+    // Whether the bytes are written, and past the cache; what is left is for write().
+    Result<bool> write_direct(std::uint64_t offset, std::span<std::span<std::byte const> const> parts);
+
     std::string const path_;
     int fd_;
+    int direct_fd_ = -1;  // for whole blocks; -1: the file system takes none so
 };
 
 // Free bytes for this user in the folder of `path`.

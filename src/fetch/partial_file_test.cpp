@@ -1,9 +1,15 @@
 #include "fetch/partial_file.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sys/resource.h>
+#include <sys/uio.h>
+#include <unistd.h>
 
+#include <array>
 #include <csignal>
+#include <cstdlib>
+#include <cstring>
 #include <string>
 #include <thread>
 #include <vector>
@@ -53,6 +59,31 @@ TEST_F(PartialFileTest, AStateWithoutItsBytesIsNone) {
     EXPECT_FALSE(exists("file.partial.state"));
 }
 
+TEST_F(PartialFileTest, WholeBlocksGoPastThePageCache) {
+    constexpr std::size_t kBlock = PartialFile::kBlockBytes, kBytes = 64 * kBlock;
+    int const probe = ::open(path("probe").c_str(), O_WRONLY | O_CREAT | O_DIRECT | O_CLOEXEC, 0600);
+    if (probe < 0) GTEST_SKIP() << "this file system takes no direct writes";
+    ::close(probe);
+    auto const whole = some_bytes(2 * kBytes + 5);
+    std::unique_ptr<std::byte[], decltype(&std::free)> const memory(
+        static_cast<std::byte*>(std::aligned_alloc(kBlock, 3 * kBytes)), &std::free);
+    std::memcpy(memory.get(), whole.data(), whole.size());
+    std::span<std::byte const> const all(memory.get(), whole.size());
+    std::array const parts{all.subspan(0, kBytes), all.subspan(kBytes, kBytes)};
+    auto const file = PartialFile::open(path());
+    ASSERT_TRUE((*file)->reserve(whole.size()));
+    ASSERT_TRUE((*file)->write(0, parts));
+    int const fd = ::open(path("file.partial").c_str(), O_RDONLY | O_CLOEXEC);
+    char byte = 0;
+    iovec into{&byte, 1};
+    EXPECT_EQ(::preadv2(fd, &into, 1, kBlock, RWF_NOWAIT), -1) << "it is in memory";
+    ::close(fd);
+    ASSERT_TRUE((*file)->write(2 * kBytes, all.subspan(2 * kBytes)));
+    ASSERT_TRUE((*file)->write(3, all.subspan(3, kBytes))) << "what does not begin at a block";
+    ASSERT_TRUE((*file)->write(kBlock, all.subspan(kBlock, kBlock))) << "a block that is in memory meanwhile";
+    EXPECT_EQ(content("file.partial"), whole);
+}
+
 TEST_F(PartialFileTest, OneOwnerAtATime) {
     auto first = PartialFile::open(path());
     ASSERT_TRUE(first);
@@ -63,6 +94,13 @@ TEST_F(PartialFileTest, OneOwnerAtATime) {
     first->reset();
     EXPECT_FALSE(PartialFile::is_held(path()));
     EXPECT_TRUE(PartialFile::open(path()));
+}
+
+TEST_F(PartialFileTest, WhatIsNotThereIsNotMadeByLookingAtIt) {
+    EXPECT_FALSE(PartialFile::open_existing(path()));
+    expect_only("");
+    ASSERT_TRUE(PartialFile::open(path()));
+    EXPECT_TRUE(PartialFile::open_existing(path()));
 }
 
 TEST_F(PartialFileTest, DoesNotFollowALink) {

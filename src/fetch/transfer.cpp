@@ -17,6 +17,7 @@ constexpr Duration kLockPoll = std::chrono::milliseconds(500);
 constexpr Duration kSavePauseMin = std::chrono::milliseconds(50);
 constexpr int kSaveShare = 20;
 constexpr std::size_t kChunksSpare = 8;  // beside the one that each connection fills
+constexpr std::size_t kChunksKept = 64;  // what the connections are ahead of each other: a piece each, and no more
 
 using Next = Outcome::Next;
 
@@ -68,12 +69,18 @@ net::Task<void> Transfer::run() {
             else result = co_await run_attempts();
         }
     }
-    bool const of_use_later = ranged_ && !state_.done.pieces().empty();
-    if (!result && file_ && !of_use_later) file_->discard();
+    if (!result && file_ && !is_of_use_later()) file_->discard();
     file_.reset();  // the lock goes before anybody hears of the end
     if (result) report(Stage::done);
     result_ = std::move(result);
     for (auto const& joiner : joiners_) joiner->notify();
+}
+
+// Who ends before the server was asked anything leaves what an earlier run has fetched.
+bool Transfer::is_of_use_later() const {
+    if (begun_) return ranged_ && !state_.done.pieces().empty();
+    auto const left = file_->load();
+    return left && !left->done.pieces().empty();
 }
 
 FileResult Transfer::result_without_fetching() const {
@@ -126,8 +133,10 @@ net::Task<Result<bool>> Transfer::is_present() {
         report(Stage::verifying);
         auto hash = [this] { return digest::sha256_of_file(request_.path, [this] { return cancelled_.load(); }); };
         auto const found = co_await blocking(pool_, std::move(hash));
-        if (!found) co_return found.error();
-        same = *found == request_.sha256;
+        // What cannot be read is not what is wanted, and is replaced where it may be.
+        bool const unreadable = !found && found.error().code == Code::io && request_.existing == Existing::replace;
+        if (!found && !unreadable) co_return found.error();
+        same = found && *found == request_.sha256;
     }
     if (!same && request_.existing == Existing::keep)
         co_return Error(Code::invalid_argument, fmt::format("'{}' is there and is not what {} has; it stays as it is",
@@ -203,7 +212,7 @@ void Transfer::start_landing() {
         hashed_ = bytes;
         if (all_came_ && !ended_) report(Stage::verifying);
     };
-    auto const chunks = options_.connections + kChunksSpare;
+    ChunkLimits const chunks{.moving = options_.connections + kChunksSpare, .kept = kChunksKept};
     landing_ = std::make_unique<Landing>(loop_, pool_, *file_, state_.done, chunks, std::move(events));
     loop_.spawn(keep(shared_from_this(), landing_->write()));
     loop_.spawn(keep(shared_from_this(), landing_->hash()));

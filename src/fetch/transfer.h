@@ -56,6 +56,8 @@ private:
     // Whether the file came from what this machine holds. False: it is to be fetched.
     net::Task<Result<bool>> copy_held();
     [[nodiscard]] FileResult result_without_fetching() const;
+    // Whether the partial file is to stay for the next time.
+    [[nodiscard]] bool is_of_use_later() const;
     net::Task<Result<FileResult>> run_attempts();
     net::Task<Outcome> attempt();
     net::Task<Outcome> begin();
@@ -108,6 +110,7 @@ private:
     std::optional<Direct> direct_;  // where the first answer came from, when redirected
     std::unique_ptr<Response> first_;
     ByteRange first_piece_;
+    bool begun_ = false;  // state_ speaks for the partial file
     bool ranged_ = false;
 
     std::unique_ptr<Landing> landing_;  // of this attempt

@@ -65,10 +65,11 @@ Outcome Transfer::judge_status(Response const& answer) {
     }
     if (status == 404 || status == 410) return {Next::fail, Error(Code::not_found, says), {}};
     if (status == 401 || status == 403)
-        return {
-            Next::fail,
-            Error(Code::io, says + (request_.authorization.empty() ? ": it wants a token" : ": it refuses the token")),
-            {}};
+        return {Next::fail,
+                Error(Code::unsupported,
+                      says + (request_.authorization.empty() ? ": it wants a token" : ": it refuses the token"),
+                      std::string(kRefused)),
+                {}};
     return {Next::fail, Error(Code::io, says), {}};
 }
 
@@ -98,6 +99,7 @@ Outcome Transfer::judge_range(Response const& answer, ByteRange asked) {
 
 net::Task<Outcome> Transfer::begin() {
     auto left = file_->load();
+    begun_ = true;
     bool const wanted = left && left->size > 0 && left->size == request_.size.value_or(left->size) &&
                         (request_.sha256.empty() ? !left->etag.empty() : left->sha256 == request_.sha256);
     if (wanted) {

@@ -11,7 +11,6 @@
 #include <string_view>
 #include <vector>
 
-#include "base/result.h"
 #include "http/server.h"
 
 namespace hearth::http {
@@ -25,9 +24,6 @@ struct Authority {
 
 // Nothing for what cannot be a host with an optional port.
 [[nodiscard]] std::optional<Authority> parse_authority(std::string_view text);
-
-// `invalid_argument` for a pattern that would never match: Options::allowed_origins knows one '*' in each.
-[[nodiscard]] Status check_origins(std::vector<std::string> const& patterns);
 
 class AccessPolicy {
 public:

@@ -174,6 +174,9 @@ using ErrorRenderer = std::function<Response(Request const& request, unsigned st
 // Whether a server on `host` (Options::host) is reached from this machine only.
 [[nodiscard]] bool is_loopback(std::string const& host);
 
+// `invalid_argument` for a pattern that would never match: Options::allowed_origins knows one '*' in each.
+[[nodiscard]] Status check_origins(std::vector<std::string> const& patterns);
+
 class Server {
 public:
     // Binds and listens; fails with `io` naming host, port and the way out, or

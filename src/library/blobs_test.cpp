@@ -8,12 +8,18 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <memory>
 #include <stop_token>
+#include <string>
 #include <thread>
+#include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
 #include "digest/sha256.h"
+#include "http/server.h"
 #include "library/library.h"
 #include "library/testing/library_fixture.h"
 #include "testing/gguf_writer.h"
@@ -252,7 +258,77 @@ TEST_F(BlobsTest, AStagingFolderGoesWithAllThatIsInIt) {
     EXPECT_FALSE(fs::exists(path));
 }
 
-class DigestsOfModels : public testing::LibraryTest {};
+// Its manifests say what they are told to, and it has no bytes at all.
+class EmptyRegistry {
+public:
+    EmptyRegistry(net::Loop& loop, telemetry::Log& log, telemetry::Registry& metrics) {
+        std::vector<http::Route> routes;
+        routes.emplace_back(http::Method::get, "/v2/{rest...}", http::Permission::anyone, http::RouteLimits{0},
+                            [this](http::Exchange& exchange) { return answer(exchange); });
+        http::Options options;
+        options.port = 0;
+        auto const no_error = [](http::Request const&, unsigned, Error const&) { return http::Response(); };
+        auto created = http::Server::create(loop, options, std::move(routes), no_error, log, metrics);
+        EXPECT_TRUE(created) << (created ? "" : created.error().message);
+        if (created) server_ = *std::move(created);
+    }
+    // Where a model is that has those bytes, as it says.
+    std::string add(std::string const& model, std::string const& bytes) {
+        manifests_["/v2/me/" + model + "/manifests/latest"] =
+            R"({"schemaVersion": 2, "layers": [{"mediaType": "application/vnd.ollama.image.model", )"
+            R"("digest": "sha256:)" +
+            digest::sha256_hex(bytes) + R"(", "size": )" + std::to_string(bytes.size()) + "}]}";
+        return "127.0.0.1:" + std::to_string(server_->port()) + "/me/" + model;
+    }
+
+private:
+    net::Task<void> answer(http::Exchange& exchange) {
+        http::Response response;
+        auto const manifest = manifests_.find(exchange.request().path);
+        if (manifest != manifests_.end()) response.body = manifest->second;
+        else response.status = 404;
+        co_await exchange.send(std::move(response));
+    }
+
+    std::map<std::string, std::string> manifests_;
+    std::unique_ptr<http::Server> server_;
+};
+
+class DigestsOfModels : public testing::LibraryTest {
+public:
+    // Why a pull of it fails; empty: it does not.
+    net::Task<std::string> pull(std::string name, std::string source) {
+        PullWish wish;
+        wish.model = std::move(name);
+        wish.source = std::move(source);
+        auto const job = co_await library->pull(std::move(wish));
+        if (!job) co_return job.error().message;
+        auto const feed = co_await library->watch(job->id);
+        while (!jobs::is_final((*feed)->job().state)) static_cast<void>(co_await (*feed)->changed_within(1s));
+        co_return (*feed)->job().error;
+    }
+};
+
+TEST_F(DigestsOfModels, GetNobodyAModelByAPullThatMayNotBeLoaded) {
+    auto const ours = models::testing::tiny_llama().build(), theirs = models::testing::tiny_llama(0, 64).build();
+    place("team-a.gguf", ours);
+    note("team-a", ours);
+    place("secret.gguf", theirs);
+    note("secret", theirs);
+    EmptyRegistry registry(loop, *log, metrics);
+    auto wanted = options();
+    wanted.allowed = {"team-*"};
+    create(std::move(wanted));
+    run([](DigestsOfModels& t, std::string known, std::string hidden) -> net::Task<void> {
+        co_await t.library->settled();
+        auto const of_ours = co_await t.pull("team-b", known);
+        EXPECT_EQ(of_ours, "");
+        EXPECT_TRUE(fs::exists(t.folder / "team-b.gguf"));
+        auto const of_theirs = co_await t.pull("team-x", hidden);
+        EXPECT_NE(of_theirs.find("404"), std::string::npos) << of_theirs << ": no name is a way to another model";
+        EXPECT_FALSE(fs::exists(t.folder / "team-x.gguf"));
+    }(*this, registry.add("known", ours), registry.add("hidden", theirs)));
+}
 
 TEST_F(DigestsOfModels, TellNothingOfAModelThatMayNotBeLoaded) {
     auto const ours = models::testing::tiny_llama().build(), theirs = models::testing::tiny_llama(0, 64).build();

@@ -9,7 +9,7 @@
 #include <fmt/format.h>
 
 #include "catalog/create.h"
-#include "catalog/folder_lock.h"
+#include "fetch/folder_lock.h"
 #include "library/keep_jobs.h"
 #include "library/permits.h"
 #include "models/report.h"
@@ -41,6 +41,12 @@ Status erase_empty(fs::path const& folder, std::vector<catalog::ModelFile> const
         if (!failed && empty) HEARTH_CHECK(erase(each));
     }
     return ok();
+}
+
+std::string copy_name(CopyOrder const& order) {
+    auto name = order.destination;
+    if (name.ends_with(kLatest)) name.resize(name.size() - kLatest.size());
+    return name;
 }
 
 Status need_writer(Keeper::Desk& desk) {
@@ -113,25 +119,30 @@ bool is_last_name(catalog::Model const& model, std::string_view alias) {
     return names.size() == 1 && names.front() == alias;
 }
 
+// Of a folder there is one; other names for it are aliases.
+bool gets_own_files(CopyOrder const& order) {
+    auto const& model = *order.model;
+    return model.layout == catalog::Layout::folder && fetch::is_file_name(copy_name(order)) &&
+           !catalog::is_folder(model.files);
+}
+
 Status copy_model(Keeper::Desk& desk, CopyOrder const& order) {
     HEARTH_CHECK(need_writer(desk));
     auto const& model = *order.model;
+    if (order.copies) HEARTH_CHECK(check_unchanged(order.copies->of));
     if (order.replaced) HEARTH_CHECK(delete_model(desk, *order.replaced));
-    auto name = order.destination;
-    if (name.ends_with(kLatest)) name.resize(name.size() - kLatest.size());
-    // Of a folder there is one; other names for it are aliases.
-    bool const own_files =
-        model.layout == catalog::Layout::folder && fetch::is_file_name(name) && !catalog::is_folder(model.files);
-    if (own_files) {
+    if (gets_own_files(order)) {
+        auto const name = copy_name(order);
         if (order.alias) {
             HEARTH_TRY(auto* const catalog, desk.catalog());
             HEARTH_CHECK(catalog->remove_alias(*order.alias));
         }
         auto const folder = fs::path(model.files.front().path).parent_path().string();
-        HEARTH_TRY(auto const alone, catalog::FolderLock::take(folder));
+        HEARTH_TRY(auto const alone, fetch::FolderLock::take(folder));
         // First: the copy is found once its weights are there.
         HEARTH_CHECK(catalog::copy_definition(folder, models::model_id(model.files.front().path), name));
-        HEARTH_TRY(auto const placed, fetch::import_local({model.files.front().path}, name, folder));
+        auto const& from = order.copies ? order.copies->path : model.files.front().path;
+        HEARTH_TRY(auto const placed, fetch::import_local({from}, name, folder));
         static_cast<void>(placed);
         HEARTH_CHECK(desk.scan());
         return note_made(desk, name);
@@ -179,7 +190,7 @@ Status delete_model(Keeper::Desk& desk, catalog::Model const& model) {
     fs::path const served(catalog::served_from(model.files));
     auto const folder = served.parent_path();
     {
-        HEARTH_TRY(auto const alone, catalog::FolderLock::take(folder.string()));
+        HEARTH_TRY(auto const alone, fetch::FolderLock::take(folder.string()));
         // The first file goes first: without it the model is not found any more.
         for (auto const& file : model.files) HEARTH_CHECK(erase(file.path));
         for (auto const& file : model.files) HEARTH_CHECK(erase(file.path + std::string(kDamagedSuffix)));

@@ -12,6 +12,7 @@
 #include "base/result.h"
 #include "catalog/catalog.h"
 #include "fetch/sources/pull.h"
+#include "library/copies.h"
 #include "library/keeper.h"
 #include "library/pull_job.h"
 
@@ -43,7 +44,10 @@ struct CopyOrder {
     std::string destination;
     std::shared_ptr<catalog::Model const> replaced;  // whose own name the destination is; null: nobody's
     std::optional<std::string> alias;                // another model's, which loses it
+    std::shared_ptr<Copies> copies;                  // of its files, where they cannot be linked; else null
 };
+// Whether the copy is a model with files of its own; else it is a name.
+[[nodiscard]] bool gets_own_files(CopyOrder const& order);
 [[nodiscard]] Status copy_model(Keeper::Desk& desk, CopyOrder const& order);
 
 // Whether its files may go for a copy of that name: not where they have other names as well.

@@ -12,6 +12,7 @@
 #include "base/ascii.h"
 #include "digest/sha256.h"
 #include "fetch/sources/reference.h"
+#include "library/copies.h"
 #include "library/disk.h"
 #include "models/adapter.h"
 #include "models/gguf.h"
@@ -98,8 +99,10 @@ Status put(std::string const& digest, std::string const& path, BlobStore const& 
     auto const there = known.find(hex);
     if (blobs.has(hex) || there == known.end()) return blobs.link(hex, path);
     std::error_code failed;
-    fs::create_hard_link(there->second, path, failed);
-    if (failed) fs::create_symlink(there->second, path, failed);  // another file system
+    // The file itself: a link's own text would lead elsewhere from there.
+    auto const real = fs::canonical(there->second, failed);
+    if (!failed) fs::create_hard_link(real, path, failed);
+    if (failed) fs::create_symlink(real, path, failed);  // another file system
     return failed ? Status(Error(Code::io, fmt::format("cannot link '{}': {}", path, failed.message()))) : ok();
 }
 
@@ -113,13 +116,6 @@ Result<Staged> stage(Files const& files, std::string const& folder, BlobStore co
         HEARTH_CHECK(put(digest, path.string().append(bare ? ".gguf" : ""), blobs, known));
     }
     return staged;
-}
-
-// Where files are while a model is made of them is nobody's business.
-Error without_folder(Error error, std::string const& folder) {
-    for (auto at = error.message.find(folder); at != std::string::npos; at = error.message.find(folder, at))
-        error.message.replace(at, std::min(folder.size() + 1, error.message.size() - at), "");
-    return error;
 }
 
 Error of_files(Error error, std::string const& folder) {
@@ -141,23 +137,15 @@ Result<std::vector<std::string>> sha256s_of(Files files) {
 
 // Where it cannot be linked it is copied here, not where all models are kept in order.
 Status bring(Weights& weights, WeightsOrder const& order, std::function<bool()> const& stopped) {
-    HEARTH_TRY(bool const linked, can_link(weights.files.path, order.models_folder));
-    if (linked) return ok();
-    HEARTH_TRY(auto folder, StagingFolder::create(order.models_folder));
-    auto const first = fs::path(weights.files.path);
-    std::error_code failed;
-    for (fs::directory_iterator entry(first.parent_path(), failed), end; !failed && entry != end;
-         entry.increment(failed)) {
-        auto const copy = fs::path(folder.path()) / entry->path().filename();
-        auto const copied = copy_file(entry->path().string(), copy.string(), stopped);
-        if (copied) continue;
-        auto error = without_folder(copied.error(), first.parent_path().string());
-        error.param.clear();
-        return without_folder(std::move(error), folder.path());
-    }
-    if (failed) return Error(Code::io, fmt::format("cannot look into the uploaded files: {}", failed.message()));
-    weights.files.path = (fs::path(folder.path()) / first.filename()).string();
-    weights.folders.push_back(std::move(folder));
+    HEARTH_TRY(auto files, files_at(weights.files.path));
+    HEARTH_TRY(bool const needed, need_copies(files, order.models_folder));
+    if (!needed) return ok();
+    auto const folder = fs::path(weights.files.path).parent_path().string();
+    auto const watch = [&](std::uint64_t, std::uint64_t) { return !stopped(); };
+    auto copies = make_copies(std::move(files), order.models_folder, {}, watch);
+    if (!copies) return without_folder(std::move(copies).error(), folder);
+    weights.files.path = std::move(copies->path);
+    weights.folders.push_back(std::move(copies->folder));
     return ok();
 }
 

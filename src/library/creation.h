@@ -26,6 +26,7 @@
 
 #include "base/result.h"
 #include "catalog/create.h"
+#include "catalog/layouts.h"
 #include "library/blobs.h"
 #include "net/loop.h"
 #include "net/task.h"
@@ -50,6 +51,10 @@ struct MakeProgress {
 };
 // Blocks; false from the watcher stops it. Called on a thread of the library's.
 using MakeFile = std::function<Status(MakeOrder const&, std::function<bool(MakeProgress const&)> const&)>;
+// How a file is copied to a path that is not there yet. Blocks; the watcher is told the bytes so far, and false from
+// it stops that with `cancelled`.
+using CopyFile = std::function<Status(std::string const& from, std::string const& to,
+                                      std::function<bool(std::uint64_t done)> const& watch)>;
 
 struct CreateOrder {
     std::string name;
@@ -102,9 +107,12 @@ struct Weights {
     catalog::NewWeights files;           // none: the other model's
     std::vector<std::string> adapters;   // GGUF files, in the order in which they were named
     std::vector<StagingFolder> folders;  // that all of them lie in
+    // Of the other model's files that were copied to there: as they were before.
+    std::vector<catalog::ModelFile> copied{};
 };
 
 // Files of models here, by the digest they are recorded to have (64 digits): they need not be uploaded.
+// Links may lead to them.
 using KnownFiles = std::map<std::string, std::string, std::less<>>;
 
 struct WeightsOrder {
@@ -116,6 +124,7 @@ struct WeightsOrder {
     std::string models_folder;
     KnownFiles known{};
     bool folder = false;  // `from` is a folder of safetensors
+    bool in_place = false;  // the model is called as `from` is: it may be the one that it replaces
     std::vector<std::pair<std::string, std::string>> adapters{};  // as of CreateOrder
 
     // Nothing is made of the other model's.

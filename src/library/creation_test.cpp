@@ -3,7 +3,6 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -11,6 +10,7 @@
 #include <gtest/gtest.h>
 
 #include "digest/sha256.h"
+#include "library/testing/elsewhere.h"
 #include "testing/gguf_writer.h"
 #include "testing/temporary_folder.h"
 
@@ -92,6 +92,19 @@ TEST_F(WeightsTest, WhatAModelHereHasNeedNotBeUploaded) {
     EXPECT_EQ(weights->files.sha256s, std::vector<std::string>{hex}) << "which is recorded of what is made";
 }
 
+TEST_F(WeightsTest, OfALinkToAModelHereTheFileIsTaken) {
+    fs::create_directory(folder / "far");
+    std::ofstream(folder / "far/there.gguf", std::ios::binary) << model;
+    fs::create_symlink("far/there.gguf", folder / "link.gguf");
+    auto const hex = digest::sha256_hex(model);
+    WeightsOrder order{"", {{"x.gguf", "sha256:" + hex}}, "", ""};
+    order.known[hex] = folder / "link.gguf";
+    auto const weights = make(order);
+    ASSERT_TRUE(weights) << weights.error().message;
+    EXPECT_FALSE(fs::is_symlink(weights->files.path));
+    EXPECT_TRUE(fs::equivalent(weights->files.path, folder / "far/there.gguf"));
+}
+
 TEST_F(WeightsTest, AFolderIsConverted) {
     auto const weights =
         make({"", {{"model.safetensors", upload("weights")}, {"config.json", upload("{}")}}, "q8_0", ""});
@@ -134,21 +147,10 @@ TEST_F(WeightsTest, WhatIsQuantisedAlreadyIsNotQuantisedAgain) {
     EXPECT_TRUE(made.empty());
 }
 
-// A folder of its own on another file system than `path`; empty where there is none.
-std::string made_elsewhere(std::string const& path) {
-    struct ::stat here{}, there{};
-    for (std::string const parent : {"/dev/shm", "/var/tmp"}) {
-        if (::stat(path.c_str(), &here) != 0 || ::stat(parent.c_str(), &there) != 0) continue;
-        auto made = parent + "/hearth-test-XXXXXX";
-        if (here.st_dev != there.st_dev && ::mkdtemp(made.data()) != nullptr) return made;
-    }
-    return {};
-}
-
 TEST_F(WeightsTest, ForAnotherFileSystemTheyAreCopiedThereBeforeTheyAreWanted) {
-    auto const elsewhere = made_elsewhere(folder.path());
-    if (elsewhere.empty()) GTEST_SKIP() << "there is one file system here";
-    models = elsewhere + "/models";
+    testing::Elsewhere const elsewhere(folder.path());
+    if (!elsewhere.there()) GTEST_SKIP() << "there is one file system here";
+    models = elsewhere / "models";
     {
         auto const weights = make({"", {{"x.gguf", upload(model)}}, "", ""});
         ASSERT_TRUE(weights) << weights.error().message;
@@ -166,7 +168,6 @@ TEST_F(WeightsTest, ForAnotherFileSystemTheyAreCopiedThereBeforeTheyAreWanted) {
     EXPECT_EQ(refused.error().code, Code::cancelled);
     EXPECT_TRUE(entries(models).empty());
     EXPECT_EQ(entries(folder / "blobs").size(), 1U);
-    fs::remove_all(elsewhere);
 }
 
 TEST_F(WeightsTest, AFolderHereIsConverted) {

@@ -4,10 +4,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <filesystem>
-#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -51,30 +50,29 @@ Error disk_error(std::string_view what, std::string const& path) {
     return {code, fmt::format("cannot {} '{}': {}", what, path, std::strerror(errno)), path};
 }
 
-Result<bool> can_link(std::string const& path, std::string const& folder) {
-    std::error_code failed;
-    std::filesystem::create_directories(folder, failed);
-    struct ::stat file{}, place{};
-    if (::stat(path.c_str(), &file) != 0) return disk_error("look at", path);
-    if (::stat(folder.c_str(), &place) != 0) return disk_error("look at", folder);
-    return file.st_dev == place.st_dev;
+Error without_folder(Error error, std::string const& folder) {
+    for (auto at = error.message.find(folder); at != std::string::npos; at = error.message.find(folder, at))
+        error.message.replace(at, std::min(folder.size() + 1, error.message.size() - at), "");
+    return error;
 }
 
-Status copy_file(std::string const& from, std::string const& to, std::function<bool()> const& stopped) {
+Status copy_file(std::string const& from, std::string const& to, std::function<bool(std::uint64_t done)> const& watch) {
     Descriptor const in(::open(from.c_str(), O_RDONLY | O_CLOEXEC));
     if (in.get() < 0) return disk_error("open", from);
     Descriptor out(::open(to.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, kForEverybody));
     if (out.get() < 0) return disk_error("make", to);
     if (::fchmod(out.get(), kForEverybody) != 0) return disk_error("open up", to);  // whatever the umask is
     std::vector<char> piece(kPieceBytes);
-    for (;;) {
-        if (stopped()) return Error(Code::cancelled, "nobody waits for the model any more");
+    for (std::uint64_t done = 0;;) {
+        if (!watch(done)) return Error(Code::cancelled, "nobody waits for the model any more");
         auto const count = ::read(in.get(), piece.data(), piece.size());
         if (count < 0 && errno == EINTR) continue;
         if (count < 0) return disk_error("read", from);
         if (count == 0) break;
         HEARTH_CHECK(write_all(out.get(), {piece.data(), static_cast<std::size_t>(count)}, to));
+        done += static_cast<std::uint64_t>(count);
     }
+    if (::fsync(out.get()) != 0) return disk_error("write", to);
     return out.close() == 0 ? ok() : Status(disk_error("close", to));
 }
 

@@ -246,10 +246,12 @@ TEST_F(LibraryTest, SaysWhatAModelIsBesideItsWeights) {
     place("tiny.hearth.json", R"({"source": "x", "system": "Be brief.", "params": "{\"temperature\":0}"})");
     create(options());
     run([](LibraryTest& t) -> net::Task<void> {
-        auto const definition = co_await t.library->definition("TINY");
-        if (!definition) co_return t.fail_here(definition.error().message);
-        EXPECT_EQ(definition->system, "Be brief.");
-        EXPECT_EQ(definition->options, R"({"temperature":0})");
+        auto const described = co_await t.library->definition("TINY");
+        if (!described) co_return t.fail_here(described.error().message);
+        EXPECT_EQ(described->definition.system, "Be brief.");
+        EXPECT_EQ(described->definition.options, R"({"temperature":0})");
+        EXPECT_EQ(described->path, t.folder / "tiny.gguf");
+        EXPECT_TRUE(described->model && described->model->name == "tiny");
         auto const none = co_await t.library->definition("none");
         EXPECT_EQ(none.error().code, Code::not_found);
     }(*this));

@@ -34,16 +34,16 @@ bool is_exactly_called(Known const& known, std::string_view name) {
     return known.model && (known.model->name == name || among(known.model->aliases));
 }
 
-// What another model may be made of. A name of --lora has no file, so the model would be
-// its base alone.
-Status may_be_a_base(Known const& known) {
-    if (!known.model && known.status && !known.status->base.empty())
-        return Error(Code::unsupported,
-                     fmt::format("'{0}' is '{1}' with adapters that --lora gave, and no file says so: make the model "
-                                 "of '{1}', with these adapters",
-                                 known.name, known.status->base),
-                     "from");
-    return known.model ? check_sound(*known.model) : ok();
+// Whose file that is: that of `own`, if it is one of several; null where it is nobody's.
+std::shared_ptr<catalog::Model const> whose(Shelf const& shelf, std::string const& origin,
+                                            std::shared_ptr<catalog::Model const> const& own) {
+    std::shared_ptr<catalog::Model const> first;
+    for (std::size_t i = 0; i < shelf.files.size(); ++i) {
+        if (shelf.files[i] != origin) continue;
+        if (own && shelf.models[i]->name == own->name) return own;
+        if (!first) first = shelf.models[i];
+    }
+    return first;
 }
 
 }  // namespace
@@ -69,6 +69,8 @@ std::shared_ptr<catalog::Model const> Library::Impl::on_shelf(std::string_view n
 void Library::Impl::let_changed_go() {
     std::erase_if(ours, [&](auto const& entry) {
         auto const& [id, opened] = entry;
+        // It left with the model whose worker served it, and holds its file no more.
+        if (!pool.status(id)) return true;
         auto const now = on_shelf(id);
         if (now && catalog::are_same_files(now->files, opened.model->files) && !now->template_changed()) return false;
         log.info("model leaves the pool", {{"model", id}, {"why", now ? "its files changed" : "its files are gone"}});
@@ -141,16 +143,26 @@ Result<Known> Library::find(std::string_view name) const {
     return Error(Code::not_found, fmt::format("there is no model '{}'", name.substr(0, 128)), "model");
 }
 
-net::Task<Result<modelfile::Definition>> Library::definition(std::string name) {
+net::Task<Result<Described>> Library::definition(std::string name) {
+    auto& impl = *impl_;
     co_await settled();
     auto const known = find(name);
     if (!known) co_return known.error();
-    if (known->status && known->status->definition) co_return *known->status->definition;
-    if (!known->model) co_return modelfile::Definition();
-    auto const work = [model = known->model](Keeper::Desk& desk) {
-        return catalog::definition_of(model->name, catalog::served_from(model->files), desk.folders());
+    auto const& status = known->status;
+    if (status && (status->definition || !known->model)) {
+        Described out{{}, status->path, known->model};
+        if (status->definition) out.definition = *status->definition;
+        // What joined another one's worker was made of the same file.
+        if (status->base.empty()) out.model = whose(*impl.shelf, impl.origin_of(*status), known->model);
+        co_return out;
+    }
+    auto const work = [self = &impl, then = impl.shelf, model = known->model](Keeper::Desk& desk) -> Result<Described> {
+        HEARTH_TRY(auto path, self->path_of(desk, *then, *model));
+        HEARTH_TRY(auto definition, catalog::definition_of(model->name, path, desk.folders()));
+        auto owner = whose(*then, canonical(path), model);
+        return Described{std::move(definition), std::move(path), std::move(owner)};
     };
-    co_return co_await impl_->ask<modelfile::Definition>(work);
+    co_return co_await impl.ask<Described>(work);
 }
 
 net::Task<void> Library::settled() {
@@ -166,146 +178,6 @@ net::Task<Status> Library::refresh() {
     };
     auto const done = co_await impl_->ask<bool>(work);
     co_return to_status(done);
-}
-
-net::Task<Status> Library::copy(std::string source, std::string destination) {
-    auto& impl = *impl_;
-    co_await settled();
-    auto const from = find(source);
-    if (!from) co_return from.error();
-    if (!from->model)
-        co_return not_allowed(fmt::format("model '{}' was given by --model and lies in no models folder", from->name));
-    auto names = names_of(*from->model);
-    auto const permitted = impl.permits.may_change(names);
-    if (!permitted) co_return permitted.error();
-    auto const sound = check_sound(*from->model);
-    if (!sound) co_return sound.error();
-    auto const taken = find(destination);
-    if (!taken && taken.error().code != Code::not_found) co_return taken.error();
-    CopyOrder order{from->model, destination, nullptr, std::nullopt};
-    if (taken) {
-        if (taken->name == from->name) co_return ok();
-        if (!taken->model || std::ranges::find(impl.given, taken->name) != impl.given.end())
-            co_return not_allowed(fmt::format("model '{}' was given by --model, so its name stays", taken->name));
-        auto const others = names_of(*taken->model);
-        auto const replaceable = impl.permits.may_change(others);
-        if (!replaceable) co_return replaceable.error();
-        order.alias = alias_meant(*taken->model, destination);
-        if (!order.alias) {
-            auto const removable = may_replace(*taken->model, destination);
-            if (!removable) co_return removable.error();
-            order.replaced = taken->model;
-            impl.let_go(taken->name);
-        }
-    }
-    auto const work = [order = std::move(order)](Keeper::Desk& desk) -> Result<bool> {
-        HEARTH_CHECK(copy_model(desk, order));
-        return true;
-    };
-    auto const done = co_await impl.ask<bool>(work);
-    co_return to_status(done);
-}
-
-net::Task<Result<std::shared_ptr<Creation>>> Library::create(CreateOrder order) {
-    auto& impl = *impl_;
-    co_await settled();
-    std::vector<std::string> const names{order.name};
-    auto const permitted = impl.permits.may_change(names);
-    if (!permitted) co_return permitted.error();
-    if (impl.options.folders.empty())
-        co_return Error(Code::unavailable, "there is no models folder to create a model in");
-    WeightsOrder wanted;
-    if (order.files.empty()) {
-        // By name alone: a client has no business with the paths of this machine.
-        auto const from = find(order.modelfile.from);
-        if (!from) co_return from.error();
-        auto const usable = may_be_a_base(*from);
-        if (!usable) co_return usable.error();
-        wanted.from = from->model ? catalog::served_from(from->model->files) : from->status->path;
-        wanted.folder = from->model && catalog::is_folder(from->model->files);
-        order.modelfile.from = from->model ? from->model->name : wanted.from;
-    }
-    wanted.known = impl.known_files(order);
-    wanted.files = std::move(order.files);
-    wanted.adapters = std::move(order.adapters);
-    wanted.quantize = std::move(order.quantize);
-    auto const creation = std::make_shared<Creation>(impl.loop);
-    impl.loop.spawn(impl.make(creation, std::move(order), std::move(wanted)));
-    co_return creation;
-}
-
-net::Task<Result<std::shared_ptr<Weights>>> Library::Impl::weights_of(std::shared_ptr<Creation> creation,
-                                                                      WeightsOrder order) {
-    if (order.as_they_are() && order.adapters.empty()) co_return std::make_shared<Weights>();
-    order.models_folder = options.folders.front();
-    auto work = [this, creation, order = std::move(order),
-                 end = ending.get_token()]() -> Result<std::shared_ptr<Weights>> {
-        auto const stop = creation->stop();
-        auto const stopped = [&] { return stop.stop_requested() || end.stop_requested(); };
-        if (stopped()) return Error(Code::cancelled, "nobody waits for the model any more");
-        auto const say = [&](CreateStep step) { Creation::report(creation, std::move(step)); };
-        Weights weights;
-        if (!order.as_they_are()) {
-            HEARTH_TRY(weights, make_weights(order, blobs, options.make_file, say, stopped));
-        }
-        HEARTH_CHECK(add_adapters(weights, order, blobs, options.make_file, stopped));
-        return std::make_shared<Weights>(std::move(weights));
-    };
-    auto const post = [this](std::function<void()> task) { return maker.post(std::move(task)); };
-    co_return co_await library::ask<std::shared_ptr<Weights>>(loop, post, std::move(work));
-}
-
-Result<catalog::Created> Library::Impl::create_with(std::string const& name, modelfile::Modelfile modelfile,
-                                                    Weights const& weights,
-                                                    std::vector<std::string> const& folders) const {
-    if (!weights.adapters.empty()) modelfile.adapters = weights.adapters;
-    auto created = catalog::create_model(name, modelfile, folders, weights.files);
-    bool const of_adapters = !created && created.error().param == catalog::kAdaptersParam;
-    if (of_adapters && !weights.adapters.empty()) return about_adapters(created.error(), weights);
-    return created;
-}
-
-net::Task<void> Library::Impl::make(std::shared_ptr<Creation> creation, CreateOrder order, WeightsOrder wanted) {
-    auto weights = co_await weights_of(creation, std::move(wanted));
-    if (!weights) {
-        creation->finish(weights.error());
-        co_return;
-    }
-    // The weights are let go on the keeper's thread: large files take a while to be removed.
-    auto work = [this, name = order.name, modelfile = std::move(order.modelfile),
-                 weights = *std::move(weights)](Keeper::Desk& desk) -> Result<catalog::Created> {
-        HEARTH_TRY(auto created, create_with(name, modelfile, *weights, desk.folders()));
-        HEARTH_CHECK(desk.scan());
-        HEARTH_CHECK(note_made(desk, created.name));
-        return created;
-    };
-    auto created = co_await ask<catalog::Created>(std::move(work));
-    // One that is served goes on as it was until it leaves the pool; it comes back as it is now.
-    if (created) let_go(created->name);
-    creation->finish(std::move(created));
-}
-
-std::optional<std::string> Library::Impl::known_file(std::string_view hex) const {
-    for (auto const& model : shelf->models) {
-        if (model->unsettled() || !model->damage().empty()) continue;
-        // Who knows a digest gets no model by it that may not be had by its name.
-        if (!permits.may_load(names_of(*model))) continue;
-        for (auto const& file : model->files)
-            if (file.recorded && file.sha256 == hex) return canonical(file.path);
-    }
-    return std::nullopt;
-}
-
-KnownFiles Library::Impl::known_files(CreateOrder const& order) const {
-    KnownFiles known;
-    for (auto const* const files : {&order.files, &order.adapters}) {
-        for (auto const& [name, digest] : *files) {
-            auto const hex = parse_digest(digest);
-            auto path = hex ? known_file(*hex) : std::nullopt;
-            if (path) known.emplace(*hex, *std::move(path));
-        }
-    }
-    return known;
 }
 
 Result<Uploads*> Library::uploads() {

@@ -84,18 +84,17 @@ struct Options {
     std::chrono::milliseconds rescan{30'000};  // besides what the folders tell
     std::function<std::string()> new_id;  // unguessable
     MakeFile make_file{};  // empty: nothing is converted or quantised
+    CopyFile copy_file{};  // of models that others cannot be made of by links; empty: as usual
     Reshape reshape{};     // by jobs: where pulls_at_once is 0 such a model is not served
     Duration reshape_patience = std::chrono::seconds(120);  // of one request; the job goes on
     // By id, of models that --model gave: what their file was made of, where it was.
     std::map<std::string, std::string> made_of{};
 };
 
-// A model by its name and file, what is served in that file's place (empty: the file), and all
-// that the model goes by besides.
+// A model by its name and file, and what is served in that file's place (empty: the file).
 struct SpecOrder {
     std::string id, path;
     std::string weights{};
-    std::vector<std::string> names{};
 };
 // Reads the files and says how to serve them. Called on the library's thread; may block.
 using MakeSpec = std::function<Result<serving::ModelSpec>(SpecOrder const&)>;
@@ -113,11 +112,19 @@ struct Known {
     [[nodiscard]] std::string damage() const { return model ? model->damage() : std::string(); }
 };
 
+// What is told of a model without asking its worker.
+struct Described {
+    modelfile::Definition definition;  // what it is beside its weights
+    std::string path;                  // what it is served from, or would be, or what that is made of
+    std::shared_ptr<catalog::Model const> model;  // whose file that is; null: nobody's in the folders
+};
+
 // What a name is to be moved to: another model, or a file.
 struct SwapWish {
     std::string name;
     std::string model;  // or else
     std::string path;
+    std::optional<Duration> patience{};  // of all of it; absent: Options::reshape_patience
 };
 
 struct Swap {
@@ -187,12 +194,14 @@ public:
     [[nodiscard]] std::string asked_as(Known const& known) const;
     [[nodiscard]] Result<Known> find(std::string_view name) const;
 
-    // What it is beside its weights, as the pool has it, else as its note or its manifest says.
-    net::Task<Result<modelfile::Definition>> definition(std::string name);
+    // As the pool has it, else as it would be served: that is said by the note or manifest of the file
+    // its name was moved to, if it was.
+    net::Task<Result<Described>> definition(std::string name);
 
     // Has the pool serve it; its id there.
     // One whose file changed and is being read is waited for, kSettlePatience at most; one that is
-    // to be made first, Options::reshape_patience. `onlooker`, which may be null, outlives that.
+    // to be made first, as long as Options::reshape_patience is not over. `onlooker`, which may be null,
+    // outlives that.
     net::Task<Result<std::string>> open(std::string name, Use use = Use::counted, Onlooker* onlooker = nullptr);
 
     // How the model is served, or would be; the pool does not get it. Fails as find(), and for one
@@ -209,9 +218,9 @@ public:
     // --- names that are moved to another file ---
     // What Pool::swap() is to be told; the name is in the pool then. What takes it over comes in the
     // form it is served in, which is made first if need be, and waited for as open() does, also where
-    // the original would do meanwhile. Fails as open() for either model, as permits.h says for
-    // what may not be changed or served (see may_take_over()), and with `invalid_argument` for what
-    // is no model.
+    // the original would do meanwhile; a model that leaves the pool comes as it would be opened by now.
+    // Fails as open() for either model, as permits.h says for what may not be changed or served (see
+    // may_take_over()), and with `invalid_argument` for what is no model.
     net::Task<Result<Swap>> prepare_swap(SwapWish wish);
 
     // The pool did that: what is served stays where it is, and the next process serves it too, if it
@@ -257,6 +266,7 @@ public:
 private:
     struct Impl;
     explicit Library(std::unique_ptr<Impl> impl);
+    net::Task<Result<std::string>> open(std::string name, Use use, Onlooker* onlooker, Instant until);
     std::unique_ptr<Impl> impl_;
 };
 

@@ -4,9 +4,11 @@
 #include <fstream>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include <gtest/gtest.h>
 
+#include "catalog/create.h"
 #include "catalog/imported.h"
 #include "digest/sha256.h"
 #include "library/blobs.h"
@@ -150,6 +152,41 @@ TEST_F(LibraryChangesTest, ANameThatLoraGaveIsNoModelToMakeOneOf) {
         auto const made = co_await t.make("made", "given");
         EXPECT_TRUE(made) << (made ? "" : made.error().message);
     }(*this));
+}
+
+TEST_F(LibraryChangesTest, OfWhatModelGaveTheFileIsTakenThatItsNoteLiesBeside) {
+    hearth::testing::TemporaryFolder elsewhere;
+    std::ofstream(elsewhere / "given.gguf", std::ios::binary) << tiny_llama().build();
+    fs::create_directory(elsewhere / "lm");
+    for (std::string const name : {"given", "lm"})
+        std::ofstream(elsewhere / (name + ".hearth.json")) << R"({"source": "x", "system": "I am )" + name + R"(."})";
+    auto wanted = options();
+    for (std::string const name : {"given", "lm"}) {
+        serving::ModelSpec spec;
+        spec.id = name;
+        spec.path = data / (name + ".made");  // as it is served
+        std::ofstream(spec.path, std::ios::binary) << tiny_llama(0, 64).build();
+        spec.lazy = true;
+        ASSERT_TRUE(pool->add(spec));
+        wanted.made_of[name] = elsewhere / (name == "lm" ? "lm" : "given.gguf");
+    }
+    std::vector<std::string> converted;
+    wanted.make_file = [&](MakeOrder const& order, auto const&) -> Status {
+        converted.push_back(order.source);
+        std::ofstream(order.output, std::ios::binary) << tiny_llama().build();
+        return ok();
+    };
+    create(std::move(wanted));
+    run([](LibraryChangesTest& t, std::string elsewhere) -> net::Task<void> {
+        for (std::string const name : {"given", "lm"}) {
+            auto const made = co_await t.make("of-" + name, name);
+            if (!made) co_return t.fail_here(made.error().message);
+            auto const note = catalog::definition_of(made->name, made->path, {t.folder.path()});
+            EXPECT_EQ(note ? note->system : note.error().message, "I am " + name + ".");
+        }
+        EXPECT_TRUE(fs::equivalent(t.folder / "of-given.gguf", elsewhere + "/given.gguf"));
+    }(*this, elsewhere.path()));
+    EXPECT_EQ(converted, std::vector<std::string>{elsewhere / "lm"});
 }
 
 TEST_F(LibraryChangesTest, OnlyWhatIsAboutAdaptersSaysSo) {

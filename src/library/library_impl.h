@@ -1,6 +1,6 @@
 // What a Library is made of, for the files that implement it: library.cpp (names,
-// changes, jobs), listing.cpp (names in lists), opening.cpp (the way into the pool),
-// trust.cpp (templates of what is in the pool), upkeep.cpp (damage, uses) and swaps.cpp. Private to library.
+// changes, jobs), listing.cpp (names in lists), making.cpp (copies, creations), opening.cpp (the way into the
+// pool), trust.cpp (templates of what is in the pool), upkeep.cpp (damage, uses) and swaps.cpp. Private to library.
 //
 // Threads: the loop's.
 #pragma once
@@ -18,6 +18,7 @@
 #include <utility>
 #include <vector>
 
+#include "library/copies.h"
 #include "library/held_bytes.h"
 #include "library/keep_jobs.h"
 #include "library/keeper.h"
@@ -110,6 +111,11 @@ struct Library::Impl {
     };
     // Whether who asks for what is to be made first is served its original.
     enum class Original : std::uint8_t { never, if_unmade, until_made };
+    // Who waits for what is to be made first, and how long.
+    struct Waiter {
+        Onlooker* onlooker = nullptr;  // may be null; outlives that
+        Instant until{};
+    };
     // A model as it would be served, and those of the same file.
     struct Candidate {
         ModelPointer model;
@@ -123,18 +129,19 @@ struct Library::Impl {
     };
 
     // --- opening.cpp ---
-    net::Task<Result<Source>> source_of(ModelPointer model, Onlooker* onlooker);
+    net::Task<Result<Source>> source_of(ModelPointer model, Waiter waiter);
     // On the keeper's thread. Fails for a folder that cannot be made a file of.
     [[nodiscard]] Result<Source> source_at(std::string name, std::string path) const;
     // `model`, which is to be served from it, may be null: what nobody owns is made anew each time.
-    net::Task<Result<Reshaped>> reshape(ModelPointer model, Source source, Onlooker* onlooker, Original original);
+    net::Task<Result<Reshaped>> reshape(ModelPointer model, Source source, Waiter waiter, Original original);
     net::Task<Result<std::shared_ptr<JobFeed>>> begin_reshape(Source source);
     // What the job makes; nothing where it makes nothing.
-    net::Task<Result<std::optional<Reshaped>>> wait_for(std::shared_ptr<JobFeed> feed, Source source,
-                                                        Onlooker* onlooker);
+    net::Task<Result<std::optional<Reshaped>>> wait_for(std::shared_ptr<JobFeed> feed, Source source, Waiter waiter);
     // Whose file that is, else `model`: when its files change, so may what is made of it.
     [[nodiscard]] ModelPointer owner_of(std::string const& origin, ModelPointer const& model) const;
     [[nodiscard]] std::optional<Reshaped> made_before(std::string const& origin, ModelPointer const& owner);
+    // Whether the form that `source` is to have in the end was made since; it has that then.
+    [[nodiscard]] bool was_made_since(Source& source, ModelPointer const& model);
     // Why nothing could be made of it just now; empty: nobody tried.
     [[nodiscard]] std::string failure_of(std::string const& origin, ModelPointer const& owner);
     void note_failure(std::string const& origin, ModelPointer const& owner, JobFeed const& feed);
@@ -154,7 +161,8 @@ struct Library::Impl {
     [[nodiscard]] Served* served_by(std::string const& id);
     // The same of the one whose worker serves it; null also when the pool has another file by now.
     [[nodiscard]] Served const* served_as(serving::ModelStatus const& status) const;
-    // What the file it is served from was made of, itself where it was not; with links resolved.
+    // What the file it is served from was made of, itself where it was not; with links resolved, as far
+    // as somebody noted that: the disk is not asked.
     [[nodiscard]] std::string origin_of(serving::ModelStatus const& status) const;
 
     // --- trust.cpp ---
@@ -178,16 +186,21 @@ struct Library::Impl {
                                                catalog::Model const& model) const;
     [[nodiscard]] Status may_take_over(Keeper::Desk& desk, Shelf const& shelf_then, std::string const& path) const;
     // --- swaps.cpp; on the loop's ---
+    // As the pool has it at the moment; one that leaves it is what it would be opened as.
+    [[nodiscard]] Known looked_at_again(Known known) const;
     // REQUIRES: it is in the pool
     [[nodiscard]] SpecOrder order_of(Known const& known) const;
     // What is to take a name over, but for that name's id.
-    net::Task<Result<Swap>> swap_to_model(Known from);
-    net::Task<Result<Swap>> swap_to_file(std::string path);
+    net::Task<Result<Swap>> swap_to_model(Known from, Instant until);
+    net::Task<Result<Swap>> swap_to_file(std::string path, Instant until);
     // The same of what `look` finds at the desk, once it is in its form. `model` may be null.
-    net::Task<Result<Swap>> swap_to(std::function<Result<Source>(Keeper::Desk&)> look, ModelPointer model);
+    net::Task<Result<Swap>> swap_to(std::function<Result<Source>(Keeper::Desk&)> look, ModelPointer model,
+                                    Instant until);
     net::Task<Result<Swap>> swap_of(SpecOrder order, std::shared_ptr<void> hold);
-    void tidy() const;
-    void tell(jobs::Job const& job);
+    // --- making.cpp ---
+    [[nodiscard]] std::string weights_path(Known const& known);
+    // Of the model whose first file is at `path`, where it cannot be linked into `folder`; null: it can.
+    net::Task<Result<std::shared_ptr<Copies>>> copies_of(std::string path, std::string folder, CopyWatch watch);
     [[nodiscard]] Result<catalog::Created> create_with(std::string const& name, modelfile::Modelfile modelfile,
                                                        Weights const& weights,
                                                        std::vector<std::string> const& folders) const;
@@ -196,6 +209,9 @@ struct Library::Impl {
     [[nodiscard]] KnownFiles known_files(CreateOrder const& order) const;
     net::Task<void> make(std::shared_ptr<Creation> creation, CreateOrder order, WeightsOrder wanted);
     net::Task<Result<std::shared_ptr<Weights>>> weights_of(std::shared_ptr<Creation> creation, WeightsOrder order);
+    // --- library.cpp and listing.cpp ---
+    void tidy() const;
+    void tell(jobs::Job const& job);
     [[nodiscard]] Result<PushSubject> subject_of(PushWish const& wish, std::stop_token const& stop) const;
     [[nodiscard]] std::shared_ptr<catalog::Model const> on_shelf(std::string_view name) const;
     // What the catalog says of a model the pool has; null where it says nothing.

@@ -58,7 +58,11 @@ std::vector<std::string> Library::Impl::files_with(std::string const& sha256) co
     static_cast<void>(keeper->run(
         [&](Keeper::Desk& desk) -> Status {
             HEARTH_TRY(auto* const catalog, desk.catalog());
-            HEARTH_TRY(paths, catalog->files_with(sha256));
+            // Who knows a digest gets no model by it that may not be had by its name.
+            auto const wanted = [this](catalog::Model const& model) {
+                return permits.may_load(names_of(model)).has_value();
+            };
+            HEARTH_TRY(paths, catalog->files_with(sha256, wanted));
             return ok();
         },
         ending.get_token()));

@@ -83,6 +83,13 @@ std::optional<Reshaped> Library::Impl::made_before(std::string const& origin, Mo
     return std::nullopt;
 }
 
+bool Library::Impl::was_made_since(Source& source, ModelPointer const& model) {
+    if (!source.reshape || !source.reshaped.path.empty()) return false;
+    auto made = made_before(source.origin, owner_of(source.origin, model));
+    if (made) source.reshaped = *std::move(made);
+    return !source.reshaped.path.empty();
+}
+
 std::string Library::Impl::failure_of(std::string const& origin, ModelPointer const& owner) {
     auto const found = unmade.find(origin);
     if (found == unmade.end() || !owner) return {};
@@ -117,21 +124,22 @@ net::Task<Result<std::shared_ptr<JobFeed>>> Library::Impl::begin_reshape(Source 
 }
 
 net::Task<Result<std::optional<Reshaped>>> Library::Impl::wait_for(std::shared_ptr<JobFeed> feed, Source source,
-                                                                   Onlooker* onlooker) {
-    auto const deadline = steady_clock::now() + options.reshape_patience;
+                                                                   Waiter waiter) {
     while (!is_final(feed->job().state)) {
-        if (steady_clock::now() >= deadline) co_return still_reshaped(source.name, source.folder, feed->job());
-        static_cast<void>(co_await feed->changed_within(kTellEvery));
-        if (onlooker == nullptr) continue;
+        auto const left = waiter.until - steady_clock::now();
+        if (left <= Duration::zero()) co_return still_reshaped(source.name, source.folder, feed->job());
+        auto const turn = std::min(left, kTellEvery);
+        static_cast<void>(co_await feed->changed_within(turn));
+        if (waiter.onlooker == nullptr) continue;
         auto const progress = feed->job().progress;
-        bool const waits = co_await onlooker->see(progress);
+        bool const waits = co_await waiter.onlooker->see(progress);
         if (!waits) co_return Error(Code::cancelled, "nobody waits for the model any more");
     }
     if (feed->job().state != jobs::State::done) co_return std::optional<Reshaped>();
     co_return quantizer.result_of(feed->job().id);
 }
 
-net::Task<Result<Reshaped>> Library::Impl::reshape(ModelPointer model, Source source, Onlooker* onlooker,
+net::Task<Result<Reshaped>> Library::Impl::reshape(ModelPointer model, Source source, Waiter waiter,
                                                    Original original) {
     if (source.folder) original = Original::never;
     auto const owner = owner_of(source.origin, model);
@@ -149,7 +157,7 @@ net::Task<Result<Reshaped>> Library::Impl::reshape(ModelPointer model, Source so
         co_return Reshaped{};
     }
     if (feed) {
-        auto made = co_await wait_for(feed, source, onlooker);
+        auto made = co_await wait_for(feed, source, waiter);
         if (!made) co_return made.error();
         if (auto& file = *made) co_return *std::move(file);
         note_failure(source.origin, owner, *feed);
@@ -170,8 +178,13 @@ net::Task<void> Library::Impl::replace_when_reshaped(ModelPointer owner, Source 
         log.warning("model is served as it is", {{"model", source.name}, {"why", why_not(*feed)}});
         co_return;
     }
+    if (made->path.empty()) co_return;
     auto const status = pool.status(source.name);
-    if (!status || made->path.empty()) co_return;
+    if (!status) {
+        // It is on its way there, and open() looks for this before it brings the original in.
+        if (owner) reshaped[source.origin] = {owner, *made};
+        co_return;
+    }
     // One that joined another one's worker is served in the form that one has.
     auto const served_by = status->base.empty() ? status->id : status->base;
     auto const opened = ours.find(served_by);
@@ -200,7 +213,7 @@ Result<Library::Impl::Source> Library::Impl::source_at(std::string name, std::st
     return source;
 }
 
-net::Task<Result<Library::Impl::Source>> Library::Impl::source_of(ModelPointer model, Onlooker* onlooker) {
+net::Task<Result<Library::Impl::Source>> Library::Impl::source_of(ModelPointer model, Waiter waiter) {
     auto const look = [this, model, then = shelf](Keeper::Desk& desk) -> Result<Source> {
         HEARTH_TRY(auto path, place_of(desk, *then, *model));
         return source_at(model->name, std::move(path));
@@ -210,7 +223,7 @@ net::Task<Result<Library::Impl::Source>> Library::Impl::source_of(ModelPointer m
     // Another request may have been quicker.
     if (!source->reshape || pool.status(model->name)) co_return source;
     auto const original = options.reshape.original_meanwhile ? Original::until_made : Original::never;
-    auto made = co_await reshape(model, *source, onlooker, original);
+    auto made = co_await reshape(model, *source, waiter, original);
     if (!made) co_return made.error();
     // Who asks before the pool has it finds it.
     auto const owner = owner_of(source->origin, model);
@@ -238,7 +251,7 @@ net::Task<Result<Library::Impl::Family>> Library::Impl::family_of(ModelPointer m
                        then = shelf](Keeper::Desk& desk) -> Result<Family> {
         auto const& made = source.reshaped;
         auto const candidate = [&, this](ModelPointer const& each, std::string const& path) -> Result<Candidate> {
-            HEARTH_TRY(auto spec, make_spec({each->name, path, made.path, each->names()}));
+            HEARTH_TRY(auto spec, make_spec({each->name, path, made.path}));
             Served served{spec.path, path, canonical(path), made.hold};
             return Candidate{each, std::move(spec), std::move(served)};
         };
@@ -303,7 +316,11 @@ Library::Impl::Served const* Library::Impl::served_as(serving::ModelStatus const
 
 std::string Library::Impl::origin_of(serving::ModelStatus const& status) const {
     auto const* const served = served_as(status);
-    return served != nullptr ? served->origin : canonical(status.path);
+    if (served != nullptr) return served->origin;
+    // One that leaves, say: it was opened by the path that the catalog has for its file.
+    for (std::size_t i = 0; i < shelf->models.size(); ++i)
+        if (catalog::served_from(shelf->models[i]->files) == status.path) return shelf->files[i];
+    return status.path;
 }
 
 Status Library::Impl::add(Candidate candidate) {
@@ -350,13 +367,18 @@ bool Library::Impl::is_open(std::string const& id, std::string const& origin) {
 }
 
 net::Task<Result<std::string>> Library::open(std::string name, Use use, Onlooker* onlooker) {
+    return open(std::move(name), use, onlooker, steady_clock::now() + impl_->options.reshape_patience);
+}
+
+net::Task<Result<std::string>> Library::open(std::string name, Use use, Onlooker* onlooker, Instant until) {
     auto& impl = *impl_;
     co_await settled();
     auto known = find(name);
     for (Duration waited{}; known && is_in_motion(*known); waited += kMotionPoll) {
         bool const reading = known->model && known->model->unsettled();
-        if (reading && waited >= kSettlePatience) co_return being_read(*known->model);
-        if (waited >= kRemovalPatience)
+        bool const late = steady_clock::now() >= until;
+        if (reading && (late || waited >= kSettlePatience)) co_return being_read(*known->model);
+        if (late || waited >= kRemovalPatience)
             co_return Error(Code::unavailable, fmt::format("model '{}' is being removed", known->name), "model");
         co_await impl.loop.sleep(kMotionPoll);
         known = find(name);
@@ -377,17 +399,20 @@ net::Task<Result<std::string>> Library::open(std::string name, Use use, Onlooker
     if (!model->problem.empty())
         co_return Error(Code::unsupported, fmt::format("model '{}' cannot be served: {}", model->name, model->problem),
                         "model");
-    auto source = co_await impl.source_of(model, onlooker);
+    Impl::Waiter const waiter{onlooker, until};
+    auto source = co_await impl.source_of(model, waiter);
     if (!source) co_return source.error();
-    auto const origin = source->origin;
-    if (impl.is_open(model->name, origin)) co_return model->name;
-    auto family = co_await impl.family_of(model, *std::move(source));
-    if (!family) co_return family.error();
-    // Another request may have been quicker.
-    if (impl.is_open(model->name, origin)) co_return model->name;
+    if (impl.is_open(model->name, source->origin)) co_return model->name;
+    Result<Impl::Family> family;
+    do {
+        family = co_await impl.family_of(model, *source);
+        if (!family) co_return family.error();
+        // Another request may have been quicker, and so may the job that makes what is to be served.
+        if (impl.is_open(model->name, source->origin)) co_return model->name;
+    } while (impl.was_made_since(*source, model));
     auto const brought = impl.bring_in(*family);
     if (!brought) co_return brought.error();
-    impl.reshaped.erase(origin);
+    impl.reshaped.erase(source->origin);
     impl.let_changed_go();  // it may have changed meanwhile
     impl.suspend_damaged();
     co_return model->name;

@@ -169,20 +169,6 @@ TEST_F(LibraryFamily, WhatOnlyCameAlongWasNotUsedYet) {
     }(*this));
 }
 
-TEST_F(LibraryFamily, AnOrderSaysWhatTheModelGoesBy) {
-    write("base.gguf");
-    create(options());
-    run([](LibraryFamily& t) -> net::Task<void> {
-        auto const named = co_await t.library->copy("base", "me/other:tag");
-        EXPECT_TRUE(named) << (named ? "" : named.error().message);
-        co_await t.until_found("me/other:tag", true);
-        auto const spec = co_await t.library->describe("base");
-        if (!spec) co_return t.fail_here(spec.error().message);
-        EXPECT_EQ(t.orders.back().names, t.library->find("base")->model->names());
-        EXPECT_EQ(std::ranges::count(t.orders.back().names, "me/other:tag"), 1);
-    }(*this));
-}
-
 TEST_F(LibraryFamily, OneThatIsCreatedAnewIsServedAsItIsNow) {
     write_family();
     create(options());
@@ -231,8 +217,22 @@ public:
         may_make = true;
         opened.notify_all();
     }
+    // The library's thread stands still from when it is asked how to serve a model.
+    void hold_library() {
+        may_say = false;
+        on_spec = [this](SpecOrder const&) {
+            std::unique_lock lock(mutex);
+            opened.wait(lock, [this] { return may_say; });
+        };
+    }
+    void let_library() {
+        std::lock_guard const lock(mutex);
+        may_say = true;
+        opened.notify_all();
+    }
     void TearDown() override {
         let_make();
+        let_library();
         library.reset();  // its threads use what is below
     }
     int times_made() {
@@ -260,7 +260,7 @@ public:
 
     std::mutex mutex;  // guards the rest
     std::condition_variable opened;
-    bool may_make = true;
+    bool may_make = true, may_say = true;
     int made = 0;
     std::string problem;
 };
@@ -377,6 +377,31 @@ TEST_F(LibraryReshape, TheOriginalIsServedMeanwhileIfThatIsWanted) {
         while (t.pool->status("a")) co_await t.loop.sleep(2ms);
         co_await t.open("a");
         EXPECT_EQ(t.pool->status("a")->path, t.data / "a.gguf");
+        EXPECT_EQ(t.times_made(), 1);
+    }(*this));
+}
+
+TEST_F(LibraryReshape, WhatIsThereBeforeTheOriginalIsServedInItsPlace) {
+    write("a.gguf");
+    hold_library();
+    auto wanted = reshaping();
+    wanted.reshape.original_meanwhile = true;
+    create(wanted);
+    run([](LibraryReshape& t) -> net::Task<void> {
+        co_await t.library->settled();
+        int over = 0;
+        t.loop.spawn(t.open_quietly("a", over));
+        co_await t.until_asked();
+        // The job is known by now; what comes next is how to serve the original.
+        auto const feed = co_await t.library->watch("job1");
+        if (!feed) co_return t.fail_here(feed.error().message);
+        while (!is_final((*feed)->job().state)) static_cast<void>(co_await (*feed)->changed_within(1s));
+        co_await t.loop.sleep(1ms);  // behind who waited for it before
+        EXPECT_EQ(over, 0);
+        t.let_library();
+        while (over == 0) co_await t.loop.sleep(2ms);
+        EXPECT_EQ(t.pool->status("a")->path, t.data / "a.gguf");
+        EXPECT_FALSE(t.pool->status("a")->removing);
         EXPECT_EQ(t.times_made(), 1);
     }(*this));
 }

@@ -206,8 +206,7 @@ jobs::Outcome PullHandler::run(jobs::Context& context) {
     if (!target) return {target.error(), jobs::Retry::never};
     auto network = network_;
     if (wish->insecure) network.client.plain_http = fetch::PlainHttp::anywhere;
-    auto& limit = network.client.bytes_per_second;
-    if (wish->bytes_per_s > 0) limit = limit == 0 ? wish->bytes_per_s : std::min(limit, wish->bytes_per_s);
+    if (wish->bytes_per_s > 0) network.client.bytes_per_second = wish->bytes_per_s;
     PullOrder order;
     order.reference = std::move(target->reference);
     order.name = std::move(target->rename);

@@ -36,7 +36,7 @@ struct PullWish {
     std::string model;      // what to get; with `source`, what to call it
     std::string source;     // empty: `model` says it
     bool insecure = false;  // also without TLS from other machines
-    std::uint64_t bytes_per_s = 0;  // at most; 0: as the network's own limit says
+    std::uint64_t bytes_per_s = 0;  // of this pull at most, within what all share; 0: that alone
     bool operator==(PullWish const&) const = default;
 };
 

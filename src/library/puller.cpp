@@ -67,7 +67,6 @@ net::Task<void> Puller::pull() {
         auto const renamed = fetch::rename(*planned, order_.name);
         if (!renamed) planned = renamed.error();
     }
-    if (planned && order_.name.empty()) fetch::make_way(*planned, order_.folder);
     if (planned) {
         auto const expected = expect(*planned);
         if (!expected) planned = expected.error();
@@ -78,8 +77,7 @@ net::Task<void> Puller::pull() {
     }
     if (planned) {
         planned_ = true;
-        if (events_.planned) events_.planned(*planned);
-        fetch::PullHooks hooks{events_.progress, [this] { return stopping_; }, order_.holdings};
+        fetch::PullHooks hooks{events_.progress, [this] { return stopping_; }, order_.holdings, events_.planned};
         result_ = co_await fetch::pull(loop_, *downloader_, std::move(*planned), order_.folder, std::move(hooks));
     } else {
         result_ = planned.error();

@@ -13,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <string_view>
 
 #include "base/result.h"
 #include "fetch/client.h"
@@ -25,6 +26,9 @@
 #include "net/loop.h"
 
 namespace hearth::library {
+
+// Error::param of what the source of a pull refuses, or the registry of a push: with `unsupported`.
+inline constexpr std::string_view kRefused = fetch::kRefused;
 
 // How this machine reaches others.
 struct Network {

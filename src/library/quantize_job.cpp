@@ -30,10 +30,11 @@ Status QuantizeHandler::make(jobs::Context& context) {
                    return goes_on && !context.stop().stop_requested();
                }));
     std::lock_guard const lock(mutex_);
-    std::erase_if(results_, [&](Kept const& kept) { return kept.job == context.job().id; });
+    // What nobody took of an earlier one is not held for nobody.
+    std::erase_if(results_, [&](Kept const& kept) { return kept.source == wish.path; });
     if (results_.size() == kReshapedKept) results_.pop_front();
     bool const held = made.hold != nullptr;
-    results_.push_back({context.job().id, std::move(made), held, {}});
+    results_.push_back({context.job().id, wish.path, std::move(made), held, {}});
     return ok();
 }
 
@@ -47,7 +48,7 @@ std::optional<Reshaped> QuantizeHandler::result_of(std::string const& id) {
     std::lock_guard const lock(mutex_);
     auto const found = std::ranges::find(results_, id, &Kept::job);
     if (found == results_.end()) return std::nullopt;
-    auto& [job, file, held, lent] = *found;
+    auto& [job, source, file, held, lent] = *found;
     if (!held) return file;
     auto hold = file.hold ? std::exchange(file.hold, nullptr) : lent.lock();
     if (!hold) return std::nullopt;

@@ -2,8 +2,8 @@
 //
 // How that is done is the server's: `make` gives the file, which its owner keeps where
 // it is for as long as `hold` lives. The last kReshapedKept are remembered by their
-// jobs, so that those who wait for one find what came of it; once somebody took it, it stays
-// for as long as somebody has it.
+// jobs, of each file the last one, so that those who wait for one find what came of it; once somebody
+// took it, it stays for as long as somebody has it.
 //
 // The progress text is one of "converting model", "quantizing model"; the numbers are
 // bytes of weights. What fails is not tried again by itself: the next request asks anew.
@@ -71,13 +71,15 @@ public:
 
     [[nodiscard]] jobs::Outcome run(jobs::Context& context) override;
 
-    // What the job of that id made in this process; nothing where it did not, or long ago, or who took it let it go.
+    // What the job of that id made in this process; nothing where it did not, or long ago, or another one made it
+    // anew, or who took it let it go.
     [[nodiscard]] std::optional<Reshaped> result_of(std::string const& id);
 
 private:
     // What a job made.
     struct Kept {
         std::string job;
+        std::string source;  // what it was made of
         Reshaped file;  // its hold is here until somebody took it
         bool held = false;  // whether there is one
         std::weak_ptr<void> lent;  // afterwards

@@ -1,5 +1,8 @@
 #include "library/quantize_job.h"
 
+#include <memory>
+#include <vector>
+
 #include <gtest/gtest.h>
 
 namespace hearth::library {
@@ -53,7 +56,7 @@ TEST(QuantizeJob, ReportsAndKeepsWhatCameOfIt) {
 TEST(QuantizeJob, RemembersTheLastFew) {
     QuantizeHandler handler(copies());
     for (std::size_t i = 0; i <= kReshapedKept; ++i) {
-        Given job("j" + std::to_string(i), to_payload({"m", "/m.gguf"}));
+        Given job("j" + std::to_string(i), to_payload({"m", "/m" + std::to_string(i) + ".gguf"}));
         ASSERT_TRUE(handler.run(job).status);
     }
     EXPECT_FALSE(handler.result_of("j0"));
@@ -79,6 +82,26 @@ TEST(QuantizeJob, HoldsWhatItMadeUntilSomebodyDoes) {
     }
     EXPECT_TRUE(hold.expired()) << "who took it let it go";
     EXPECT_FALSE(handler.result_of("j1"));
+}
+
+TEST(QuantizeJob, WhatNobodyTookGoesWhenItIsMadeAnew) {
+    std::vector<std::weak_ptr<int>> holds;
+    QuantizeHandler handler([&holds](std::string const&, auto const&) -> Result<Reshaped> {
+        auto const made = std::make_shared<int>(0);
+        holds.emplace_back(made);
+        return Reshaped{"/made", made};
+    });
+    for (auto const* id : {"j1", "j2"}) {
+        Given job(id, to_payload({"m", "/m.gguf"}));
+        ASSERT_TRUE(handler.run(job).status);
+    }
+    Given other("j3", to_payload({"other", "/other.gguf"}));
+    ASSERT_TRUE(handler.run(other).status);
+    EXPECT_TRUE(holds[0].expired()) << "nobody waits for it any more";
+    EXPECT_FALSE(holds[1].expired());
+    EXPECT_FALSE(holds[2].expired());
+    EXPECT_FALSE(handler.result_of("j1"));
+    EXPECT_TRUE(handler.result_of("j2"));
 }
 
 TEST(QuantizeJob, StopsWhenItIsToldAndIsNotTriedAgain) {

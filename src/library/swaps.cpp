@@ -1,5 +1,6 @@
 // Names that are moved to another file: what may take one over, and how it is served.
 #include <algorithm>
+#include <chrono>
 #include <filesystem>
 #include <system_error>
 #include <utility>
@@ -108,7 +109,7 @@ Result<std::string> Library::Impl::place_of(Keeper::Desk& desk, Shelf const& she
 
 SpecOrder Library::Impl::order_of(Known const& known) const {
     auto const& status = *known.status;
-    SpecOrder order{known.name, status.path, {}, known.model ? known.model->names() : std::vector<std::string>()};
+    SpecOrder order{known.name, status.path};
     if (auto const* const served = served_as(status)) {
         order.path = served->source;
         if (served->path != served->source) order.weights = served->path;
@@ -131,23 +132,23 @@ net::Task<Result<Swap>> Library::Impl::swap_of(SpecOrder order, std::shared_ptr<
 }
 
 // The one that has the name answers meanwhile, so the original will not do for a while only.
-net::Task<Result<Swap>> Library::Impl::swap_to(std::function<Result<Source>(Keeper::Desk&)> look, ModelPointer model) {
+net::Task<Result<Swap>> Library::Impl::swap_to(std::function<Result<Source>(Keeper::Desk&)> look, ModelPointer model,
+                                               Instant until) {
     auto source = co_await ask<Source>(std::move(look));
     if (!source) co_return source.error();
     if (source->reshape) {
         auto const original = options.reshape.original_meanwhile ? Original::if_unmade : Original::never;
-        auto made = co_await reshape(model, *source, nullptr, original);
+        Waiter const waiter{nullptr, until};
+        auto made = co_await reshape(model, *source, waiter, original);
         if (!made) co_return made.error();
         source->reshaped = *std::move(made);
     }
-    auto const owner = owner_of(source->origin, model);
-    SpecOrder order{source->name, source->path, source->reshaped.path,
-                    owner ? owner->names() : std::vector<std::string>()};
+    SpecOrder order{source->name, source->path, source->reshaped.path};
     auto swap = co_await swap_of(std::move(order), source->reshaped.hold);
     co_return swap;
 }
 
-net::Task<Result<Swap>> Library::Impl::swap_to_file(std::string path) {
+net::Task<Result<Swap>> Library::Impl::swap_to_file(std::string path, Instant until) {
     auto const look = [this, then = shelf, named = std::move(path)](Keeper::Desk& desk) -> Result<Source> {
         HEARTH_CHECK(check_path(named));
         auto const real = resolved(named);
@@ -159,11 +160,19 @@ net::Task<Result<Swap>> Library::Impl::swap_to_file(std::string path) {
         HEARTH_CHECK(pin(desk, model));
         return source_at(model.name, real);
     };
-    return swap_to(look, nullptr);
+    return swap_to(look, nullptr, until);
 }
 
-net::Task<Result<Swap>> Library::Impl::swap_to_model(Known from) {
-    std::string opened;
+Known Library::Impl::looked_at_again(Known known) const {
+    if (!known.status) return known;
+    auto now = pool.status(known.status->id);
+    if (now && !now->removing) known.status = *std::move(now);
+    else known.status.reset();
+    return known;
+}
+
+net::Task<Result<Swap>> Library::Impl::swap_to_model(Known from, Instant until) {
+    from = looked_at_again(std::move(from));
     if (from.status) {
         if (from.status->state == serving::ModelState::damaged)
             co_return Error(Code::unavailable, from.status->problem, std::string(kDamaged));
@@ -174,6 +183,10 @@ net::Task<Result<Swap>> Library::Impl::swap_to_model(Known from) {
                             "model");
         auto const usable = co_await trusted(*from.status);
         if (!usable) co_return usable.error();
+        from = looked_at_again(std::move(from));  // that may have taken a while
+    }
+    std::string opened;
+    if (from.status) {
         auto const* const served = served_as(*from.status);
         bool const made = served != nullptr && served->path != served->source;
         // What the pool has is served as it has it, unless that is an original.
@@ -182,6 +195,8 @@ net::Task<Result<Swap>> Library::Impl::swap_to_model(Known from) {
             co_return swap;
         }
         opened = served != nullptr ? served->source : from.status->path;
+    } else if (!from.model) {
+        co_return Error(Code::not_found, fmt::format("model '{}' is there no more", from.name), "model");
     }
     auto const look = [this, opened, model = from.model, then = shelf](Keeper::Desk& desk) -> Result<Source> {
         if (!opened.empty()) return source_at(model->name, opened);
@@ -189,7 +204,7 @@ net::Task<Result<Swap>> Library::Impl::swap_to_model(Known from) {
         HEARTH_TRY(auto path, place_of(desk, *then, *model));
         return source_at(model->name, std::move(path));
     };
-    auto swap = co_await swap_to(look, from.model);
+    auto swap = co_await swap_to(look, from.model, until);
     co_return swap;
 }
 
@@ -198,6 +213,7 @@ net::Task<Result<serving::ModelSpec>> Library::describe(std::string name) {
     co_await settled();
     auto known = find(name);
     if (!known) co_return known.error();
+    known = impl.looked_at_again(*std::move(known));
     if (!known->status) {
         auto const servable = check_servable(*known->model);
         if (!servable) co_return servable.error();
@@ -215,14 +231,15 @@ net::Task<Result<serving::ModelSpec>> Library::describe(std::string name) {
                                      "converted, when it is first asked for",
                                      model->name),
                          "model");
-        return self->make_spec({model->name, path, {}, model->names()});
+        return self->make_spec({model->name, path});
     };
     co_return co_await impl.ask<serving::ModelSpec>(work);
 }
 
 net::Task<Result<Swap>> Library::prepare_swap(SwapWish wish) {
     auto& impl = *impl_;
-    auto id = co_await open(wish.name, Use::not_counted);
+    auto const until = std::chrono::steady_clock::now() + wish.patience.value_or(impl.options.reshape_patience);
+    auto id = co_await open(wish.name, Use::not_counted, nullptr, until);
     if (!id) co_return id.error();
     auto const known = find(*id);
     if (!known) co_return known.error();
@@ -230,11 +247,11 @@ net::Task<Result<Swap>> Library::prepare_swap(SwapWish wish) {
     if (!permitted) co_return permitted.error();
     Result<Swap> swap = Swap();
     if (wish.model.empty()) {
-        swap = co_await impl.swap_to_file(wish.path);
+        swap = co_await impl.swap_to_file(wish.path, until);
     } else {
         auto from = find(wish.model);
         if (!from) co_return from.error();
-        swap = co_await impl.swap_to_model(*std::move(from));
+        swap = co_await impl.swap_to_model(*std::move(from), until);
     }
     if (!swap) co_return wrong_source(std::move(swap).error(), wish.model.empty() ? "path" : "model");
     swap->id = *std::move(id);

@@ -153,6 +153,90 @@ TEST_F(LibrarySwapTest, IsRememberedByTheOriginals) {
     }(*this));
 }
 
+TEST_F(LibrarySwapTest, AMovedNameIsDescribedByTheFileItHas) {
+    place("a.hearth.json", R"({"system": "I am a."})");
+    place("b.hearth.json", R"({"system": "I am b."})");
+    create(options());
+    run([](LibrarySwapTest& t) -> net::Task<void> {
+        co_await t.move_name(to_model("a", "b"));
+        EXPECT_FALSE(t.pool->status("a"));
+        for (int opened = 0; opened < 2; ++opened) {
+            auto const described = co_await t.library->definition("a");
+            if (!described) co_return t.fail_here(described.error().message);
+            EXPECT_EQ(described->definition.system, "I am b.") << opened;
+            EXPECT_EQ(described->path, fs::canonical(t.folder / "b.gguf")) << opened;
+            EXPECT_TRUE(described->model && described->model->name == "b") << opened;
+            auto const id = co_await t.library->open("a");
+            EXPECT_TRUE(id);
+        }
+    }(*this));
+}
+
+TEST_F(LibrarySwapTest, AModelThatLeavesThePoolIsTakenAsItsFilesAreByNow) {
+    serving::PoolOptions waiting;
+    waiting.backoff_min = waiting.backoff_max = 1h;  // what was asked is not answered in this test
+    pool = serving::Pool::create(loop, waiting, launcher, clock, *log, metrics);
+    create(making());
+    run([](LibrarySwapTest& t) -> net::Task<void> {
+        auto const opened = co_await t.library->open("b");
+        EXPECT_TRUE(opened);
+        domain::GenerateRequest request;
+        request.model = "b";
+        request.prompt = domain::TextPrompt{"hello"};
+        auto const inside = t.pool->submit(std::move(request));
+        if (!inside) co_return t.fail_here(inside.error().message);
+        t.write("b.gguf", "b.gguf");
+        while (!t.pool->status("b")->removing) static_cast<void>(co_await t.library->refresh());
+
+        auto const swap = co_await t.library->prepare_swap(to_model("a", "b"));
+        if (!swap) co_return t.fail_here(swap.error().message);
+        EXPECT_EQ(swap->spec.path, t.made("b"));
+        EXPECT_TRUE(swap->hold);
+        EXPECT_EQ(swap->origin, fs::canonical(t.folder / "b.gguf"));
+        EXPECT_EQ(t.orders.back().path, t.folder / "b.gguf");
+        auto const spec = co_await t.library->describe("b");
+        EXPECT_TRUE(spec);
+        EXPECT_EQ(t.orders.back().path, t.folder / "b.gguf");
+
+        t.write("b.gguf", "another template");
+        while (!t.library->find("b")->model->template_changed()) static_cast<void>(co_await t.library->refresh());
+        auto const changed = co_await t.library->prepare_swap(to_model("a", "b"));
+        if (changed) co_return t.fail_here("another template took a name over");
+        EXPECT_EQ(changed.error().param, kTemplateChanged) << changed.error().message;
+        EXPECT_TRUE(t.pool->status("b")->removing) << "it has the request still";
+    }(*this));
+}
+
+TEST_F(LibrarySwapTest, WhatItTakesIsWaitedForNoLongerThanIsSaid) {
+    held_back = {"a", "b"};
+    create(making());
+    run([](LibrarySwapTest& t) -> net::Task<void> {
+        for (auto wish : {to_model("a", "small"), to_model("small", "b"), to_file("small", t.folder / "b.gguf")}) {
+            wish.patience = Duration::zero();
+            auto const late = co_await t.library->prepare_swap(wish);
+            if (late) co_return t.fail_here("nothing could be made yet");
+            EXPECT_EQ(late.error().param, kNotReshaped) << late.error().message;
+        }
+    }(*this));
+}
+
+TEST_F(LibrarySwapTest, WhatLeftThePoolWithAnotherModelHoldsNothing) {
+    fs::create_hard_link(folder / "a.gguf", folder / "pirate.gguf");
+    with_adapters.insert("pirate");
+    create(making());
+    run([](LibrarySwapTest& t) -> net::Task<void> {
+        auto const opened = co_await t.library->open("pirate");
+        EXPECT_TRUE(opened);
+        EXPECT_EQ(t.pool->status("pirate")->base, "a");
+        EXPECT_TRUE(t.is_held("pirate"));
+        auto const removed = co_await t.library->remove("a");
+        EXPECT_TRUE(removed);
+        while (t.pool->status("pirate")) co_await t.loop.sleep(1ms);
+        static_cast<void>(co_await t.library->refresh());
+        co_await t.until_let_go("pirate");
+    }(*this));
+}
+
 TEST_F(LibrarySwapTest, AFolderGivesANameOrTakesOneOver) {
     create(making());
     run([](LibrarySwapTest& t) -> net::Task<void> {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 
 #include "llama/cpu_features.h"
@@ -62,6 +63,23 @@ constexpr auto kVariants = std::to_array<Variant>({
 #endif
 });
 
+// What upstream packs where the kernels have the feature, rows permitting (ggml-cpu's repack.cpp and amx.cpp).
+struct Packed {
+    std::string_view type;
+    std::uint32_t feature;
+};
+constexpr auto kPacked = std::to_array<Packed>({{"Q4_0", kAvx2},
+                                                {"Q4_K", kAvx2},
+                                                {"IQ4_NL", kAvx2},
+                                                {"MXFP4", kAvx2},
+                                                {"Q2_K", kAvx512},
+                                                {"Q4_1", kAmxInt8},
+                                                {"Q8_0", kAmxInt8},
+                                                {"Q5_K", kAmxInt8},
+                                                {"Q6_K", kAmxInt8},
+                                                {"IQ4_XS", kAmxInt8},
+                                                {"F16", kAmxInt8}});
+
 bool runs_here(Variant const& variant) { return (variant.needs & ~machine_features()) == 0; }
 
 std::string runnable_names() {
@@ -112,6 +130,15 @@ Result<std::string> choose_cpu_variant(std::string_view name) {
             fmt::format("this machine lacks the instructions of CPU variant '{}'; it runs: {}", name, runnable_names()),
             "cpu_variant");
     return std::string(name);
+}
+
+bool may_pack(std::string_view name, std::string_view type) {
+    Variant const* const variant = find(name);
+    if (variant == nullptr) return true;
+    // Of other processors than x86 nobody says which features it has.
+    if (variant->needs == 0) return type != "F32" && type != "F16" && type != "BF16";
+    return std::ranges::any_of(
+        kPacked, [&](Packed const& packed) { return packed.type == type && (variant->needs & packed.feature) != 0; });
 }
 
 ggml_backend_reg_t cpu_registration(std::string_view name) {

@@ -30,4 +30,9 @@ struct CpuVariant {
 // `unsupported` for one this machine cannot run; both list those it can.
 [[nodiscard]] Result<std::string> choose_cpu_variant(std::string_view name);
 
+// Whether weights of that type ("Q4_0") may be copied into another layout for kernels of the variant
+// called so: each process then has them for itself, where else they are pages of the file. True
+// for a variant that is not compiled in.
+[[nodiscard]] bool may_pack(std::string_view variant, std::string_view type);
+
 }  // namespace hearth::llama

@@ -77,6 +77,17 @@ TEST(CpuVariants, EveryRunnableOneCanBeAskedFor) {
     }
 }
 
+TEST(CpuVariants, OnlyWhatHasAFeaturePacksForIt) {
+    for (auto const& variant : cpu_variants()) {
+        EXPECT_FALSE(may_pack(variant.name, "F32")) << variant.name;
+        EXPECT_FALSE(may_pack(variant.name, "BF16")) << variant.name;
+        bool const oldest = variant.name == "sse42";
+        for (auto const* type : {"Q4_0", "Q4_K", "IQ4_NL"})
+            EXPECT_NE(may_pack(variant.name, type), oldest) << variant.name << " " << type;
+    }
+    EXPECT_TRUE(may_pack("altivec", "F32")) << "nobody knows";
+}
+
 TEST(CpuVariants, AnUnknownNameListsWhatRuns) {
     auto const chosen = choose_cpu_variant("altivec");
     ASSERT_FALSE(chosen);

@@ -17,6 +17,7 @@
 #include "llama/compute_threads.h"
 #include "llama/file_sample.h"
 #include "llama/invariance.h"
+#include "llama/kernels_revision.h"
 #include "llama/libllama_backend.h"
 #include "llama/libllama_impl.h"
 #include "llama/runtime.h"
@@ -325,18 +326,18 @@ std::uint64_t fingerprint(domain::ModelInfo const& info, LoadOptions const& opti
 
 // Empty if the file cannot be read again.
 std::string state_key(llama_model const& model, domain::ModelInfo const& info, std::uint64_t fingerprint,
-                      std::string const& path) {
+                      LoadOptions const& options) {
     std::string content;
-    for (auto const& part : split_paths(path)) {
+    for (auto const& part : split_paths(options.path)) {
         auto const sample = sample_file(part);
         if (!sample) return {};
         content += fmt::format(" {:016x}", *sample);
     }
     auto const defaults = llama_context_default_params();
-    return fmt::format("llama.cpp {:016x} file{} k {} v {} rope {} {} kernels {}", fingerprint, content,
+    return fmt::format("llama.cpp {:016x} file{} k {} v {} rope {} {} kernels {} {}{}", fingerprint, content,
                        static_cast<int>(defaults.type_k), static_cast<int>(defaults.type_v),
                        static_cast<int>(llama_model_rope_type(&model)), llama_model_rope_freq_scale_train(&model),
-                       info.cpu_variant);
+                       info.cpu_variant, kernels_revision(), options.deterministic ? " by column" : "");
 }
 
 void set_abilities(Properties& properties, MemoryKind kind) {
@@ -443,7 +444,7 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     bool const mixed = parts.kind == MemoryKind::recurrent && parts.window > 0;
     properties.saves_parts = parts.context != nullptr && has_spare_id(*model, options) && !mixed;
     parts.fingerprint = fingerprint(info, options, parts.kind);
-    parts.state_key = state_key(*model, info, parts.fingerprint, options.path);
+    parts.state_key = state_key(*model, info, parts.fingerprint, options);
     parts.adapters = std::move(adapters.sets);
     properties.adapters = std::move(adapters.keys);
     properties.info = std::move(info);

@@ -69,15 +69,47 @@ void relieve(House& house, std::span<Resident> residents) {
     if (victim || one_goes) house.one_is_to_go = false;
 }
 
+bool is_waited_for(Resident const& resident) {
+    bool const away = resident.state == Resident::State::cold || resident.state == Resident::State::parked;
+    return away && resident.wanted_since;
+}
+
+// Who drains makes room for somebody; who waited may have left, or found room elsewhere.
+void keep_who_need_not_go(std::span<std::shared_ptr<Instances> const> models, std::span<Resident> residents) {
+    if (std::ranges::any_of(residents, is_waited_for)) return;
+    for (std::size_t i = 0; i < models.size(); ++i) {
+        if (residents[i].state != Resident::State::draining) continue;
+        models[i]->stay();
+        residents[i] = models[i]->resident();
+    }
+}
+
+// What failed for a reason that may have passed is tried again where nobody has to make room for that, nor waits for
+// the same room. When the next one may be.
+std::optional<Instant> try_failed_again(House const& house) {
+    auto const is_waiting = [](auto const& model) { return is_waited_for(model->resident()); };
+    if (std::ranges::any_of(house.all(), is_waiting)) return std::nullopt;
+    auto const budget = house.env.options.memory_bytes;
+    std::optional<Instant> next;
+    for (auto const& model : house.models) {
+        auto const at = model->retry_at();
+        if (at && *at > house.env.clock.now()) next = next ? std::min(*next, *at) : at;
+        else if (at && (budget == 0 || house.used() + model->retry_cost() <= budget)) model->retry();
+    }
+    return next;
+}
+
 // Until when nothing is to be done if nothing happens.
 std::optional<Instant> tend(House& house) {
     see_off(house);
     auto const models = house.all();
-    for (auto const& model : models) model->keep_together();
+    for (auto const& model : models) model->keep_together(house.env.options.memory_bytes);
+    auto const retry = try_failed_again(house);
     std::vector<Resident> residents;
     residents.reserve(models.size());
     for (auto const& model : models) residents.push_back(model->resident());
     arrange_swaps(house, models, residents);
+    keep_who_need_not_go(models, residents);
     relieve(house, residents);
     // What parked models keep is given up as caches are.
     auto const parked_max = house.pressure == Pressure::none ? house.env.options.parked_max : 0;
@@ -87,7 +119,7 @@ std::optional<Instant> tend(House& house) {
     for (auto const i : plan.drain) models[i]->drain_for_others();
     for (auto const i : plan.load) models[i]->load();
     share_out_caches(house, models);
-    return plan.again;
+    return retry && plan.again ? std::min(*retry, *plan.again) : retry ? retry : plan.again;
 }
 
 // Why a model that was to take a name over does not.
@@ -175,7 +207,10 @@ Status House::check_budget(std::string const& id, std::uint64_t cost) const {
                  "model");
 }
 
-std::uint64_t need_of(ModelSpec const& spec) { return spec.memory_bytes * spec.instances; }
+std::uint64_t need_of(ModelSpec const& spec) {
+    auto const shared = std::min(spec.shared_bytes, spec.memory_bytes);
+    return (spec.memory_bytes - shared) * spec.instances + shared;
+}
 
 Status House::check_room_beside(Instances const& old, ModelSpec const& spec) const {
     auto const budget = env.options.memory_bytes;

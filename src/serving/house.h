@@ -4,6 +4,8 @@
 // (swap()) and those that lost theirs: they finish what they have and go. All of them
 // count.
 //
+// Who failed for want of memory is tried again where nobody has to make room for it.
+//
 // Under a budget what models leave of it is shared out among their caches of prefixes
 // (Model::limit_cache), so that caches never stand where a model could. Under pressure
 // from outside caches go first, then idle models, one each time it is told that the
@@ -27,7 +29,7 @@
 
 namespace hearth::serving {
 
-// Before anything was loaded: as if its instances shared nothing.
+// Before anything was loaded.
 [[nodiscard]] std::uint64_t need_of(ModelSpec const& spec);
 
 struct House {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <chrono>
 #include <utility>
 
 namespace hearth::serving {
@@ -22,13 +23,13 @@ int distance(ModelState state) {
 }
 
 // What waits to be loaded or is on its way says what all of them are to whoever decides; those that
-// failed say nothing while there are others.
+// restart or failed say nothing while there are others that serve, or go.
 State state_of(std::span<Resident const> residents) {
     auto const any = [&](State state) {
         return std::ranges::find(residents, state, &Resident::state) != residents.end();
     };
-    for (auto const state :
-         {State::loading, State::leaving, State::parking, State::draining, State::ready, State::parked, State::cold})
+    for (auto const state : {State::loading, State::leaving, State::parking, State::draining, State::ready,
+                             State::restarting, State::parked, State::cold})
         if (any(state)) return state;
     return State::failed;
 }
@@ -47,6 +48,8 @@ std::optional<Duration> longer(std::optional<Duration> a, std::optional<Duration
 std::optional<Instant> earliest(std::optional<Instant> a, std::optional<Instant> b) {
     return a && b ? std::min(*a, *b) : a ? a : b;
 }
+
+bool has_failed(std::shared_ptr<Model> const& model) { return model->state() == ModelState::failed; }
 
 InstanceStatus as_instance(ModelStatus const& status) {
     return {status.state,    status.pid,          status.inside,        status.waiting,
@@ -99,9 +102,12 @@ void Instances::take_name() {
 void Instances::lose_name() {
     for (auto const& model : models_) model->lose_name();
 }
-void Instances::want() {
-    for (auto const& model : models_)
-        if (model->state() != ModelState::ready && model->state() != ModelState::failed) model->want();
+void Instances::warm() {
+    bool const none = std::ranges::all_of(models_, has_failed);
+    for (auto const& model : models_) {
+        if (none && model->retry_is_due()) model->try_again();
+        if (model->state() != ModelState::ready && !has_failed(model)) model->warm();
+    }
 }
 void Instances::load() {
     for (auto const& model : models_) {
@@ -110,17 +116,29 @@ void Instances::load() {
     }
 }
 void Instances::let_go() {
-    for (auto const& model : models_)
+    for (auto const& model : models_) {
         if (model->state() == ModelState::ready || model->state() == ModelState::parked) model->let_go();
+        else model->stand_down();
+    }
 }
 void Instances::park() {
-    for (auto const& model : models_)
+    for (auto const& model : models_) {
         if (model->state() == ModelState::ready) model->park();
+        else model->stand_down();
+    }
 }
 void Instances::drain_for_others() {
     for (auto const& model : models_) model->drain_for_others();
 }
-void Instances::keep_together() {
+void Instances::stay() {
+    auto const stays = [](std::shared_ptr<Model> const& model) {
+        return has_failed(model) || model->drains_for_others();
+    };
+    if (!std::ranges::all_of(models_, stays)) return;
+    for (auto const& model : models_)
+        if (!has_failed(model)) model->stay();
+}
+void Instances::keep_together(std::uint64_t budget) {
     if (models_.size() == 1) return;
     bool const one_goes = std::ranges::any_of(models_, [](std::shared_ptr<Model> const& model) {
         auto const state = model->resident().state;
@@ -131,6 +149,11 @@ void Instances::keep_together() {
         model->drain_for_others();
         model->stand_down();
     }
+    auto const whole = resident();
+    bool const all_away = whole.state == State::cold || whole.state == State::parked;
+    if (!all_away || !whole.wanted_since) return;
+    for (auto const& model : models_)
+        if (has_failed(model) && (budget == 0 || cost() + beside(*model) <= budget)) model->try_again();
 }
 void Instances::keep(Duration keep_alive) {
     for (auto const& model : models_) model->keep(keep_alive);
@@ -170,6 +193,35 @@ void Instances::abandon() {
     for (auto const& model : models_) model->abandon();
 }
 
+// --- one that failed ---
+
+std::shared_ptr<Model> Instances::to_retry() const {
+    bool const served = std::ranges::any_of(models_, [](auto const& model) { return model->takes_requests(); });
+    bool const missing = std::ranges::all_of(models_, has_failed) && !spec().lazy;
+    if (retiring() || (!served && !missing)) return nullptr;
+    std::shared_ptr<Model> first;
+    for (auto const& model : models_)
+        if (model->retry_at() && (!first || *model->retry_at() < *first->retry_at())) first = model;
+    return first;
+}
+
+std::optional<Instant> Instances::retry_at() const {
+    auto const model = to_retry();
+    return model ? model->retry_at() : std::nullopt;
+}
+
+std::uint64_t Instances::retry_cost() const {
+    auto const model = to_retry();
+    if (!model) return 0;
+    bool const alone = std::ranges::all_of(models_, has_failed);
+    return alone ? model->cost() : beside(*model);
+}
+
+// It is not left cold: beside those that serve that would be a reason for all to go.
+void Instances::retry() {
+    if (auto const model = to_retry(); model && model->try_again()) model->load();
+}
+
 // --- as one ---
 
 // What they share is charged to the first of those that have it.
@@ -205,16 +257,28 @@ Resident Instances::resident() const {
 }
 
 std::uint64_t Instances::cost() const {
+    bool const none = std::ranges::all_of(models_, has_failed);
     std::uint64_t sum = 0;
-    for (auto const& model : models_) sum += model->cost();
-    auto const shared = (models_.size() - 1) * shared_bytes();
+    std::uint64_t count = 0;
+    for (auto const& model : models_) {
+        if (has_failed(model) && !none) continue;
+        sum += model->cost();
+        ++count;
+    }
+    auto const shared = (count - 1) * shared_bytes();
     return sum - std::min(sum, shared);
 }
 
+std::uint64_t Instances::beside(Model const& model) const {
+    auto const bytes = model.cost();
+    return bytes - std::min(bytes, shared_bytes());
+}
+
 std::uint64_t Instances::shared_bytes() const {
-    std::uint64_t most = 0;
-    for (auto const& model : models_) most = std::max(most, model->shared_bytes());
-    return most;
+    std::optional<std::uint64_t> most;
+    for (auto const& model : models_)
+        if (auto const bytes = model->shared_bytes()) most = std::max(most.value_or(0), *bytes);
+    return most.value_or(spec().shared_bytes);
 }
 
 ModelState Instances::state() const {
@@ -246,9 +310,14 @@ ModelStatus Instances::status(std::uint32_t adapters) const {
 }
 
 std::uint32_t Instances::retry_after_s() const {
-    std::uint32_t least = first().retry_after_s();
-    for (auto const& model : models_) least = std::min(least, model->retry_after_s());
-    return least;
+    bool const none = std::ranges::all_of(models_, has_failed);
+    std::optional<std::uint32_t> least;
+    for (auto const& model : models_) {
+        if (has_failed(model) && !none) continue;
+        auto const after = model->retry_after_s();
+        least = std::min(least.value_or(after), after);
+    }
+    return least.value_or(1);
 }
 
 std::optional<std::uint32_t> Instances::predicted_wait_s(domain::Priority priority) const {
@@ -307,12 +376,23 @@ Result<std::unique_ptr<Generation>> Instances::submit(RequestId id, domain::Gene
     return make_generation(std::move(flight), models_[chosen]);
 }
 
-net::Task<EngineView> Instances::engine_view(std::shared_ptr<Instances> self, Duration timeout) {
-    auto const ready =
-        std::ranges::find(self->models_, ModelState::ready, [](auto const& model) { return model->state(); });
-    auto const model = ready == self->models_.end() ? self->models_.front() : *ready;
-    auto view = co_await model->engine_view(model, timeout);
-    co_return view;
+// After a wait only the models are touched, which are held.
+net::Task<std::vector<EngineView>> Instances::engine_views(std::shared_ptr<Instances> self, Duration timeout) {
+    auto const models = self->models_;
+    bool const none =
+        std::ranges::none_of(models, [](auto const& model) { return model->state() == ModelState::ready; });
+    std::vector<std::pair<std::uint32_t, std::uint64_t>> asked;  // who, and what
+    for (std::uint32_t i = 0; i < models.size(); ++i)
+        if (models[i]->state() == ModelState::ready || (none && i == 0)) asked.emplace_back(i, models[i]->ask_report());
+    auto const deadline = std::chrono::steady_clock::now() + timeout;
+    std::vector<EngineView> views;
+    for (auto const& [instance, question] : asked) {
+        auto const& model = models[instance];
+        auto view = co_await model->engine_view(model, question, deadline - std::chrono::steady_clock::now());
+        view.instance = instance;
+        views.push_back(std::move(view));
+    }
+    co_return views;
 }
 
 }  // namespace hearth::serving

@@ -10,7 +10,8 @@
 // Whoever decides about memory sees one model: instances are loaded, parked, drained,
 // let go, suspended and removed together. What happens to one alone (it crashes while all
 // drain, it drains since another model joined while the others had no worker) happens to
-// all as soon as that is looked at: keep_together().
+// all as soon as that is looked at: keep_together(). One that has no worker at the moment,
+// or failed, is in nobody's way: the others serve, and go, without it.
 //
 // Threads: the loop's. Private to serving.
 #pragma once
@@ -39,14 +40,18 @@ public:
     void start(Model::Place place);
     void take_name();
     void lose_name();
-    void want();
+    // Where all failed, those that may be tried again are.
+    void warm();
     void load();
     void let_go();
     void park();
     void drain_for_others();
+    // Nobody waits for their room any more.
+    void stay();
     // Where one drains or is away, those that are ready drain, and those that lost their workers are not started
-    // again: all go, and are loaded together.
-    void keep_together();
+    // again: all go, and are loaded together, if somebody asked one of them. Those that failed are tried again with
+    // them where all would fit into the budget.
+    void keep_together(std::uint64_t budget);
     void keep(Duration keep_alive);
     // In equal parts.
     void limit_cache(std::optional<std::uint64_t> bytes);
@@ -61,9 +66,16 @@ public:
     void forget_metrics();
     void abandon();
 
+    // --- one that failed, and is to be there although nobody asks for it: others serve, or they are not lazy ---
+    // Since when it may be tried again; absent: there is none.
+    [[nodiscard]] std::optional<Instant> retry_at() const;
+    // What that takes.
+    [[nodiscard]] std::uint64_t retry_cost() const;
+    void retry();
+
     // --- as one ---
     [[nodiscard]] Resident resident() const;
-    // When they are loaded; what they share counts once.
+    // When they are loaded; what they share counts once, and those that failed do not while there are others.
     [[nodiscard]] std::uint64_t cost() const;
     [[nodiscard]] ModelSpec const& spec() const { return first().spec(); }
     [[nodiscard]] ModelStatus status(std::uint32_t adapters = 0) const;
@@ -72,7 +84,7 @@ public:
     // Of the one that is farthest from it.
     [[nodiscard]] ModelState last_state() const;
     [[nodiscard]] std::optional<Error> const& suspended() const { return first().suspended(); }
-    // Of the one where it is least.
+    // Of the one where it is least, of those that did not fail if there are any.
     [[nodiscard]] std::uint32_t retry_after_s() const;
     [[nodiscard]] std::optional<std::uint32_t> predicted_wait_s(domain::Priority priority) const;
     [[nodiscard]] bool over() const;
@@ -81,16 +93,20 @@ public:
 
     // Fails as Model::submit() does of the one it is for.
     [[nodiscard]] Result<std::unique_ptr<Generation>> submit(RequestId id, domain::GenerateRequest request);
-    // Of the first that is ready. `self` keeps them meanwhile.
-    net::Task<EngineView> engine_view(std::shared_ptr<Instances> self, Duration timeout);
+    // Of those that are ready, or of the first. `self` keeps them meanwhile.
+    net::Task<std::vector<EngineView>> engine_views(std::shared_ptr<Instances> self, Duration timeout);
 
 private:
     [[nodiscard]] Model const& first() const { return *models_.front(); }
     // The number that the first one's set of adapters has with another: names that are gone are forgotten by each
     // in its own time.
     [[nodiscard]] std::uint32_t set_of(Model const& model, std::uint32_t set) const;
-    // What they share, as any of them told.
+    // What they share, as any of them told, or is thought to be.
     [[nodiscard]] std::uint64_t shared_bytes() const;
+    // What it takes beside another one that is loaded.
+    [[nodiscard]] std::uint64_t beside(Model const& model) const;
+    // The one that was to be tried again first.
+    [[nodiscard]] std::shared_ptr<Model> to_retry() const;
     [[nodiscard]] std::uint32_t choose(std::span<std::uint64_t const> beginnings,
                                        domain::GenerateRequest const& request) const;
 

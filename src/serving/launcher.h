@@ -61,6 +61,7 @@ struct ModelSpec {
     std::uint64_t scratch_bytes = 0;  // the front's: of that, what computing takes
     std::uint64_t adapter_bytes = 0;  // the front's: of that, matrices of adapters
     std::uint64_t process_bytes = 0;  // the front's: of that, program and vocabulary; 0: not known, it is never parked
+    std::uint64_t shared_bytes = 0;  // the front's: of that, weights all its workers share; 0: none, or not known
     std::uint32_t instances = 1;  // the front's: workers that serve it, at most kInstancesMax
     bool lazy = false;  // the front's: loaded by the first request for it
     bool pinned = false;  // the front's: once loaded it stays
@@ -74,7 +75,8 @@ struct ModelSpec {
 [[nodiscard]] std::uint32_t adapters_of(ModelSpec const& spec, std::string_view name);
 
 // Whether a worker of `base` is what one of `other` would be but for its adapters: they are the
-// same file, which is not looked at. A context may be larger than was wished, and workers more.
+// same file, which is not looked at. A context may be larger than was wished, and workers more, each
+// with its part of the cores and the cache; cells are what memory left either.
 [[nodiscard]] bool can_share_worker(ModelSpec const& base, ModelSpec other);
 
 // One running worker. Destroying the handle kills what still runs. One thread.

@@ -110,9 +110,15 @@ TEST(ModelSpec, SharesAWorkerWithOneThatDiffersInNameFileAndAdapters) {
     }));
     EXPECT_TRUE(differs([](ModelSpec& it) { it.chat_template = "{{ messages }}"; }));
     EXPECT_TRUE(differs([](ModelSpec& it) { it.threads = 1; }));
+    EXPECT_TRUE(differs([](ModelSpec& it) { it.cache_memory_bytes = 1; }));
+    EXPECT_FALSE(differs([](ModelSpec& it) { it.kv_cells += 256; })) << "memory left it more";
     EXPECT_TRUE(differs([](ModelSpec& it) { it.instances = 2; })) << "one worker is not what was wished";
     base.instances = 3;
+    base.threads = 1;
+    base.cache_memory_bytes /= 3;
     EXPECT_FALSE(differs([](ModelSpec& it) { it.instances = 2; }));
+    EXPECT_FALSE(differs([](ModelSpec&) {})) << "each of them has its part";
+    EXPECT_TRUE(differs([](ModelSpec& it) { it.instances = 3; })) << "of as many each has as much";
 }
 
 TEST(ModelSpec, KnowsTheAdaptersOfItsNames) {

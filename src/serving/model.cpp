@@ -29,6 +29,7 @@ Model::Model(Environment environment, ModelSpec spec, std::int64_t created_unix,
       metrics_(env_.metrics, label_),
       changed_(env_.loop),
       backoff_(env_.options.backoff_min),
+      retry_wait_(env_.options.retry_min),
       reporting_(std::make_shared<Reporting>(env_.loop)) {
     if (spec_.lazy || env_.options.memory_bytes != 0) state_ = ModelState::cold;
     keep_alive_ = spec_.keep_alive;
@@ -37,7 +38,7 @@ Model::Model(Environment environment, ModelSpec spec, std::int64_t created_unix,
 void Model::start(Place place) {
     shown_ = place == Place::named;
     bool const now = !spec_.lazy || place == Place::beside;
-    if (now) want();
+    if (now) warm();
     // Without a budget there is nothing to decide.
     if (now && env_.options.memory_bytes == 0) load();
     set_state(state_);
@@ -102,18 +103,25 @@ net::Task<void> Model::supervise(std::shared_ptr<Model> self) {
             if (abandoned_) co_return;
             co_await collect();
             if (abandoned_) co_return;
-            bool const cold = std::exchange(cold_next_, false) || state_ == ModelState::unloading;
-            if (cold && !closing_) {
-                gone();
-                continue;
-            }
+        }
+        // Where it was about to go there is no next worker for nobody.
+        bool const went = state_ == ModelState::restarting && (draining_ || leaves_) && flights_.empty();
+        bool const cold = std::exchange(cold_next_, false) || state_ == ModelState::unloading || went;
+        if (cold && !closing_) {
+            gone();
+            continue;
         }
         if (closing_ || state_ == ModelState::failed) break;
+        if (no_worker_works() && env_.options.memory_bytes != 0) {
+            give_up();
+            break;
+        }
         co_await back_off();
         if (abandoned_) co_return;
     }
     if (state_ != ModelState::failed) set_state(ModelState::stopped);
     over_ = true;
+    env_.residency->notify();
     if (on_over_) on_over_();
 }
 
@@ -146,7 +154,16 @@ void Model::start_failed(std::string problem) {
     set_state(ModelState::restarting);
     env_.residency->notify();
     env_.log.error("worker did not start", {{"model", label_}, {"problem", problem_}, {"attempts", starts_failed_}});
-    if (starts_failed_ >= env_.options.starts_failed_max) fail_all(unavailable());
+    if (no_worker_works()) fail_all(unavailable());
+}
+
+// It would hold room that others lack, although whoever asks for it is refused.
+void Model::give_up() {
+    set_state(ModelState::failed);
+    forget_wish();
+    retry_at_ = env_.clock.now() + backoff_;
+    backoff_ = std::min(backoff_ * 2, env_.options.backoff_max);
+    env_.residency->notify();
 }
 
 net::Task<void> Model::attend() {
@@ -182,6 +199,7 @@ net::Task<void> Model::collect() {
     if (shown_) metrics_.forget_worker();
     stats_ = {};
     forget_engine();
+    env_.residency->notify();
 }
 
 // What it was told, and what it was asked.
@@ -192,15 +210,17 @@ void Model::forget_engine() {
     reporting_->answered.notify();
 }
 
+// It is over, too, when there is to be no next worker, or another one than this would be.
 net::Task<void> Model::back_off() {
     Instant const until = env_.clock.now() + backoff_;
     backoff_ = std::min(backoff_ * 2, env_.options.backoff_max);
-    for (Duration left = until - env_.clock.now(); left > Duration::zero() && wanted_ && !closing_;
+    auto const waits = [this] { return state_ == ModelState::restarting && !closing_; };
+    for (Duration left = until - env_.clock.now(); left > Duration::zero() && waits();
          left = until - env_.clock.now()) {
         co_await changed_.wait_for(left);
         if (abandoned_) co_return;
     }
-    if (!wanted_ || closing_) co_return;
+    if (!waits()) co_return;
     ++restarts_;
     metrics_.restarts.add();
 }
@@ -312,8 +332,10 @@ void Model::handle_ready(ReadyFrame& ready) {
     progress_ = 1;
     problem_.clear();
     starts_failed_ = 0;
+    retry_at_.reset();
+    retry_wait_ = env_.options.retry_min;
     set_state(ModelState::ready);
-    wanted_since_.reset();
+    forget_wish();
     draining_ = ends_ = asked_ = false;
     if (worker_->sets == spec_.variants.size()) unmeasured_bytes_ = 0;
     used_ = worker_->ready;
@@ -333,7 +355,13 @@ void Model::handle_load_failed(Error const& error) {
     if (state_ == ModelState::ready) return lose("broken frame: load failed after ready");
     problem_ = error.message;
     set_state(ModelState::failed);
-    wanted_since_.reset();
+    forget_wish();
+    retry_at_.reset();
+    bool const may_pass = error.code == Code::overloaded || error.code == Code::exhausted;
+    if (may_pass) {
+        retry_at_ = env_.clock.now() + retry_wait_;
+        retry_wait_ = std::min(retry_wait_ * 2, env_.options.retry_max);
+    }
     env_.residency->notify();
     env_.log.error("model cannot be loaded",
                    {{"model", label_}, {"problem", problem_}, {"code", to_string(error.code)}});
@@ -384,7 +412,8 @@ void Model::lose(std::string why, Ending ending) {
         set_state(ModelState::restarting);
         env_.residency->notify();
         settle_lost();
-        if (starts_failed_ >= env_.options.starts_failed_max) fail_all(unavailable());
+        if (no_worker_works()) fail_all(unavailable());
+        if (ends_) leaves_ = true;  // what it has is answered by the next one
     }
     changed_.notify();
 }
@@ -405,7 +434,7 @@ void Model::close(std::function<void()> over) {
 void Model::suspend(Error why) {
     suspended_ = std::move(why);
     wanted_ = draining_ = leaves_ = false;
-    wanted_since_.reset();
+    forget_wish();
     fail_all(*suspended_);
     if (worker_) lose("its file is not to be used any more");
     cold_next_ = worker_ != nullptr;
@@ -421,13 +450,10 @@ void Model::resume() {
     problem_.clear();
     starts_failed_ = parks_failed_ = 0;
     backoff_ = env_.options.backoff_min;
-    bool const ended = state_ == ModelState::failed && over_ && !closing_;
-    set_state(ended ? ModelState::cold : state_);
-    if (ended) {
-        over_ = false;
-        env_.loop.spawn(supervise(shared_from_this()));
-    }
-    if (!spec_.lazy && !retiring_) want();
+    retry_wait_ = env_.options.retry_min;
+    if (state_ == ModelState::failed && over_ && !closing_) revive();
+    else set_state(state_);
+    if (!spec_.lazy && !retiring_) warm();
 }
 
 void Model::retire() {

@@ -61,8 +61,8 @@ public:
     [[nodiscard]] Resident resident() const;
     // When it is loaded.
     [[nodiscard]] std::uint64_t cost() const;
-    // Somebody waits for it to be loaded.
-    void want();
+    // It is to be loaded, although no request waits for that.
+    void warm();
     void load();
     // REQUIRES: it is parked, or ready and no request is with its worker
     void let_go();
@@ -71,8 +71,17 @@ public:
     void park();
     // If it is ready it takes nothing new from now on: what comes waits until it was loaded again.
     void drain_for_others() { draining_ = draining_ || state_ == ModelState::ready; }
+    [[nodiscard]] bool drains_for_others() const { return state_ == ModelState::ready && draining_ && !ends_; }
+    // Nobody waits for its room any more.
+    // REQUIRES: drains_for_others()
+    void stay();
     // If it lost its worker there is no next one by itself: what waits has it loaded again.
     void stand_down();
+    // Since when it may be tried again, of one that failed for a reason that may have passed.
+    [[nodiscard]] std::optional<Instant> retry_at() const;
+    [[nodiscard]] bool retry_is_due() const;
+    // If there is such a time it is cold from now on, be it due or not. False: it stays as it is.
+    bool try_again();
     // Stays for so long once it is idle, until it is told otherwise; negative: for ever.
     void keep(Duration keep_alive);
     // What its cache of prefixes in host memory may take; absent: as it was started with.
@@ -101,8 +110,10 @@ public:
     [[nodiscard]] std::size_t inside() const { return flights_.size(); }
     // Whether it would be taken in, as far as that is known before it is made a frame.
     [[nodiscard]] bool has_room_for(domain::GenerateRequest const& request) const;
-    // What of its cost is pages of the file; 0 before it was loaded.
-    [[nodiscard]] std::uint64_t shared_bytes() const { return info_ ? info_->shared_bytes : 0; }
+    // What of its cost is pages of the file; absent before it was loaded.
+    [[nodiscard]] std::optional<std::uint64_t> shared_bytes() const {
+        return info_ ? std::optional(info_->shared_bytes) : std::nullopt;
+    }
 
     [[nodiscard]] Result<std::shared_ptr<Flight>> submit(RequestId id, domain::GenerateRequest request);
 
@@ -111,14 +122,16 @@ public:
     void taken(Flight& flight, std::uint32_t tokens);
     [[nodiscard]] Waiting waiting(Flight const& flight) const;
 
-    // `self` keeps the model alive meanwhile.
-    net::Task<EngineView> engine_view(std::shared_ptr<Model> self, Duration timeout);
+    // Asks its engine for a report, if it has one; the question's number.
+    [[nodiscard]] std::uint64_t ask_report();
+    // When that was answered, or `timeout` passed. `self` keeps the model alive meanwhile.
+    net::Task<EngineView> engine_view(std::shared_ptr<Model> self, std::uint64_t question, Duration timeout);
 
     [[nodiscard]] ModelSpec const& spec() const { return spec_; }
     // With that set of adapters on top.
     [[nodiscard]] ModelStatus status(std::uint32_t adapters = 0) const;
     [[nodiscard]] ModelState state() const { return state_; }
-    [[nodiscard]] std::uint32_t retry_after_s() const { return rate_.retry_s(env_.clock.now(), line_.oldest()); }
+    [[nodiscard]] std::uint32_t retry_after_s() const;
     [[nodiscard]] std::optional<std::uint32_t> predicted_wait_s(domain::Priority priority) const;
 
     // Cancels all requests and lets the worker go; `over` is called when it is gone.
@@ -156,7 +169,13 @@ private:
     };
 
     // --- model_residency.cpp ---
+    // Somebody waits for it to be loaded.
+    void want();
+    void forget_wish();
+    // As unload(), but who wants it loaded still does.
+    void leave_when_answered();
     void gone();
+    void revive();
     void leave_memory();
     void handle_parked(ParkedFrame const& parked);
     [[nodiscard]] std::uint64_t parked_cost() const;
@@ -175,6 +194,8 @@ private:
     net::Task<void> back_off();
     bool launch();
     void start_failed(std::string problem);
+    [[nodiscard]] bool no_worker_works() const { return starts_failed_ >= env_.options.starts_failed_max; }
+    void give_up();
     [[nodiscard]] Instant next_check() const;
     void check(Instant planned);
     [[nodiscard]] Duration silence_limit() const;
@@ -244,6 +265,8 @@ private:
     std::uint64_t restarts_ = 0;
     std::uint32_t starts_failed_ = 0;  // in a row
     Duration backoff_;
+    Duration retry_wait_;              // after the next load that fails for want of memory
+    std::optional<Instant> retry_at_;  // of ModelState::failed; absent: for good
     bool wanted_ = false;    // it is to have a worker
     bool draining_ = false;  // its worker gets no more requests
     bool leaves_ = false;    // it is to drain as soon as it is ready
@@ -258,7 +281,8 @@ private:
     bool cold_next_ = false;          // when its worker has ended it is as if there never was one
     bool asked_ = false;     // its worker was sent a request
     std::optional<Duration> keep_alive_;   // idle for so long, it goes; absent: it stays
-    std::optional<Instant> wanted_since_;  // somebody waits for it to be loaded
+    std::optional<Instant> wanted_since_;  // somebody waits for it to be loaded,
+    bool warmed_ = false;                  // and not only requests
     Instant used_{};         // the last request ended, or it got ready
     bool retiring_ = false;
     std::uint64_t cost_told_ = 0;  // the last that the pool looked at

@@ -24,7 +24,8 @@ std::string frame_of(RequestId id, std::uint32_t tokens) {
 }  // namespace
 
 Error Model::unavailable() const {
-    auto const why = problem_.empty() ? std::string(to_string(state_)) : problem_;
+    auto why = problem_.empty() ? std::string(to_string(state_)) : problem_;
+    if (retry_at()) why += fmt::format("; it can be tried again in {} s", retry_after_s());
     return {Code::unavailable, fmt::format("model '{}' is not available: {}", spec_.id, why)};
 }
 
@@ -34,8 +35,8 @@ Error Model::removed(Flight const& flight) const {
 
 Result<std::shared_ptr<Flight>> Model::submit(RequestId id, domain::GenerateRequest request) {
     if (suspended_) return *suspended_;
-    bool const no_worker_works = starts_failed_ >= env_.options.starts_failed_max;
-    if (closing_ || state_ == ModelState::failed || state_ == ModelState::stopped || no_worker_works)
+    if (retry_is_due()) try_again();
+    if (closing_ || state_ == ModelState::failed || state_ == ModelState::stopped || no_worker_works())
         return unavailable();
     auto const refuse = [this](std::string message) {
         rate_.refused();
@@ -241,6 +242,7 @@ void Model::end(std::shared_ptr<Flight> flight, domain::Event terminal, Instant 
     deliver(*flight, std::move(terminal));
     show_load();
     used_ = now;
+    if (flights_.empty() && !warmed_) wanted_since_.reset();
     if (flights_.empty() || draining_) env_.residency->notify();
 }
 
@@ -293,6 +295,7 @@ void Model::settle_lost() {
         flight->phase = Phase::unsent;
         metrics_.replays.add();
     }
+    if (!flights_.empty()) want();
     show_load();
 }
 

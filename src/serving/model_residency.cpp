@@ -44,8 +44,9 @@ Resident Model::resident() const {
     switch (state_) {
         case ModelState::cold: out.state = wanted_ ? State::loading : State::cold; break;
         case ModelState::starting:
-        case ModelState::loading:
-        case ModelState::restarting: out.state = State::loading; break;
+        case ModelState::loading: out.state = State::loading; break;
+        // As long as its last process may be there it is on its way.
+        case ModelState::restarting: out.state = worker_ ? State::loading : State::restarting; break;
         case ModelState::ready: out.state = draining_ ? State::draining : State::ready; break;
         case ModelState::unloading: out.state = parking_ == Parking::begins ? State::parking : State::leaving; break;
         case ModelState::parked: out.state = State::parked; break;
@@ -59,8 +60,10 @@ Resident Model::resident() const {
     if (can_park || out.state == State::parked || out.state == State::parking) out.parked_cost = parked_cost();
     out.busy = std::ranges::any_of(flights_, [](auto const& flight) { return flight.second->phase != Phase::unsent; });
     out.pinned = is_pinned() && !retiring_;
-    // Nobody waits for one that has no name any more and nothing inside.
-    if (!retiring_ || !flights_.empty()) out.wanted_since = wanted_since_;
+    // Nobody waits for one that has no name any more and nothing inside; and one that restarts is not waited for
+    // by those who do not ask it.
+    bool const nobodys = retiring_ || out.state == State::restarting;
+    if (!nobodys || !flights_.empty()) out.wanted_since = wanted_since_;
     out.used = used_;
     out.ready = worker_ ? worker_->ready : Instant{};
     out.keep_alive = idle_limit();
@@ -71,6 +74,16 @@ void Model::want() {
     if (wanted_since_) return;
     wanted_since_ = env_.clock.now();
     env_.residency->notify();
+}
+
+void Model::warm() {
+    warmed_ = true;
+    want();
+}
+
+void Model::forget_wish() {
+    wanted_since_.reset();
+    warmed_ = false;
 }
 
 // Its worker, if there is one, is parked.
@@ -132,10 +145,15 @@ std::uint64_t Model::parked_cost() const {
     return parked_bytes_ != 0 ? parked_bytes_ : spec_.process_bytes + spec_.adapter_bytes;
 }
 
-// Its worker is: what waits has it loaded again.
+// Its worker is: what waits has it loaded again. What unload() left to be answered when the worker was lost is
+// answered by the next one, which leaves then.
 void Model::gone() {
-    wanted_ = draining_ = leaves_ = ends_ = false;
+    bool const lost = state_ == ModelState::restarting;
+    leaves_ = leaves_ && lost && !flights_.empty();
+    wanted_ = draining_ = ends_ = false;
+    starts_failed_ = 0;
     if (flights_.empty()) keep_alive_ = spec_.keep_alive;
+    else want();
     stats_ = {};
     set_state(ModelState::cold);
     forget_gone_variants();
@@ -144,10 +162,41 @@ void Model::gone() {
 
 void Model::stand_down() {
     if (state_ != ModelState::restarting || closing_) return;
-    if (!flights_.empty()) want();
+    if (flights_.empty()) forget_wish();
     if (worker_) cold_next_ = true;  // its end is waited for
     else gone();
     changed_.notify();
+}
+
+void Model::stay() {
+    draining_ = false;
+    wanted_since_.reset();  // of what came meanwhile
+    send_unsent();
+}
+
+std::optional<Instant> Model::retry_at() const {
+    return state_ == ModelState::failed && !suspended_ ? retry_at_ : std::nullopt;
+}
+
+bool Model::retry_is_due() const {
+    auto const at = retry_at();
+    return at && *at <= env_.clock.now();
+}
+
+bool Model::try_again() {
+    if (!retry_at() || !over_ || closing_ || retiring_) return false;
+    problem_.clear();
+    revive();
+    return true;
+}
+
+// REQUIRES: it failed, and is over
+void Model::revive() {
+    auto const before = starts_failed_ - std::min(starts_failed_, 1U);  // one attempt, not as many as at first
+    gone();
+    starts_failed_ = before;
+    over_ = false;
+    env_.loop.spawn(supervise(shared_from_this()));
 }
 
 void Model::take_name() {
@@ -185,13 +234,19 @@ void Model::keep(Duration keep_alive) {
 }
 
 void Model::unload() {
+    warmed_ = false;
+    if (flights_.empty()) wanted_since_.reset();
+    leave_when_answered();
+}
+
+void Model::leave_when_answered() {
+    bool const idle = flights_.empty();
+    bool const away = state_ == ModelState::unloading || (state_ == ModelState::cold && idle && !wanted_);
     if (state_ == ModelState::ready) draining_ = ends_ = true;
-    else if (state_ == ModelState::parked && flights_.empty()) {
-        wanted_since_.reset();
-        let_go();
-    } else if (parking_ == Parking::begins) ends_ = true;
-    else if (state_ == ModelState::cold && flights_.empty() && !wanted_) wanted_since_.reset();
-    else if (state_ != ModelState::unloading) leaves_ = true;
+    else if (state_ == ModelState::parked && idle) let_go();
+    else if (state_ == ModelState::restarting && idle) stand_down();
+    else if (parking_ == Parking::begins) ends_ = true;
+    else if (!away) leaves_ = true;
     env_.residency->notify();
 }
 
@@ -206,7 +261,7 @@ void Model::join(Variant variant) {
     if (!runs) return;
     env_.log.info("model is to be loaded again, with more adapters",
                   {{"model", spec_.id}, {"for", spec_.variants.back().id}});
-    unload();
+    leave_when_answered();
 }
 
 void Model::part(std::string_view id) {

@@ -59,6 +59,13 @@ std::optional<double> Model::load_left_s() const {
     return taken * (1 - progress_) / progress_;
 }
 
+std::uint32_t Model::retry_after_s() const {
+    constexpr std::uint32_t kLongest = 3600;
+    auto const now = env_.clock.now();
+    if (auto const at = retry_at()) return CompletionRate::whole(to_ms(*at - now) / 1000, 1, kLongest);
+    return rate_.retry_s(now, line_.oldest());
+}
+
 std::optional<std::uint32_t> Model::predicted_wait_s(domain::Priority priority) const {
     auto const wait = predicted_s(line_.before_newcomer(priority));
     if (!wait) return std::nullopt;
@@ -114,15 +121,19 @@ void Model::handle_report(ReportFrame& answer) {
     reporting.answered.notify();
 }
 
+std::uint64_t Model::ask_report() {
+    auto& reporting = *reporting_;
+    if (state_ == ModelState::ready && reporting.heard == reporting.asked)
+        worker_->pipe->send(*encode(AskReportFrame{++reporting.asked}));
+    return reporting.asked;
+}
+
 // After a wait only what is shared is touched: the pool may be gone.
-net::Task<EngineView> Model::engine_view(std::shared_ptr<Model> self, Duration timeout) {
+net::Task<EngineView> Model::engine_view(std::shared_ptr<Model> self, std::uint64_t question, Duration timeout) {
     auto const reporting = self->reporting_;
     auto const& clock = self->env_.clock;
-    if (state_ == ModelState::ready && reporting->heard == reporting->asked)
-        worker_->pipe->send(*encode(AskReportFrame{++reporting->asked}));
-    auto const wanted = reporting->asked;
     auto const deadline = std::chrono::steady_clock::now() + timeout;
-    for (auto left = timeout; reporting->heard < wanted && left > Duration::zero();
+    for (auto left = timeout; reporting->heard < question && left > Duration::zero();
          left = deadline - std::chrono::steady_clock::now())
         co_await reporting->answered.wait_for(left);
     EngineView view;

@@ -131,7 +131,7 @@ public:
         if (auto const why = model->suspended()) return *why;
         HEARTH_CHECK(house_->check_budget(model->spec().id, model->cost()));
         if (keep_alive) model->keep(*keep_alive);
-        if (is_away(model->state())) model->want();
+        if (is_away(model->state()) || model->state() == ModelState::failed) model->warm();
         return ok();
     }
 
@@ -195,12 +195,12 @@ public:
         return model ? (*model)->predicted_wait_s(priority) : std::nullopt;
     }
 
-    net::Task<EngineView> engine_view(std::string name, Duration timeout) override {
+    net::Task<Result<std::vector<EngineView>>> engine_views(std::string name, Duration timeout) override {
         auto const model = named(name);
-        if (!model) co_return EngineView{};
+        if (!model) co_return model.error();
         auto const& found = *model;
-        auto view = co_await found->engine_view(found, timeout);
-        co_return view;
+        auto views = co_await found->engine_views(found, timeout);
+        co_return views;
     }
 
     bool ready() const override {

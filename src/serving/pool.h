@@ -17,8 +17,15 @@
 // once. It restarts after backoff (doubling from backoff_min to backoff_max,
 // reset after it has been ready for a minute). After starts_failed_max workers
 // in a row that died before they were ready, waiting requests fail and new ones
-// are refused (`unavailable`) until one gets ready; the attempts go on. A model
-// whose file cannot be loaded (LoadFailed) is `failed` and is not retried.
+// are refused (`unavailable`) until one gets ready; the attempts go on. Under
+// options.memory_bytes they do not: the model is `failed`, so that nobody lacks the room
+// it would take, and is tried again as below, after the same backoff.
+//
+// A model that cannot be loaded (LoadFailed) is `failed`. Where that was for want of memory
+// (`overloaded`, `exhausted`) it may pass: after retry_min (doubling to retry_max, until it is ready)
+// the next request has it tried again, or, of one that is not lazy, room that nobody waits for. Until then
+// requests are refused with the reason, and retry_after_s() is what is left. Else it stays
+// `failed` until it is suspended and resumed.
 //
 // Residency (residency.h): a lazy model is loaded by the first request for it, and
 // under options.memory_bytes models make room for one another, parked_max of them
@@ -137,6 +144,8 @@ struct PoolOptions {
     Duration step_timeout = std::chrono::seconds(60);  // without a step although a sequence could go on
     Duration backoff_min = std::chrono::milliseconds(100);
     Duration backoff_max = std::chrono::seconds(30);
+    Duration retry_min = std::chrono::minutes(1);  // after a load that failed for want of memory
+    Duration retry_max = std::chrono::minutes(30);
 };
 
 // How short memory is on the machine, or in the control group the server runs in.
@@ -165,6 +174,7 @@ struct Waiting {
 struct EngineView {
     std::optional<domain::EngineReport> report;  // the last one, if there ever was one from this worker
     Duration age{};  // of the report
+    std::uint32_t instance = 0;  // which of the model's workers it is, as in ModelStatus::instances
 };
 
 class Generation {
@@ -229,11 +239,12 @@ public:
 
     // Has a model loaded that is cold, without a request for it, to stay for `keep_alive`
     // as a request would say it. Fails with `not_found`, `exhausted`, or `unavailable`
-    // while draining.
+    // while draining. One that is `failed` is tried again only if a request for it would be.
     [[nodiscard]] virtual Status warm(std::string_view model, std::optional<Duration> keep_alive) = 0;
 
     // The model leaves memory once what it has was answered, pinned or not; what comes for
-    // it meanwhile has it loaded again. Fails with `not_found`.
+    // it meanwhile has it loaded again. One whose worker died is not started again unless something waits
+    // for it. Fails with `not_found`.
     [[nodiscard]] virtual Status unload(std::string_view model) = 0;
 
     // Its file is not to be used: what is inside fails with `why`, and so does what comes
@@ -263,16 +274,20 @@ public:
     [[nodiscard]] virtual std::vector<ModelStatus> models() const = 0;
     [[nodiscard]] virtual PoolMemory memory() const = 0;
 
-    // Seconds a refused caller should wait, from the measured rate: 1 to 60.
+    // Seconds a refused caller should wait: until a model that failed is tried again, else from the
+    // measured rate, 1 to 60.
     [[nodiscard]] virtual std::uint32_t retry_after_s(std::string_view model) const = 0;
 
     // Seconds a new request of that class is predicted to wait, rounded up, at most an hour; nothing if unknown.
     [[nodiscard]] virtual std::optional<std::uint32_t> predicted_wait_s(std::string_view model,
                                                                         domain::Priority priority) const = 0;
 
-    // Asks the model's engine what it is doing, which it says at the end of its
-    // step; after `timeout` what it said last time. Callers share one question.
-    [[nodiscard]] virtual net::Task<EngineView> engine_view(std::string model, Duration timeout) = 0;
+    // Asks the engines of the model's workers that are ready what they are doing, all at once, which
+    // each says at the end of its step; of those that have not by `timeout` what they said last time.
+    // Callers share one question. In order of instance; where none is ready, of the first alone. Never
+    // empty. Fails with `not_found`.
+    [[nodiscard]] virtual net::Task<Result<std::vector<EngineView>>> engine_views(std::string model,
+                                                                                  Duration timeout) = 0;
 
     // All models ready, or cold or parked until somebody asks for them.
     [[nodiscard]] virtual bool ready() const = 0;

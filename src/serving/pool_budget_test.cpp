@@ -34,6 +34,7 @@ public:
         options.memory_bytes = kBudget;
         options.parked_max = 2;
         options.replays_waiting_max = 1000;  // who only waits when others crash is answered in the end
+        options.retry_min = options.retry_max = 1ms;
         launcher.on_launch = [this](FakeWorker& worker) {
             if (below(8) > 0) worker.keeps = worker.spec.process_bytes;
             launched.push_back(&worker);

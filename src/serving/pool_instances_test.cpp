@@ -277,6 +277,22 @@ TEST_F(PoolInstances, WhatTheyShareCountsOnce) {
     }(*this));
 }
 
+TEST_F(PoolInstances, WhatTheyAreThoughtToShareCountsOnceBeforeTheyAreLoaded) {
+    options.memory_bytes = 19;
+    run([](PoolInstances& t) -> net::Task<void> {
+        auto three = t.several("m", 3);
+        three.shared_bytes = 5;
+        EXPECT_EQ(t.pool().add(three).error().code, Code::exhausted) << "5, and three times 5";
+        three.shared_bytes = 6;
+        EXPECT_TRUE(t.pool().add(three)) << "6, and three times 4";
+        auto asked = t.submit();
+        co_await t.settle();
+        EXPECT_EQ(t.pool().memory().used_bytes, 18U);
+        auto const workers = co_await t.ready(3);
+        co_await t.finish(*workers[0], *asked);
+    }(*this));
+}
+
 TEST_F(PoolInstances, TheyAreLoadedAndParkedAndWokenTogether) {
     options.memory_bytes = 22;
     options.parked_max = 1;
@@ -406,6 +422,7 @@ TEST_F(PoolInstances, WhoWaitsIsAnsweredWhenTheOneThatDrainsIsLost) {
         co_await t.settle();
         end(*workers[1], kept);
         for (auto* each : {&running, &other, &waiting}) co_await t.answered(**each);
+        co_await t.until("m", 2, ModelState::cold);
     }(*this));
 }
 
@@ -459,7 +476,22 @@ TEST_F(PoolInstances, UnloadWhileOneOfThoseThatAreParkedIsWaitedForEndsBoth) {
     }(*this));
 }
 
-TEST_F(PoolInstances, OneThatCannotBeLoadedIsNotWaitedFor) {
+TEST_F(PoolInstances, UnloadIsForOneThatRestartsAsWell) {
+    options.backoff_min = options.backoff_max = std::chrono::hours(1);
+    run([](PoolInstances& t) -> net::Task<void> {
+        EXPECT_TRUE(t.pool().add(t.several("m", 2)));
+        auto const never_ready = co_await t.launcher.next();
+        never_ready->die("signal 9 (Killed)");
+        auto const workers = co_await t.ready(1);
+        co_await t.until("m", 1, ModelState::restarting);
+        EXPECT_TRUE(t.pool().unload("m"));
+        co_await t.until("m", 2, ModelState::cold);
+        co_await t.settle();
+        EXPECT_EQ(t.launcher.launches, 2) << "nobody asked";
+    }(*this));
+}
+
+TEST_F(PoolInstances, OneThatCannotBeLoadedIsNotWaitedForAndTriedAgainWithTheOthers) {
     run([](PoolInstances& t) -> net::Task<void> {
         EXPECT_TRUE(t.pool().add(t.several("m", 2)));
         auto const failing = co_await t.launcher.next();
@@ -476,9 +508,10 @@ TEST_F(PoolInstances, OneThatCannotBeLoadedIsNotWaitedFor) {
         co_await t.settle();
         EXPECT_EQ(t.launcher.launches, 2) << "nobody asked";
         auto again = t.submit();
-        auto const fresh = co_await t.ready(1);
-        co_await t.finish(*fresh[0], *again);
-        EXPECT_EQ(t.launcher.launches, 3);
+        auto const fresh = co_await t.ready(2);
+        co_await t.settle();
+        co_await t.finish(fresh[0]->unread() > 0 ? *fresh[0] : *fresh[1], *again);
+        EXPECT_EQ(t.launcher.launches, 4);
     }(*this));
 }
 

@@ -118,6 +118,71 @@ TEST_F(PoolResidency, WhoComputesIsNotDisturbedAndGoesWhenItIsDone) {
     }(*this));
 }
 
+TEST_F(PoolResidency, NobodyGoesForWhoLeft) {
+    options.memory_bytes = 15;
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("a", 10);
+        t.add("b", 10);
+        auto running = t.ask("a");
+        auto a = co_await t.loaded(10);
+        auto const id = co_await t.submitted(*a);
+        a->event(id, Started{1, 0});
+        co_await t.settle();
+        t.clock.shift(kResidentMin);
+        auto leaving = t.ask("b");
+        co_await t.settle();
+        auto late = t.ask("a");
+        co_await t.settle();
+        EXPECT_EQ(a->unread(), 0U) << "it is being drained";
+        leaving.reset();
+        co_await t.settle();
+        EXPECT_EQ(a->unread(), 1U) << "nobody waits for its room any more";
+        a->event(id, t.choice_done());
+        a->event(id, Done{{1, 0, 0}, {}});
+        co_await t.answer(*a, *late);
+        co_await t.settle();
+        EXPECT_EQ(t.state_of("a"), ModelState::ready);
+        EXPECT_EQ(t.state_of("b"), ModelState::cold);
+        EXPECT_EQ(t.launcher.launches, 1);
+    }(*this));
+}
+
+TEST_F(PoolResidency, WhoWantedItWithoutARequestDoesNotLeaveWithOne) {
+    options.memory_bytes = 15;
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("a", 10);
+        t.add("b", 10);
+        auto running = t.ask("a");
+        auto a = co_await t.loaded(10);
+        auto const id = co_await t.submitted(*a);
+        EXPECT_TRUE(t.pool().warm("b", {}));
+        auto leaving = t.ask("b");
+        leaving.reset();
+        co_await t.settle();
+        a->event(id, Started{1, 0});
+        a->event(id, t.choice_done());
+        a->event(id, Done{{1, 0, 0}, {}});
+        auto const b = co_await t.loaded(10);
+        EXPECT_EQ(b->spec.id, "b");
+    }(*this));
+}
+
+TEST_F(PoolResidency, UnloadTakesBackThatItWasWanted) {
+    options.memory_bytes = 15;
+    run([](PoolResidency& t) -> net::Task<void> {
+        t.add("a", 10);
+        t.add("b", 10);
+        auto running = t.ask("a");
+        auto a = co_await t.loaded(10);
+        EXPECT_TRUE(t.pool().warm("b", {}));
+        EXPECT_TRUE(t.pool().unload("b"));
+        co_await t.answer(*a, *running);
+        co_await t.settle();
+        EXPECT_EQ(t.state_of("a"), ModelState::ready);
+        EXPECT_EQ(t.launcher.launches, 1);
+    }(*this));
+}
+
 TEST_F(PoolResidency, AnIdleModelGoesWhenItsTimeIsUp) {
     run([](PoolResidency& t) -> net::Task<void> {
         t.add("a", 10, 50ms);

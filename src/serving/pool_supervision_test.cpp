@@ -481,6 +481,39 @@ TEST_F(Supervision, BacksOffLongerEachTime) {
     }(*this));
 }
 
+TEST_F(Supervision, OneThatIsUnloadedAndLostDoesNotComeBackForNobody) {
+    run([](Supervision& t) -> net::Task<void> {
+        auto worker = co_await t.ready_worker();
+        auto generation = t.submit();
+        worker->event(generation->id(), Started{});
+        worker->event(generation->id(), t.delta("half an ans"));
+        co_await generation->next();
+        EXPECT_TRUE(t.pool().unload("m"));
+        worker->die("signal 9 (Killed)");
+        while (t.pool().models()[0].state != ModelState::cold) co_await t.loop.sleep(1ms);
+        co_await t.settle();
+        EXPECT_EQ(t.launcher.launches, 1);
+    }(*this));
+}
+
+TEST_F(Supervision, OneThatIsUnloadedAndLostLeavesWhenTheNextWorkerHasAnswered) {
+    run([](Supervision& t) -> net::Task<void> {
+        auto worker = co_await t.ready_worker();
+        auto generation = t.submit();
+        worker->event(generation->id(), Started{});
+        co_await generation->next();
+        EXPECT_TRUE(t.pool().unload("m"));
+        worker->die("signal 9 (Killed)");
+        auto next = co_await t.next_ready();
+        auto const id = co_await t.submitted(*next);
+        EXPECT_EQ(id, generation->id());
+        for (Event const& event : {Event(Started{}), Event(t.choice_done()), Event(Done{})}) next->event(id, event);
+        while (t.pool().models()[0].state != ModelState::cold) co_await t.loop.sleep(1ms);
+        EXPECT_EQ(next->exit_reason, "exit status 0");
+        EXPECT_EQ(t.launcher.launches, 2);
+    }(*this));
+}
+
 TEST_F(Supervision, AChattyWorkerIsCutShort) {
     options.ping_interval = 20s;
     run([](Supervision& t) -> net::Task<void> {

@@ -47,7 +47,8 @@ public:
     }
 
     net::Task<void> look(std::optional<EngineView>& into, Duration timeout) {
-        into = co_await pool().engine_view("m", timeout);
+        auto views = co_await pool().engine_views("m", timeout);
+        into = views->front();
     }
 };
 
@@ -175,14 +176,49 @@ TEST_F(PoolWaiting, CallersShareOneQuestion) {
 TEST_F(PoolWaiting, ABusyEngineIsShownAsItWas) {
     run([](PoolWaiting& t) -> net::Task<void> {
         auto worker = co_await t.ready_worker();
-        auto const nothing = co_await t.pool().engine_view("m", 1ms);
-        EXPECT_FALSE(nothing.report);
+        auto const nothing = co_await t.pool().engine_views("m", 1ms);
+        EXPECT_FALSE(nothing->front().report);
         auto const nonce = co_await t.asked(*worker);
         worker->send(ReportFrame{nonce, report(1)});
         co_await t.settle();
-        auto const old = co_await t.pool().engine_view("m", 1ms);
-        EXPECT_EQ(old.report, report(1));
-        EXPECT_GE(old.age, Duration::zero());
+        auto const old = co_await t.pool().engine_views("m", 1ms);
+        EXPECT_EQ(old->front().report, report(1));
+        EXPECT_GE(old->front().age, Duration::zero());
+    }(*this));
+}
+
+TEST_F(PoolWaiting, AllWorkersOfAModelAreAskedBeforeTheFirstIsWaitedFor) {
+    run([](PoolWaiting& t) -> net::Task<void> {
+        auto two = t.spec("m");
+        two.instances = 2;
+        EXPECT_TRUE(t.pool().add(two));
+        auto const first = co_await t.launcher.next();
+        auto const second = co_await t.launcher.next();
+        auto const early = co_await t.pool().engine_views("m", 1ms);
+        EXPECT_EQ(early->size(), 1U) << "none is ready";
+        first->ready();
+        second->ready();
+        co_await t.settle();
+        std::optional<std::vector<EngineView>> views;
+        t.loop.spawn([](PoolWaiting& test, std::optional<std::vector<EngineView>>& into) -> net::Task<void> {
+            auto seen = co_await test.pool().engine_views("m", 20s);
+            into = *std::move(seen);
+        }(t, views));
+        auto const other = co_await t.asked(*second);
+        auto const one = co_await t.asked(*first);
+        second->send(ReportFrame{other, report(2)});
+        co_await t.settle();
+        EXPECT_FALSE(views) << "the first has not answered";
+        first->send(ReportFrame{one, report(1)});
+        while (!views) co_await t.loop.sleep(1ms);
+        EXPECT_EQ(views->size(), 2U);
+        for (std::uint32_t i = 0; i < views->size(); ++i) {
+            EXPECT_EQ((*views)[i].instance, i);
+            EXPECT_EQ((*views)[i].report, report(i + 1));
+        }
+        EXPECT_EQ(first->unread() + second->unread(), 0U) << "each was asked once";
+        auto const unknown = co_await t.pool().engine_views("none", 1ms);
+        EXPECT_EQ(unknown.error().code, Code::not_found);
     }(*this));
 }
 

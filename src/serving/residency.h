@@ -15,7 +15,7 @@
 // that was used longest ago. Before room would lack for want of that, nobody is parked.
 //
 // Costs are bytes; a budget of 0 is no bound. The cost of a model that is being
-// loaded, parked or let go counts until that is done.
+// loaded (or restarts), parked or let go counts until that is done.
 //
 // Threads: none; a pure function.
 #pragma once
@@ -32,13 +32,14 @@ namespace hearth::serving {
 struct Resident {
     enum class State : std::uint8_t {
         cold,      // not loaded
-        loading,   // or restarting
+        loading,
+        restarting,  // between two workers: it costs what it did
         ready,
         draining,  // ready, but takes nothing new
         leaving,   // told to go
         parking,   // told to park
         parked,
-        failed,    // costs nothing, and never will
+        failed,    // costs nothing
     };
     State state = State::cold;
     std::uint64_t cost = 0;         // loaded; of one that leaves what it takes until then

@@ -154,6 +154,12 @@ bool can_share_worker(ModelSpec const& base, ModelSpec other) {
     other.draft_path = base.draft_path;
     other.draft_max = base.draft_max;
     other.variants = base.variants;
+    // And from what memory and cores leave each of its workers: --kv-cells is said of all models alike.
+    other.kv_cells = base.kv_cells;
+    if (base.instances > other.instances) {
+        other.threads = base.threads;
+        other.cache_memory_bytes = base.cache_memory_bytes;
+    }
     auto const context_of = [](ModelSpec const& spec) {
         return spec.context_request != 0 ? spec.context_request : spec.context_default;
     };

@@ -115,8 +115,24 @@ void write_tenants(JsonWriter& json, EngineReport const& report) {
     json.end_array().key("tenants_left_out").number(report.tenants_left_out);
 }
 
+void write_view(JsonWriter& json, Services const& services, serving::EngineView const& view) {
+    if (!view.report) {
+        json.key("report_age_ms").null().key("engine").null();
+        return;
+    }
+    json.key("report_age_ms").number(static_cast<std::uint64_t>(std::max(to_ms(view.age), 0.0)));
+    json.key("engine").begin_object();
+    write_sequences(json, services, *view.report);
+    write_steps(json, *view.report);
+    write_speculation(json, *view.report);
+    write_memory(json, *view.report);
+    write_tenants(json, *view.report);
+    json.end_object();
+}
+
+// `views` are of those of its workers that are ready; none where it has just gone.
 void write_model(JsonWriter& json, Services const& services, serving::ModelStatus const& model,
-                 serving::EngineView const& view) {
+                 std::vector<serving::EngineView> const& views) {
     json.begin_object().key("id").string(model.id).key("state").string(to_string(model.state));
     json.key("requests").begin_object().key("inside").number(model.inside).key("waiting").number(model.waiting);
     json.key("limit").number(model.requests_max).end_object();
@@ -130,18 +146,17 @@ void write_model(JsonWriter& json, Services const& services, serving::ModelStatu
         json.end_object();
     }
     json.end_object();
-    if (!view.report) {
-        json.key("report_age_ms").null().key("engine").null().end_object();
-        return;
+    write_view(json, services, views.empty() ? serving::EngineView{} : views.front());
+    if (!model.instances.empty()) {
+        json.key("engines").begin_array();
+        for (auto const& view : views) {
+            json.begin_object().key("instance").number(view.instance);
+            write_view(json, services, view);
+            json.end_object();
+        }
+        json.end_array();
     }
-    json.key("report_age_ms").number(static_cast<std::uint64_t>(std::max(to_ms(view.age), 0.0)));
-    json.key("engine").begin_object();
-    write_sequences(json, services, *view.report);
-    write_steps(json, *view.report);
-    write_speculation(json, *view.report);
-    write_memory(json, *view.report);
-    write_tenants(json, *view.report);
-    json.end_object().end_object();
+    json.end_object();
 }
 
 }  // namespace
@@ -162,15 +177,15 @@ net::Task<void> show_engine(Services& services, http::Exchange& exchange) {
         co_return;
     }
     // All are asked before the first is waited for.
-    for (auto const& model : models) co_await services.pool.engine_view(model.id, Duration::zero());
+    for (auto const& model : models) static_cast<void>(co_await services.pool.engine_views(model.id, Duration::zero()));
     auto const deadline = services.clock.now() + kReportPatience;
     http::Response response;
     JsonWriter json(response.body);
     json.begin_object().key("models").begin_array();
     for (auto const& model : models) {
         auto const left = std::max(deadline - services.clock.now(), Duration::zero());
-        auto const view = co_await services.pool.engine_view(model.id, left);
-        write_model(json, services, model, view);
+        auto views = co_await services.pool.engine_views(model.id, left);
+        write_model(json, services, model, views ? *std::move(views) : std::vector<serving::EngineView>());
     }
     json.end_array().end_object();
     co_await exchange.send(std::move(response));

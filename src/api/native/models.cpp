@@ -27,9 +27,8 @@ void write_strings(JsonWriter& json, std::vector<std::string> const& texts) {
     json.end_array();
 }
 
-// Without its end: more may be said of it.
-void begin_model(JsonWriter& json, library::Known const& known) {
-    auto const& model = known.model;
+// Without its end: more may be said of it. `model` is whose file it has; null: nobody's.
+void begin_model(JsonWriter& json, library::Known const& known, catalog::Model const* model) {
     auto const& status = known.status;
     auto const* info = status && status->info ? &*status->info : nullptr;
     json.begin_object().key("name").string(known.name);
@@ -45,7 +44,7 @@ void begin_model(JsonWriter& json, library::Known const& known) {
     json.key("size").number(model ? model->bytes : info != nullptr ? info->file_bytes : 0);
     json.key("context").number(model ? model->context : info != nullptr ? std::uint64_t{info->context_train} : 0);
     json.key("capabilities");
-    write_strings(json, capabilities_of(info, model.get()));
+    write_strings(json, capabilities_of(info, model));
     json.key("source").string(model ? model->source : "");
     json.key("layout");
     if (model) json.string(to_string(model->layout));
@@ -56,12 +55,13 @@ void begin_model(JsonWriter& json, library::Known const& known) {
         json.string("sha256:" + model->files.front().sha256);
     else json.null();
     json.key("template_sha256").string(model ? model->template_sha256 : "");
-    json.key("template_changed").boolean(model && model->template_changed());
+    json.key("template_changed").boolean(known.model && known.model->template_changed());
     json.key("problem").string(problem_of(known));
 }
 
 // What it is beside its weights. Files by their names alone: clients need not know our folders.
-void write_definition(JsonWriter& json, library::Known const& known, modelfile::Definition const& definition) {
+void write_definition(JsonWriter& json, library::Known const& known, library::Described const& described) {
+    auto const& definition = described.definition;
     json.key("from").string(definition.from).key("system").string(definition.system);
     auto const parameters = modelfile::from_options(definition.options);
     auto const options = parameters ? modelfile::to_options(*parameters) : Result<std::string>(std::string());
@@ -79,16 +79,18 @@ void write_definition(JsonWriter& json, library::Known const& known, modelfile::
         on_top.adapters = definition.adapters;
         write_adapters(json, on_top);
     }
-    auto const path = status ? status->path : catalog::served_from(known.model->files);
+    auto const& path = described.path;
     auto shown = modelfile::to_modelfile(definition, path.empty() ? "scratch" : "./" + file_name(path));
     for (auto& adapter : shown.adapters) adapter = "./" + file_name(adapter);
     json.key("modelfile").string(modelfile::modelfile_text(std::move(shown)));
 }
 
-net::Task<Result<modelfile::Definition>> definition_of(Services& services, library::Known const& known) {
+net::Task<Result<library::Described>> describe(Services& services, library::Known const& known) {
     if (services.library != nullptr) co_return co_await services.library->definition(known.name);
-    auto const& definition = known.status->definition;
-    co_return definition ? *definition : modelfile::Definition();
+    auto const& status = *known.status;
+    library::Described described{{}, status.path, nullptr};
+    if (status.definition) described.definition = *status.definition;
+    co_return described;
 }
 
 struct BodyField {
@@ -154,7 +156,7 @@ net::Task<void> list_models(Services& services, http::Exchange& exchange) {
     JsonWriter json(response.body);
     json.begin_object().key("models").begin_array();
     for (auto const& known : all) {
-        begin_model(json, known);
+        begin_model(json, known, known.model.get());
         json.end_object();
     }
     json.end_array().end_object();
@@ -168,12 +170,12 @@ net::Task<void> show_model(Services& services, http::Exchange& exchange) {
         co_await send_problem(services, exchange, library_problem(known.error()));
         co_return;
     }
-    auto const definition = co_await definition_of(services, *known);
+    auto const described = co_await describe(services, *known);
     http::Response response;
     JsonWriter json(response.body);
-    begin_model(json, *known);
+    begin_model(json, *known, (described ? described->model : known->model).get());
     // One that cannot be read is told without.
-    if (definition) write_definition(json, *known, *definition);
+    if (described) write_definition(json, *known, *described);
     json.end_object();
     co_await exchange.send(std::move(response));
 }

@@ -132,11 +132,14 @@ net::Task<std::variant<ModelStatus, Problem>> wait_until(Services& services, htt
     }
 }
 
-// The processes that serve it, each of its workers'; 0: there is none.
+// The processes that serve it, those of all its workers that have one.
 std::vector<std::int64_t> pids_of(ModelStatus const& model) {
-    if (model.instances.empty()) return {model.pid};
-    std::vector<std::int64_t> pids(model.instances.size());
-    std::ranges::transform(model.instances, pids.begin(), &serving::InstanceStatus::pid);
+    std::vector<std::int64_t> pids{model.pid};
+    if (!model.instances.empty()) {
+        pids.resize(model.instances.size());
+        std::ranges::transform(model.instances, pids.begin(), &serving::InstanceStatus::pid);
+    }
+    std::erase(pids, 0);
     return pids;
 }
 
@@ -204,6 +207,7 @@ net::Task<void> unload_model(Services& services, http::Exchange& exchange) {
     // Who waits for it may have had it loaded again already.
     auto const gone = [old = pids_of(*before)](ModelStatus const& model) {
         if (model.state == ModelState::cold || model.state == ModelState::failed) return true;
+        if (old.empty()) return false;  // what starts now may be what was to start then
         auto const now = pids_of(model);
         return std::ranges::none_of(old, [&](std::int64_t pid) { return std::ranges::find(now, pid) != now.end(); });
     };
@@ -220,6 +224,10 @@ net::Task<void> swap_model(Services& services, http::Exchange& exchange) {
         co_await send_problem(services, exchange, *std::move(problem));
         co_return;
     }
+    auto const left = [&, deadline = arrived + services.options.request_timeout] {
+        return std::max(Duration::zero(), deadline - services.clock.now());
+    };
+    wish.patience = left();
     auto const call = [&](library::Library& library) { return library.prepare_swap(wish); };
     auto prepared = co_await ask_library(services, call);
     if (!prepared) {
@@ -228,8 +236,16 @@ net::Task<void> swap_model(Services& services, http::Exchange& exchange) {
         co_return;
     }
     auto const& id = prepared->id;
-    auto const left = std::max(Duration::zero(), arrived + services.options.request_timeout - services.clock.now());
-    auto const swapped = co_await services.pool.swap(id, prepared->spec, left);
+    auto const to_load = left();
+    if (to_load == Duration::zero()) {
+        auto late = make_problem(Kind::request_timeout,
+                                 fmt::format("What is to take the name '{}' over is ready after {:.3g} s, too late to "
+                                             "load it: ask again.",
+                                             id, to_ms(services.options.request_timeout) / 1000));
+        co_await send_problem(services, exchange, std::move(late));
+        co_return;
+    }
+    auto const swapped = co_await services.pool.swap(id, prepared->spec, to_load);
     auto const now = services.pool.status(id);
     if (!swapped || !now) {
         auto refused = swapped ? not_served(id) : to_problem(swapped.error());

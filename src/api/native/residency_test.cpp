@@ -2,6 +2,7 @@
 
 #include <chrono>
 #include <deque>
+#include <fstream>
 #include <memory>
 #include <string>
 #include <utility>
@@ -15,6 +16,8 @@
 #include "api/testing/fake_pool.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
+#include "testing/gguf_writer.h"
+#include "testing/temporary_folder.h"
 
 namespace hearth::api::native {
 namespace {
@@ -35,7 +38,13 @@ public:
         return now;
     }
 
+    net::Task<Status> swap(std::string, serving::ModelSpec, Duration) override {
+        ++swaps;
+        co_return ok();
+    }
+
     mutable std::deque<ModelStatus> next;
+    int swaps = 0;
     Duration time_of_a_look{};
 
 private:
@@ -56,7 +65,7 @@ ModelStatus model(ModelState state, std::vector<std::pair<ModelState, std::int64
     return status;
 }
 
-class Residency : public testing::Test {
+class Residency : public ::testing::Test {
 protected:
     Residency() {
         services.options.request_timeout = std::chrono::seconds(100);
@@ -101,11 +110,52 @@ TEST_F(Residency, OneThatIsLoadedAgainWasGone) {
     EXPECT_EQ(answer_of(unload_model)["instances"][1]["pid"], 14);
 }
 
+TEST_F(Residency, AWorkerWithoutAProcessNeitherStaysNorGoes) {
+    using enum ModelState;
+    pool.next = {model(ready, {{failed, 0}, {ready, 11}}), model(ready, {{failed, 0}, {ready, 13}})};
+    EXPECT_EQ(answer_of(unload_model)["instances"][1]["pid"], 13);
+}
+
+TEST_F(Residency, WhatHadNoProcessIsGoneWhenItIsCold) {
+    using enum ModelState;
+    auto back = model(starting);
+    back.pid = 99;
+    pool.next = {model(restarting), model(restarting), back, model(cold)};
+    EXPECT_EQ(answer_of(unload_model)["state"], "cold");
+}
+
 TEST_F(Residency, TheTimeOfALoadBeginsWithTheRequest) {
     pool.next = {model(ModelState::loading)};
     pool.time_of_a_look = std::chrono::seconds(60);  // the first is to find it
     EXPECT_EQ(answer_of(load_model)["error"]["code"], "request_timeout");
     EXPECT_EQ(clock.now(), Instant{} + std::chrono::seconds(120));
+}
+
+TEST_F(Residency, NothingIsLoadedForASwapWhoseTimeIsOver) {
+    hearth::testing::TemporaryFolder folder, data;
+    for (std::string const name : {"m.gguf", "n.gguf"})
+        std::ofstream(folder / name, std::ios::binary) << models::testing::tiny_llama().build();
+    library::Options options;
+    options.folders = {folder.path()};
+    options.data_folder = data.path();
+    options.new_id = [] { return std::string("job"); };
+    auto const spec_of = [](library::SpecOrder const& order) -> Result<serving::ModelSpec> {
+        serving::ModelSpec spec;
+        spec.path = order.path;
+        return spec;
+    };
+    auto const opened = library::Library::create(loop, pool, *log, std::move(options), spec_of);
+    ASSERT_TRUE(opened) << opened.error().message;
+    services.library = opened->get();
+    pool.next = {model(ModelState::cold)};
+    exchange.request_.body = R"({"model": "n"})";
+    EXPECT_EQ(answer_of(swap_model)["id"], "m");
+    EXPECT_EQ(pool.swaps, 1);
+
+    pool.time_of_a_look = std::chrono::seconds(200);  // of that, preparing it takes some
+    exchange.response_.reset();
+    EXPECT_EQ(answer_of(swap_model)["error"]["code"], "request_timeout");
+    EXPECT_EQ(pool.swaps, 1);
 }
 
 TEST_F(Residency, NobodyWaitsForAClientThatLeft) {

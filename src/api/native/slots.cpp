@@ -19,23 +19,31 @@ namespace {
 
 using domain::SequenceReport;
 
-// The sequences that hold a place, each where its id says, if that is one of the
-// places and free; else in the first that is.
-std::vector<SequenceReport const*> places(domain::EngineReport const& report, std::size_t count) {
-    std::vector<SequenceReport const*> out(count);
-    std::vector<SequenceReport const*> others;
+// What one worker's sequences hold.
+struct Held {
+    std::vector<SequenceReport const*> places;  // null: free
+    std::vector<SequenceReport const*> others;  // without a place: beyond them all, or waiting in host memory
+};
+
+// Each where its id says, if that is one of the places and free; else in the first that is.
+Held held_in(domain::EngineReport const& report, std::size_t count) {
+    Held held;
+    held.places.resize(count);
+    std::vector<SequenceReport const*> displaced, swapped;
     for (auto const& sequence : report.sequences) {
+        if (sequence.state == domain::SequenceState::swapped) swapped.push_back(&sequence);
         if (sequence.sequence < 0) continue;
         auto const at = static_cast<std::size_t>(sequence.sequence);
-        if (at < count && out[at] == nullptr) out[at] = &sequence;
-        else others.push_back(&sequence);
+        if (at < count && held.places[at] == nullptr) held.places[at] = &sequence;
+        else displaced.push_back(&sequence);
     }
-    for (auto const* other : others) {
-        auto const free = std::ranges::find(out, nullptr);
-        if (free == out.end()) out.push_back(other);
-        else *free = other;
+    for (auto const* each : displaced) {
+        auto const free = std::ranges::find(held.places, nullptr);
+        if (free == held.places.end()) held.others.push_back(each);
+        else *free = each;
     }
-    return out;
+    held.others.insert(held.others.end(), swapped.begin(), swapped.end());
+    return held;
 }
 
 void write_params(JsonWriter& json, CallInfo const& info) {
@@ -55,15 +63,6 @@ void write_params(JsonWriter& json, CallInfo const& info) {
     auto const predict = info.max_tokens ? static_cast<std::int64_t>(*info.max_tokens) : -1;
     json.key("max_tokens").number(predict).key("n_predict").number(predict);
     json.key("stream").boolean(info.stream).key("n_cmpl").number(info.choices);
-}
-
-// Those that wait in host memory, which hold no place.
-std::vector<SequenceReport const*> swapped(domain::EngineReport const& report) {
-    std::vector<SequenceReport const*> out;
-    for (auto const& sequence : report.sequences) {
-        if (sequence.state == domain::SequenceState::swapped) out.push_back(&sequence);
-    }
-    return out;
 }
 
 void write_slot(JsonWriter& json, CallList const& calls, std::size_t id, std::uint32_t context,
@@ -102,29 +101,45 @@ std::variant<serving::ModelStatus, Problem> find_model(Services& services, std::
     return make_problem(Kind::model_unavailable, "The model is not available at the moment.");
 }
 
+bool has_free_place(serving::EngineView const& view, std::size_t count) {
+    if (!view.report) return false;
+    auto const held = held_in(*view.report, count);
+    return std::ranges::find(held.places, nullptr) != held.places.end();
+}
+
 std::variant<std::string, Problem> render(Services& services, serving::ModelStatus const& model,
-                                          serving::EngineView const& view, bool fail_if_busy) {
-    if (!view.report) return make_problem(Kind::model_unavailable, "The engine has not told anything within a second.");
-    auto const held = places(*view.report, model.info->sequences_max);
-    if (fail_if_busy && std::ranges::find(held, nullptr) == held.end()) {
+                                          std::vector<serving::EngineView> const& views, bool fail_if_busy) {
+    if (std::ranges::none_of(views, [](auto const& view) { return view.report.has_value(); }))
+        return make_problem(Kind::model_unavailable, "The engine has not told anything within a second.");
+    std::size_t const count = model.info->sequences_max;
+    bool const free = std::ranges::any_of(views, [&](auto const& view) { return has_free_place(view, count); });
+    if (fail_if_busy && !free) {
         auto problem = make_problem(Kind::no_slot_available, "No slot is available.");
         problem.retry_after_s = services.pool.retry_after_s(model.id);
         return problem;
     }
-    return slots_body(*services.calls, *view.report, model.info->sequences_max, model.info->context_request);
+    return slots_body(*services.calls, views, count, model.info->context_request);
 }
 
 }  // namespace
 
-std::string slots_body(CallList const& calls, domain::EngineReport const& report, std::size_t count,
+std::string slots_body(CallList const& calls, std::span<serving::EngineView const> views, std::size_t count,
                        std::uint32_t context) {
-    auto slots = places(report, count);
-    auto const more = swapped(report);
-    slots.insert(slots.end(), more.begin(), more.end());
     std::string body;
     JsonWriter json(body);
     json.begin_array();
-    for (std::size_t id = 0; id < slots.size(); ++id) write_slot(json, calls, id, context, slots[id]);
+    std::vector<SequenceReport const*> others;
+    std::size_t id = 0;  // behind all places
+    for (auto const& view : views) {
+        auto const first = view.instance * count;
+        id = first + count;
+        if (!view.report) continue;
+        auto const held = held_in(*view.report, count);
+        for (std::size_t place = 0; place < count; ++place)
+            write_slot(json, calls, first + place, context, held.places[place]);
+        others.insert(others.end(), held.others.begin(), held.others.end());
+    }
+    for (auto const* other : others) write_slot(json, calls, id++, context, other);
     json.end_array();
     return body;
 }
@@ -138,8 +153,9 @@ net::Task<void> show_slots(Services& services, http::Exchange& exchange) {
         co_return;
     }
     auto const& status = std::get<serving::ModelStatus>(model);
-    auto const view = co_await services.pool.engine_view(status.id, kReportPatience);
-    auto rendered = render(services, status, view, fail && !fail->empty());
+    auto told = co_await services.pool.engine_views(status.id, kReportPatience);
+    auto const views = told ? *std::move(told) : std::vector<serving::EngineView>();  // none where it has just gone
+    auto rendered = render(services, status, views, fail && !fail->empty());
     if (auto* problem = std::get_if<Problem>(&rendered)) {
         co_await send_problem(services, exchange, std::move(*problem));
         co_return;

@@ -127,8 +127,8 @@ net::Task<std::variant<serving::ModelStatus, Problem>> loaded_for(Services& serv
 
 // `said` at once: the model goes when what it has was answered.
 net::Task<void> unload(Services& services, http::Exchange& exchange, Call const& call, std::string said) {
-    auto problem = call.lacks.empty() ? std::nullopt : Verdict(does_not_support(call.model, call.lacks));
-    if (!problem) problem = co_await let_go(services, call.model);
+    auto refusal = call.lacks.empty() ? std::nullopt : Verdict(does_not_support(call.model, call.lacks));
+    auto problem = co_await let_go(services, call.model, std::move(refusal));
     if (problem) co_await refuse(services, exchange, *std::move(problem));
     else co_await answer_nothing(exchange, std::move(said));
 }

@@ -79,12 +79,13 @@ net::Task<std::variant<serving::ModelStatus, Problem>> open(Services& services, 
     co_return *std::move(status);
 }
 
-net::Task<Verdict> let_go(Services& services, std::string wanted) {
+net::Task<Verdict> let_go(Services& services, std::string wanted, Verdict refusal) {
     auto const known = co_await find_known(services, wanted);
     if (!known) {
         bool const unknown = known.error().code == Code::not_found;
         co_return unknown ? model_not_found(wanted) : library_problem(known.error());
     }
+    if (refusal) co_return refusal;
     // What has left the pool since is gone, too.
     if (known->status) static_cast<void>(services.pool.unload(known->status->id));
     co_return std::nullopt;
@@ -124,7 +125,8 @@ void log_unknown(Services& services, http::Request const& request, std::string c
 
 Problem refused(Services const& services, std::string const& model, Error const& error) {
     auto problem = to_problem(error);
-    if (problem.kind == Kind::overloaded) problem.retry_after_s = services.pool.retry_after_s(model);
+    bool const again = problem.kind == Kind::overloaded || problem.kind == Kind::model_unavailable;
+    if (again) problem.retry_after_s = services.pool.retry_after_s(model);
     if (problem.kind == Kind::queue_timeout)
         problem.retry_after_s = services.pool.predicted_wait_s(model, domain::Priority::normal);
     if (error.code == Code::unavailable && services.draining())

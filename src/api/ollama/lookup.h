@@ -32,8 +32,8 @@ net::Task<std::variant<serving::ModelStatus, Problem>> open(Services& services, 
                                                             library::Onlooker* onlooker);
 
 // Has it leave memory once what it has was answered. Nothing is loaded or made for that: what is not in the pool
-// is gone already.
-net::Task<Verdict> let_go(Services& services, std::string wanted);
+// is gone already. With `refusal` it stays, and that is the answer, but for what is not known.
+net::Task<Verdict> let_go(Services& services, std::string wanted, Verdict refusal = {});
 
 // What a model is called in lists: its id, with a tag where it can have one.
 [[nodiscard]] std::string display_name(std::string const& id);

@@ -299,18 +299,19 @@ net::Task<void> show_model(Services& services, http::Exchange& exchange) {
         co_await send_problem(services, exchange, model_not_found(asked.model), error_response);
         co_return;
     }
-    auto status = status_of(*known);
+    Known model{known->name, status_of(*known), nullptr, known->model};
     // What the pool does not have is not brought there for this: that may take making it. Nor is it a use.
-    if (!known->status) {
-        auto definition = co_await services.library->definition(known->name);
+    if (services.library != nullptr) {
+        auto described = co_await services.library->definition(known->name);
         // One that cannot be read is shown without.
-        if (definition) {
-            status.adapters = definition->adapters;
-            status.definition = std::make_shared<modelfile::Definition const>(*std::move(definition));
+        if (described) model.model = std::move(described->model);
+        if (described && !known->status) {
+            model.status.path = std::move(described->path);
+            model.status.adapters = described->definition.adapters;
+            model.status.definition = std::make_shared<modelfile::Definition const>(std::move(described->definition));
         }
     }
-    auto facts = co_await facts_of(services, status.path, Depth::header, kHeaderPatience);
-    Known const model{known->name, std::move(status), std::move(facts), known->model};
+    model.facts = co_await facts_of(services, model.status.path, Depth::header, kHeaderPatience);
     http::Response response;
     response.body = render_show(model, asked);
     co_await exchange.send(std::move(response));

@@ -149,7 +149,8 @@ std::variant<Generations, Problem> submit(Services& services, Call& call, std::s
         if (!generation) {
             auto const& error = generation.error();
             auto problem = error.code == Code::unavailable ? unavailable(services, error) : to_problem(error);
-            if (problem.kind == Kind::overloaded) problem.retry_after_s = services.pool.retry_after_s(model);
+            bool const again = problem.kind == Kind::overloaded || problem.kind == Kind::model_unavailable;
+            if (again) problem.retry_after_s = services.pool.retry_after_s(model);
             if (problem.kind == Kind::queue_timeout)
                 problem.retry_after_s = services.pool.predicted_wait_s(model, priority);
             return problem;

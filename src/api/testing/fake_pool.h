@@ -35,7 +35,9 @@ public:
     [[nodiscard]] std::optional<std::uint32_t> predicted_wait_s(std::string_view, domain::Priority) const override {
         return 7;
     }
-    net::Task<serving::EngineView> engine_view(std::string, Duration) override { co_return serving::EngineView{}; }
+    net::Task<Result<std::vector<serving::EngineView>>> engine_views(std::string, Duration) override {
+        co_return std::vector<serving::EngineView>(1);
+    }
     [[nodiscard]] bool ready() const override { return true; }
     void drain() override {}
     net::Task<void> stop(Duration) override { co_return; }

@@ -15,9 +15,9 @@ Error refusal(Response const& answer, std::string const& name, bool token) {
     auto const says = fmt::format("the hub answers {} for {}", answer.status(), name);
     if (answer.status() == 404) return {Code::not_found, says + ": no such repository or revision", "name"};
     if (answer.status() == 401 || answer.status() == 403)
-        return {Code::io,
+        return {Code::unsupported,
                 says + (token ? ": the token may not read it" : ": it does not exist or wants a token (HF_TOKEN)"),
-                "name"};
+                std::string(kRefused)};
     return {Code::unavailable, says};
 }
 

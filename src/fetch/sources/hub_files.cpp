@@ -187,8 +187,14 @@ Result<std::vector<HubFile>> choose_gguf_again(std::vector<HubFile> const& files
     for (auto const& [set, parts] : sets)
         if (std::ranges::any_of(parts, is_noted)) return all_parts(sets, set);
     // Nobody says its hash, or it has another one by now.
-    auto named = choose_gguf(files, noted.empty() ? std::string() : noted.front().name);
-    return named ? std::move(named) : choose_gguf(files, "");
+    auto named = choose_gguf(files, noted.front().name);
+    if (named) return named;
+    // It was called otherwise here. Whether it is the one, its bytes will say.
+    if (sets.size() == 1) return all_parts(sets, sets.begin()->first);
+    return Error(Code::corrupt,
+                 fmt::format("the repository has {} models by now, and none of them is known to be '{}'; `hearth pull` "
+                             "gets another",
+                             sets.size(), noted.front().name));
 }
 
 std::vector<HubFile> choose_safetensors(std::vector<HubFile> const& files) {

@@ -35,7 +35,8 @@ struct HubListing {
 [[nodiscard]] Result<std::vector<HubFile>> choose_gguf(std::vector<HubFile> const& files, std::string const& choice);
 
 // The same for what was pulled before: the set with one of the noted hashes, whatever it was called here since; else
-// the one with the name of the first noted file; else as without a choice.
+// the one with the name of the first noted file; else the only one there is. `corrupt` where nothing says which it was.
+// REQUIRES: something is noted
 [[nodiscard]] Result<std::vector<HubFile>> choose_gguf_again(std::vector<HubFile> const& files,
                                                              std::vector<NotedFile> const& noted);
 

@@ -2,12 +2,15 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdint>
 #include <filesystem>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
+#include "fetch/folder_lock.h"
 #include "fetch/partial_file.h"
 
 namespace hearth::fetch {
@@ -19,6 +22,18 @@ using std::chrono::system_clock;
 constexpr std::string_view kPartial = ".partial", kState = ".state";
 // Of notes, and of the state of a download.
 constexpr std::array<std::string_view, 2> kNew{".hearth.json.new", ".partial.state.new"};
+
+// A model or an adapter that was to get its name: NAME.gguf.new, NAME.lora-N.new.
+bool is_arrival(std::string_view name) {
+    constexpr std::string_view kEnding = ".new", kAdapter = ".lora-";
+    if (!name.ends_with(kEnding)) return false;
+    name.remove_suffix(kEnding.size());
+    if (name.ends_with(".gguf")) return true;
+    auto const adapter = name.rfind(kAdapter);
+    if (adapter == std::string_view::npos) return false;
+    auto const number = name.substr(adapter + kAdapter.size());
+    return !number.empty() && std::ranges::all_of(number, [](char c) { return c >= '0' && c <= '9'; });
+}
 
 class Sweep {
 public:
@@ -44,11 +59,12 @@ private:
     void look_at(fs::path const& path, std::string const& name) {
         for (auto const ending : kNew)
             if (name.ends_with(ending) && is_older(path, kNewKept)) return remove(path, name);
+        if (is_arrival(name)) return remove_arrival(path, name);
         if (!name.ends_with(kPartial) || !is_older(path, kPartialKept)) return;
         auto const whole = name.substr(0, name.size() - kPartial.size());
         auto const file = path.string().substr(0, path.string().size() - kPartial.size());
         if (is_owned(whole)) return;
-        auto const mine = PartialFile::open(file);
+        auto const mine = PartialFile::open_existing(file);
         // Whoever held it until now may have gone on with it.
         if (!mine || !is_older(path, kPartialKept)) return;
         std::error_code unknown;
@@ -67,11 +83,22 @@ private:
         return first != owned_.end() && first->starts_with(folder);
     }
 
+    // Since it was written, or since it got a name: a link was written when what it is a link of was.
+    enum class Since : std::uint8_t { written, named };
+
     // Of regular files alone: links and folders are nobody's leftovers.
-    [[nodiscard]] bool is_older(fs::path const& path, std::chrono::hours age) const {
+    [[nodiscard]] bool is_older(fs::path const& path, std::chrono::hours age, Since since = Since::written) const {
         struct stat info{};
         if (::lstat(path.c_str(), &info) != 0 || !S_ISREG(info.st_mode)) return false;
-        return now_ - system_clock::from_time_t(info.st_mtim.tv_sec) > age;
+        auto const from = since == Since::written ? info.st_mtim.tv_sec : info.st_ctim.tv_sec;
+        return now_ - system_clock::from_time_t(from) > age;
+    }
+
+    void remove_arrival(fs::path const& path, std::string const& name) {
+        if (!is_older(path, kNewKept, Since::named)) return;
+        auto const alone = FolderLock::take(path.parent_path().string(), std::chrono::milliseconds(0));
+        // Whoever held it until now may have begun anew.
+        if (alone && is_older(path, kNewKept, Since::named)) remove(path, name);
     }
 
     void remove(fs::path const& path, std::string const& name) {

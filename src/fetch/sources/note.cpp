@@ -17,16 +17,16 @@ namespace {
 
 constexpr std::size_t kNoteBytesMax = 16U << 20;
 
-std::string path_of(std::string const& folder, std::string const& model) {
-    return fmt::format("{}/{}.hearth.json", folder, names::to_file_stem(model));
-}
-
 std::string text_of(nlohmann::json const& object, char const* name) {
     auto const at = object.find(name);
     return at != object.end() && at->is_string() ? at->get<std::string>() : std::string();
 }
 
 }  // namespace
+
+std::string note_path(std::string const& folder, std::string const& model) {
+    return fmt::format("{}/{}.hearth.json", folder, names::to_file_stem(model));
+}
 
 NotedFile const* Note::find(std::string const& name) const {
     auto const at = std::ranges::find(files, name, &NotedFile::name);
@@ -35,7 +35,7 @@ NotedFile const* Note::find(std::string const& name) const {
 
 std::optional<Note> read_note(std::string const& folder, std::string const& model) {
     // Every model of a scan is asked for one, and most have none.
-    auto const path = path_of(folder, model);
+    auto const path = note_path(folder, model);
     std::error_code failed;
     auto const bytes = std::filesystem::file_size(path, failed);
     if (failed || bytes > kNoteBytesMax) return std::nullopt;
@@ -76,12 +76,12 @@ Status write_note(std::string const& folder, std::string const& model, Note cons
     for (auto const& name : note.adapters) root["adapters"].push_back({{"file", name}, {"scale", 1}});
     // A registry's texts may hold bytes that are not UTF-8.
     auto const text = root.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) + "\n";
-    return write_whole(path_of(folder, model), text, Readers::everybody);
+    return write_whole(note_path(folder, model), text, Readers::everybody);
 }
 
 void remove_note(std::string const& folder, std::string const& model) {
     std::error_code failed;
-    std::filesystem::remove(path_of(folder, model), failed);
+    std::filesystem::remove(note_path(folder, model), failed);
 }
 
 }  // namespace hearth::fetch

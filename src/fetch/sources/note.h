@@ -31,6 +31,8 @@ struct Note {
     [[nodiscard]] NotedFile const* find(std::string const& name) const;
 };
 
+[[nodiscard]] std::string note_path(std::string const& folder, std::string const& model);
+
 // None where there is none or it is not readable.
 [[nodiscard]] std::optional<Note> read_note(std::string const& folder, std::string const& model);
 [[nodiscard]] Status write_note(std::string const& folder, std::string const& model, Note const& note);

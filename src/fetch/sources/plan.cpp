@@ -5,6 +5,7 @@
 
 #include <fmt/format.h>
 
+#include "fetch/sources/claim.h"
 #include "fetch/sources/hub_files.h"
 #include "fetch/sources/note.h"
 #include "names/names.h"
@@ -48,6 +49,7 @@ Status rename(Plan& plan, std::string const& name) {
         }
     }
     plan.model = names::from_file_stem(stem);
+    plan.other_name.clear();
     return ok();
 }
 
@@ -58,8 +60,10 @@ void make_way(Plan& plan, std::string const& folder) {
         auto const* const noted = note->find(file.name);
         return noted != nullptr && !file.sha256.empty() && noted->sha256 == file.sha256;
     };
+    if (std::ranges::all_of(plan.files, is_same) && !is_claimed(folder, plan.model)) return;
     // One that is no name for a file changes nothing: then the pull says what is in its way.
-    if (!std::ranges::all_of(plan.files, is_same)) static_cast<void>(rename(plan, plan.other_name));
+    auto const other_name = plan.other_name;
+    static_cast<void>(rename(plan, other_name));
 }
 
 }  // namespace hearth::fetch

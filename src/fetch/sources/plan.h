@@ -4,7 +4,8 @@
 // Threads: the planning functions run on the client's loop. Limits: kPlanFilesMax,
 // and each function's own on what it reads.
 // Errors:  of Client; `not_found` where there is no such model or no such choice
-//          (what there is, is listed), `corrupt` for an answer that breaks the protocol.
+//          (what there is, is listed), `unsupported` with kRefused where whoever asks may
+//          not have it, `corrupt` for an answer that breaks the protocol.
 // Sources: the hub's and the registry's published APIs, as in docs/getting-models.md.
 #pragma once
 
@@ -36,7 +37,7 @@ struct PlannedFile {
 
 struct Plan {
     std::string model;   // what `hearth run` calls it
-    std::string other_name;  // for make_way(); empty: it has none
+    std::string other_name;  // for make_way(); empty: it has none, or goes by it
     std::string source;  // to_string() of the reference
     std::string revision;
     // The first is the one by which the model is found: it is fetched last.
@@ -61,11 +62,13 @@ net::Task<Result<Plan>> plan_registry(Client& client, RegistryReference referenc
 
 [[nodiscard]] Result<Plan> plan_url(UrlReference const& reference);
 
-// Gives the model another name, and its files with it. `invalid_argument` for what is no name.
+// Gives the model another name, and its files with it: by that it goes, and by no other. `invalid_argument` for what
+// is no name.
 [[nodiscard]] Status rename(Plan& plan, std::string const& name);
 
-// Where `folder` has a model of that name from another source, with other bytes, the plan's is called
+// Where `folder` has a model of that name from another source, with other bytes or on its way, the plan's is called
 // by its other name: repositories publish files of one name. One without another name stays as it is.
+// REQUIRES: a FolderLock of `folder`, if that is to hold on
 void make_way(Plan& plan, std::string const& folder);
 
 }  // namespace hearth::fetch

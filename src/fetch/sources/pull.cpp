@@ -11,7 +11,9 @@
 #include <fmt/format.h>
 
 #include "digest/sha256.h"
+#include "fetch/folder_lock.h"
 #include "fetch/partial_file.h"
+#include "fetch/sources/claim.h"
 #include "fetch/sources/hub_files.h"
 #include "fetch/sources/note.h"
 
@@ -141,15 +143,14 @@ public:
         if (plan_.files.empty() || plan_.files.size() > kPlanFilesMax)
             co_return Error(Code::invalid_argument,
                             fmt::format("a model of {} files, the limit is {}", plan_.files.size(), kPlanFilesMax));
-        auto const made = make_folders(folder_, plan_);
-        if (!made) co_return made.error();
+        auto const settled = co_await settle_name();
+        if (!settled) co_return settled.error();
+        if (hooks_.planned) hooks_.planned(plan_);
         auto const room = check_room(folder_, plan_, hooks_.holdings);
-        if (!room) co_return room.error();
-        known_ = read_note(folder_, plan_.model);
-        if (known_ && known_->source != plan_.source) known_.reset();
-        noted_ = known_.has_value();
-        auto const noted = note_beginning();
-        if (!noted) co_return noted.error();
+        if (!room) {
+            claim_->give_up(plan_);
+            co_return room.error();
+        }
         results_.resize(plan_.files.size());
         for (unsigned i = 0; i < kFilesAtOnce; ++i) {
             ++running_;
@@ -158,41 +159,41 @@ public:
         while (running_ > 0) co_await ended_.wait();
         if (!failure_) co_await fetch_one(0);
         if (failure_) {
-            forget_beginning();
+            claim_->give_up(plan_);
             co_return *failure_;
         }
         co_return finish();
     }
 
 private:
-    // Says whose the files will be before there are any, so that a set that was cut short is gone on with.
-    // What lies there already was not pulled by us: Existing::keep looks after it.
-    Status note_beginning() {
-        std::error_code missing;
-        auto const there = [&](PlannedFile const& file) { return fs::exists(folder_ + "/" + file.name, missing); };
-        if (known_ || std::ranges::any_of(plan_.files, there)) return ok();
-        known_ = note_of_plan();
-        began_ = true;
-        return write_note(folder_, plan_.model, *known_);
+    // Polled, since whoever holds the lock may be copying a large model. A coroutine may be stopped meanwhile.
+    net::Task<Status> settle_name() {
+        auto const made = make_folders(folder_, plan_);
+        if (!made) co_return made;
+        for (Duration waited{};; waited += kTurnPoll) {
+            auto const alone = FolderLock::take(folder_, std::chrono::milliseconds(0));
+            if (alone) co_return settle_name_alone();
+            if (alone.error().code != Code::unavailable) co_return alone.error();
+            if (stopped()) co_return Error(Code::cancelled, "the pull was stopped");
+            if (waited >= kFolderWaitMax)
+                co_return Error(Code::unavailable,
+                                fmt::format("another process changes the models in '{}' for more than {} minutes",
+                                            folder_, kFolderWaitMax.count()));
+            co_await loop_.sleep(kTurnPoll);
+        }
     }
 
-    // What is known before anything came.
-    [[nodiscard]] Note note_of_plan() const {
-        Note note{plan_.source, plan_.revision, {}, plan_.notes};
-        for (auto const& file : plan_.files)
-            if (file.adapter) note.adapters.push_back(file.name);
-        return note;
+    // What lies there already and is none of ours Existing::keep looks after.
+    Status settle_name_alone() {
+        make_way(plan_, folder_);
+        HEARTH_CHECK(make_folders(folder_, plan_));  // its files may have other names now
+        HEARTH_TRY(auto claim, Claim::take(folder_, plan_));
+        claim_.emplace(std::move(claim));
+        return ok();
     }
 
-    // Nothing came, so nothing is to be gone on with.
-    void forget_beginning() {
-        std::error_code missing;
-        auto const there = [&](PlannedFile const& file) {
-            auto const path = folder_ + "/" + file.name;
-            return fs::exists(path, missing) || fs::exists(path + ".partial", missing);
-        };
-        if (began_ && std::ranges::none_of(plan_.files, there)) remove_note(folder_, plan_.model);
-    }
+    // Of what lies under the names of the files, where that is this source's.
+    [[nodiscard]] std::optional<Note> const& known() const { return claim_->known(); }
 
     net::Task<void> take_files() {
         while (!failure_ && next_ < plan_.files.size()) {
@@ -279,10 +280,10 @@ private:
         request.authorization = file.authorization;
         request.sha256 = file.sha256;
         request.size = file.size;
-        request.existing = known_ || borrowed.linked ? Existing::replace : Existing::keep;
+        request.existing = known() || borrowed.linked ? Existing::replace : Existing::keep;
         if (!borrowed.linked) request.held = borrowed.from;
-        auto const* const known = known_ ? known_->find(file.name) : nullptr;
-        if (known != nullptr) request.present_etag = known->etag;
+        auto const* const noted = known() ? known()->find(file.name) : nullptr;
+        if (noted != nullptr) request.present_etag = noted->etag;
         auto const listener = [this, index](FileProgress const& progress) {
             if (hooks_.progress) hooks_.progress(index, progress);
         };
@@ -292,21 +293,21 @@ private:
             fail(result.error());
             co_return false;
         }
-        if (result->present && known != nullptr) {
-            if (result->sha256.empty()) result->sha256 = known->sha256;
-            if (result->etag.empty()) result->etag = known->etag;
+        if (result->present && noted != nullptr) {
+            if (result->sha256.empty()) result->sha256 = noted->sha256;
+            if (result->etag.empty()) result->etag = noted->etag;
         }
         results_[index] = std::move(*result);
         co_return true;
     }
 
     Result<Pulled> finish() {
-        auto note = note_of_plan();
+        auto note = note_of(plan_);
         Pulled pulled;
         pulled.model = plan_.model;
         pulled.source = plan_.source;
         pulled.revision = plan_.revision;
-        pulled.found = !noted_ && !began_;
+        pulled.found = !known();
         for (std::size_t i = 0; i < results_.size(); ++i) {
             auto const& result = results_[i];
             note.files.push_back({plan_.files[i].name, result.size, result.sha256, result.etag});
@@ -320,8 +321,8 @@ private:
 
     // The version that was there before had others.
     void remove_old_adapters(Note const& now) const {
-        if (!known_) return;
-        for (auto const& name : known_->adapters) {
+        if (!known()) return;
+        for (auto const& name : known()->adapters) {
             std::error_code failed;
             if (std::ranges::find(now.adapters, name) == now.adapters.end()) fs::remove(folder_ + "/" + name, failed);
         }
@@ -329,14 +330,12 @@ private:
 
     net::Loop& loop_;
     Downloader& downloader_;
-    Plan const plan_;
+    Plan plan_;  // as it was given, but for its name
     std::string const folder_;
     PullHooks const hooks_;
-    std::optional<Note> known_;
+    std::optional<Claim> claim_;  // once its name is settled
     std::vector<FileResult> results_;
     std::optional<Error> failure_;
-    bool noted_ = false;    // an earlier pull had put it there
-    bool began_ = false;    // the note was not there before
     std::size_t next_ = 1;  // the first comes last
     unsigned running_ = 0;
     net::Signal ended_;
@@ -450,9 +449,17 @@ bool is_being_fetched(std::string const& path) { return PartialFile::is_held(pat
 
 Status hold_to(Plan& plan, Note const& note) {
     plan.source = note.source;
+    if (plan.files.size() != note.files.size())
+        return Error(Code::corrupt, fmt::format("'{}' has {} files of '{}' by now, {} were noted; `hearth pull` gets "
+                                                "those",
+                                                note.source, plan.files.size(), plan.model, note.files.size()));
     for (auto& file : plan.files) {
         auto const* const noted = note.find(file.name);
-        if (noted == nullptr || noted->sha256.empty()) continue;
+        if (noted == nullptr)
+            return Error(Code::corrupt, fmt::format("'{}' has a file '{}' by now, of which nothing was noted; `hearth "
+                                                    "pull` gets it",
+                                                    note.source, file.name));
+        if (noted->sha256.empty()) continue;
         if (file.sha256.empty()) file.sha256 = noted->sha256;
         if (file.sha256 != noted->sha256)
             return Error(

@@ -8,10 +8,12 @@
 // Bytes that this machine has already (holdings.h) are linked and not fetched, or copied by the
 // downloader where there can be no link.
 //
-// What lies in the folder and was not pulled from the same source is never
-// overwritten: pull() fails with `invalid_argument` and says how to go on.
+// What lies in the folder and was not pulled from the same source, or is being pulled from
+// another one at the moment, is never overwritten: the plan goes by its other name, or pull()
+// fails with `invalid_argument` and says how to go on. That is decided under the FolderLock.
 //
-// Threads: the loop's. Limits: kFilesAtOnce, kTurnWaitMax. Errors: of Downloader.
+// Threads: the loop's. Limits: kFilesAtOnce, kTurnWaitMax, kFolderWaitMax. Errors: of
+// Downloader; `unavailable` where somebody else changes the folder all the time.
 #pragma once
 
 #include <cstdint>
@@ -33,6 +35,7 @@ namespace hearth::fetch {
 inline constexpr unsigned kFilesAtOnce = 3;
 inline constexpr Duration kTurnPoll = std::chrono::milliseconds(100);  // while another pull fetches the same file
 inline constexpr Duration kTurnWaitMax = std::chrono::hours(24);
+inline constexpr std::chrono::minutes kFolderWaitMax{60};  // who copies a model into it may hold its lock meanwhile
 
 struct PulledFile {
     std::string path;
@@ -55,6 +58,7 @@ struct PullHooks {
     PullListener progress;           // may be empty
     std::function<bool()> stopped;  // asked between files, and where nothing runs that could be cancelled; empty: never
     Holdings* holdings = nullptr;  // null: everything is fetched
+    std::function<void(Plan const&)> planned{};  // called once nothing of the plan changes any more; may be empty
 };
 
 net::Task<Result<Pulled>> pull(net::Loop& loop, Downloader& downloader, Plan plan, std::string folder, PullHooks hooks);
@@ -64,7 +68,7 @@ net::Task<Result<Pulled>> pull(net::Loop& loop, Downloader& downloader, Plan pla
 
 // Restoring: the plan may only bring what `note` says of its files, whatever its source has by
 // now; what that says nothing of must have the hash that was noted. `corrupt` where it is another
-// version by now.
+// version by now, or other files than were noted.
 [[nodiscard]] Status hold_to(Plan& plan, Note const& note);
 
 // A GGUF file, or all of a split of which it is one, gets a place in the folder: as

@@ -7,10 +7,14 @@
 #include <fstream>
 #include <map>
 #include <optional>
+#include <set>
+#include <utility>
 
 #include <fmt/format.h>
 
+#include "fetch/folder_lock.h"
 #include "fetch/partial_file.h"
+#include "fetch/sources/claim.h"
 #include "fetch/sources/leftovers.h"
 #include "fetch/testing/fetch_fixture.h"
 
@@ -90,7 +94,20 @@ protected:
         HubReference reference{"org", "repo", "main", ""};
         result = co_await plan_hub(client, std::move(reference), std::move(hub_options), std::move(again));
     }
-    [[nodiscard]] PullHooks with(Holdings& holdings) const { return {{}, {}, &holdings}; }
+    [[nodiscard]] static PullHooks with(Holdings& holdings) {
+        PullHooks hooks;
+        hooks.holdings = &holdings;
+        return hooks;
+    }
+    // From another repository, and without a hash that would tell its bytes apart.
+    Plan plan_from(FileServer const& elsewhere, std::string const& source) {
+        auto plan = plan_of("a", "");
+        plan.source = source;
+        plan.files[0].url = *parse_url(elsewhere.url("/a"));
+        plan.files[0].sha256.clear();
+        plan.files[0].size.reset();
+        return plan;
+    }
     void write(std::string const& name, std::string const& bytes) const {
         fs::create_directories(fs::path(path(name)).parent_path());
         std::ofstream(path(name), std::ios::binary) << bytes;
@@ -245,6 +262,114 @@ TEST_F(PullTest, WhatLayThereBeforeIsFound) {
     EXPECT_FALSE(again->found) << "by now a pull has noted it";
 }
 
+// --- whose a name is ---
+
+TEST_F(PullTest, ANameWhoseFilesAreOnTheirWayIsNotTaken) {
+    FileServer const elsewhere("127.0.0.1", serving("other bytes"));
+    Result<Pulled> one = Error(Code::internal, "did not end"), two = one;
+    net::Loop loop;
+    auto client = Client::create(loop, client_options);
+    ASSERT_TRUE(client);
+    Downloader first(loop, **client, options), second(loop, **client, options);
+    bool begun = false;
+    PullHooks hooks;
+    hooks.progress = [&](std::size_t, FileProgress const& progress) {
+        if (progress.stage != Stage::connecting || std::exchange(begun, true)) return;
+        loop.spawn(run_into(loop, second, plan_from(elsewhere, "two"), folder, {}, two));
+    };
+    loop.spawn(run_into(loop, first, plan_of("a", kBytes), folder, hooks, one));
+    loop.run();
+    ASSERT_TRUE(one) << one.error().message;
+    ASSERT_FALSE(two);
+    EXPECT_EQ(two.error().code, Code::invalid_argument);
+    EXPECT_NE(two.error().message.find("is being fetched from test/a"), std::string::npos) << two.error().message;
+    EXPECT_EQ(content("a.gguf"), kBytes);
+    EXPECT_EQ(read_note(folder, "a")->source, "test/a");
+    EXPECT_TRUE(elsewhere.asked().empty());
+}
+
+TEST_F(PullTest, OfTwoRepositoriesAtOnceEachGetsAName) {
+    FileServer const elsewhere("127.0.0.1", serving("other bytes"));
+    auto plan_one = plan_of("a", kBytes), plan_two = plan_from(elsewhere, "two/repo");
+    plan_one.other_name = "one/a";
+    plan_two.other_name = "two/a";
+    Result<Pulled> one = Error(Code::internal, "did not end"), two = one;
+    std::string planned;
+    PullHooks hooks;
+    hooks.planned = [&](Plan const& plan) { planned = plan.files[0].name; };
+    net::Loop loop;
+    auto client = Client::create(loop, client_options);
+    ASSERT_TRUE(client);
+    Downloader first(loop, **client, options), second(loop, **client, options);
+    loop.spawn(run_into(loop, first, plan_one, folder, {}, one));
+    loop.spawn(run_into(loop, second, plan_two, folder, hooks, two));
+    loop.run();
+    ASSERT_TRUE(one) << one.error().message;
+    ASSERT_TRUE(two) << two.error().message;
+    EXPECT_EQ(one->model, "a");
+    EXPECT_EQ(two->model, "two/a");
+    EXPECT_EQ(planned, "two%2Fa.gguf") << "what comes is told by the name it gets";
+    EXPECT_EQ(content("a.gguf"), kBytes);
+    EXPECT_EQ(content("two%2Fa.gguf"), "other bytes");
+}
+
+TEST_F(PullTest, ANameThatAnotherSourceGaveUpIsFree) {
+    ASSERT_TRUE(write_note(folder, "a", {"one", "", {}, {}}));
+    auto const pulled = run(plan_of("a", kBytes));
+    ASSERT_TRUE(pulled) << pulled.error().message;
+    EXPECT_FALSE(pulled->found);
+    EXPECT_EQ(read_note(folder, "a")->source, "test/a");
+}
+
+TEST_F(PullTest, ACopyOnItsWayIsNotReplaced) {
+    auto const other = test::some_bytes(kBytes.size(), 2);
+    auto copy = PartialFile::open(path("a.gguf"));
+    ASSERT_TRUE(copy);
+    PullHooks hooks;
+    hooks.progress = [&](std::size_t, FileProgress const& progress) {
+        if (progress.stage != Stage::locked || !*copy) return;
+        write("a.gguf", other);
+        (*copy)->discard();
+        copy->reset();
+    };
+    auto const pulled = run(plan_of("a", kBytes), hooks);
+    ASSERT_FALSE(pulled);
+    EXPECT_EQ(pulled.error().code, Code::invalid_argument) << pulled.error().message;
+    EXPECT_EQ(content("a.gguf"), other);
+    expect_only("a.gguf");
+}
+
+TEST_F(PullTest, WhoChangesTheFolderIsWaitedFor) {
+    std::optional<Result<FolderLock>> held(FolderLock::take(folder));
+    PullHooks hooks;
+    hooks.stopped = [] { return true; };
+    EXPECT_EQ(run(plan_of("a", kBytes), hooks).error().code, Code::cancelled);
+    EXPECT_TRUE(server.asked().empty());
+    expect_only("");
+    hooks.stopped = [&] {
+        held.reset();
+        return false;
+    };
+    auto const pulled = run(plan_of("a", kBytes), hooks);
+    ASSERT_TRUE(pulled) << pulled.error().message;
+    EXPECT_FALSE(held) << "it asked whether to go on waiting";
+}
+
+TEST_F(PullTest, ANoteThatAnotherPullNeedsStays) {
+    auto const plan = plan_of("a", kBytes);
+    EXPECT_FALSE(is_claimed(folder, "a"));
+    auto first = Claim::take(folder, plan);
+    {
+        auto const second = Claim::take(folder, plan);
+        ASSERT_TRUE(first && second);
+        EXPECT_TRUE(is_claimed(folder, "a"));
+        first->give_up(plan);
+        EXPECT_TRUE(exists("a.hearth.json"));
+    }
+    first->give_up(plan);
+    expect_only("");
+}
+
 // --- what is fetched once more ---
 
 TEST_F(PullTest, OfARepositoryWithSeveralTheOneThatWasPulledIsPlannedAgain) {
@@ -275,6 +400,23 @@ TEST_F(PullTest, OfARepositoryWithSeveralTheOneThatWasPulledIsPlannedAgain) {
     EXPECT_EQ(again->source, "hf.co/org/repo");
     ASSERT_TRUE(rename(*again, "renamed"));
     EXPECT_TRUE(hold_to(*again, {"hf.co/org/repo", "", {{"renamed.gguf", 1, chosen, ""}}, {}}));
+}
+
+TEST_F(PullTest, WhatAHubRefusesIsToldAsThat) {
+    for (unsigned const status : {401U, 403U}) {
+        FileServer const hub("127.0.0.1", [status](Asked const&) { return test::Reply{.status = status}; });
+        HubOptions hub_options;
+        hub_options.endpoint = hub.url("");
+        Result<Plan> plan = Error(Code::internal, "did not end");
+        net::Loop loop;
+        auto client = Client::create(loop, client_options);
+        ASSERT_TRUE(client);
+        loop.spawn(plan_into(**client, hub_options, {}, plan));
+        loop.run();
+        ASSERT_FALSE(plan);
+        EXPECT_EQ(plan.error().code, Code::unsupported);
+        EXPECT_EQ(plan.error().param, kRefused);
+    }
 }
 
 // --- folders of this machine ---------------------------------------------------
@@ -366,6 +508,26 @@ TEST_F(PullTest, OnlyWhatNobodyGoesOnWithIsSwept) {
     EXPECT_EQ(std::set<std::string>(rest.begin(), rest.end()),
               (std::set<std::string>{"job.gguf.partial", "large/y.safetensors.partial"}));
     EXPECT_TRUE(sweep_leftovers(path("nothing"), {}, later).empty());
+}
+
+TEST_F(PullTest, WhatACrashedCreateWasPuttingThereIsSwept) {
+    for (auto const* name : {"m.gguf", "m.gguf.new", "m-00001-of-00002.gguf.new", "m.lora-1.new", "lora-1.new",
+                             "m.lora-x.new", "m.lora-.new"})
+        write(name, "x");
+    fs::create_hard_link(path("m.gguf"), path("link.gguf.new"));
+    fs::last_write_time(path("m.gguf"), fs::file_time_type::clock::now() - 48 * std::chrono::hours(1));
+    auto const now = std::chrono::system_clock::now();
+    EXPECT_TRUE(sweep_leftovers(folder, {}, now).empty()) << "a link is as old as its name, not as its bytes";
+    auto const later = now + kNewKept + std::chrono::minutes(1);
+    {
+        auto const somebody = FolderLock::take(folder);
+        ASSERT_TRUE(somebody);
+        EXPECT_TRUE(sweep_leftovers(folder, {}, later).empty()) << "these may be coming";
+    }
+    auto const gone = sweep_leftovers(folder, {}, later);
+    EXPECT_EQ(std::set<std::string>(gone.begin(), gone.end()),
+              (std::set<std::string>{"m.gguf.new", "m-00001-of-00002.gguf.new", "m.lora-1.new", "link.gguf.new"}));
+    EXPECT_TRUE(exists("m.gguf"));
 }
 
 TEST_F(PullTest, WhatSomebodyHoldsIsNotSwept) {

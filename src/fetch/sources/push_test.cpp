@@ -392,6 +392,21 @@ TEST_F(PushTest, ARefusalIsNotTriedAgain) {
     EXPECT_TRUE(pauses.empty());
 }
 
+TEST_F(PushTest, WhatIsNotForEverybodyIsToldAsThat) {
+    for (unsigned const status : {401U, 403U}) {
+        FakeRegistry registry;
+        registry.fault = [status](Asked const& asked) -> std::optional<Reply> {
+            if (asked.method != "POST") return std::nullopt;
+            return Reply{.status = status};
+        };
+        auto const pushed = push_to(registry.host());
+        ASSERT_FALSE(pushed);
+        EXPECT_EQ(pushed.error().code, Code::unsupported);
+        EXPECT_EQ(pushed.error().param, kRefused);
+        EXPECT_EQ(registry.count("POST"), 1U) << "another try changes nothing";
+    }
+}
+
 TEST_F(PushTest, TheTokenIsToldToTheRegistryAndToNobodyElse) {
     FakeRegistry storage;
     FakeRegistry registry;
@@ -412,6 +427,7 @@ TEST_F(PushTest, ARealmOnAnotherHostIsNotAsked) {
     auto const pushed = push_to(registry.host());
     ASSERT_FALSE(pushed);
     EXPECT_NE(pushed.error().message.find("another host"), std::string::npos) << pushed.error().message;
+    EXPECT_EQ(pushed.error().param, kRefused);
     EXPECT_EQ(elsewhere.server.connections(), 0U);
 }
 

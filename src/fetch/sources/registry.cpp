@@ -64,7 +64,8 @@ Url Registry::url(std::string const& path) const {
 Error Registry::refusal(Response const& answer) const {
     auto const says = fmt::format("the registry answers {} for {}", answer.status(), name_);
     if (answer.status() == 404) return {Code::not_found, says + ": no such model or tag", "name"};
-    if (answer.status() == 401 || answer.status() == 403) return {Code::io, says + ": it is not for everybody", "name"};
+    if (answer.status() == 401 || answer.status() == 403)
+        return {Code::unsupported, says + ": it is not for everybody", std::string(kRefused)};
     if (answer.status() / 100 == 4 && !is_passing_trouble(answer.status())) return {Code::io, says, "name"};
     return {Code::unavailable, says};
 }
@@ -98,8 +99,10 @@ net::Task<Status> Registry::authorize(Challenge challenge) {
     if (!realm) co_return realm.error();
     // Who names another host as realm could have tokens of that host's users spent.
     if (realm->host != base_.host || realm->tls != base_.tls)
-        co_return Error(Code::io, fmt::format("{} wants a token of {}, which is another host; it is not asked",
-                                              base_.origin(), realm->origin()));
+        co_return Error(Code::unsupported,
+                        fmt::format("{} wants a token of {}, which is another host; it is not asked", base_.origin(),
+                                    realm->origin()),
+                        std::string(kRefused));
     Request request;
     request.url = *realm;
     bool const has_query = realm->target.find('?') != std::string::npos;

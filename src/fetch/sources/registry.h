@@ -2,7 +2,7 @@
 // who asked for one.
 //
 // Threads: the client's loop. Limits: kTokensMax tokens. Errors: of Client; `not_found`,
-// `io` for what is not for everybody, `unavailable` for what another try may change.
+// `unsupported` with kRefused for what is not for everybody, `unavailable` for what another try may change.
 // Private to fetch.
 #pragma once
 

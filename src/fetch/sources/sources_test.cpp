@@ -127,7 +127,11 @@ TEST(HubFiles, ChoosesAgainByWhatWasNoted) {
     EXPECT_EQ(name({{"M-Q6_K.gguf", 1, hash('e'), ""}}), "plain/M-Q6_K.gguf") << "nobody says its hash";
     EXPECT_EQ(name({{"M-f16-00001-of-00002.gguf", 1, hash('e'), ""}}), "x/M-f16-00001-of-00002.gguf")
         << "another version is told of that file";
-    EXPECT_EQ(name({{"small.gguf", 1, hash('e'), ""}}), "M-Q4_K_M.gguf");
+    auto const nothing = name({{"small.gguf", 1, hash('e'), ""}});
+    EXPECT_NE(nothing.find("none of them is known to be 'small.gguf'"), std::string::npos) << nothing;
+    auto const only = choose_gguf_again({{"M-Q8_0.gguf", 1, ""}}, {{"small.gguf", 1, hash('e'), ""}});
+    ASSERT_TRUE(only) << only.error().message;
+    EXPECT_EQ(only->front().path, "M-Q8_0.gguf") << "its bytes will be compared";
     EXPECT_TRUE(choose_gguf_again({{"config.json", 1, ""}}, {{"r/config.json", 1, "", ""}})->empty());
 }
 
@@ -284,7 +288,7 @@ TEST(HoldTo, APlanBringsWhatTheNoteSaysOrNothing) {
     Note const note{"hf.co/org/repo", "rev", {{"m.gguf", 3, had, ""}, {"new.gguf", 3, "", ""}}, {}};
     Plan plan;
     plan.source = "hf.co/org/repo@rev";
-    plan.files = {{"m.gguf", {}, {}, {}, 3}, {"new.gguf", {}, {}, other, 3}, {"unknown.gguf", {}, {}, other, 3}};
+    plan.files = {{"m.gguf", {}, {}, {}, 3}, {"new.gguf", {}, {}, other, 3}};
     ASSERT_TRUE(hold_to(plan, note));
     EXPECT_EQ(plan.source, note.source) << "the files stay those of what was asked for";
     EXPECT_EQ(plan.files[0].sha256, had) << "its source says none, so it is held to what was fetched before";
@@ -294,6 +298,19 @@ TEST(HoldTo, APlanBringsWhatTheNoteSaysOrNothing) {
     ASSERT_FALSE(held);
     EXPECT_EQ(held.error().code, Code::corrupt);
     EXPECT_NE(held.error().message.find("another version of 'm.gguf'"), std::string::npos) << held.error().message;
+}
+
+TEST(HoldTo, WhatWasNotNotedIsNotBrought) {
+    std::string const had(64, 'a'), other(64, 'b');
+    Note const note{"hf.co/org/repo", "rev", {{"m.gguf", 3, had, ""}}, {}};
+    Plan unknown, more;
+    unknown.files = {{"unknown.gguf", {}, {}, had, 3}};
+    more.files = {{"m.gguf", {}, {}, had, 3}, {"m.lora-1", {}, {}, other, 3}};
+    for (auto* plan : {&unknown, &more}) {
+        auto const held = hold_to(*plan, note);
+        ASSERT_FALSE(held);
+        EXPECT_EQ(held.error().code, Code::corrupt) << held.error().message;
+    }
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <filesystem>
 #include <fstream>
+#include <functional>
 #include <memory>
 #include <set>
 #include <string>
@@ -76,6 +77,7 @@ public:
     Result<serving::ModelSpec> spec_of(SpecOrder const& order) {
         ++specs;
         orders.push_back(order);
+        if (on_spec) on_spec(order);
         serving::ModelSpec spec;
         spec.id = order.id;
         spec.path = order.weights.empty() ? order.path : order.weights;
@@ -130,6 +132,7 @@ public:
     int ids = 0;
     std::atomic<int> specs = 0;
     std::vector<SpecOrder> orders;  // the library's thread's: to be read when nothing is asked of it
+    std::function<void(SpecOrder const&)> on_spec;  // on that thread; to be set before create()
     // Names of models that are not as others are: to be set before create().
     std::set<std::string> with_adapters, odd, refused;
     bool finished = false;

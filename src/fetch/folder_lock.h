@@ -2,8 +2,9 @@
 //
 // Several servers may use one models folder, each with a data folder of its own. Who puts a
 // model's files into place, replaces or deletes them holds this lock meanwhile, so that a model
-// never has one server's definition and another one's weights. Downloads need it not: each has
-// a lock on its own partial file.
+// never has one server's definition and another one's weights. A pull holds it while it settles
+// what its model is called (sources/claim.h); downloads need it not: each has a lock on its own
+// partial file.
 //
 // It is a lock of the system's (flock) on the folder itself: nothing is written, and a process
 // that dies lets it go. On file systems that have none there is none, as without this class.
@@ -20,9 +21,9 @@
 
 #include "base/result.h"
 
-namespace hearth::catalog {
+namespace hearth::fetch {
 
-// Weights that cannot be linked are copied under the lock.
+// Weights are copied under the lock where there are no links at all.
 inline constexpr std::chrono::milliseconds kFolderPatience = std::chrono::seconds(30);
 
 class FolderLock {
@@ -38,4 +39,4 @@ private:
     int fd_;
 };
 
-}  // namespace hearth::catalog
+}  // namespace hearth::fetch

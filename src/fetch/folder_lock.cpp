@@ -1,4 +1,4 @@
-#include "catalog/folder_lock.h"
+#include "fetch/folder_lock.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
@@ -10,7 +10,7 @@
 
 #include <fmt/format.h>
 
-namespace hearth::catalog {
+namespace hearth::fetch {
 namespace {
 
 constexpr std::chrono::milliseconds kPoll{5};
@@ -41,4 +41,4 @@ FolderLock::~FolderLock() {
     if (fd_ >= 0) ::close(fd_);
 }
 
-}  // namespace hearth::catalog
+}  // namespace hearth::fetch
