@@ -132,13 +132,13 @@ Result<std::string> choose_cpu_variant(std::string_view name) {
     return std::string(name);
 }
 
-bool may_pack(std::string_view name, std::string_view type) {
-    Variant const* const variant = find(name);
-    if (variant == nullptr) return true;
+bool may_pack(std::string_view variant, std::string_view type) {
+    Variant const* const known = find(variant);
+    if (known == nullptr) return true;
     // Of other processors than x86 nobody says which features it has.
-    if (variant->needs == 0) return type != "F32" && type != "F16" && type != "BF16";
+    if (known->needs == 0) return type != "F32" && type != "F16" && type != "BF16";
     return std::ranges::any_of(
-        kPacked, [&](Packed const& packed) { return packed.type == type && (variant->needs & packed.feature) != 0; });
+        kPacked, [&](Packed const& packed) { return packed.type == type && (known->needs & packed.feature) != 0; });
 }
 
 ggml_backend_reg_t cpu_registration(std::string_view name) {

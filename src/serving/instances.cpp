@@ -388,7 +388,7 @@ net::Task<std::vector<EngineView>> Instances::engine_views(std::shared_ptr<Insta
     std::vector<EngineView> views;
     for (auto const& [instance, question] : asked) {
         auto const& model = models[instance];
-        auto view = co_await model->engine_view(model, question, deadline - std::chrono::steady_clock::now());
+        auto view = co_await Model::engine_view(model, question, deadline - std::chrono::steady_clock::now());
         view.instance = instance;
         views.push_back(std::move(view));
     }

@@ -125,7 +125,7 @@ public:
     // Asks its engine for a report, if it has one; the question's number.
     [[nodiscard]] std::uint64_t ask_report();
     // When that was answered, or `timeout` passed. `self` keeps the model alive meanwhile.
-    net::Task<EngineView> engine_view(std::shared_ptr<Model> self, std::uint64_t question, Duration timeout);
+    static net::Task<EngineView> engine_view(std::shared_ptr<Model> self, std::uint64_t question, Duration timeout);
 
     [[nodiscard]] ModelSpec const& spec() const { return spec_; }
     // With that set of adapters on top.

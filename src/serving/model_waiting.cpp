@@ -138,7 +138,7 @@ net::Task<EngineView> Model::engine_view(std::shared_ptr<Model> self, std::uint6
         co_await reporting->answered.wait_for(left);
     EngineView view;
     view.report = reporting->last;
-    if (!abandoned_) view.age = clock.now() - reporting->at;
+    if (!self->abandoned_) view.age = clock.now() - reporting->at;
     co_return view;
 }
 
