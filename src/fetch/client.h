@@ -96,7 +96,7 @@ struct RequestBody {
 
 struct Request {
     Url url;
-    HeaderList headers;         // beside Host, User-Agent and Accept-Encoding
+    HeaderList headers;  // beside Host, User-Agent and Accept-Encoding
     std::string authorization;  // sent to the origin of `url` and to no other
     // Set where `url` is what a former answer was redirected to (Response::reached).
     std::optional<AddressClass> led_from;
