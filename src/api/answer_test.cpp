@@ -15,8 +15,7 @@
 
 #include "api/testing/fake_exchange.h"
 #include "api/testing/fake_pool.h"
-#include "telemetry/log.h"
-#include "telemetry/metrics.h"
+#include "api/testing/fake_services.h"
 
 namespace hearth::api {
 namespace {
@@ -106,7 +105,7 @@ domain::ChoiceDone choice_done(std::uint32_t choice = 0, domain::FinishReason re
 }
 domain::Done done(std::uint32_t tokens) { return {{10, 0, tokens}, {}}; }
 
-class RunCall : public testing::Test {
+class RunCall : public WithServices<FakePool> {
 protected:
     RunCall() : source(std::make_shared<FakeSource>(clock)) {
         services.options.request_timeout = std::chrono::seconds(100);
@@ -124,20 +123,6 @@ protected:
         loop.run();
     }
 
-    ManualClock clock;
-    net::Loop loop;
-    FakePool pool;
-    std::unique_ptr<telemetry::Log> log = telemetry::make_null_log();
-    telemetry::Registry metrics;
-    Services services{loop,
-                      pool,
-                      *log,
-                      metrics,
-                      clock,
-                      {},
-                      [] { return std::int64_t{1}; },
-                      [] { return std::string("x"); },
-                      [] { return false; }};
     FakeExchange exchange;
     std::shared_ptr<FakeSource> source;
     CallPlan plan;

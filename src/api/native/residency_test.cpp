@@ -14,8 +14,7 @@
 #include "api/library.h"
 #include "api/testing/fake_exchange.h"
 #include "api/testing/fake_pool.h"
-#include "telemetry/log.h"
-#include "telemetry/metrics.h"
+#include "api/testing/fake_services.h"
 #include "testing/gguf_writer.h"
 #include "testing/temporary_folder.h"
 
@@ -65,7 +64,7 @@ ModelStatus model(ModelState state, std::vector<std::pair<ModelState, std::int64
     return status;
 }
 
-class Residency : public ::testing::Test {
+class Residency : public WithServices<OneModel> {
 protected:
     Residency() {
         services.options.request_timeout = std::chrono::seconds(100);
@@ -79,20 +78,6 @@ protected:
         return exchange.response_ ? Json::parse(exchange.response_->body) : Json();
     }
 
-    ManualClock clock;
-    net::Loop loop;
-    OneModel pool{clock};
-    std::unique_ptr<telemetry::Log> log = telemetry::make_null_log();
-    telemetry::Registry metrics;
-    Services services{loop,
-                      pool,
-                      *log,
-                      metrics,
-                      clock,
-                      {},
-                      [] { return std::int64_t{1}; },
-                      [] { return std::string("x"); },
-                      [] { return false; }};
     FakeExchange exchange;
 };
 

@@ -11,8 +11,7 @@
 #include "api/native/engine.h"
 #include "api/testing/fake_exchange.h"
 #include "api/testing/fake_pool.h"
-#include "telemetry/log.h"
-#include "telemetry/metrics.h"
+#include "api/testing/fake_services.h"
 
 namespace hearth::api::native {
 namespace {
@@ -94,7 +93,7 @@ public:
     std::size_t instances = 2;
 };
 
-class SeveralWorkers : public testing::Test {
+class SeveralWorkers : public WithServices<Workers> {
 protected:
     SeveralWorkers() { services.calls = std::make_shared<CallList>(); }
 
@@ -106,21 +105,6 @@ protected:
         loop.run();
         return exchange.response_.value_or(http::Response{});
     }
-
-    ManualClock clock;
-    net::Loop loop;
-    Workers pool;
-    std::unique_ptr<telemetry::Log> log = telemetry::make_null_log();
-    telemetry::Registry metrics;
-    Services services{loop,
-                      pool,
-                      *log,
-                      metrics,
-                      clock,
-                      {},
-                      [] { return std::int64_t{1}; },
-                      [] { return std::string("x"); },
-                      [] { return false; }};
 };
 
 std::vector<domain::SequenceReport> busy(domain::RequestId first) {
