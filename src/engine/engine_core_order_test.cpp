@@ -78,6 +78,29 @@ TEST(engine_order, a_better_class_goes_first_and_takes_the_slots_of_a_worse_one)
     driver.expect_empty();
 }
 
+// Nobody decodes: without the class all of these prompts would be one step.
+TEST(engine_order, a_prompt_of_a_better_class_does_not_share_its_step) {
+    Driver driver(counting(40), {.prefix_cache = false});
+    driver.backend.on_decode = [&](auto batch) {
+        driver.clock.advance(std::chrono::microseconds(10'000 + 500 * batch.size()));
+        return ok();
+    };
+    driver.submit(1, prompt_of(30));
+    driver.run();  // what a prompt costs is known now
+    for (RequestId id = 2; id <= 5; ++id) driver.submit(id, prompt_of(30));
+    auto request = prompt_of(20);
+    request.priority = domain::Priority::interactive;
+    driver.submit(6, request);
+    driver.step();
+    ASSERT_EQ(driver.backend.batches.back().size(), 20U);
+    EXPECT_EQ(driver.of(6).tokens(), 1U);
+    driver.step();
+    EXPECT_GT(driver.backend.batches.back().size(), 30U) << "and then the others";
+    driver.run();
+    for (RequestId id = 1; id <= 6; ++id) EXPECT_EQ(driver.of(id).text(), counted(40)) << id;
+    driver.expect_empty();
+}
+
 TEST(engine_order, who_waits_long_rises_to_the_best_class) {
     auto options = counting(200);
     options.sequences_max = 1;

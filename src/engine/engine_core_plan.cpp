@@ -180,14 +180,17 @@ void EngineCore::plan_pinned() {
     shape_.add_decode(choice->positions);
 }
 
-// Prompts of a better class than some that run, short enough to be completed in a
-// step without those, go first: beside many streams a first token would take much
+// Prompts of a better class than some that run or wait, short enough to be completed in a
+// step without those, go first: beside many streams, or prompts, a first token would take much
 // longer. Drops those who wait from this step; false if there are none.
 bool EngineCore::let_best_pass() {
     if (prompts_.empty()) return false;
     auto const best = prompts_[0].rank.level;
     auto const worse = [&](Sequence const& sequence) { return level(*sequence.request) > best; };
-    if (std::none_of(runnable_.begin(), runnable_.end(), worse)) return false;
+    auto const is_worse = [&](Candidate const& candidate) { return candidate.rank.level > best; };
+    bool const streams = std::any_of(runnable_.begin(), runnable_.end(), worse);
+    auto const next = std::find_if(prompts_.begin(), prompts_.end(), is_worse);
+    if (!streams && next == prompts_.end()) return false;
     double const waiting_ms = decodes_ms();
     sched::StepShape shape, mixed;
     for (auto const& sequence : runnable_) {
@@ -199,11 +202,13 @@ bool EngineCore::let_best_pass() {
         shape.add_prompt(request->missing(*choice), choice->positions);
         mixed.add_prompt(request->missing(*choice), choice->positions);
     }
+    // Without streams the step would take prompts of others as well.
+    if (!streams) mixed.add_prompt(next->request->missing(*next->choice), next->choice->positions);
     double const passing_ms = cost_.predict_ms(shape);
     if (cost_.predict_ms(mixed) < kPassingWorth * passing_ms) return false;
     if (waiting_ms + passing_ms > options_.step_ms_target * kPassingStretch) return false;
     std::erase_if(runnable_, worse);
-    std::erase_if(prompts_, [&](Candidate const& candidate) { return candidate.rank.level > best; });
+    std::erase_if(prompts_, is_worse);
     return true;
 }
 
