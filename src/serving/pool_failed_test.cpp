@@ -68,17 +68,6 @@ public:
         worker->die("exit status 1");
         co_await settle();
     }
-    net::Task<void> answer(FakeWorker& worker, Generation& generation) {
-        auto const id = co_await submitted(worker);
-        EXPECT_EQ(id, generation.id());
-        worker.event(id, Started{1, 0});
-        worker.event(id, choice_done());
-        worker.event(id, Done{{1, 0, 0}, {}});
-        for (;;) {
-            auto const event = co_await generation.next();
-            if (domain::is_terminal(event)) co_return;
-        }
-    }
 };
 
 TEST_F(PoolFailed, WhoseWorkersKeepDyingHoldsNoRoomAndIsTriedAgainLater) {

@@ -41,18 +41,6 @@ public:
         co_await until(worker->spec.id, ModelState::ready);
         co_return worker;
     }
-    net::Task<void> answer(FakeWorker& worker, Generation& generation) {
-        auto const id = co_await submitted(worker);
-        EXPECT_EQ(id, generation.id());
-        worker.event(id, Started{1, 0});
-        worker.event(id, delta("x"));
-        worker.event(id, choice_done());
-        worker.event(id, Done{{1, 0, 1}, {}});
-        for (;;) {
-            auto const event = co_await generation.next();
-            if (domain::is_terminal(event)) co_return;
-        }
-    }
 };
 
 TEST_F(PoolResidency, ALazyModelIsLoadedOnceForAllThatAskForIt) {

@@ -115,6 +115,19 @@ public:
         EXPECT_NE(failed, nullptr) << "event kind " << event.index();
         return failed ? failed->error.code : Code::invalid_argument;
     }
+    // One token, taken to its end.
+    static net::Task<void> answer(FakeWorker& worker, Generation& generation) {
+        auto const id = co_await submitted(worker);
+        EXPECT_EQ(id, generation.id());
+        worker.event(id, domain::Started{1, 0});
+        worker.event(id, delta("x"));
+        worker.event(id, choice_done());
+        worker.event(id, domain::Done{{1, 0, 1}, {}});
+        for (;;) {
+            auto const event = co_await generation.next();
+            if (domain::is_terminal(event)) co_return;
+        }
+    }
     static void fail_here(char const* why) { ADD_FAILURE() << why; }
     template <typename T>
     static bool is(domain::Event const& event) {
