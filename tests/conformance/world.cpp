@@ -283,7 +283,9 @@ void World::start_library() {
     options.data_folder = data_.path();
     options.allowed = settings_.allowed_models;
     options.open = settings_.open;
-    options.network.hub.endpoint = "http://127.0.0.1:1";  // nobody listens there: refused at once
+    hub_ = std::make_unique<fetch::test::FileServer>(
+        "127.0.0.1", [](fetch::test::Asked const&) { return fetch::test::Reply{.status = 401}; });
+    options.network.hub.endpoint = hub_->url("");
     options.judged_after = milliseconds(0);
     options.new_id = [next = std::make_shared<std::atomic<int>>(0)] { return "job" + std::to_string(++*next); };
     auto created =

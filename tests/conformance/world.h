@@ -19,6 +19,7 @@
 #include "api/routes.h"
 #include "base/clock.h"
 #include "case_file.h"
+#include "fetch/testing/file_server.h"
 #include "http/server.h"
 #include "library/library.h"
 #include "llama/scripted_backend.h"
@@ -121,6 +122,7 @@ private:
     std::unique_ptr<net::Loop> loop_;
     models::testing::ScratchFolder folder_;
     models::testing::ScratchFolder data_;  // of the library
+    std::unique_ptr<fetch::test::FileServer> hub_;  // gives nothing to anybody
     std::unique_ptr<models::FactsReader> facts_;
     std::unique_ptr<serving::Pool> pool_;
     std::unique_ptr<library::Library> library_;  // null: none
