@@ -35,6 +35,12 @@ bool brings_adapters(serving::ModelSpec const& spec) {
     return spec.variants.size() == 1 && spec.variants.front().id == spec.id;
 }
 
+// Made of another model: it says what requests begin with, and may have adapters.
+bool is_made_of_another(serving::ModelSpec const& spec) {
+    bool const plain = spec.variants.empty() && spec.definition && !spec.definition->from.empty();
+    return plain || brings_adapters(spec);
+}
+
 bool is_one_file(std::string const& a, std::string const& b) {
     std::error_code failed;
     return fs::equivalent(a, b, failed) && !failed;
@@ -289,7 +295,7 @@ Library::Impl::Candidate const* Library::Impl::base_among(Family const& family) 
     auto const& definition = family.own.spec.definition;
     Candidate const* base = nullptr;
     for (auto const& each : family.relatives) {
-        if (brings_adapters(each.spec)) continue;
+        if (is_made_of_another(each.spec)) continue;
         bool const named = definition && names::is_same_name(each.model->name, definition->from);
         if (base == nullptr || named) base = &each;
     }
@@ -341,10 +347,12 @@ Status Library::Impl::join(std::string const& host, Candidate const& candidate) 
 Status Library::Impl::bring_in(Family const& family) {
     auto const& own = family.own;
     std::string host;
-    if (brings_adapters(own.spec)) {
+    if (is_made_of_another(own.spec)) {
         host = host_among(family);
         auto const* const plain = host.empty() ? base_among(family) : nullptr;
-        if (plain != nullptr && add(*plain)) host = plain->model->name;
+        bool const helps =
+            plain != nullptr && (brings_adapters(own.spec) || serving::can_share_worker(plain->spec, own.spec));
+        if (helps && add(*plain)) host = plain->model->name;
     }
     // Where one worker will not do for both, it gets its own.
     if (!host.empty() && join(host, own)) {

@@ -87,6 +87,37 @@ TEST_F(LibraryFamily, AModelThatIsCreatedLaterJoinsTheOneThatIsServed) {
     }(*this));
 }
 
+TEST_F(LibraryFamily, AModelThatSaysOnlyWhatRequestsBeginWithIsServedByTheWorkerOfItsBase) {
+    write("base.gguf");
+    for (std::string const name : {"helper", "of_helper", "odd"})
+        fs::create_hard_link(folder / "base.gguf", folder / (name + ".gguf"));
+    made_from = {{"helper", "base"}, {"of_helper", "helper"}, {"odd", "base"}};
+    odd.insert("odd");
+    create(options());
+    run([](LibraryFamily& t) -> net::Task<void> {
+        co_await t.open("of_helper");
+        EXPECT_EQ(t.in_pool(), (Names{"base", "of_helper<base"})) << "nobody else comes along";
+        co_await t.open("helper");
+        co_await t.open("odd");
+        EXPECT_EQ(t.in_pool(), (Names{"base", "helper<base", "odd", "of_helper<base"}));
+        auto const helper = t.library->find("helper");
+        EXPECT_TRUE(helper && helper->model && helper->status);
+        auto const removed = co_await t.library->remove("helper");
+        EXPECT_TRUE(removed) << (removed ? "" : removed.error().message);
+        EXPECT_EQ(t.in_pool(), (Names{"base", "odd", "of_helper<base"}));
+    }(*this));
+}
+
+TEST_F(LibraryFamily, OneOfANameThatIsNoneIsServedByItself) {
+    write("helper.gguf");
+    made_from = {{"helper", "gone"}};
+    create(options());
+    run([](LibraryFamily& t) -> net::Task<void> {
+        co_await t.open("helper");
+        EXPECT_EQ(t.in_pool(), (Names{"helper"}));
+    }(*this));
+}
+
 TEST_F(LibraryFamily, WhatModelGaveIsABaseToo) {
     write_family();
     serving::ModelSpec given;

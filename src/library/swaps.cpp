@@ -176,7 +176,7 @@ net::Task<Result<Swap>> Library::Impl::swap_to_model(Known from, Instant until) 
     if (from.status) {
         if (from.status->state == serving::ModelState::damaged)
             co_return Error(Code::unavailable, from.status->problem, std::string(kDamaged));
-        if (!from.status->base.empty())
+        if (!from.status->adapters.empty() && !from.status->base.empty())
             co_return Error(Code::invalid_argument,
                             fmt::format("'{}' is '{}' with adapters on top: it has no file of its own", from.name,
                                         from.status->base),

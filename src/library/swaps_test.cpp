@@ -117,6 +117,25 @@ TEST_F(LibrarySwapTest, TheFormThatIsServedTakesANameOver) {
     }(*this));
 }
 
+TEST_F(LibrarySwapTest, OneThatAnotherOnesWorkerServesCanBeSwappedEitherWay) {
+    fs::create_hard_link(folder / "b.gguf", folder / "helper.gguf");
+    made_from = {{"helper", "b"}};
+    create(making());
+    run([](LibrarySwapTest& t) -> net::Task<void> {
+        auto const opened = co_await t.library->open("helper");
+        EXPECT_TRUE(opened);
+        EXPECT_EQ(t.pool->status("helper")->base, "b");
+        auto const taken = co_await t.library->prepare_swap(to_model("a", "helper"));
+        if (!taken) co_return t.fail_here(taken.error().message);
+        EXPECT_EQ(taken->spec.path, t.made("helper"));
+        EXPECT_EQ(t.orders.back().path, t.folder / "helper.gguf") << "its note lies there";
+        auto const given = co_await t.library->prepare_swap(to_model("helper", "a"));
+        if (!given) co_return t.fail_here(given.error().message);
+        EXPECT_EQ(given->id, "helper");
+        EXPECT_EQ(given->spec.path, t.made("a"));
+    }(*this));
+}
+
 TEST_F(LibrarySwapTest, WhatANameWasMovedToStaysWhereItIs) {
     create(making());
     run([](LibrarySwapTest& t) -> net::Task<void> {

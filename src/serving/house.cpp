@@ -168,6 +168,39 @@ Status inherit(ModelSpec& spec, ModelSpec const& from) {
     return ok();
 }
 
+// The one by that name which joined the model's worker; null: it is no such name.
+Variant const* joined_as(ModelSpec const& spec, std::string_view name) {
+    auto const is_it = [&](Variant const& each) { return each.id == name && each.joined && !each.gone; };
+    auto const found = std::ranges::find_if(spec.variants, is_it);
+    return found == spec.variants.end() ? nullptr : &*found;
+}
+
+// As if it had a worker of its own.
+ModelSpec alone(ModelSpec host, Variant const& variant) {
+    host.id = variant.id;
+    host.pinned = variant.pinned;
+    host.aliases.clear();
+    host.variants.clear();
+    host.lazy = true;
+    return host;
+}
+
+// Whom the new one has the name from: it is let go, or, if that joined it, goes on under its own.
+void hand_over(House& house, std::shared_ptr<Instances> const& old, std::shared_ptr<Instances> const& incoming) {
+    auto const& name = incoming->spec().id;
+    std::erase(house.arriving, incoming);
+    if (name != old->spec().id) {
+        old->part(name);
+        house.models.push_back(incoming);
+    } else {
+        *std::ranges::find(house.models, old) = incoming;
+        old->lose_name();
+        house.retired.push_back(old);
+    }
+    incoming->take_name();
+    house.changed->notify();
+}
+
 void retire(House& house, std::vector<std::shared_ptr<Instances>>& from, std::shared_ptr<Instances> const& model) {
     std::erase(from, model);
     model->lose_name();
@@ -245,12 +278,14 @@ net::Task<void> keep_house(std::shared_ptr<House> house) {
 net::Task<Status> swap_model(std::shared_ptr<House> house, std::string name, ModelSpec spec, Duration timeout) {
     auto const old = house->find(name);
     if (!old || old->retiring()) co_return Error(Code::not_found, fmt::format("there is no model '{}'", name), "model");
-    bool const of_adapters = std::ranges::find(old->spec().variants, name, &Variant::id) != old->spec().variants.end();
-    if (of_adapters && name != old->spec().id)
+    auto const& named = old->spec();
+    auto const* const joined = joined_as(named, name);
+    bool const of_adapters = std::ranges::find(named.variants, name, &Variant::id) != named.variants.end();
+    if (of_adapters && joined == nullptr && name != named.id)
         co_return Error(Code::invalid_argument,
-                        fmt::format("'{}' is '{}' with adapters; swap '{}'", name, old->spec().id, old->spec().id),
-                        "model");
-    if (auto inherited = inherit(spec, old->spec()); !inherited) co_return inherited;
+                        fmt::format("'{}' is '{}' with adapters; swap '{}'", name, named.id, named.id), "model");
+    if (auto inherited = inherit(spec, joined == nullptr ? named : alone(named, *joined)); !inherited)
+        co_return inherited;
     bool const busy =
         std::ranges::any_of(house->arriving, [&](auto const& each) { return each->spec().id == spec.id; });
     if (busy) co_return Error(Code::overloaded, fmt::format("model '{}' is being swapped already", spec.id), "model");
@@ -272,22 +307,17 @@ net::Task<Status> swap_model(std::shared_ptr<House> house, std::string name, Mod
         co_await house->env.loop.sleep(poll);
         if (house->gone) co_return Error(Code::unavailable, "the server is shutting down");
     }
-    auto const place = std::ranges::find(house->models, old);
-    if (!problem && (place == house->models.end() || old->retiring()))
-        problem = Error(Code::not_found, fmt::format("model '{}' went meanwhile", incoming->spec().id), "model");
+    auto const& id = incoming->spec().id;
+    bool const there = house->find(id) == old && (id == old->spec().id || joined_as(old->spec(), id) != nullptr);
+    if (!problem && (!there || old->retiring()))
+        problem = Error(Code::not_found, fmt::format("model '{}' went meanwhile", id), "model");
     if (problem) {
         incoming->unload();  // nobody makes room for it any more
         retire(*house, house->arriving, incoming);
         co_return *std::move(problem);
     }
-    std::erase(house->arriving, incoming);
-    *place = incoming;
-    old->lose_name();
-    house->retired.push_back(old);
-    incoming->take_name();
-    house->changed->notify();
-    house->env.log.info("model swapped",
-                        {{"model", incoming->spec().id}, {"from", old->spec().path}, {"to", incoming->spec().path}});
+    hand_over(*house, old, incoming);
+    house->env.log.info("model swapped", {{"model", id}, {"from", old->spec().path}, {"to", incoming->spec().path}});
     co_return ok();
 }
 

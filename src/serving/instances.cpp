@@ -165,6 +165,9 @@ void Instances::limit_cache(std::optional<std::uint64_t> bytes) {
 void Instances::unload() {
     for (auto const& model : models_) model->unload();
 }
+bool Instances::has_place_for(Variant const& variant) const {
+    return std::ranges::all_of(models_, [&](auto const& model) { return model->has_place_for(variant); });
+}
 void Instances::join(Variant const& variant) {
     for (auto const& model : models_) model->join(variant);
 }

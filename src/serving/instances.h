@@ -56,6 +56,7 @@ public:
     // In equal parts.
     void limit_cache(std::optional<std::uint64_t> bytes);
     void unload();
+    [[nodiscard]] bool has_place_for(Variant const& variant) const;
     void join(Variant const& variant);
     void part(std::string_view id);
     void suspend(Error const& why);

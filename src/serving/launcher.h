@@ -16,7 +16,8 @@
 
 namespace hearth::serving {
 
-// A name for the model with adapters on top, for which its worker answers as well.
+// A name for the model with adapters on top, for which its worker answers as well; or without
+// any, with a definition of its own: what its requests begin with is the front's.
 struct Variant {
     std::string id;  // the model's own: it is always served so
     std::vector<modelfile::Adapter> adapters;  // paths of GGUF files that passed models::check_adapter()
@@ -25,6 +26,7 @@ struct Variant {
     bool joined = false;  // the front's: a model with files of its own, see Pool::join()
     bool pinned = false;  // the front's: that model is, and so is the worker
     bool gone = false;    // nobody is served by that name; its place stays, since sets go by number
+    [[nodiscard]] bool plain() const { return adapters.empty(); }  // no worker needs to know of it
     bool operator==(Variant const&) const = default;
 };
 
@@ -73,6 +75,9 @@ struct ModelSpec {
 
 // The set of adapters behind one of the model's names; 0: none.
 [[nodiscard]] std::uint32_t adapters_of(ModelSpec const& spec, std::string_view name);
+
+// The set that its worker puts on for that name: of a plain one none.
+[[nodiscard]] std::uint32_t worn_by(ModelSpec const& spec, std::string_view name);
 
 // Whether a worker of `base` is what one of `other` would be but for its adapters: they are the
 // same file, which is not looked at. A context may be larger than was wished, and workers more, each

@@ -90,9 +90,12 @@ public:
     void unload();
 
     // --- models of the same file that it serves as well: see Pool::join() ---
+    // At most domain::kAdapterSetsMax, those included that are gone but not forgotten.
+    [[nodiscard]] bool has_place_for(Variant const& variant) const;
     // A worker that runs without the new set drains.
+    // REQUIRES: has_place_for(variant)
     void join(Variant variant);
-    // Requests that no worker was given fail; those inside end as they began.
+    // Requests for its adapters that no worker was given fail; those inside end as they began.
     // REQUIRES: that variant is there, joined and not gone
     void part(std::string_view id);
 

@@ -5,6 +5,7 @@
 #include <fmt/format.h>
 
 #include "base/assert.h"
+#include "domain/generate.h"
 #include "serving/model.h"
 #include "telemetry/log.h"
 
@@ -15,6 +16,9 @@ namespace {
 constexpr Duration kKeepAliveMax = std::chrono::hours(24 * 365 * 10);
 // Who had a model loaded without a request asks it something within that time.
 constexpr Duration kUnaskedMin = std::chrono::seconds(2);
+
+// No request and no worker knows a plain one by its number.
+bool is_free(Variant const& variant) { return variant.gone && variant.plain(); }
 
 }  // namespace
 
@@ -250,8 +254,19 @@ void Model::leave_when_answered() {
     env_.residency->notify();
 }
 
+bool Model::has_place_for(Variant const& variant) const {
+    bool const reused = variant.plain() && std::ranges::any_of(spec_.variants, is_free);
+    return reused || spec_.variants.size() < domain::kAdapterSetsMax;
+}
+
 void Model::join(Variant variant) {
     forget_gone_variants();
+    if (variant.plain()) {
+        auto const place = std::ranges::find_if(spec_.variants, is_free);
+        if (place != spec_.variants.end()) *place = std::move(variant);
+        else spec_.variants.push_back(std::move(variant));
+        return;
+    }
     unmeasured_bytes_ += variant.bytes;
     spec_.adapter_bytes += variant.bytes;
     if (spec_.memory_bytes != 0) spec_.memory_bytes += variant.bytes;
@@ -270,7 +285,6 @@ void Model::part(std::string_view id) {
     HEARTH_ASSERT(found != spec_.variants.end() && found->joined, "who parts has joined");
     found->gone = true;
     found->pinned = false;
-    found->adapters.clear();  // no worker is started with them: their files go
     unmeasured_bytes_ -= std::min(found->bytes, unmeasured_bytes_);
     spec_.adapter_bytes -= found->bytes;
     if (spec_.memory_bytes != 0) spec_.memory_bytes -= found->bytes;

@@ -82,17 +82,18 @@ public:
         HEARTH_TRY(auto const model, staying(base));
         auto const& host = model->spec();
         bool const one_set = spec.variants.size() == 1 && spec.variants.front().id == spec.id;
-        if (!one_set || !spec.aliases.empty() || !can_share_worker(host, spec))
+        bool const plain = spec.variants.empty();
+        if ((!one_set && !plain) || !spec.aliases.empty() || !can_share_worker(host, spec))
             return Error(Code::unsupported,
                          fmt::format("model '{}' needs another worker than '{}' has", spec.id, host.id), "id");
         if (house_->find(spec.id) != nullptr)
             return Error(Code::invalid_argument, fmt::format("two models have the name '{}'", spec.id), "id");
-        if (host.variants.size() >= domain::kAdapterSetsMax)
-            return Error(
-                Code::exhausted,
-                fmt::format("model '{}' has {} names with adapters, which is the limit", host.id, host.variants.size()),
-                "id");
-        auto variant = spec.variants.front();
+        auto variant = plain ? Variant{spec.id, {}, spec.definition} : spec.variants.front();
+        if (!model->has_place_for(variant))
+            return Error(Code::exhausted,
+                         fmt::format("model '{}' has {} names besides its own, which is the limit", host.id,
+                                     host.variants.size()),
+                         "id");
         variant.joined = true;
         variant.pinned = spec.pinned;
         HEARTH_CHECK(house_->check_budget(host.id, model->cost() + variant.bytes * host.instances));
@@ -119,7 +120,7 @@ public:
         auto const model = staying(request.model);
         if (!model) return model.error();
         auto const& spec = (*model)->spec();
-        request.adapters = adapters_of(spec, request.model);
+        request.adapters = worn_by(spec, request.model);
         request.model = spec.id;
         HEARTH_CHECK(house_->check_budget(request.model, (*model)->cost()));
         return (*model)->submit(++last_id_, std::move(request));

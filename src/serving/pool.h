@@ -215,10 +215,11 @@ public:
     [[nodiscard]] virtual Status add(ModelSpec spec) = 0;
 
     // Has the worker of `base` serve `spec` too, a model of the same file with adapters of its own
-    // (which its one variant has, under its own name): one worker for both, whose memory counts
-    // once. What holds for names with adapters holds for it, but it can be removed by itself, and
-    // does not follow its base to another file: after a swap it is gone. A worker that runs
-    // already ends what it has and is loaded again with the first request.
+    // (which its one variant has, under its own name) or none (and no variant): one worker for both,
+    // whose memory counts once. What holds for names with adapters holds for it, but it can be
+    // removed and swapped by itself, and does not follow its base to another file: after a swap of
+    // that it is gone. With adapters a worker that runs already ends what it has and is loaded again
+    // with the first request; without, it goes on, and requests inside stay when the model is removed.
     // Fails with `unsupported` where their workers would differ in more (can_share_worker()),
     // `not_found` for `base`, `invalid_argument` for a taken name, `exhausted` above
     // domain::kAdapterSetsMax names or where both take more than there may be used.

@@ -294,7 +294,7 @@ TEST_F(PoolJoin, WhoPartsLeavesTheOthersAsTheyAre) {
         // Its file is gone: the next worker does without, and computes nothing of it.
         worker->die("signal 11");
         auto next = co_await t.next_ready();
-        EXPECT_TRUE(next->spec.variants[0].adapters.empty());
+        EXPECT_TRUE(next->spec.variants[0].gone);
         auto const again = co_await t.set_of_next(*next);
         EXPECT_EQ(again, 2U);
         EXPECT_EQ(t.launcher.launches, 2);
@@ -332,7 +332,9 @@ TEST_F(PoolJoin, IsRefusedWhereOneWorkerWillNotDo) {
     EXPECT_EQ(pool().join("base", larger).error().code, Code::unsupported);
     EXPECT_EQ(pool().join("none", created("one")).error().code, Code::not_found);
     EXPECT_EQ(pool().join("base", created("one", 11)).error().code, Code::exhausted);
-    EXPECT_EQ(pool().join("base", spec("plain")).error().code, Code::unsupported) << "it has no adapters";
+    auto other = created("one");
+    other.variants[0].id = "another";
+    EXPECT_EQ(pool().join("base", other).error().code, Code::unsupported) << "its adapters are not its own";
     EXPECT_TRUE(pool().join("base", created("one", 10)));
     EXPECT_EQ(pool().join("base", created("one", 0)).error().code, Code::invalid_argument);
 }
@@ -363,8 +365,6 @@ TEST_F(PoolJoin, ASwapIsOfTheBaseAndWhoJoinedDoesNotFollow) {
     ASSERT_TRUE(pool().add(base()));
     ASSERT_TRUE(pool().join("base", created("one")));
     run([](PoolJoin& t) -> net::Task<void> {
-        auto const refused = co_await t.pool().swap("one", spec("other"), 30s);
-        EXPECT_EQ(refused.error().code, Code::invalid_argument);
         t.loop.spawn([](PoolJoin& u) -> net::Task<void> {
             auto incoming = co_await u.launcher.next();
             incoming->ready();
@@ -376,6 +376,109 @@ TEST_F(PoolJoin, ASwapIsOfTheBaseAndWhoJoinedDoesNotFollow) {
         auto const now = t.pool().status("base");
         EXPECT_EQ(now->adapters.size(), 1U) << "the new one's own adapter is on top";
         EXPECT_EQ(t.pool().models().size(), 1U);
+    }(*this));
+}
+
+// --- and those that have no adapters ---
+
+class PoolJoinPlain : public PoolJoin {
+public:
+    static ModelSpec named(std::string id) {
+        auto out = created(std::move(id), 0);
+        out.variants.clear();
+        return out;
+    }
+};
+
+TEST_F(PoolJoinPlain, AWorkerThatRunsServesItAtOnce) {
+    ASSERT_TRUE(pool().add(base()));
+    run([](PoolJoinPlain& t) -> net::Task<void> {
+        auto before = *t.ask("base");
+        auto worker = co_await t.next_ready();
+        auto const id = co_await t.submitted(*worker);
+        EXPECT_TRUE(t.pool().join("base", named("helper")));
+        auto running = *t.ask("helper");
+        auto const set = co_await t.set_of_next(*worker);
+        EXPECT_EQ(set, 0U) << "no set of adapters, so that prefixes are shared as well";
+        auto const status = t.pool().status("helper");
+        EXPECT_EQ(status->base, "base");
+        EXPECT_EQ(status->definition->system, "I am helper");
+        EXPECT_TRUE(status->adapters.empty());
+        EXPECT_EQ(t.pool().status("base")->definition, nullptr);
+
+        // What it has inside when it goes ends as it began.
+        EXPECT_TRUE(t.pool().remove("helper"));
+        EXPECT_FALSE(t.ask("helper"));
+        co_await finish(*worker, running->id(), *running);
+        co_await finish(*worker, id, *before);
+        EXPECT_EQ(t.launcher.launches, 1);
+    }(*this));
+}
+
+TEST_F(PoolJoinPlain, WhatWaitsWhenItGoesIsAnswered) {
+    ASSERT_TRUE(pool().add(base()));
+    ASSERT_TRUE(pool().join("base", named("helper")));
+    run([](PoolJoinPlain& t) -> net::Task<void> {
+        auto waiting = *t.ask("helper");
+        EXPECT_TRUE(t.pool().remove("helper"));
+        auto worker = co_await t.next_ready();
+        co_await answer(*worker, *waiting);
+    }(*this));
+}
+
+TEST_F(PoolJoinPlain, PlacesAreUsedAgainWhileTheWorkerRuns) {
+    ASSERT_TRUE(pool().add(base()));
+    run([](PoolJoinPlain& t) -> net::Task<void> {
+        EXPECT_TRUE(t.pool().join("base", created("one")));
+        auto generation = *t.ask("one");
+        auto worker = co_await t.next_ready();
+        auto const set = co_await t.set_of_next(*worker);
+        EXPECT_EQ(set, 1U);
+        for (std::uint32_t i = 0; i <= domain::kAdapterSetsMax; ++i) {
+            EXPECT_TRUE(t.pool().join("base", named("helper")));
+            EXPECT_TRUE(t.pool().remove("helper"));
+        }
+        // The place of one with adapters is not: the worker knows that number.
+        EXPECT_TRUE(t.pool().remove("one"));
+        EXPECT_TRUE(t.pool().join("base", named("helper")));
+        EXPECT_TRUE(t.pool().join("base", named("other")));
+        auto plain = *t.ask("other");
+        auto const none = co_await t.set_of_next(*worker);
+        EXPECT_EQ(none, 0U);
+        worker->die("signal 11");
+        auto next = co_await t.next_ready();
+        EXPECT_TRUE(next->spec.variants.front().gone);
+        EXPECT_EQ(next->spec.variants.size(), 3U);
+    }(*this));
+}
+
+TEST_F(PoolJoinPlain, ASwapGivesItAWorkerOfItsOwn) {
+    ASSERT_TRUE(pool().add(base()));
+    auto pinned = named("helper");
+    pinned.pinned = true;
+    ASSERT_TRUE(pool().join("base", pinned));
+    ASSERT_TRUE(pool().join("base", created("one")));
+    run([](PoolJoinPlain& t) -> net::Task<void> {
+        auto running = *t.ask("helper");
+        auto worker = co_await t.next_ready();
+        auto const id = co_await t.submitted(*worker);
+        for (auto const* name : {"helper", "one"}) {
+            t.loop.spawn([](PoolJoinPlain& u) -> net::Task<void> {
+                auto incoming = co_await u.launcher.next();
+                incoming->ready();
+                while (incoming->exit_reason.empty()) co_await u.loop.sleep(1ms);
+            }(t));
+            auto const swapped = co_await t.pool().swap(name, spec("other"), 30s);
+            EXPECT_TRUE(swapped) << (swapped ? "" : swapped.error().message);
+            auto const now = t.pool().status(name);
+            EXPECT_TRUE(now->base.empty() && now->adapters.empty());
+            EXPECT_EQ(now->path, "other.gguf");
+            EXPECT_EQ(now->pinned, name == std::string_view("helper"));
+        }
+        EXPECT_EQ(t.pool().models().size(), 3U);
+        EXPECT_FALSE(t.pool().status("base")->pinned);
+        co_await finish(*worker, id, *running);
+        EXPECT_TRUE(worker->exit_reason.empty()) << "its base stays";
     }(*this));
 }
 

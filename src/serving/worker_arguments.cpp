@@ -146,6 +146,11 @@ std::uint32_t adapters_of(ModelSpec const& spec, std::string_view name) {
     return set != 0 ? set : set_called(spec.id);
 }
 
+std::uint32_t worn_by(ModelSpec const& spec, std::string_view name) {
+    auto const set = adapters_of(spec, name);
+    return set == 0 || spec.variants[set - 1].plain() ? 0U : set;
+}
+
 bool can_share_worker(ModelSpec const& base, ModelSpec other) {
     // What follows from the name and the file, and what a base may have besides.
     other.id = base.id;
@@ -180,9 +185,10 @@ std::vector<std::string> worker_arguments(ModelSpec const& spec, int fd) {
     for (auto const& [tenant, weight] : spec.tenant_weights) add(kTenantWeight, fmt::format("{}={}", tenant, weight));
     for (auto const& text : spec.public_prefixes) add(kPublicPrefix, text);
     for (std::size_t set = 1; set <= spec.variants.size(); ++set) {
-        auto const& adapters = spec.variants[set - 1].adapters;
-        for (auto const& [file, scale] : adapters) add(kAdapter, fmt::format("{}:{}:{}", set, scale, file));
-        if (adapters.empty()) add(kAdapter, fmt::format("{}:0:", set));
+        auto const& variant = spec.variants[set - 1];
+        if (variant.gone || variant.plain()) add(kAdapter, fmt::format("{}:0:", set));
+        else
+            for (auto const& [file, scale] : variant.adapters) add(kAdapter, fmt::format("{}:{}:{}", set, scale, file));
     }
     return out;
 }

@@ -1,6 +1,7 @@
 """`hearth create`: a model of another one and a Modelfile, and what it does to answers."""
 import json
 import os
+import shutil
 
 import ollama
 import openai
@@ -148,6 +149,34 @@ def test_a_client_creates_a_model_and_changes_it(client, folder):
     client.delete('privateer')
     client.delete('corsair')
     assert not (folder / 'corsair.gguf').exists() and not (folder / 'corsair.hearth.json').exists()
+
+
+def test_models_of_one_base_share_its_worker_and_never_load_it_again(stories_path, tmp_path):
+    folder = tmp_path / 'models'
+    folder.mkdir()
+    for name in ('base', 'another'):
+        shutil.copy(stories_path, folder / f'{name}.gguf')
+    with support.Server('--models-dir', str(folder), models=[]) as server:
+        client = ollama.Client(host=server.url)
+
+        def lengths(*names, **options):
+            return [client.generate(name, 'Once upon a time', options={'seed': 1, **options}).eval_count for name in names]
+        assert lengths('base', num_predict=4) == [4]
+        worker, = server.workers()
+        client.create('brief', from_='base', parameters={'num_predict': 2, 'num_ctx': 64})
+        client.create('briefer', from_='brief', parameters={'num_predict': 1})
+        assert lengths('brief', 'briefer', 'brief') == [2, 1, 2]
+        assert lengths('base', 'brief', num_predict=3, num_ctx=32) == [3, 3]
+        assert lengths('base', 'briefer', num_predict=3, num_ctx=128, num_batch=16) == [3, 3]
+        assert server.workers() == [worker], 'neither another name nor other options load the weights again'
+
+        # What is swapped under one of the names leaves the others where they are.
+        status, _, body = server.request('POST', '/api/v1/models/brief/swap', {'model': 'another'})
+        assert status == 200, body
+        assert worker in server.workers() and len(server.workers()) == 2
+        assert lengths('briefer', 'base', 'briefer', num_predict=2) == [2, 2, 2] and lengths('brief', num_predict=3) == [3]
+        client.delete('briefer')
+        assert lengths('base', num_predict=2) == [2] and worker in server.workers()
 
 
 def test_what_a_client_cannot_create_is_an_error(client, server):

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <memory>
 #include <set>
 #include <string>
@@ -16,6 +17,7 @@
 
 #include "digest/sha256.h"
 #include "library/library.h"
+#include "modelfile/definition.h"
 #include "serving/launcher.h"
 #include "telemetry/log.h"
 #include "telemetry/metrics.h"
@@ -83,6 +85,11 @@ public:
         spec.path = order.weights.empty() ? order.path : order.weights;
         if (refused.contains(order.id)) return Error(Code::corrupt, "its adapter is broken");
         if (odd.contains(order.id)) spec.threads = 99;
+        if (auto const from = made_from.find(order.id); from != made_from.end()) {
+            auto definition = std::make_shared<modelfile::Definition>();
+            definition->from = from->second;
+            spec.definition = std::move(definition);
+        }
         if (with_adapters.contains(order.id)) spec.variants = {{order.id, {{"/" + order.id + ".lora", 1}}, nullptr}};
         return spec;
     }
@@ -135,6 +142,7 @@ public:
     std::function<void(SpecOrder const&)> on_spec;  // on that thread; to be set before create()
     // Names of models that are not as others are: to be set before create().
     std::set<std::string> with_adapters, odd, refused;
+    std::map<std::string, std::string> made_from;  // what a model's definition says
     bool finished = false;
 
 private:
