@@ -50,6 +50,33 @@ TEST(engine_memory, swapping_changes_no_text) {
     EXPECT_GT(preemptions[1], 5U);
 }
 
+TEST(engine_memory, with_room_for_what_others_emitted_nobody_is_swapped_out) {
+    std::uint64_t preemptions[2] = {};
+    std::size_t together[2] = {};
+    for (int const reserve : {0, 1}) {
+        Driver driver(counting(50, 400), {.prompt_tokens = Driver::kPromptTokens,
+                                          .credit = 1000,
+                                          .prefix_cache = false,
+                                          .reserve_output = reserve != 0});
+        for (RequestId id = 1; id <= 3; ++id) {  // what it learns from
+            driver.submit(id, prompt_of(20));
+            driver.run();
+        }
+        for (RequestId id = 11; id <= 26; ++id) driver.submit(id, prompt_of(20));
+        while (driver.core.has_work()) {
+            driver.step();
+            if (!driver.backend.batches.empty())
+                together[reserve] = std::max(together[reserve], driver.backend.batches.back().size());
+        }
+        preemptions[reserve] = driver.core.stats().preemptions_total;
+        for (RequestId id = 11; id <= 26; ++id) EXPECT_EQ(driver.of(id).tokens(), 51U);
+        driver.expect_empty();
+    }
+    EXPECT_GT(preemptions[0], 5U);
+    EXPECT_EQ(preemptions[1], 0U);
+    EXPECT_GT(together[1], 1U) << "not one after the other";
+}
+
 TEST(engine_memory, the_oldest_is_never_swapped_out_and_the_youngest_goes_first) {
     Driver driver(counting(100, 120));
     for (RequestId id = 1; id <= 3; ++id) driver.submit(id, prompt_of(20));

@@ -2,6 +2,7 @@
 import json
 import pathlib
 import signal
+import subprocess
 
 import pytest
 
@@ -167,6 +168,28 @@ def test_a_folder_that_cannot_be_used_is_said_and_gone_without(tmp_path):
     with Server('--cache-dir', str(blocked), '--cache-disk', '1GiB', models=[MODEL]) as server:
         assert say(server, FIRST)[0]
         assert 'the prefix cache stays in memory' in server.log_text()
+
+
+def test_a_full_disk_costs_the_cache_and_nothing_else(tmp_path):
+    disk = tmp_path / 'disk'
+    disk.mkdir()
+    mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', 'size=1m', 'hearth-test', str(disk)], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f'a small disk cannot be mounted here: {mounted.stderr.strip()}')
+    try:
+        flags = ('--cache-dir', str(disk), '--cache-disk', '1GiB')
+        with Server(*flags, models=[MODEL]) as server:
+            first, _, _ = say(server, FIRST)
+            wait_until(lambda: server.metric('hearth_prefix_cache_errors_total') > 0, 'the disk to be full')
+            text, cached, _ = say(server, FIRST)
+            assert text == first and cached > 0, 'it goes on from memory'
+            assert server.metric('hearth_worker_restarts_total') == 0
+            assert server.request('GET', '/health')[0] == 200
+        # What was left half written is not used.
+        with Server(*flags, models=[MODEL]) as server:
+            assert say(server, FIRST)[0] == first
+    finally:
+        subprocess.run(['umount', str(disk)], check=True)
 
 
 @pytest.mark.parametrize('flag, value, says', [

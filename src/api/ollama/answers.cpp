@@ -64,6 +64,11 @@ void end(JsonWriter& json, AnswerShape const& shape, domain::FinishReason reason
     json.key("prompt_eval_duration").number(nanoseconds(timings.prompt_ms));
     json.key("eval_count").number(totals.usage.completion_tokens);
     json.key("eval_duration").number(nanoseconds(timings.predicted_ms));
+    // Ollama does both without a word.
+    auto const& usage = totals.usage;
+    if (usage.left_out_tokens > 0) json.key("left_out_tokens").number(usage.left_out_tokens);
+    if (usage.context_shifts > 0)
+        json.key("context_shifts").number(usage.context_shifts).key("shifted_tokens").number(usage.shifted_tokens);
     json.end_object();
 }
 

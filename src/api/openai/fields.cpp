@@ -98,7 +98,7 @@ constexpr Field kFields[] = {
     {"store",                both,     refused,  "boolean", "false", refuse_unless<false>},
 
     // when to compute it, and on what
-    {"service_tier",         both,     honoured, "string",  "auto and default: priority normal, priority: interactive, flex: batch; the answer names what it got",
+    {"service_tier",         both,     honoured, "string",  "auto and default: priority normal; priority, scale and fast: interactive; flex: batch; the answer names what it got",
      read_service_tier},
     {"priority",             all,      honoured, "string or integer", "interactive, normal (default) or batch; vLLM's integers: below 0 interactive, 0 normal, above "
                                                     "0 batch; overrides service_tier", read_priority},

@@ -244,8 +244,9 @@ TEST(ParseRequest, ReadsTheClassInEveryWordForIt) {
                    "'priority' must be one of 'interactive', 'normal', 'batch', got 'high'.");
     expect_refused(R"("priority":0.5)", Kind::invalid_type, "priority",
                    "'priority' must be a string or an integer, got a number.");
-    expect_refused(R"("service_tier":"scale")", Kind::invalid_value, "service_tier",
-                   "'service_tier' must be one of 'auto', 'default', 'priority', 'flex', got 'scale'.");
+    expect_refused(
+        R"("service_tier":"cheap")", Kind::invalid_value, "service_tier",
+        "'service_tier' must be one of 'auto', 'default', 'priority', 'scale', 'fast', 'flex', got 'cheap'.");
     expect_refused(R"("service_tier":5)", Kind::invalid_type, "service_tier");
 }
 

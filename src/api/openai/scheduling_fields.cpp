@@ -22,8 +22,10 @@ struct Word {
 
 constexpr std::array kPriorities{Word<Priority>{"interactive", Priority::interactive},
                                  Word<Priority>{"normal", Priority::normal}, Word<Priority>{"batch", Priority::batch}};
-constexpr std::array kTiers{Word<Priority>{"auto", Priority::normal}, Word<Priority>{"default", Priority::normal},
-                            Word<Priority>{"priority", Priority::interactive}, Word<Priority>{"flex", Priority::batch}};
+constexpr std::array kTiers{
+    Word<Priority>{"auto", Priority::normal},          Word<Priority>{"default", Priority::normal},
+    Word<Priority>{"priority", Priority::interactive}, Word<Priority>{"scale", Priority::interactive},
+    Word<Priority>{"fast", Priority::interactive},     Word<Priority>{"flex", Priority::batch}};
 
 constexpr std::array kOverflows{Word<domain::Overflow>{"error", domain::Overflow::error},
                                 Word<domain::Overflow>{"shift", domain::Overflow::shift},
