@@ -26,6 +26,7 @@ PATIENCE_S = 20  # what Hearth is told a request may take
 MARGIN_S = 5  # beyond it a request without an end was forgotten
 RATE_MAX = STREAMS_MAX // (PATIENCE_S + MARGIN_S)  # arrivals per second, none of which must wait for a place in the client
 TRICKLE_S, ALONE_S = 0.5, OVERLOAD_S / 2
+START_S = 2  # of the crowd's client, which goes before the server and writes thousands of prompts: no question meets that
 WATCH_S = 1.0  # how often Hearth is asked what its scheduler does
 
 
@@ -39,9 +40,10 @@ class Phase:
     seen: list = dataclasses.field(default_factory=list)  # what watch() saw
 
 
-async def trickle(visit, client, extra, name, seconds):
-    """Answers to a question every half second."""
+async def trickle(visit, client, extra, name, seconds, after=0.0):
+    """Answers to a question every half second, from `after` on."""
     sent, start = [], time.perf_counter()
+    await asyncio.sleep(after)
     while time.perf_counter() < start + seconds:
         body = client.body(visit.text(QUESTION, f'{name} {len(sent)}'), REPLY, **extra)
         sent.append(client.start(body, timeout_s=PATIENCE_S + MARGIN_S))
@@ -76,7 +78,7 @@ async def phase(visit, server, client, extra, name, seconds, **options):
     (answers, report), few, seen = await asyncio.gather(
         crowd.run(visit, server, f'overload-{name}', seconds + 3 * (PATIENCE_S + MARGIN_S), duration=seconds, prompt_words=PROMPT,
                   output_tokens=OUTPUT, request_timeout=PATIENCE_S + MARGIN_S, **options),
-        trickle(visit, client, extra, f'trickle, {name},', seconds), watch(visit, client, seconds))
+        trickle(visit, client, extra, f'trickle, {name},', seconds, START_S), watch(visit, client, seconds))
     costs = {'client_cpu_s': report['client_cpu_s'], 'trickle_cpu_s': time.process_time() - own, 'server_cpu_s': report['server_cpu_s'],
              'send_lag_ms_max': report['send_lag_ms_max']}
     return Phase(seconds, answers, few, costs, seen)
