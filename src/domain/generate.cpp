@@ -120,6 +120,7 @@ Status validate(GenerateRequest const& request) {
                                      *request.discard_tokens),
                          "n_discard");
     }
+    HEARTH_CHECK(in_range(request.context_tokens, 0, 1 << 24, "num_ctx"));
     if (request.max_tokens) HEARTH_CHECK(in_range(*request.max_tokens, 1, 1 << 24, "max_tokens"));
     if (request.top_logprobs) HEARTH_CHECK(in_range(*request.top_logprobs, 0, kLogprobsMax, "top_logprobs"));
     HEARTH_CHECK(at_most(request.stop.size(), kStopStringsMax, "stop", "strings"));

@@ -166,6 +166,7 @@ struct GenerateRequest {
     bool return_context = false;  // Done says what a later request may go on from
     SamplingParams sampling;
     std::uint32_t choices = 1;  // n
+    std::uint32_t context_tokens = 0;  // wanted of prompt and output; what the server gives anyway is never less
     std::optional<std::uint32_t> max_tokens;  // absent: until the context is full; of those that shift, one context
     std::vector<std::string> stop;
     std::optional<std::uint32_t> top_logprobs;  // absent: no logprobs; 0: the chosen token's only

@@ -34,7 +34,6 @@ EngineCore::EngineCore(llama::Backend& backend, Options const& options, Clock co
       options_(options),
       clock_(clock),
       end_tokens_(end_tokens),
-      context_(std::min(backend.properties().info.context_request, backend.properties().kv_cells)),
       caches_(options.prefix_cache && can_cache(backend.properties())),
       checkpoints_(caches_ && backend.properties().needs_checkpoints),
       ledger_(backend.properties().kv_cells, backend.properties().sequences_max),

@@ -345,7 +345,6 @@ private:
     Options options_;
     Clock const& clock_;
     std::span<Token const> end_tokens_;
-    std::uint32_t context_;  // positions of one sequence
 
     std::deque<std::unique_ptr<Request>> waiting_;
     std::vector<std::unique_ptr<Request>> active_;  // by age

@@ -137,7 +137,7 @@ void EngineCore::admit(std::unique_ptr<Request> admitted, sched::PrefixTree::Nod
     request.choices.reserve(spec.choices);
     for (std::uint32_t i = 0; i < spec.choices; ++i) {
         Sampler sampler(spec.sampling,
-                        {.window = context_, .end_tokens = end_tokens_, .dry_breakers = spec.dry_breakers},
+                        {.window = spec.context, .end_tokens = end_tokens_, .dry_breakers = spec.dry_breakers},
                         spec.seed + i);
         for (Token const token : spec.prompt) sampler.accept(token);
         request.choices.emplace_back(i, std::move(sampler), spec.stops);

@@ -102,7 +102,7 @@ void EngineCore::decode_advanced(BatchItem const& item, std::size_t logits_at) {
     }
     if (!cuts && right < guesses) keep_some(request, choice, rows.first(right + 1U));
     if (guesses > 0) count_guesses(item, guesses, right);
-    if (choice.state == Choice::State::live && choice.positions == context_) shift(request, choice);
+    if (choice.state == Choice::State::live && choice.positions == request.spec.context) shift(request, choice);
 }
 
 void EngineCore::count_guesses(BatchItem const& item, std::uint32_t guesses, std::uint32_t right) {

@@ -47,6 +47,7 @@ char const* prompt_field(domain::Prompt const& prompt) {
 Preparer::Preparer(llama::Backend const& backend, std::uint64_t seed, std::span<std::string const> public_prefixes)
     : backend_(backend),
       limit_(std::min(backend.properties().info.context_request, backend.properties().kv_cells)),
+      limit_max_(std::max(limit_, std::min(backend.properties().info.context_train, backend.properties().kv_cells))),
       public_(backend, public_prefixes),
       seeds_(seed != 0 ? seed : system_seed()) {
     for (std::uint32_t id = 0; id < backend.properties().vocabulary; ++id) {
@@ -78,6 +79,7 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
     stand_on(std::move(request.context), prepared.prompt);
     if (prepared.prompt.empty())
         return Error(Code::invalid_argument, fmt::format("'{}' holds no tokens", field), field);
+    prepared.context = std::clamp(request.context_tokens, limit_, limit_max_);
     HEARTH_CHECK(fit(prepared, request));
     // What adapters compute of a public text is not what is public.
     prepared.public_tokens = request.adapters == 0 ? public_.match(prepared.prompt) : 0;
@@ -85,8 +87,8 @@ Result<PreparedRequest> Preparer::prepare(domain::RequestId id, domain::Generate
     prepared.adapters = request.adapters;
     prepared.sampling = std::move(request.sampling);
     prepared.choices = request.choices;
-    prepared.tokens_max = limit_ - static_cast<std::uint32_t>(prepared.prompt.size());
-    if (prepared.shift) prepared.tokens_max = request.max_tokens.value_or(limit_);
+    prepared.tokens_max = prepared.context - static_cast<std::uint32_t>(prepared.prompt.size());
+    if (prepared.shift) prepared.tokens_max = request.max_tokens.value_or(prepared.context);
     if (request.max_tokens) prepared.tokens_max = std::min(prepared.tokens_max, *request.max_tokens);
     HEARTH_CHECK(check(prepared));
     prepared.seed = prepared.sampling.seed ? *prepared.sampling.seed : next_seed();
@@ -172,12 +174,13 @@ Result<std::vector<Token>> Preparer::tokens_of(domain::EmbedPrompt::Input& input
 // quarter and a half of what fits.
 Status Preparer::fit(PreparedRequest& prepared, domain::GenerateRequest const& request) const {
     auto& prompt = prepared.prompt;
+    auto const limit = prepared.context;
     if (request.overflow == domain::Overflow::shift) return fit_by_shift(prepared, request);
-    if (prompt.size() + 1 <= limit_) return ok();
+    if (prompt.size() + 1 <= limit) return ok();
     auto const size = static_cast<std::uint32_t>(prompt.size());
-    if (request.overflow != domain::Overflow::truncate_middle) return domain::context_overflow({size, limit_});
-    std::uint32_t const answer = std::clamp(std::min(request.max_tokens.value_or(limit_), limit_ / 4), 1U, limit_ - 1);
-    std::size_t const room = limit_ - answer;
+    if (request.overflow != domain::Overflow::truncate_middle) return domain::context_overflow({size, limit});
+    std::uint32_t const answer = std::clamp(std::min(request.max_tokens.value_or(limit), limit / 4), 1U, limit - 1);
+    std::size_t const room = limit - answer;
     std::size_t const head = request.keep_tokens
                                  ? *request.keep_tokens
                                  : std::clamp(first_message(request.prompt, prompt), room / 4, room / 2);
@@ -198,23 +201,24 @@ Status Preparer::fit(PreparedRequest& prepared, domain::GenerateRequest const& r
 // head, half as long as what fits there, so that it ends in the second half.
 Status Preparer::fit_by_shift(PreparedRequest& prepared, domain::GenerateRequest const& request) const {
     auto& prompt = prepared.prompt;
+    auto const limit = prepared.context;
     auto const size = static_cast<std::uint32_t>(prompt.size());
     auto const opens = static_cast<std::uint32_t>(
         std::mismatch(opening_.begin(), opening_.end(), prompt.begin(), prompt.end()).second - prompt.begin());
-    auto const first = std::min<std::size_t>(first_message(request.prompt, prompt), limit_ / 2);
+    auto const first = std::min<std::size_t>(first_message(request.prompt, prompt), limit / 2);
     std::uint32_t const wanted = request.keep_tokens.value_or(static_cast<std::uint32_t>(first));
     Shift shift{std::min(std::max(wanted, opens), size), request.discard_tokens.value_or(0)};
     // One token has to be dropped at least, and one behind those to stay.
     std::uint32_t const dropped = std::max(shift.discard, 1U);
-    if (std::uint64_t{shift.keep} + dropped >= limit_) {
+    if (std::uint64_t{shift.keep} + dropped >= limit) {
         return Error(Code::invalid_argument,
                      fmt::format("'{}': {} tokens are to be kept and {} dropped at a time, but the context holds {}",
-                                 request.discard_tokens ? "n_discard" : "n_keep", shift.keep, dropped, limit_),
+                                 request.discard_tokens ? "n_discard" : "n_keep", shift.keep, dropped, limit),
                      request.discard_tokens ? "n_discard" : "n_keep");
     }
     prepared.shift = shift;
-    if (size < limit_) return ok();
-    std::uint32_t const block = std::max((limit_ - shift.keep) / 2, 1U);
+    if (size < limit) return ok();
+    std::uint32_t const block = std::max((limit - shift.keep) / 2, 1U);
     prepared.left_out = (size - shift.keep - block) / block * block;
     auto const begin = prompt.begin() + shift.keep;
     prompt.erase(begin, begin + prepared.left_out);

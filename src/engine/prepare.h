@@ -39,6 +39,7 @@ struct PreparedRequest {
     domain::SamplingParams sampling;
     std::uint64_t seed = 0;           // of choice 0
     std::uint32_t choices = 1;
+    std::uint32_t context = 0;        // positions of one sequence
     std::uint32_t tokens_max = 0;     // per choice; max_tokens or what the context leaves, whichever is less;
                                       // with a shift max_tokens, or one context
     std::optional<std::uint32_t> top_logprobs;
@@ -68,7 +69,7 @@ public:
     // Errors as Engine::submit().
     [[nodiscard]] Result<PreparedRequest> prepare(domain::RequestId id, domain::GenerateRequest request, Instant now);
 
-    // Longest prompt plus output of one sequence.
+    // Longest prompt plus output of one sequence, of a request that wants no more.
     [[nodiscard]] std::uint32_t limit() const { return limit_; }
 
     [[nodiscard]] PublicPrefixes const& public_prefixes() const { return public_; }
@@ -96,6 +97,7 @@ private:
 
     llama::Backend const& backend_;
     std::uint32_t limit_;
+    std::uint32_t limit_max_;  // what one that wants more can have
     std::vector<Token> end_tokens_;
     std::vector<Token> opening_;  // what the model's metadata puts before every text: BOS, or nothing
     std::vector<Token> closing_;  // and behind it

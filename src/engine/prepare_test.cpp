@@ -95,6 +95,31 @@ TEST_F(prepare, the_limit_is_what_the_cells_can_hold_when_that_is_less) {
     EXPECT_FALSE(of_small.prepare(1, with_tokens(50), {}).has_value());
 }
 
+TEST_F(prepare, who_wants_a_larger_context_has_what_model_and_cells_hold) {
+    llama::ScriptedOptions options;
+    options.context_request = 100;
+    options.context_train = 1000;
+    options.kv_cells = 300;
+    options.sequences_max = 4;
+    auto const large = llama::make_scripted(options);
+    Preparer also{*large, 7};
+    for (auto const& [wanted, given] : {std::pair{0U, 100U}, {50U, 100U}, {200U, 200U}, {5000U, 300U}}) {
+        auto request = with_tokens(60);
+        request.context_tokens = wanted;
+        auto const prepared = also.prepare(1, request, {});
+        ASSERT_TRUE(prepared);
+        EXPECT_EQ(prepared->context, given) << wanted;
+        EXPECT_EQ(prepared->tokens_max, given - 60);
+    }
+    auto request = with_tokens(199);
+    EXPECT_FALSE(also.prepare(1, request, {}));
+    request.context_tokens = 200;
+    EXPECT_TRUE(also.prepare(1, request, {}));
+    request = with_tokens(200);
+    request.context_tokens = 200;
+    EXPECT_EQ(domain::parse_context_overflow(also.prepare(1, request, {}).error()), (domain::ContextOverflow{200, 200}));
+}
+
 TEST_F(prepare, caps_max_tokens_at_what_the_context_leaves) {
     auto request = with_tokens(90);
     EXPECT_EQ(preparer.prepare(1, request, {})->tokens_max, 10U);

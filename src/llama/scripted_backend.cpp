@@ -167,7 +167,7 @@ void Scripted::fill_properties() {
     info.cpu_variant = "none";
     info.vocabulary = vocabulary;
     info.embedding = kEmbedding;
-    info.context_train = options_.context_request;
+    info.context_train = std::max(options_.context_train, options_.context_request);
     info.context_request = options_.context_request;
     info.kv_cells = options_.kv_cells;
     info.sequences_max = options_.sequences_max;
@@ -313,9 +313,9 @@ Status Scripted::check_batch(std::span<BatchEntry const> batch) const {
                                                              entry.sequence, expected, entry.position));
         }
         ++expected;
-        if (static_cast<std::uint32_t>(expected) > options_.context_request) {
+        if (static_cast<std::uint32_t>(expected) > properties_.info.context_train) {
             return Error(Code::invalid_argument,
-                         fmt::format("sequence {} grows beyond {} tokens", entry.sequence, options_.context_request));
+                         fmt::format("sequence {} grows beyond {} tokens", entry.sequence, properties_.info.context_train));
         }
     }
     return ok();
@@ -470,7 +470,7 @@ Result<std::pair<std::uint32_t, std::vector<Slot>>> Scripted::slots_of(std::span
         auto const script_index = static_cast<std::int32_t>(place & ((1U << kAdaptersShift) - 1));
         restored.push_back({token, script_index, 0, place >> kAdaptersShift});
     }
-    if (!ours || !reader.ok() || reader.left() > 0 || std::uint64_t{begin} + count > options_.context_request) {
+    if (!ours || !reader.ok() || reader.left() > 0 || std::uint64_t{begin} + count > properties_.info.context_train) {
         return Error(Code::corrupt, fmt::format("{} bytes are no state of this model's sequences", blob.size()));
     }
     if (count > cells_.free()) {

@@ -39,6 +39,7 @@ struct ScriptedOptions {
     std::vector<std::string> pieces{};   // what each generation says, token by token; may split code points
     bool repeat = false;                 // start over instead of ending
     std::uint32_t context_request = 4096;
+    std::uint32_t context_train = 0;  // if above that: what a request may have that wants more
     std::uint32_t kv_cells = 16384;
     std::uint32_t sequences_max = 16;  // that run
     std::uint32_t sequences_kept = 16;  // ids beyond those

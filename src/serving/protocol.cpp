@@ -174,6 +174,7 @@ void fields(Io& io, T& request) {
     fields(io, request.sampling);
     io.number(request.choices);
     io.check(request.choices >= 1 && request.choices <= domain::kChoicesMax, "n");
+    io.number(request.context_tokens);
     io.optional(request.max_tokens, [](auto& inner, auto& tokens) { inner.number(tokens); });
     strings(io, request.stop, domain::kStopStringsMax, "number of stop strings");
     io.optional(request.top_logprobs, [](auto& inner, auto& count) {

@@ -57,6 +57,7 @@ void set(Settings& settings, Step const& step) {
         {"ranks", [&](auto v) { settings.model.ranks = v != 0; }},
         {"adapters", [&](auto v) { settings.model.adapters = static_cast<std::uint32_t>(v); }},
         {"context", [&](auto v) { settings.model.context_request = static_cast<std::uint32_t>(v); }},
+        {"context_train", [&](auto v) { settings.model.context_train = static_cast<std::uint32_t>(v); }},
         {"kv_cells", [&](auto v) { settings.model.kv_cells = static_cast<std::uint32_t>(v); }},
         {"sequences", [&](auto v) { settings.model.sequences_max = static_cast<std::uint32_t>(v); }},
         {"determinism", [&](auto v) { settings.model.determinism = static_cast<domain::Determinism>(v); }},

@@ -150,7 +150,15 @@ def test_errors_have_status_and_text(client):
     assert refused(lambda: client.chat(MODEL, ASK, tools=[tool])).error == f'"{MODEL}" does not support tools'
     assert refused(lambda: client.chat(MODEL, ASK, think=True)).error == f'"{MODEL}" does not support thinking'
     assert refused(lambda: client.chat(MODEL, ASK, format='json')).status_code == 400
-    assert 'num_ctx' in refused(lambda: client.chat(MODEL, ASK, options={'num_ctx': 8192})).error
+
+
+def test_a_larger_context_loads_nothing_again(client, smollm2):
+    long = [{'role': 'user', 'content': 'Count. ' * 1200}]
+    short = client.chat(MODEL, long, options={'num_predict': 1})
+    workers = smollm2.workers()
+    whole = client.chat(MODEL, long, options={'num_predict': 1, 'num_ctx': 8192})
+    assert short.prompt_eval_count < 2048 < whole.prompt_eval_count
+    assert smollm2.workers() == workers
 
 
 def test_what_does_not_exist_says_so(client):

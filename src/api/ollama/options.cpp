@@ -139,8 +139,8 @@ constexpr Field kOptions[] = {
     {"stop",              kBoth, honoured, "array",   "at most 16 strings of 1 to 256 bytes", stop},
     {"num_keep",          kBoth, honoured, "int",     "0 to 16777216 tokens of the prompt's head that stay when something must go; default: its first message, "
                                                       "where Ollama keeps 4 tokens", num_keep},
-    {"num_ctx",           kBoth, honoured, "int",     "the context is fixed when the server starts (`--ctx`): a smaller number gets all of it, a larger one is an error "
-                                                      "that names both, unless the model itself has no more", num_ctx},
+    {"num_ctx",           kBoth, honoured, "int",     "tokens of prompt and answer; the model is never loaded again for it. At least what `--ctx` says is given, at most what "
+                                                      "the model was trained on; more than the KV cache holds (`--kv-cells`) is an error that names both", num_ctx},
     {"num_batch",         kBoth, ignored,  "int",     "the scheduler chooses the batch", whole_ignored},
     {"num_gpu",           kBoth, ignored,  "int",     "where a model runs is chosen when the server starts", whole_ignored},
     {"main_gpu",          kBoth, ignored,  "int",     "as num_gpu", whole_ignored},

@@ -170,13 +170,14 @@ std::variant<EmbedCall, Problem> parse_embed(Surface surface, std::string_view b
 
 Verdict settle(Call& call, domain::ModelInfo const& info) {
     auto const wanted = std::min(call.num_ctx.value_or(0), std::max(info.context_train, info.context_request));
-    if (wanted > info.context_request) {
+    if (wanted > std::max(info.context_request, info.kv_cells)) {
         return invalid_value(
             "num_ctx",
-            fmt::format("option \"num_ctx\" is {}, but \"{}\" was started with a context of {} tokens: start the "
-                        "server with a larger --ctx",
-                        *call.num_ctx, call.model, info.context_request));
+            fmt::format("option \"num_ctx\" is {}, but the KV cache of \"{}\" holds {} tokens: start the server with "
+                        "a larger --ctx or --kv-cells",
+                        *call.num_ctx, call.model, info.kv_cells));
     }
+    call.request.context_tokens = wanted;
     if (std::holds_alternative<domain::InfillPrompt>(call.request.prompt) && !info.infills)
         return does_not_support(call.model, "insert");
     bool const templated =

@@ -139,16 +139,20 @@ TEST(OllamaRequest, FillsInWhereTheModelCan) {
     EXPECT_EQ(parse(Surface::generate, R"({"model": "m", "suffix": "x"})").goal, Call::Goal::run);
 }
 
-TEST(OllamaRequest, RefusesAContextTheServerWasNotStartedWith) {
+TEST(OllamaRequest, AContextIsAsLargeAsTheCacheHolds) {
     auto call = chat(R"(, "options": {"num_ctx": 4096})");
-    EXPECT_EQ(settle(call, model(4096, 8192, true)), std::nullopt);
     EXPECT_EQ(settle(call, model(2048, 2048, true)), std::nullopt) << "the model has no more";
-    auto const problem = settle(call, model(2048, 8192, true));
+    EXPECT_EQ(call.request.context_tokens, 2048U);
+    auto info = model(2048, 8192, true);
+    info.kv_cells = 4096;
+    EXPECT_EQ(settle(call, info), std::nullopt);
+    EXPECT_EQ(call.request.context_tokens, 4096U);
+    info.kv_cells = 3000;
+    auto const problem = settle(call, info);
     ASSERT_TRUE(problem.has_value());
-    EXPECT_EQ(
-        problem->message,
-        "option \"num_ctx\" is 4096, but \"m\" was started with a context of 2048 tokens: start the server with a "
-        "larger --ctx");
+    EXPECT_EQ(problem->message,
+              "option \"num_ctx\" is 4096, but the KV cache of \"m\" holds 3000 tokens: start the server with a larger "
+              "--ctx or --kv-cells");
 }
 
 TEST(OllamaRequest, PutsAPromptAsItIsWhereThereIsNoTemplate) {

@@ -162,6 +162,7 @@ private:
             if (coin()) *value = number();
         r.cache_prompt = coin();
         r.overflow = static_cast<domain::Overflow>(below(3));
+        if (coin()) r.context_tokens = number();
         if (coin()) r.keep_tokens = number();
         if (coin()) r.discard_tokens = number();
         r.speculate = coin();
