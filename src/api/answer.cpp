@@ -18,8 +18,11 @@ constexpr std::size_t kWriteBytes = 32U << 10;  // a write goes out at the lates
 // Folds the events of a call into what both kinds of answer need to know.
 class Tally {
 public:
-    Tally(std::uint32_t generations, std::uint32_t choices, CallProgress& progress)
-        : generations_(generations), choices_(choices), progress_(progress) {}
+    Tally(CallPlan const& plan, CallProgress& progress)
+        : generations_(plan.generations),
+          awaited_(plan.awaited.value_or(plan.generations)),
+          choices_(plan.choices),
+          progress_(progress) {}
 
     // The problem that ends the call, if this event is one.
     std::optional<Problem> note(domain::Event const& event) {
@@ -44,7 +47,7 @@ public:
     }
 
     [[nodiscard]] bool complete() const { return done_ == generations_; }
-    [[nodiscard]] bool begun() const { return progress_.started >= generations_; }
+    [[nodiscard]] bool begun() const { return progress_.started >= awaited_; }
     [[nodiscard]] Totals const& totals() const { return totals_; }
     [[nodiscard]] std::uint32_t choice(SourcedEvent const& sourced, std::uint32_t choice) const {
         return sourced.generation * choices_ + choice;
@@ -77,6 +80,7 @@ private:
     }
 
     std::uint32_t generations_;
+    std::uint32_t awaited_;
     std::uint32_t choices_;
     CallProgress& progress_;
     std::uint32_t done_ = 0;
@@ -142,7 +146,7 @@ net::Task<void> send_whole(Services& services, http::Exchange& exchange, std::sh
                            CallPlan plan, CallProgress& progress) {
     auto const began = services.clock.now();
     auto const deadline = plan.info.arrived + services.options.request_timeout;
-    Tally tally(plan.generations, plan.choices, progress);
+    Tally tally(plan, progress);
     Answer answer;
     answer.choices.resize(tally.choices());
     answer.embedded.resize(plan.generations);
@@ -188,7 +192,7 @@ public:
           exchange_(exchange),
           source_(std::move(source)),
           plan_(std::move(plan)),
-          tally_(plan_.generations, plan_.choices, progress) {}
+          tally_(plan_, progress) {}
 
     net::Task<void> run() {
         began_ = services_.clock.now();
@@ -303,6 +307,9 @@ net::Task<void> run_call(Services& services, http::Exchange& exchange, std::shar
                          CallPlan plan) {
     exchange.on_disconnect([source] { source->cancel(); });
     auto const listed = services.calls ? services.calls->enter(plan.info, source) : CallList::unlisted();
+    source->on_admitted([entry = std::weak_ptr(listed)](domain::RequestId id) {
+        if (auto const call = entry.lock()) call->info.generations.push_back(id);
+    });
     if (!plan.stream) {
         co_await send_whole(services, exchange, std::move(source), std::move(plan), listed->progress);
         co_return;

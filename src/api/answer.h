@@ -68,7 +68,8 @@ struct CallPlan {
     std::uint32_t generations = 1;
     std::uint32_t choices = 1;                          // per generation
     Duration ping_interval{};                           // Duration::max(): none
-    std::optional<Duration> queue_timeout;              // until every generation has begun
+    std::optional<Duration> queue_timeout;              // until as many as `awaited` have begun
+    std::optional<std::uint32_t> awaited;  // of a batch, those that were submitted at first; absent: all generations
     CallInfo info;  // what of it is listed while it is inside; its time began when it arrived
     std::unique_ptr<StreamAnswer> stream;               // set: answer as a stream
     std::function<Result<std::string>(Answer const&)> render;  // else: the whole body, or why there is none

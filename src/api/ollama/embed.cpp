@@ -9,8 +9,6 @@
 #include <variant>
 #include <vector>
 
-#include <fmt/format.h>
-
 #include "api/answer.h"
 #include "api/embedding.h"
 #include "api/json_writer.h"
@@ -23,13 +21,6 @@
 
 namespace hearth::api::ollama {
 namespace {
-
-// As many as the model never takes would be turned away for ever.
-Verdict check_number(EmbedCall const& call, serving::ModelStatus const& model) {
-    if (call.generations.size() <= model.requests_max) return std::nullopt;
-    return invalid_value("input", fmt::format("input makes {} requests of up to {} texts, the model takes {} at a time",
-                                              call.generations.size(), domain::kEmbedInputsMax, model.requests_max));
-}
 
 // What the answer says beside its vectors.
 struct AnswerShape {
@@ -87,7 +78,7 @@ struct Prepared {
     CallPlan plan;
 };
 
-// Every part is admitted, or none stays.
+// The first parts are admitted, or none is; the others follow them.
 std::variant<Prepared, Problem> admit(Services& services, http::Request const& request, EmbedCall call,
                                       AnswerShape shape, Instant arrived) {
     auto const& first = call.generations.front();
@@ -101,15 +92,14 @@ std::variant<Prepared, Problem> admit(Services& services, http::Request const& r
     info.arrived = arrived;
     auto const queue_ms = first.deadlines.queue_ms;
 
-    std::vector<std::unique_ptr<serving::Generation>> admitted;
-    for (auto& part : call.generations) {
-        auto generation = services.pool.submit(std::move(part));
-        if (!generation) return refused(services, info.model, generation.error());
-        info.generations.push_back((*generation)->id());
-        admitted.push_back(*std::move(generation));
-    }
+    auto const parts = static_cast<std::uint32_t>(call.generations.size());
+    auto batch = make_batch(services, std::move(call.generations));
+    if (!batch) return refused(services, info.model, batch.error());
+    info.generations = std::move(batch->admitted);
     Prepared prepared;
-    prepared.plan.generations = static_cast<std::uint32_t>(admitted.size());
+    prepared.source = std::move(batch->source);
+    prepared.plan.generations = parts;
+    prepared.plan.awaited = static_cast<std::uint32_t>(info.generations.size());
     prepared.plan.ping_interval = Duration::max();
     if (queue_ms) prepared.plan.queue_timeout = std::chrono::milliseconds(*queue_ms);
     prepared.plan.info = std::move(info);
@@ -117,7 +107,6 @@ std::variant<Prepared, Problem> admit(Services& services, http::Request const& r
     prepared.plan.render = [shape = std::move(shape)](Answer const& answer) -> Result<std::string> {
         return render(shape, answer);
     };
-    prepared.source = make_event_source(services.loop, std::move(admitted));
     return prepared;
 }
 
@@ -137,7 +126,6 @@ net::Task<std::variant<serving::ModelStatus, Problem>> loaded_for(Services& serv
         auto& problem = std::get<Problem>(opened);
         co_return problem.kind == Kind::model_not_found ? model_to_pull(call.model) : std::move(problem);
     }
-    if (auto refused = check_number(call, *model)) co_return *std::move(refused);
     Wait wait{.arrived = arrived};
     if (nothing) {
         // A request that is computed says it when it is admitted.

@@ -20,8 +20,10 @@ net::Task<bool> StatusLines::see(jobs::Progress const& progress) {
 }
 
 net::Task<bool> StatusLines::see_loading(serving::ModelStatus const& model) {
-    Interim const interim{
-        .text = "loading model", .done = static_cast<std::uint64_t>(model.progress * 100), .total = 100, .seconds = {}};
+    Interim const interim{.text = "loading model",
+                          .done = static_cast<std::uint64_t>(model.progress * 100),
+                          .total = 100,
+                          .seconds = model.load_left_s};
     co_return co_await say(interim);
 }
 

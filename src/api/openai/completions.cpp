@@ -137,27 +137,43 @@ net::Task<void> refuse(Services& services, http::Exchange& exchange, Problem pro
     if (written) co_await exchange.end_stream();
 }
 
-using Generations = std::vector<std::unique_ptr<serving::Generation>>;
+// Why the pool does not admit it.
+Problem refused(Services const& services, std::string const& model, domain::Priority priority, Error const& error) {
+    auto problem = error.code == Code::unavailable ? unavailable(services, error) : to_problem(error);
+    bool const again = problem.kind == Kind::overloaded || problem.kind == Kind::model_unavailable;
+    if (again) problem.retry_after_s = services.pool.retry_after_s(model);
+    if (problem.kind == Kind::queue_timeout) problem.retry_after_s = services.pool.predicted_wait_s(model, priority);
+    return problem;
+}
 
-// Every generation is admitted, or none stays.
-std::variant<Generations, Problem> submit(Services& services, Call& call, std::string const& model) {
-    Generations admitted;
-    for (auto& request : call.generations) {
-        auto const priority = request.priority;
-        request.model = model;
-        auto generation = services.pool.submit(std::move(request));
-        if (!generation) {
-            auto const& error = generation.error();
-            auto problem = error.code == Code::unavailable ? unavailable(services, error) : to_problem(error);
-            bool const again = problem.kind == Kind::overloaded || problem.kind == Kind::model_unavailable;
-            if (again) problem.retry_after_s = services.pool.retry_after_s(model);
-            if (problem.kind == Kind::queue_timeout)
-                problem.retry_after_s = services.pool.predicted_wait_s(model, priority);
-            return problem;
-        }
-        admitted.push_back(std::move(*generation));
+// What is computed to be put together takes any number of requests, a few at a time.
+bool is_batch(Call const& call) { return call.surface == Surface::embed || call.surface == Surface::rank; }
+
+struct Admitted {
+    std::shared_ptr<EventSource> source;
+    std::vector<domain::RequestId> ids;
+};
+
+// Every generation is admitted, or none stays; of a batch the first is.
+std::variant<Admitted, Problem> submit(Services& services, Call& call, std::string const& model) {
+    auto const priority = call.generations.front().priority;
+    for (auto& request : call.generations) request.model = model;
+    if (is_batch(call)) {
+        auto const count = call.generations.size();
+        auto batch = make_batch(services, std::exchange(call.generations, {}));
+        if (!batch) return refused(services, model, priority, batch.error());
+        call.generations.resize(count);  // how many there are is still asked for
+        return Admitted{std::move(batch->source), std::move(batch->admitted)};
     }
-    return admitted;
+    std::vector<std::unique_ptr<serving::Generation>> generations;
+    std::vector<domain::RequestId> ids;
+    for (auto& request : call.generations) {
+        auto generation = services.pool.submit(std::move(request));
+        if (!generation) return refused(services, model, priority, generation.error());
+        ids.push_back((*generation)->id());
+        generations.push_back(*std::move(generation));
+    }
+    return Admitted{make_event_source(services.loop, std::move(generations)), std::move(ids)};
 }
 
 Identity identify(Services const& services, Surface surface, http::Request const& request, std::string const& model) {
@@ -205,6 +221,7 @@ CallPlan make_plan(Services const& services, Call&& call, CallInfo info, std::op
     CallPlan plan;
     plan.generations = shape.generations;
     plan.choices = shape.choices;
+    if (is_batch(call)) plan.awaited = static_cast<std::uint32_t>(info.generations.size());
     plan.ping_interval = call.ping_interval.value_or(services.options.ping_interval);
     if (queue_ms) plan.queue_timeout = std::chrono::milliseconds(*queue_ms);
     info.answer_id = identity.id;
@@ -227,16 +244,6 @@ CallPlan make_plan(Services const& services, Call&& call, CallInfo info, std::op
 }
 
 Problem too_many_requests(Call const& call, std::uint32_t limit) {
-    if (call.surface == Surface::rank)
-        return invalid_value("documents",
-                             fmt::format("'documents' makes {} requests of up to {} documents, the model takes {} at "
-                                         "a time.",
-                                         call.generations.size(), domain::kEmbedInputsMax, limit));
-    if (call.surface == Surface::embed)
-        return invalid_value("input",
-                             fmt::format("'input' makes {} requests of up to {} inputs, the model takes {} at a "
-                                         "time.",
-                                         call.generations.size(), domain::kEmbedInputsMax, limit));
     return invalid_value("prompt", fmt::format("'prompt' has {} prompts, the model takes {} requests at a time.",
                                                call.generations.size(), limit));
 }
@@ -275,15 +282,17 @@ std::variant<Prepared, Problem> prepare(Services& services, Surface surface, htt
     }
     if (auto problem = check_tokens(call, *status)) return *std::move(problem);
     // As many as the model never takes would be turned away for ever.
-    if (call.generations.size() > status->requests_max) return too_many_requests(call, status->requests_max);
+    if (!is_batch(call) && call.generations.size() > status->requests_max)
+        return too_many_requests(call, status->requests_max);
     auto const queue_ms = call.generations.front().deadlines.queue_ms;
     auto info = describe(call, request, status->id);
     auto admitted = submit(services, call, status->id);
     if (auto* problem = std::get_if<Problem>(&admitted)) return std::move(*problem);
 
-    for (auto const& generation : std::get<Generations>(admitted)) info.generations.push_back(generation->id());
+    auto& inside = std::get<Admitted>(admitted);
+    info.generations = std::move(inside.ids);
     Prepared prepared;
-    prepared.source = make_event_source(services.loop, std::move(std::get<Generations>(admitted)));
+    prepared.source = std::move(inside.source);
     prepared.plan = make_plan(services, std::move(call), std::move(info), queue_ms,
                               identify(services, surface, request, status->id));
     return prepared;
