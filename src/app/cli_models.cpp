@@ -318,10 +318,12 @@ void add_memory_flags(CLI::App& command, ServeFlags& flags) {
         ->group("Limits");
     command
         .add_option(
-            "--keep-alive", flags.keep_alive_s,
+            "--keep-alive", flags.keep_alives,
             "Seconds after which a model that nobody uses leaves memory; the next request loads it again; 0: never, "
-            "the default; with --ollama 300, as there. A request may say otherwise (keep_alive)")
-        ->check(CLI::Range(0.0, 31536000.0))
+            "the default; with --ollama 300, as there. NAME=SECONDS: of that model, also one of a models folder "
+            "(repeatable). A request may say otherwise (keep_alive)")
+        ->type_name("[NAME=]SECONDS")
+        ->allow_extra_args(false)
         ->group("Limits");
     command
         .add_option("--instances", flags.instances,

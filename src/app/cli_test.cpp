@@ -101,6 +101,14 @@ TEST(CommandLine, ATenantFlagThatMeansNothingIsNamed) {
     EXPECT_NE(result.err.find("'x tenant'"), std::string::npos) << result.err;
 }
 
+TEST(CommandLine, AKeepAliveThatMeansNothingIsNamedBeforeAnythingStarts) {
+    for (std::string const bad : {"soon", "31536001", "small=", "=60"}) {
+        auto const result = cli({"serve", "--model", "there-is-no-such-model", "--keep-alive", bad});
+        EXPECT_EQ(result.exit, kExitUsage) << bad;
+        EXPECT_NE(result.err.find("got '" + bad + "'"), std::string::npos) << result.err;
+    }
+}
+
 TEST(CommandLine, ADraftGuessesABoundedNumberOfTokens) {
     auto const result = cli({"serve", "--model", "x", "--draft-max", "65"});
     EXPECT_EQ(result.exit, kExitUsage);

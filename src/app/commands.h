@@ -62,8 +62,7 @@ struct ServeFlags {
     bool lazy = false;          // models are loaded by the first request for them
     std::string memory = "auto";  // of all loaded models: a size, auto (automatic_budget()), or unlimited
     std::uint32_t parked = 2;  // models that made room and come back fast, at most
-    std::optional<double>
-        keep_alive_s;  // an idle model goes after them; 0: never; absent: as Ollama has it with `ollama`, else never
+    std::vector<std::string> keep_alives;  // SECONDS or NAME=SECONDS: as read_keep_alives() has it
     std::vector<std::string> instances;  // NAME=N: so many workers of one model
     std::vector<std::string> pins;       // names of models that stay once they are loaded
     std::vector<std::string> preloads;   // names of those that are loaded at start though `lazy`

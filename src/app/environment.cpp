@@ -212,6 +212,8 @@ NetworkEnvironment network_environment() {
     for (char const* const name : {"HTTPS_PROXY", "https_proxy", "ALL_PROXY"}) {
         if (network.proxy.empty()) network.proxy = variable(name);
     }
+    network.no_proxy = variable("NO_PROXY");
+    if (network.no_proxy.empty()) network.no_proxy = variable("no_proxy");
     network.ca_file = variable("SSL_CERT_FILE");
     return network;
 }
@@ -236,6 +238,7 @@ Result<library::Network> network_settings() {
     library::Network network;
     network.client.user_agent = "hearth/" HEARTH_VERSION;
     network.client.ca_file = environment.ca_file;
+    network.client.no_proxy = environment.no_proxy;
     if (!environment.hub_endpoint.empty()) network.hub.endpoint = environment.hub_endpoint;
     network.hub.token = environment.hub_token;
     if (environment.proxy.empty()) return network;
@@ -371,6 +374,7 @@ static void fit(serving::ModelSpec& spec, std::vector<models::GgufFile> const& f
     if (spec.kv_cells != 0) spec.context_default = std::min(spec.context_default, spec.kv_cells);
     auto const need = models::estimate_memory(files, cells, models::kBatchDefault);
     spec.memory_bytes = need.total() + spec.adapter_bytes;
+    spec.weights_bytes = need.weights;
     spec.scratch_bytes = need.scratch;
     spec.process_bytes = need.process;
 }

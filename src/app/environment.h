@@ -42,6 +42,7 @@ struct NetworkEnvironment {
     std::string hub_endpoint;  // HF_ENDPOINT
     std::string hub_token;     // HF_TOKEN
     std::string proxy;         // HTTPS_PROXY, https_proxy or ALL_PROXY
+    std::string no_proxy;      // NO_PROXY or no_proxy
     std::string ca_file;       // SSL_CERT_FILE
 };
 [[nodiscard]] NetworkEnvironment network_environment();

@@ -2,8 +2,11 @@
 #include "app/environment.h"
 
 #include <cstdint>
+#include <cstdlib>
 #include <fstream>
+#include <optional>
 #include <string>
+#include <utility>
 
 #include <gtest/gtest.h>
 
@@ -109,6 +112,40 @@ TEST_F(Fitting, WhatIsNotNamedGetsWhatItCanUseOfTheContext) {
     EXPECT_EQ(engine_for(path, engine)->context, 32U);
     engine.context = 0;
     EXPECT_EQ(engine_for(path, engine)->context, 0U);
+}
+
+// One variable of the environment, as it was before at its end.
+class Variable {
+public:
+    Variable(std::string name, std::string const& value) : name_(std::move(name)) {
+        if (char const* const old = std::getenv(name_.c_str()); old != nullptr) old_ = old;
+        ::setenv(name_.c_str(), value.c_str(), 1);
+    }
+    ~Variable() {
+        if (old_) ::setenv(name_.c_str(), old_->c_str(), 1);
+        else ::unsetenv(name_.c_str());
+    }
+    Variable(Variable const&) = delete;
+    Variable& operator=(Variable const&) = delete;
+
+private:
+    std::string const name_;
+    std::optional<std::string> old_;
+};
+
+TEST(NetworkEnvironment, TheProxyIsToldWithWhatItIsNotFor) {
+    Variable const proxy("HTTPS_PROXY", "http://proxy.lan:3128");
+    Variable const lower("no_proxy", "lower.lan");
+    {
+        Variable const upper("NO_PROXY", "upper.lan,10.0.0.0/8");
+        auto const network = network_settings();
+        ASSERT_TRUE(network) << network.error().message;
+        ASSERT_TRUE(network->client.proxy);
+        EXPECT_EQ(network->client.proxy->host, "proxy.lan");
+        EXPECT_EQ(network->client.no_proxy, "upper.lan,10.0.0.0/8");
+    }
+    Variable const upper("NO_PROXY", "");
+    EXPECT_EQ(network_environment().no_proxy, "lower.lan");
 }
 
 }  // namespace

@@ -397,12 +397,6 @@ Result<std::uint64_t> memory_budget(ServeFlags const& flags) {
                  "--memory");
 }
 
-// Ollama's own default, which its clients count on; 0: never.
-double keep_alive_of(ServeFlags const& flags) {
-    constexpr double kOllamaKeepAlive_s = 300;
-    return flags.keep_alive_s.value_or(flags.ollama ? kOllamaKeepAlive_s : 0);
-}
-
 Status check_flags(ServeFlags const& flags) {
     if (flags.models.empty() && data_folder(flags.data_dir).empty()) {
         return Error(Code::invalid_argument,
@@ -411,6 +405,7 @@ Status check_flags(ServeFlags const& flags) {
                      "--model");
     }
     HEARTH_CHECK(check_reach(flags.host, "--host", flags));
+    HEARTH_CHECK(read_keep_alives(flags));  // before any model is made
     if (auto const origins = http::check_origins(flags.allowed_origins); !origins)
         return Error(origins.error().code, fmt::format("--allowed-origin: {}", origins.error().message),
                      "--allowed-origin");
@@ -475,7 +470,6 @@ int serve(ServeFlags const& given) {
     auto const finish = [&](serving::ModelSpec& spec) {
         spec.tenant_weights = *weights;
         spec.public_prefixes = *public_prefixes;
-        if (auto const keep_alive_s = keep_alive_of(flags); keep_alive_s > 0) spec.keep_alive = seconds(keep_alive_s);
     };
     auto const folders = models_folders(flags.models_dirs, flags.data_dir);
     auto given_models = open_given(flags, folders);  // what it holds is held until the last worker is gone

@@ -25,6 +25,16 @@ namespace {
 
 constexpr std::string_view kMostUsed = "most-used";
 constexpr auto kPoll = std::chrono::milliseconds(5);
+constexpr double kKeepAliveMax_s = 365.0 * 24 * 3600;
+constexpr Duration kOllamaKeepAlive = std::chrono::minutes(5);  // its own default, which its clients count on
+
+// A flag that gives models a number by their names.
+struct NumberFlag {
+    char const* name;
+    char const* says;
+};
+constexpr NumberFlag kInstances{"--instances", "how many workers serve"};
+constexpr NumberFlag kKeepAlive{"--keep-alive", "how long to keep"};
 
 // With links resolved, where there is such a file.
 std::string canonical(std::string const& path) {
@@ -88,9 +98,8 @@ Error nobody(std::string const& flag, std::string const& name) {
     return {Code::invalid_argument, fmt::format("{} '{}': no model of that name is served", flag, name), flag};
 }
 
-Error twice(std::string const& name) {
-    return {Code::invalid_argument, fmt::format("--instances says twice how many workers '{}' has", name),
-            "--instances"};
+Error twice(NumberFlag const& flag, std::string const& name) {
+    return {Code::invalid_argument, fmt::format("{} says twice {} '{}'", flag.name, flag.says, name), flag.name};
 }
 
 // N of "most-used" or "most-used:N"; nothing for a name.
@@ -120,6 +129,41 @@ Result<std::pair<std::string, std::uint32_t>> read_instances(std::string const& 
     return Error(Code::invalid_argument,
                  fmt::format("--instances must be NAME=N, N from 1 to {}, got '{}'", serving::kInstancesMax, text),
                  "--instances");
+}
+
+// Nothing for what is no such number.
+std::optional<double> read_seconds(std::string_view text) {
+    double seconds = 0;
+    char const* const end = text.data() + text.size();
+    auto const [last, failed] = std::from_chars(text.data(), end, seconds);
+    bool const fits = failed == std::errc{} && last == end && seconds >= 0 && seconds <= kKeepAliveMax_s;
+    return fits ? std::optional(seconds) : std::nullopt;
+}
+
+// 0 means never.
+std::optional<Duration> as_keep_alive(double seconds) {
+    if (seconds <= 0) return std::nullopt;
+    return std::chrono::duration_cast<Duration>(std::chrono::duration<double>(seconds));
+}
+
+// To models of --model what is said of them; what is said of others is given back.
+template <typename T, typename Tell>
+Result<std::vector<std::pair<std::string, T>>> tell_given(NumberFlag const& flag,
+                                                          std::vector<std::pair<std::string, T>> wishes,
+                                                          GivenNames const& names, bool library, Tell const& tell) {
+    std::set<std::string> told;
+    std::vector<std::pair<std::string, T>> others;
+    for (auto& wish : wishes) {
+        auto* const spec = names.find(wish.first);
+        if (spec == nullptr && !library) return nobody(flag.name, wish.first);
+        // In another spelling it may be another model's.
+        auto const same = [&](auto const& other) { return other.first == wish.first; };
+        bool const again = spec != nullptr ? !told.insert(spec->id).second : std::ranges::any_of(others, same);
+        if (again) return twice(flag, wish.first);
+        if (spec != nullptr) tell(*spec, wish.second);
+        else others.push_back(std::move(wish));
+    }
+    return others;
 }
 
 // As prepare_swap() judges it: the server may listen elsewhere by now, or allow other models.
@@ -180,7 +224,13 @@ Status resolve_names(library::Library const& library, StartPlan& plan) {
     for (auto const& [name, count] : plan.instances) {
         HEARTH_TRY(auto const known, find_named(library, "--instances", name));
         if (status_of_given(known) != nullptr && count > 1) return given_as("--instances", name, known);
-        if (!plan.workers.emplace(known.name, count).second) return twice(name);
+        if (!plan.workers.emplace(known.name, count).second) return twice(kInstances, name);
+    }
+    for (auto const& [name, keep_alive] : plan.keep_alives.named) {
+        HEARTH_TRY(auto const known, find_named(library, "--keep-alive", name));
+        auto const* const status = status_of_given(known);
+        if (status != nullptr && status->keep_alive != keep_alive) return given_as("--keep-alive", name, known);
+        if (!plan.kept.emplace(known.name, keep_alive).second) return twice(kKeepAlive, name);
     }
     return ok();
 }
@@ -197,12 +247,37 @@ net::Task<void> until_settled(serving::Pool& pool, net::Loop& loop, std::string 
 
 }  // namespace
 
+Result<KeepAlives> read_keep_alives(ServeFlags const& flags) {
+    KeepAlives out;
+    if (flags.ollama) out.all = kOllamaKeepAlive;
+    bool said = false;
+    for (auto const& text : flags.keep_alives) {
+        auto const equals = text.rfind('=');  // the name may hold one
+        bool const named = equals != std::string::npos;
+        auto const seconds = read_seconds(named ? std::string_view(text).substr(equals + 1) : text);
+        if (!seconds || equals == 0)
+            return Error(Code::invalid_argument,
+                         fmt::format("--keep-alive must be SECONDS or NAME=SECONDS, seconds from 0 to {}, got '{}'",
+                                     kKeepAliveMax_s, text),
+                         "--keep-alive");
+        if (!named && std::exchange(said, true))
+            return Error(Code::invalid_argument,
+                         fmt::format("--keep-alive says twice how long to keep all models, the second time '{}'", text),
+                         "--keep-alive");
+        if (named) out.named.emplace_back(text.substr(0, equals), as_keep_alive(*seconds));
+        else out.all = as_keep_alive(*seconds);
+    }
+    return out;
+}
+
 Result<StartPlan> plan_start(Given& given, ServeFlags const& flags) {
     bool const library = !data_folder(flags.data_dir).empty();
     GivenNames const names(given, flags.data_dir);
     StartPlan plan;
+    HEARTH_TRY(plan.keep_alives, read_keep_alives(flags));
     for (auto& spec : given.specs) {
         spec.lazy = flags.lazy;
+        spec.keep_alive = plan.keep_alives.all;
         plan.given.push_back(spec.id);
     }
     for (auto const& name : flags.pins) {
@@ -219,19 +294,15 @@ Result<StartPlan> plan_start(Given& given, ServeFlags const& flags) {
         else if (most_used) plan.most_used = std::max(plan.most_used, *most_used);
         else plan.preloads.push_back(name);
     }
-    std::set<std::string> counted;
+    std::vector<std::pair<std::string, std::uint32_t>> counts;
     for (auto const& text : flags.instances) {
         HEARTH_TRY(auto wish, read_instances(text));
-        auto* const spec = names.find(wish.first);
-        if (spec == nullptr && !library) return nobody("--instances", wish.first);
-        // In another spelling it may be another model's.
-        auto const same = [&](auto const& other) { return other.first == wish.first; };
-        bool const again =
-            spec != nullptr ? !counted.insert(spec->id).second : std::ranges::any_of(plan.instances, same);
-        if (again) return twice(wish.first);
-        if (spec != nullptr) set_instances(*spec, wish.second);
-        else plan.instances.push_back(std::move(wish));
+        counts.push_back(std::move(wish));
     }
+    auto const set_count = [](serving::ModelSpec& spec, std::uint32_t count) { set_instances(spec, count); };
+    HEARTH_TRY(plan.instances, tell_given(kInstances, std::move(counts), names, library, set_count));
+    auto const keep = [](serving::ModelSpec& spec, std::optional<Duration> stays) { spec.keep_alive = stays; };
+    HEARTH_TRY(plan.keep_alives.named, tell_given(kKeepAlive, std::move(plan.keep_alives.named), names, library, keep));
     return plan;
 }
 
@@ -248,6 +319,8 @@ Result<serving::ModelSpec> make_spec(library::SpecOrder const& order, ServeFlags
     auto const folders = models_folders(flags.models_dirs, flags.data_dir);
     HEARTH_TRY(auto spec, spec_of(order.id, order.path, folders, engine, order.weights));
     spec.pinned = plan.pinned.contains(order.id);
+    auto const kept = plan.kept.find(order.id);
+    spec.keep_alive = kept != plan.kept.end() ? kept->second : plan.keep_alives.all;
     auto const workers = plan.workers.find(order.id);
     if (workers != plan.workers.end()) set_instances(spec, workers->second);
     if (spec.instances > 1) HEARTH_CHECK(fit_cache(spec, engine));

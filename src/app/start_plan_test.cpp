@@ -212,6 +212,59 @@ TEST_F(StartPlanTest, InstancesHaveALimit) {
     }
 }
 
+TEST_F(StartPlanTest, KeepAliveIsOfAllModelsButOfThoseItNames) {
+    flags.keep_alives = {"OTHER:latest=0", "60", "mine=latest=1.5"};
+    auto plan = plan_start();
+    ASSERT_TRUE(plan) << plan.error().message;
+    EXPECT_EQ(specs[0].keep_alive, Duration(std::chrono::seconds(60)));
+    EXPECT_EQ(specs[1].keep_alive, std::nullopt) << "never";
+    ASSERT_EQ(plan->keep_alives.named.size(), 1U);
+    EXPECT_EQ(plan->keep_alives.named[0].first, "mine=latest");
+    EXPECT_EQ(plan->keep_alives.named[0].second, Duration(std::chrono::milliseconds(1500)));
+    plan->kept["named"] = std::nullopt;
+    auto const path = write("tiny.gguf");
+    auto const keep_alive_of = [&](std::string const& id) {
+        auto made = make_spec({id, path}, flags, *plan);
+        EXPECT_TRUE(made) << made.error().message;
+        return made ? made->keep_alive : std::nullopt;
+    };
+    EXPECT_EQ(keep_alive_of("tiny"), Duration(std::chrono::seconds(60)));
+    EXPECT_EQ(keep_alive_of("named"), std::nullopt);
+}
+
+TEST_F(StartPlanTest, WithOllamaModelsStayForFiveMinutesUnlessAFlagSaysOtherwise) {
+    ASSERT_TRUE(plan_start());
+    EXPECT_EQ(specs[0].keep_alive, std::nullopt);
+    flags.ollama = true;
+    flags.keep_alives = {"other=0"};
+    ASSERT_TRUE(plan_start());
+    EXPECT_EQ(specs[0].keep_alive, Duration(std::chrono::minutes(5)));
+    EXPECT_EQ(specs[1].keep_alive, std::nullopt);
+    flags.keep_alives = {"0"};
+    ASSERT_TRUE(plan_start());
+    EXPECT_EQ(specs[0].keep_alive, std::nullopt);
+}
+
+TEST_F(StartPlanTest, KeepAliveIsANumberOfSecondsAndSaidOnce) {
+    for (std::string const bad : {"", "x", "1x", " 1", "-1", "nan", "inf", "31536001", "given=", "given=x", "=2",
+                                  "given=-1", "given=31536001"}) {
+        flags.keep_alives = {bad};
+        auto const plan = plan_start();
+        ASSERT_FALSE(plan) << bad;
+        EXPECT_EQ(plan.error().param, "--keep-alive");
+        EXPECT_NE(plan.error().message.find("got '" + bad + "'"), std::string::npos) << plan.error().message;
+        EXPECT_NE(plan.error().message.find("31536000"), std::string::npos) << plan.error().message;
+    }
+    for (auto const& twice :
+         {std::vector<std::string>{"1", "2"}, {"given=1", "GIVEN:latest=1"}, {"mine=0", "mine=3"}}) {
+        flags.keep_alives = twice;
+        auto const plan = plan_start();
+        ASSERT_FALSE(plan) << twice.front();
+        EXPECT_EQ(plan.error().param, "--keep-alive");
+        EXPECT_NE(plan.error().message.find("twice"), std::string::npos) << plan.error().message;
+    }
+}
+
 TEST_F(StartPlanTest, MostUsedHasALimit) {
     flags.preloads = {"most-used:16", "most-used:2"};
     EXPECT_EQ(plan_start()->most_used, 16U);
@@ -294,6 +347,21 @@ TEST_F(Preloading, InstancesOfNobodyAreRefused) {
     run(refuse("--instances", "'tniy'"));
 }
 
+TEST_F(Preloading, NobodyIsKeptWhoIsNotThere) {
+    write("tiny.gguf");
+    open_library();
+    plan.keep_alives.named = {{"tiny", std::nullopt}, {"tniy", std::nullopt}};
+    run(refuse("--keep-alive", "'tniy'"));
+}
+
+TEST_F(Preloading, TwoNamesOfAModelAreNotKeptForTwoTimes) {
+    write("file.gguf");
+    ASSERT_TRUE(catalog()->set_alias("short", "file", catalog::AliasBy::pull));
+    open_library();
+    plan.keep_alives.named = {{"short", std::nullopt}, {"file", std::nullopt}};
+    run(refuse("--keep-alive", "twice"));
+}
+
 TEST_F(Preloading, TwoNamesOfAModelHaveOneNumberOfInstances) {
     write("file.gguf");
     ASSERT_TRUE(catalog()->set_alias("short", "file", catalog::AliasBy::pull));
@@ -325,6 +393,7 @@ TEST_F(Preloading, WhatAModelWasPulledAsIsItsNameForEveryFlag) {
     ASSERT_TRUE(catalog()->set_alias("short", "file", catalog::AliasBy::pull));
     plan.pins = {"Short"};
     plan.instances = {{"short:latest", 2}};
+    plan.keep_alives.named = {{"SHORT", Duration(std::chrono::seconds(60))}};
     open_library();  // nothing is asked of it before the plan is resolved
     run([](Preloading& t) -> net::Task<void> {
         co_await t.library->settled();
@@ -337,6 +406,7 @@ TEST_F(Preloading, WhatAModelWasPulledAsIsItsNameForEveryFlag) {
         if (!status) co_return;
         EXPECT_TRUE(status->pinned);
         EXPECT_EQ(status->instances.size(), 2U);
+        EXPECT_EQ(status->keep_alive, Duration(std::chrono::seconds(60)));
     }(*this));
 }
 

@@ -179,6 +179,7 @@ Variant const* joined_as(ModelSpec const& spec, std::string_view name) {
 ModelSpec alone(ModelSpec host, Variant const& variant) {
     host.id = variant.id;
     host.pinned = variant.pinned;
+    host.keep_alive = variant.keep_alive;
     host.aliases.clear();
     host.variants.clear();
     host.lazy = true;

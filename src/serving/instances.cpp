@@ -70,6 +70,7 @@ void add(ModelStatus& sum, ModelStatus const& more) {
         sum.pid = more.pid;
     }
     sum.progress = std::max(sum.progress, more.progress);
+    if (more.load_left_s) sum.load_left_s = std::min(sum.load_left_s.value_or(*more.load_left_s), *more.load_left_s);
     if (!sum.info) sum.info = more.info;
     if (sum.problem.empty()) sum.problem = more.problem;
     add_stats(sum.stats, more.stats);
@@ -248,6 +249,8 @@ Resident Instances::resident() const {
         bool const away = each.state == State::cold && out.state == State::parked;
         out.parked_cost += away ? 0 : each.parked_cost;
         can_park = can_park && (each.parked_cost != 0 || away);
+        // They are loaded side by side: what each took has the others' part in it, and the file is read once.
+        out.reload_cost = std::max(out.reload_cost, each.reload_cost);
         out.busy = out.busy || each.busy;
         out.wanted_since = earliest(out.wanted_since, each.wanted_since);
         out.used = std::max(out.used, each.used);
@@ -305,6 +308,7 @@ ModelStatus Instances::status(std::uint32_t adapters) const {
         add(out, more);
         out.instances.push_back(as_instance(more));
     }
+    if (out.state != ModelState::loading) out.load_left_s.reset();  // one of them serves already
     if (out.base.empty()) {
         auto const now = charge(resident());
         out.memory_bytes = now != 0 ? now : cost();

@@ -23,6 +23,7 @@ struct Variant {
     std::vector<modelfile::Adapter> adapters;  // paths of GGUF files that passed models::check_adapter()
     std::shared_ptr<modelfile::Definition const> definition;  // the front's, as the model's
     std::uint64_t bytes = 0;  // the front's: of its matrices, those that no name before it has
+    std::optional<Duration> keep_alive{};  // the front's, of one that joined: as the model's
     bool joined = false;  // the front's: a model with files of its own, see Pool::join()
     bool pinned = false;  // the front's: that model is, and so is the worker
     bool gone = false;    // nobody is served by that name; its place stays, since sets go by number
@@ -60,6 +61,7 @@ struct ModelSpec {
     std::vector<std::string> public_prefixes;  // system messages whose prefixes all tenants share
     std::shared_ptr<modelfile::Definition const> definition;  // the front's: what requests begin with; null: nothing
     std::uint64_t memory_bytes = 0;  // the front's: what it is thought to take when loaded; 0: not known
+    std::uint64_t weights_bytes = 0;  // the front's: of that, what is read of the file; 0: not known
     std::uint64_t scratch_bytes = 0;  // the front's: of that, what computing takes
     std::uint64_t adapter_bytes = 0;  // the front's: of that, matrices of adapters
     std::uint64_t process_bytes = 0;  // the front's: of that, program and vocabulary; 0: not known, it is never parked

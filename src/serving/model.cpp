@@ -53,6 +53,8 @@ ModelStatus Model::status(std::uint32_t adapters) const {
     out.definition = spec_.definition;
     out.state = suspended_ ? ModelState::damaged : state_;
     out.progress = progress_;
+    if (auto const left = load_left_s())
+        out.load_left_s = CompletionRate::whole(*left, 0, CompletionRate::kPredictedMax);
     out.info = info_;
     out.stats = stats_;
     out.inside = static_cast<std::uint32_t>(flights_.size());
@@ -328,6 +330,7 @@ void Model::handle_ready(ReadyFrame& ready) {
     bool const woken = std::exchange(parking_, Parking::no) == Parking::wakes;
     if (woken) metrics_.wakes.add();
     worker_->ready = worker_->stepped = worker_->heard;
+    if (!woken) load_took_ = worker_->ready - worker_->launched;
     info_ = std::move(ready.info);
     progress_ = 1;
     problem_.clear();

@@ -66,6 +66,8 @@ public:
     void load();
     // REQUIRES: it is parked, or ready and no request is with its worker
     void let_go();
+    // What loading it again takes.
+    [[nodiscard]] Duration reload_cost() const;
     // Its worker keeps what is slow to make; one that cannot goes.
     // REQUIRES: it is ready and no request is with its worker
     void park();
@@ -280,6 +282,7 @@ private:
     static constexpr std::uint32_t kParksFailedMax = 2;
     std::uint32_t parks_failed_ = 0;   // in a row: its worker went instead
     std::uint64_t parked_bytes_ = 0;   // what it kept the last time; 0: it never was
+    std::optional<Duration> load_took_;  // the last time that it was loaded, not woken
     std::optional<Error> suspended_;  // why nothing may use its file
     bool cold_next_ = false;          // when its worker has ended it is as if there never was one
     bool asked_ = false;     // its worker was sent a request

@@ -33,6 +33,14 @@ std::uint64_t Model::cost() const {
     return std::max(promised, stats_.rss_bytes - std::min(stats_.tier_memory_bytes, stats_.rss_bytes));
 }
 
+// As the last time; before the first one as long as it takes to read its weights from a disk. What else a
+// loaded model takes, a cache above all, is not read from anywhere.
+Duration Model::reload_cost() const {
+    constexpr std::uint64_t kReadBytesPerMs = 1U << 20;
+    if (load_took_) return *load_took_;
+    return std::chrono::milliseconds(static_cast<std::int64_t>(spec_.weights_bytes / kReadBytesPerMs));
+}
+
 // The pool looks again when the model takes more than it did.
 void Model::check_cost() {
     constexpr std::uint64_t kWorthTelling = 1U << 20;
@@ -62,6 +70,7 @@ Resident Model::resident() const {
     out.cost = out.state == State::leaving && parking_ == Parking::parked ? parked_cost() : cost();
     bool const can_park = parks_failed_ < kParksFailedMax && !ends_ && !retiring_ && spec_.process_bytes != 0;
     if (can_park || out.state == State::parked || out.state == State::parking) out.parked_cost = parked_cost();
+    out.reload_cost = reload_cost();
     out.busy = std::ranges::any_of(flights_, [](auto const& flight) { return flight.second->phase != Phase::unsent; });
     out.pinned = is_pinned() && !retiring_;
     // Nobody waits for one that has no name any more and nothing inside; and one that restarts is not waited for

@@ -33,6 +33,16 @@ bool is_away(ModelState state) {
     return state == ModelState::cold || state == ModelState::unloading || state == ModelState::parked;
 }
 
+// How long its worker is to stay after a request for that name which does not say so; absent: as before. Where names
+// differ in that, the last one asked for decides.
+std::optional<Duration> stay_of(ModelSpec const& spec, std::string_view name) {
+    auto const differs = [&](Variant const& each) { return each.joined && each.keep_alive != spec.keep_alive; };
+    if (std::ranges::none_of(spec.variants, differs)) return std::nullopt;
+    auto const set = adapters_of(spec, name);
+    auto const& own = set != 0 && spec.variants[set - 1].joined ? spec.variants[set - 1].keep_alive : spec.keep_alive;
+    return own.value_or(Duration(-1));
+}
+
 class PoolOfWorkers final : public Pool {
 public:
     explicit PoolOfWorkers(Model::Environment environment)
@@ -96,6 +106,7 @@ public:
                          "id");
         variant.joined = true;
         variant.pinned = spec.pinned;
+        variant.keep_alive = spec.keep_alive;
         HEARTH_CHECK(house_->check_budget(host.id, model->cost() + variant.bytes * host.instances));
         model->join(variant);
         return ok();
@@ -120,6 +131,7 @@ public:
         auto const model = staying(request.model);
         if (!model) return model.error();
         auto const& spec = (*model)->spec();
+        if (!request.keep_alive) request.keep_alive = stay_of(spec, request.model);
         request.adapters = worn_by(spec, request.model);
         request.model = spec.id;
         HEARTH_CHECK(house_->check_budget(request.model, (*model)->cost()));

@@ -102,6 +102,7 @@ struct ModelStatus {
     std::shared_ptr<modelfile::Definition const> definition;  // null: none
     ModelState state = ModelState::starting;
     float progress = 0;  // while loading
+    std::optional<std::uint32_t> load_left_s{};  // while loading, as that went so far; absent: not known
     std::optional<domain::ModelInfo> info;  // once it was ready
     domain::EngineStats stats;  // last reported
     std::uint32_t inside = 0;  // admitted requests

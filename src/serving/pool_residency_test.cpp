@@ -79,6 +79,29 @@ TEST_F(PoolResidency, IdleModelsMakeRoomAndComeBack) {
     }(*this));
 }
 
+TEST_F(PoolResidency, WhatTookLongToLoadStaysLonger) {
+    options.memory_bytes = 25;
+    run([](PoolResidency& t) -> net::Task<void> {
+        for (auto const* id : {"a", "b", "c"}) t.add(id, 10);
+        auto first = t.ask("a");
+        auto a = co_await t.launcher.next();
+        t.clock.shift(10s);
+        ReadyFrame ready;
+        ready.info.memory_bytes = 10;
+        a->send(ready);
+        co_await t.until("a", ModelState::ready);
+        co_await t.answer(*a, *first);
+        auto second = t.ask("b");
+        auto b = co_await t.loaded(10);
+        co_await t.answer(*b, *second);
+        auto third = t.ask("c");
+        auto c = co_await t.loaded(10);
+        co_await t.answer(*c, *third);
+        EXPECT_EQ(t.state_of("a"), ModelState::ready) << "idle for longer, and dearer by far";
+        EXPECT_EQ(t.state_of("b"), ModelState::cold);
+    }(*this));
+}
+
 TEST_F(PoolResidency, WhoComputesIsNotDisturbedAndGoesWhenItIsDone) {
     options.memory_bytes = 15;
     run([](PoolResidency& t) -> net::Task<void> {

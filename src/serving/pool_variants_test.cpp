@@ -415,6 +415,28 @@ TEST_F(PoolJoinPlain, AWorkerThatRunsServesItAtOnce) {
     }(*this));
 }
 
+TEST_F(PoolJoinPlain, TheLastOneAskedForSaysHowLongTheWorkerStays) {
+    ASSERT_TRUE(pool().add(base()));
+    auto brief = named("brief");
+    brief.keep_alive = 5min;
+    ASSERT_TRUE(pool().join("base", brief));
+    run([](PoolJoinPlain& t) -> net::Task<void> {
+        auto first = *t.ask("brief");
+        auto worker = co_await t.next_ready();
+        co_await answer(*worker, *first);
+        EXPECT_EQ(t.pool().status("base")->keep_alive, Duration(5min));
+        auto second = *t.ask("base");
+        co_await answer(*worker, *second);
+        EXPECT_EQ(t.pool().status("base")->keep_alive, std::nullopt) << "for ever, as it was added";
+        auto wanted = request();
+        wanted.model = "brief";
+        wanted.keep_alive = 1h;
+        auto third = t.pool().submit(wanted);
+        EXPECT_TRUE(third);
+        EXPECT_EQ(t.pool().status("base")->keep_alive, Duration(1h)) << "the request knows better";
+    }(*this));
+}
+
 TEST_F(PoolJoinPlain, WhatWaitsWhenItGoesIsAnswered) {
     ASSERT_TRUE(pool().add(base()));
     ASSERT_TRUE(pool().join("base", named("helper")));

@@ -75,11 +75,14 @@ TEST_F(PoolWaiting, WhoWaitsForAModelIsToldHowMuchOfItIsLoaded) {
         auto waiting = t.submit();
         auto worker = co_await t.launcher.next();
         EXPECT_EQ(waiting->waiting(), (Waiting{0, std::nullopt, 0}));
+        EXPECT_EQ(t.pool().status("m")->load_left_s, std::nullopt) << "nothing is known yet";
         worker->send(LoadingFrame{0.5});
         while (waiting->waiting().loaded_percent != 50) co_await t.loop.sleep(1ms);
         EXPECT_TRUE(waiting->waiting().seconds) << "half of it took so long";
+        EXPECT_TRUE(t.pool().status("m")->load_left_s);
         worker->ready();
         auto const id = co_await t.submitted(*worker);
+        EXPECT_EQ(t.pool().status("m")->load_left_s, std::nullopt);
         EXPECT_EQ(waiting->waiting().loaded_percent, std::nullopt);
         worker->event(id, domain::Started{1, 0});
         co_await t.settle();

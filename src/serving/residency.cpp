@@ -18,10 +18,11 @@ bool is_in(Indexes const& list, std::size_t i) { return std::ranges::find(list, 
 
 std::uint64_t freed_by_parking(Resident const& model) { return model.cost - std::min(model.parked_cost, model.cost); }
 
-// The more, the less is lost when it goes.
+// The more, the less is lost when it goes. Its bytes say nothing of that: most may be a cache, which is empty
+// when it is loaded again.
 double staleness(Resident const& model, Instant now) {
     double const idle = std::max(to_ms(now - model.used), 0.0) + 1;
-    return idle / static_cast<double>(std::max<std::uint64_t>(model.cost, 1));
+    return idle / to_ms(std::max(model.reload_cost, kReloadMin));
 }
 
 class Planner {
@@ -141,7 +142,7 @@ private:
 
     [[nodiscard]] bool is_chosen(std::size_t i) const { return is_in(plan_.let_go, i) || is_in(plan_.park, i); }
 
-    // Longest idle for what it costs to load it again.
+    // Longest idle for the time it takes to load it again.
     [[nodiscard]] std::optional<std::size_t> pick_idle() const {
         std::optional<std::size_t> best;
         double best_score = 0;

@@ -3,7 +3,7 @@
 // Pure policy: it looks at the models and says whom to load, to park, to let go and to
 // drain. A model is loaded when somebody waits for it and its cost fits beside
 // those that are there. Room is made by letting go whoever is idle, the one first
-// whose idle time is longest for what it costs to load it again; when nobody is
+// whose idle time is longest for the time it takes to load it again; when nobody is
 // idle, the one that is longest there is drained: it takes no new request, and goes
 // when those that run have ended. Nothing that computes is ever interrupted. Who waits
 // longest goes first, and is not passed by others who would fit.
@@ -44,6 +44,7 @@ struct Resident {
     State state = State::cold;
     std::uint64_t cost = 0;         // loaded; of one that leaves what it takes until then
     std::uint64_t parked_cost = 0;  // parked; 0: it cannot be
+    Duration reload_cost{};         // what loading it again takes
     bool busy = false;                      // requests are with its worker
     bool pinned = false;                    // once loaded it stays
     std::optional<Instant> wanted_since;    // somebody waits for it
@@ -67,7 +68,10 @@ struct ResidencyPlan {
 // A model that was loaded for somebody is there at least so long before it is drained for another.
 inline constexpr Duration kResidentMin = std::chrono::seconds(2);
 
-// Of the models that are idle and not pinned the one whose idle time is longest for what it costs
+// Loads that take less are alike: what they differ by is chance.
+inline constexpr Duration kReloadMin = std::chrono::milliseconds(50);
+
+// Of the models that are idle and not pinned the one whose idle time is longest for the time it takes
 // to load it again; nothing if there is none.
 [[nodiscard]] std::optional<std::size_t> least_valuable(std::span<Resident const> models, Instant now);
 

@@ -38,13 +38,26 @@ TEST(Residency, LoadsWhatIsWantedAndNothingElse) {
     EXPECT_EQ(plan_residency(models, 7, at(10)).load, (Indexes{2})) << "one fits";
 }
 
-TEST(Residency, MakesRoomOfTheLongestIdleForItsCost) {
+TEST(Residency, MakesRoomOfTheLongestIdleForItsReload) {
     std::vector<Resident> models{ready(4, 0), ready(4, 5), cold(4, 9)};
     EXPECT_EQ(plan_residency(models, 8, at(10)), (ResidencyPlan{{}, {0}, {}, {}, {}}));
-    models[0].cost = 40;  // takes ten times as long to load again
+    models[0].cost = 40;
+    EXPECT_EQ(plan_residency(models, 44, at(10)).let_go, (Indexes{0})) << "what it takes is no time to load it";
+    models[0].reload_cost = seconds(5);
+    models[1].reload_cost = milliseconds(500);
     EXPECT_EQ(plan_residency(models, 44, at(10)).let_go, (Indexes{1}));
+    EXPECT_EQ(least_valuable(models, at(10)), std::optional<std::size_t>(1)) << "and so under pressure";
     models[1].pinned = true;
     EXPECT_EQ(plan_residency(models, 44, at(10)).let_go, (Indexes{0}));
+}
+
+TEST(Residency, ShortLoadsAreAlike) {
+    std::vector<Resident> models{ready(4, 0), ready(4, 5), cold(4, 9)};
+    models[0].reload_cost = kReloadMin;
+    models[1].reload_cost = milliseconds(1);
+    EXPECT_EQ(plan_residency(models, 8, at(10)).let_go, (Indexes{0})) << "the longest idle";
+    models[0].reload_cost = 3 * kReloadMin;
+    EXPECT_EQ(plan_residency(models, 8, at(10)).let_go, (Indexes{1}));
 }
 
 TEST(Residency, WaitsForThoseThatLeaveAndLetsNoOtherGoMeanwhile) {
@@ -185,6 +198,7 @@ public:
         for (auto& model : models_) {
             model.cost = 1 + below(kBudget);
             model.parked_cost = below(3) == 0 ? 0 : 1 + below(model.cost);
+            model.reload_cost = milliseconds(100 * model.cost);
             costs_.push_back(model.cost);
         }
         requests_.resize(models_.size());

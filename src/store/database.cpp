@@ -14,6 +14,11 @@
 #include "store/writer_lock.h"
 
 namespace hearth::store {
+
+// HEARTH_SQLITE_SOURCE may be any folder, and the header found another one's.
+static_assert(SQLITE_VERSION_NUMBER >= 3051003,
+              "SQLite up to 3.51.2 can corrupt a database when its write-ahead log is reset");
+
 namespace {
 
 constexpr mode_t kFolderMode = 0700;

@@ -1,5 +1,5 @@
 """Models in memory: what they take and are said to take, models that come and go under a budget and a limit of the kernel's,
-files that change under a name. HEARTH_CHURN says how many loads the churn under that limit goes on for."""
+files that change under a name. HEARTH_CHURN says how many loads, none of them a wake, the churn under that limit goes on for."""
 import collections
 import contextlib
 import json
@@ -171,9 +171,20 @@ def test_ps_and_stop_talk_to_the_server(tiny):
 def test_pins_and_preloads_name_served_models(tiny):
     refused = support.run_cli('serve', '--model', tiny / 'window.gguf', '--pin', 'other', '--port', '0')
     assert refused.returncode == 2 and "--pin 'other'" in refused.stderr
+    refused = support.run_cli('serve', '--model', tiny / 'window.gguf', '--keep-alive', 'other=60', '--port', '0')
+    assert refused.returncode == 2 and "--keep-alive 'other'" in refused.stderr
     with support.Server('--lazy', '--preload', 'window', models=[tiny / 'hybrid.gguf', tiny / 'window.gguf']) as server:
         states = {m['id']: m['state'] for m in server.request('GET', '/api/v1/residency')[2]['models']}
         assert states == {'hybrid': 'cold', 'window': 'ready'}
+
+
+def test_each_model_has_its_own_time_to_stay(tiny, models):
+    shutil.copy(support.STORIES, models / 'lying.gguf')
+    said = ('--keep-alive', '3600', '--keep-alive', 'window=0', '--keep-alive', 'lying=7200')
+    with support.Server('--lazy', *said, '--models-dir', str(models), models=[tiny / 'hybrid.gguf', tiny / 'window.gguf']) as server:
+        server.complete('x', model='lying', max_tokens=1)
+        stays = {m['id']: m['keep_alive_s'] for m in server.request('GET', '/api/v1/residency')[2]['models']}
+        assert stays == {'hybrid': 3600, 'window': None, 'lying': 7200}
 
 
 # --- one name, another file ---
@@ -427,8 +438,16 @@ def budget_for_two(tiny):
                          for path in (tiny / 'hybrid.gguf', tiny / 'window.gguf', support.STORIES)))
 
 
-def churn(tiny, budget, loads_wanted):
-    """Six models of which about two fit, and one that never does, asked for by chance until there were so many loads."""
+def worker_starts(server):
+    """How often a worker got ready by loading its model, and how often by being woken."""
+    whole = server.log_text().rpartition('\n')[0].splitlines()  # the last line may not be there to its end yet
+    woken = [json.loads(line)['woken'] for line in whole if '"worker ready"' in line]
+    return woken.count(False), woken.count(True)
+
+
+def churn(tiny, budget, wanted, parked):
+    """Six models of which about two fit, and one that never does, asked for by chance until so many came: by being loaded
+    where none is parked, else by that or by being woken."""
     paths = [tiny / 'hybrid.gguf', tiny / 'window.gguf', support.STORIES]
     names = [f'm{i}' for i in range(6)]
     models = [f'{name}={paths[i % 3]}' for i, name in enumerate(names)]
@@ -437,21 +456,22 @@ def churn(tiny, budget, loads_wanted):
         names.append('huge')
         models.append(f'huge={support.SMOLLM2}')
     with support.Server('--lazy', '--memory', str(budget), '--kv-cells', '4096', '--ctx', '128', '--request-timeout', '600',
-                        models=models) as server:
+                        '--parked', str(parked), models=models) as server:
         watcher = Watcher(server)
         watcher.start()
-
-        def loads():
-            return server.log_text().count('"worker ready"')
         with Asking(server, names) as asking:
-            support.wait_until(lambda: loads() >= loads_wanted or asking.wrong, f'{loads_wanted} loads', patience=900)
+            support.wait_until(lambda: sum(worker_starts(server)) >= wanted or asking.wrong, f'{wanted} loads', patience=900)
         watcher.stopping.set()
         watcher.join()
-        restarts, loaded = server.metric('hearth_worker_restarts_total'), loads()
-    print(f'{loaded} loads, {sum(asking.asked.values())} requests, {asking.answers["huge", 507]} refused; most memory '
+        restarts, (loads, wakes) = server.metric('hearth_worker_restarts_total'), worker_starts(server)
+    print(f'{loads} loads, {wakes} wakes, {sum(asking.asked.values())} requests, {asking.answers["huge", 507]} refused; most memory '
           f'{watcher.most / MIB:.1f} MiB, said {watcher.most_told / MIB:.1f}, of {budget / MIB:.1f}')
     # Every request has its answer: the tokens, or for the one that cannot fit both sizes.
-    assert asking.wrong == [] and restarts == 0 and loaded >= loads_wanted
+    assert asking.wrong == [] and restarts == 0
+    if parked:
+        assert loads + wakes >= wanted and loads >= 6, 'each of them at least once'
+    else:
+        assert loads >= wanted and wakes == 0
     assert all(asking.asked[name] > 0 for name in names)
     assert dict(asking.answers) == {(name, 507 if name == 'huge' else 200): asking.asked[name] for name in names}
     assert all(str(budget) in refusal for refusal in asking.refusals)
@@ -460,7 +480,7 @@ def churn(tiny, budget, loads_wanted):
 
 @pytest.mark.skipif(SANITIZED, reason='a sanitizer takes more than the models')
 def test_models_come_and_go_without_an_end_or_an_error(tiny):
-    churn(tiny, budget_for_two(tiny), min(CHURN, 60))
+    churn(tiny, budget_for_two(tiny), min(CHURN, 60), parked=2)
 
 
 @pytest.mark.skipif(SANITIZED, reason='a sanitizer takes more than the models')
@@ -471,7 +491,8 @@ def test_a_limit_of_the_kernels_kills_nobody_however_often_models_come_and_go(ti
         wrapper.write_text(f'#!/bin/sh\necho $$ > {group}/cgroup.procs || exit 9\nexec {support.BINARY} "$@"\n')
         wrapper.chmod(0o755)
         monkeypatch.setattr(support, 'BINARY', str(wrapper))
-        churn(tiny, budget, CHURN)
+        churn(tiny, budget, CHURN, parked=0)
+        churn(tiny, budget, min(CHURN, 60), parked=2)
         assert kills() == 0
 
 
