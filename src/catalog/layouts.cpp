@@ -166,14 +166,6 @@ private:
 
     // --- folders of safetensors ---
 
-    // What conversion may read, see docs/formats-and-conversion.md, and the same weights only once: what is
-    // published as `consolidated` is so beside the others.
-    static bool is_of_folder(std::string const& name) {
-        constexpr std::array<std::string_view, 6> kEndings{".json", ".safetensors", ".model", ".jinja", ".txt", ".md"};
-        return name != kConfig && !name.starts_with('.') && !name.starts_with("consolidated") &&
-               std::ranges::any_of(kEndings, [&](std::string_view ending) { return name.ends_with(ending); });
-    }
-
     // Its files but config.json; of folders inside, which hold a part's config, that one.
     std::vector<fs::path> files_of_folder(fs::path const& folder) {
         std::vector<fs::path> paths;
@@ -181,7 +173,7 @@ private:
             std::error_code failed;
             if (fs::is_directory(fs::symlink_status(path, failed))) {
                 if (fs::exists(path / kConfig, failed)) paths.push_back(path / kConfig);
-            } else if (is_of_folder(path.filename().string())) {
+            } else if (auto const name = path.filename().string(); name != kConfig && is_of_folder(name)) {
                 paths.push_back(path);
             }
         }
@@ -423,6 +415,13 @@ private:
 };
 
 }  // namespace
+
+// What is published as `consolidated` are the same weights as those beside it.
+bool is_of_folder(std::string_view name) {
+    constexpr std::array<std::string_view, 6> kEndings{".json", ".safetensors", ".model", ".jinja", ".txt", ".md"};
+    return !name.starts_with('.') && !name.starts_with("consolidated") &&
+           std::ranges::any_of(kEndings, [&](std::string_view ending) { return name.ends_with(ending); });
+}
 
 std::string_view to_string(Layout layout) noexcept {
     switch (layout) {

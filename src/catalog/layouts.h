@@ -70,6 +70,10 @@ struct ModelFile {
 // That folder, else the first file, which is what the engine opens. REQUIRES: there are files
 [[nodiscard]] std::string served_from(std::vector<ModelFile> const& files);
 
+// Whether a file of this name in a folder of safetensors is one of the model's: what conversion may
+// read, see docs/formats-and-conversion.md, and the same weights only once.
+[[nodiscard]] bool is_of_folder(std::string_view name);
+
 // What the system says of a regular file. `not_found`, or `io` for what is none.
 [[nodiscard]] Result<ModelFile> look_at(std::string const& path);
 

@@ -51,9 +51,10 @@ enum class PlainHttp : std::uint8_t { this_machine, anywhere };
 
 struct ClientOptions {
     std::string user_agent = "hearth";
-    // Asked to CONNECT to everything but this machine. It resolves names itself, so the
+    // Asked to CONNECT to everything but this machine and `no_proxy`. It resolves names itself, so the
     // addresses of redirects can be checked only where they are numbers.
     std::optional<Url> proxy;
+    std::string no_proxy{};  // machines that are asked without it, see proxy_exceptions.h
     std::string ca_file;  // certificates to trust; empty: the system's
     PlainHttp plain_http = PlainHttp::this_machine;
     Duration connect_timeout = std::chrono::seconds(15);  // each of TCP and TLS, and per address

@@ -243,6 +243,20 @@ TEST_F(ClientTest, AsksTheProxyForOtherMachines) {
     EXPECT_EQ(get_url(proxy.url("/x")).body, "direct");  // this machine is asked itself
 }
 
+TEST_F(ClientTest, AsksWithoutTheProxyWhatItIsNotFor) {
+    FileServer proxy("127.0.0.1", [](Asked const&) { return Reply{.status = 403}; });
+    FileServer other("127.0.0.1", says("direct"));
+    client_options.proxy = *parse_url(proxy.url("/"));
+    // Linux leads 0.0.0.0 to this machine, which the client need not know.
+    client_options.classify = [](std::span<std::uint8_t const>) { return AddressClass::local; };
+    auto const url = "http://0.0.0.0" + other.url("/x").substr(other.url("").rfind(':'));
+    EXPECT_NE(get_url(url).error.message.find("answered 403"), std::string::npos);
+    client_options.no_proxy = "example.com, 0.0.0.0/8";
+    auto const got = get_url(url);
+    EXPECT_EQ(got.body, "direct") << got.error.message;
+    EXPECT_EQ(proxy.connections(), 1U);
+}
+
 TEST_F(ClientTest, ATokenThatWouldBreakItsLineIsRefused) {
     FileServer server("127.0.0.1", says("here"));
     EXPECT_EQ(get_url(server.url("/"), "Bearer x\r\nX-Evil: 1").error.code, Code::invalid_argument);

@@ -21,6 +21,7 @@
 #include <fmt/format.h>
 
 #include "base/ascii.h"
+#include "fetch/proxy_exceptions.h"
 
 namespace hearth::fetch {
 namespace {
@@ -199,7 +200,7 @@ net::Task<Status> Connection::handshake() {
 }
 
 net::Task<Status> Connection::open(std::optional<AddressClass> led_from) {
-    if (options_.proxy && !names_loopback(url_)) {
+    if (options_.proxy && !names_loopback(url_) && !goes_past_proxy(options_.no_proxy, url_)) {
         auto const opened = co_await connect_through_proxy();
         if (!opened) co_return opened;
         auto const allowed = check_class(reached_, led_from);

@@ -25,7 +25,10 @@ Result<FolderLock> FolderLock::take(std::string const& folder, std::chrono::mill
     auto const until = std::chrono::steady_clock::now() + patience;
     while (::flock(fd, LOCK_EX | LOCK_NB) != 0) {
         if (errno == EINTR) continue;
-        if (errno != EWOULDBLOCK) break;  // there are no such locks here
+        if (errno != EWOULDBLOCK) {  // there are no such locks here
+            lock.excludes_ = false;
+            break;
+        }
         if (std::chrono::steady_clock::now() >= until)
             return Error(Code::unavailable,
                          fmt::format("another process changes the models in '{}', and did so for {} ms", folder,

@@ -30,13 +30,17 @@ class FolderLock {
 public:
     [[nodiscard]] static Result<FolderLock> take(std::string const& folder,
                                                  std::chrono::milliseconds patience = kFolderPatience);
-    FolderLock(FolderLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    FolderLock(FolderLock&& other) noexcept : fd_(std::exchange(other.fd_, -1)), excludes_(other.excludes_) {}
     FolderLock& operator=(FolderLock&&) = delete;
     ~FolderLock();
+
+    // False where the file system has no locks.
+    [[nodiscard]] bool excludes() const { return excludes_; }
 
 private:
     explicit FolderLock(int fd) : fd_(fd) {}
     int fd_;
+    bool excludes_ = true;
 };
 
 }  // namespace hearth::fetch

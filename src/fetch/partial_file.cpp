@@ -82,6 +82,13 @@ Result<std::uint64_t> parse_number(std::string_view text) {
     return value;
 }
 
+// Whether `path` still leads to the file that was opened there.
+bool is_named(int fd, std::string const& path) {
+    struct stat opened{}, named{};
+    return ::fstat(fd, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 && named.st_ino == opened.st_ino &&
+           named.st_dev == opened.st_dev && S_ISREG(opened.st_mode);
+}
+
 // Several may write one file at once, servers on one models folder for instance: this is nobody
 // else's until it is closed.
 Result<int> open_alone(std::string const& path) {
@@ -90,10 +97,7 @@ Result<int> open_alone(std::string const& path) {
         if (fd < 0) return system_error("create", path);
         bool const busy = ::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
         // Between open and lock its last owner may have renamed it.
-        struct stat opened{}, named{};
-        bool const same = !busy && ::fstat(fd, &opened) == 0 && ::lstat(path.c_str(), &named) == 0 &&
-                          named.st_ino == opened.st_ino && named.st_dev == opened.st_dev;
-        if (same && ::ftruncate(fd, 0) == 0) return fd;
+        if (!busy && is_named(fd, path) && ::ftruncate(fd, 0) == 0) return fd;
         ::close(fd);
         if (busy) std::this_thread::sleep_for(kWriterPoll);
     }
@@ -336,6 +340,18 @@ Status write_whole(std::string const& path, std::string_view text, Readers reade
     if (!written) ::unlink(temporary.c_str());
     ::close(fd);  // synced already
     return written ? sync_folder_of(path) : written;
+}
+
+// A writer holds its lock until the file has its name; one that opened it and came too late for the lock sees that
+// the file has gone, and makes another one.
+bool remove_unfinished(std::string const& path) {
+    auto const temporary = path + kUnfinished;
+    int const fd = ::open(temporary.c_str(), O_WRONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+    if (fd < 0) return false;
+    bool const gone =
+        ::flock(fd, LOCK_EX | LOCK_NB) == 0 && is_named(fd, temporary) && ::unlink(temporary.c_str()) == 0;
+    ::close(fd);
+    return gone;
 }
 
 }  // namespace hearth::fetch

@@ -20,6 +20,10 @@ enum class Readers : std::uint8_t { nobody, everybody };
 // Temporary name, sync, rename, sync of the folder, which must exist.
 [[nodiscard]] Status write_whole(std::string const& path, std::string_view text, Readers readers = Readers::nobody);
 
+// Removes PATH.new that a process left which ended within write_whole(path). False where there is none, or its
+// writer is at it.
+[[nodiscard]] bool remove_unfinished(std::string const& path);
+
 // What was renamed to `path`, or removed there, stays so whatever happens.
 [[nodiscard]] Status sync_folder_of(std::string const& path);
 

@@ -13,6 +13,7 @@ from model_source import ModelSource
 EXPECTED = json.loads((support.SOURCE / 'tests/integration/embeddings_expected.json').read_text())
 TINY = 'Tiny-qwen3-1M'
 PULLED = 'hf.co/org/repo'
+SOON_S = 15  # what is not noticed waits longer: 30 s after the folders were last looked into
 
 
 @pytest.fixture(scope='module')
@@ -128,6 +129,21 @@ def test_a_folder_is_converted_when_it_is_first_asked_for(tiny, models, cache):
         assert list(models.iterdir()) == []
 
 
+def test_what_changes_in_a_folder_is_noticed_at_once(tiny, models, cache):
+    name, folder = f'org/{TINY}', models / 'org' / TINY  # as deep as LM Studio's lie
+    config = json.loads((tiny / 'config.json').read_text())
+    half = config['max_position_embeddings'] // 2
+    with serve(models, env={'XDG_CACHE_HOME': cache['XDG_CACHE_HOME']}) as server:
+        shutil.copytree(tiny, folder)
+        support.wait_until(lambda: name in listed(server), 'the model to come', SOON_S)
+        (folder / 'config.json').write_text(json.dumps({**config, 'max_position_embeddings': half}))
+        support.wait_until(lambda: listed(server).get(name, {}).get('context') == half, 'another config to count', SOON_S)
+        (folder / 'config.json').rename(folder / 'elsewhere')
+        support.wait_until(lambda: name not in listed(server), 'the model to go', SOON_S)
+        (folder / 'elsewhere').rename(folder / 'config.json')
+        support.wait_until(lambda: name in listed(server), 'the model to come back', SOON_S)
+
+
 def test_a_name_moves_to_a_folder_and_stays_there(tiny, stories_path, models, cache):
     shutil.copytree(tiny, models / TINY)
     shutil.copy(stories_path, models / 'a.gguf')
@@ -211,6 +227,11 @@ def test_a_cache_is_served_in_place(tiny, stories_path, models, cache):
             assert server.complete('Once', model=name, max_tokens=2)['model'] == name
         status, _, body = server.request('DELETE', '/api/v1/models/hf.co%2Forg%2Ftiny')
         assert status == 403 and 'hf cache delete' in body['error']['message']
+        snapshot('ccc', {'Q8/later.gguf': stories_path})
+        (repository / 'refs/v2').write_text('ccc')
+        support.wait_until(lambda: 'hf.co/org/tiny@v2:later' in listed(server), 'a revision to come', SOON_S)
+        (repository / 'snapshots/ccc/Q8/later.gguf').unlink()
+        support.wait_until(lambda: 'hf.co/org/tiny@v2:later' not in listed(server), 'it to go', SOON_S)
 
 
 # --- trust ---------------------------------------------------------------------

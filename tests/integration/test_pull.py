@@ -13,7 +13,7 @@ import time
 import pytest
 import support
 from adapter_file import write_adapter
-from model_source import COMMIT, ModelSource, sha256
+from model_source import COMMIT, Handler, ModelSource, sha256
 
 KILLS = int(os.environ.get('HEARTH_KILLS', '200'))
 BIG = os.urandom(6 << 20)
@@ -273,6 +273,73 @@ def test_a_full_disk_is_said_and_leaves_nothing(tmp_path):
         result = pull(f'{source.url}/big.gguf', folder=tmp_path, preexec_fn=limit)
     assert result.returncode == 1 and 'File too large' in result.stderr
     assert names(tmp_path) == []
+
+
+@contextlib.contextmanager
+def small_disk(folder, size):
+    """A disk of its own at the folder, which is really full when it is."""
+    folder.mkdir()
+    mounted = subprocess.run(['mount', '-t', 'tmpfs', '-o', f'size={size}', 'hearth-test', str(folder)], capture_output=True, text=True)
+    if mounted.returncode:
+        pytest.skip(f'a small disk cannot be mounted here: {mounted.stderr.strip()}')
+    try:
+        yield folder
+    finally:
+        subprocess.run(['umount', str(folder)], check=True)
+
+
+def fill(path):
+    """Writes a file until there is no room for more."""
+    with open(path, 'wb', buffering=0) as file:
+        for step in (1 << 16, 1 << 9, 1):
+            with contextlib.suppress(OSError):
+                while file.write(b'x' * step):
+                    pass
+
+
+class Unannounced(Handler):
+    """Says no length, keeps to no range, and stops half-way until the source lets go."""
+
+    def send_ranges(self, data):
+        self.send_response(200)
+        self.send_header('Transfer-Encoding', 'chunked')
+        self.end_headers()
+        half = len(data) // 2
+        self.send_chunk(data[:half])
+        self.server.throttle.wait()
+        self.send_chunk(data[half:])
+        self.wfile.write(b'0\r\n\r\n')
+
+    def send_chunk(self, data):
+        self.wfile.write(f'{len(data):x}\r\n'.encode() + data + b'\r\n')
+        self.wfile.flush()
+
+
+def test_a_disk_without_room_is_said_before_the_first_byte(tmp_path):
+    with ModelSource({'big.gguf': BIG}) as source, small_disk(tmp_path / 'disk', '4m') as disk:
+        result = pull(f'{source.url}/big.gguf', folder=disk)
+        assert result.returncode == 1 and str(disk) in result.stderr, result.stderr
+        assert f'{len(BIG)} more bytes are needed' in result.stderr and 'are free' in result.stderr, result.stderr
+        assert names(disk) == []
+
+
+def test_a_disk_that_fills_meanwhile_is_said_and_the_pull_goes_on_with_room(tmp_path):
+    with ModelSource({'big.gguf': BIG}) as source, small_disk(tmp_path / 'disk', '16m') as disk:
+        source.RequestHandlerClass = Unannounced
+        source.throttle = threading.Event()
+        command = [support.BINARY, 'pull', f'{source.url}/big.gguf', '--models-dir', str(disk)]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        partial, filler = disk / 'big.gguf.partial', disk / 'filler'
+        support.wait_until(lambda: partial.exists() and partial.stat().st_size > 0, 'the download to begin')
+        fill(filler)
+        source.throttle.set()
+        _, said = process.communicate(timeout=support.PATIENCE_S)
+        assert process.returncode == 1 and 'No space left on device' in said and str(disk) in said, said
+        assert names(disk) == ['filler'], 'what nobody can go on with is gone'
+        filler.unlink()
+        again = pull(f'{source.url}/big.gguf', folder=disk)
+        assert 'No space' not in again.stderr, again.stderr
+        assert (disk / 'big.gguf').read_bytes() == BIG and 'big.gguf.partial' not in names(disk)
 
 
 def certificate(folder, name):

@@ -1,6 +1,8 @@
 #include "fetch/sources/leftovers.h"
 
+#include <linux/magic.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 
 #include <algorithm>
 #include <array>
@@ -12,6 +14,7 @@
 
 #include "fetch/folder_lock.h"
 #include "fetch/partial_file.h"
+#include "fetch/whole_file.h"
 
 namespace hearth::fetch {
 namespace {
@@ -20,24 +23,42 @@ namespace fs = std::filesystem;
 using std::chrono::system_clock;
 
 constexpr std::string_view kPartial = ".partial", kState = ".state";
-// Of notes, and of the state of a download.
-constexpr std::array<std::string_view, 2> kNew{".hearth.json.new", ".partial.state.new"};
+constexpr std::uint32_t kZfsMagic = 0x2fc12fc1;  // which <linux/magic.h> does not know
+constexpr std::string_view kNew = ".new";
+// Of notes, and of the state of a download: none but write_whole() makes such files.
+constexpr std::array<std::string_view, 2> kWhole{".hearth.json.new", ".partial.state.new"};
 
-// A model or an adapter that was to get its name: NAME.gguf.new, NAME.lora-N.new.
-bool is_arrival(std::string_view name) {
-    constexpr std::string_view kEnding = ".new", kAdapter = ".lora-";
-    if (!name.ends_with(kEnding)) return false;
-    name.remove_suffix(kEnding.size());
-    if (name.ends_with(".gguf")) return true;
+// NAME.lora-N.new: an adapter that was to get its name. Nobody else calls files so.
+bool is_adapter(std::string_view name) {
+    constexpr std::string_view kAdapter = ".lora-";
+    if (!name.ends_with(kNew)) return false;
+    name.remove_suffix(kNew.size());
     auto const adapter = name.rfind(kAdapter);
     if (adapter == std::string_view::npos) return false;
     auto const number = name.substr(adapter + kAdapter.size());
     return !number.empty() && std::ranges::all_of(number, [](char c) { return c >= '0' && c <= '9'; });
 }
 
+// NAME.gguf.new: a model that was to get its name, or a file of whoever calls files so.
+bool is_model(std::string_view name) {
+    return name.ends_with(kNew) && name.substr(0, name.size() - kNew.size()).ends_with(".gguf");
+}
+
+// Whether the locks of this folder are those of all who may be at its files. Of file systems that are not known
+// here, such as a network's, another machine's processes may have none that is seen.
+bool is_of_this_machine(std::string const& folder) {
+    constexpr std::array<std::uint32_t, 7> kLocal{EXT4_SUPER_MAGIC, XFS_SUPER_MAGIC,  BTRFS_SUPER_MAGIC,
+                                                  TMPFS_MAGIC,      F2FS_SUPER_MAGIC, OVERLAYFS_SUPER_MAGIC,
+                                                  kZfsMagic};
+    struct statfs info{};
+    return ::statfs(folder.c_str(), &info) == 0 &&
+           std::ranges::find(kLocal, static_cast<std::uint32_t>(info.f_type)) != kLocal.end();
+}
+
 class Sweep {
 public:
-    Sweep(std::set<std::string> const& owned, system_clock::time_point now) : owned_(owned), now_(now) {}
+    Sweep(std::set<std::string> const& owned, system_clock::time_point now, bool locks_tell)
+        : owned_(owned), now_(now), locks_tell_(locks_tell) {}
 
     // `prefix`: of names below the models folder. `deeper`: how many folders more.
     void look_into(fs::path const& folder, std::string const& prefix, int deeper) {
@@ -57,9 +78,9 @@ public:
 
 private:
     void look_at(fs::path const& path, std::string const& name) {
-        for (auto const ending : kNew)
-            if (name.ends_with(ending) && is_older(path, kNewKept)) return remove(path, name);
-        if (is_arrival(name)) return remove_arrival(path, name);
+        for (auto const ending : kWhole)
+            if (name.ends_with(ending)) return remove_written(path, name);
+        if (is_adapter(name) || is_model(name)) return remove_arrival(path, name);
         if (!name.ends_with(kPartial) || !is_older(path, kPartialKept)) return;
         auto const whole = name.substr(0, name.size() - kPartial.size());
         auto const file = path.string().substr(0, path.string().size() - kPartial.size());
@@ -94,11 +115,22 @@ private:
         return now_ - system_clock::from_time_t(from) > age;
     }
 
+    void remove_written(fs::path const& path, std::string const& name) {
+        if (!locks_tell_ && !is_older(path, kNewKept)) return;
+        auto const whole = path.string().substr(0, path.string().size() - kNew.size());
+        if (remove_unfinished(whole)) gone_.push_back(name);
+    }
+
     void remove_arrival(fs::path const& path, std::string const& name) {
-        if (!is_older(path, kNewKept, Since::named)) return;
+        // One process at a time puts adapters there, and holds the lock until they have their names.
+        auto const due = [&](bool alone) {
+            auto const age = alone && locks_tell_ && is_adapter(name) ? std::chrono::hours(-1) : kNewKept;
+            return is_older(path, age, Since::named);
+        };
+        if (!due(true)) return;
         auto const alone = FolderLock::take(path.parent_path().string(), std::chrono::milliseconds(0));
         // Whoever held it until now may have begun anew.
-        if (alone && is_older(path, kNewKept, Since::named)) remove(path, name);
+        if (alone && due(alone->excludes())) remove(path, name);
     }
 
     void remove(fs::path const& path, std::string const& name) {
@@ -108,6 +140,7 @@ private:
 
     std::set<std::string> const& owned_;
     system_clock::time_point const now_;
+    bool const locks_tell_;
     std::size_t seen_ = 0;
     std::vector<std::string> gone_;
 };
@@ -116,7 +149,7 @@ private:
 
 std::vector<std::string> sweep_leftovers(std::string const& folder, std::set<std::string> const& owned,
                                          system_clock::time_point now) {
-    Sweep sweep(owned, now);
+    Sweep sweep(owned, now, is_of_this_machine(folder));
     sweep.look_into(folder, "", kLeftoverFolders);
     return sweep.take();
 }

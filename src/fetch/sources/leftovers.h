@@ -1,9 +1,11 @@
 // Leftovers: what pulls and creates that ended with their process left in a models folder, and
 // nobody goes on with.
 //
-// Files that get their name when they are whole (NAME.new) are of no use after a crash and
-// go when they are an hour old; models and adapters among them, which are put there under the
-// FolderLock, while nobody holds that. A download under way (PATH.partial and its state) is of use
+// Files that get their name when they are whole (NAME.new) are of no use after a crash. Notes, states
+// of downloads and adapters go at once: who writes them holds a lock, and with that in hand nobody is at
+// them. Where locks may not tell (file systems that are not known to be of one machine), and models, whose
+// NAME.gguf.new other programs may be writing, go when they are an hour old, and no lock is held
+// on them either. A download under way (PATH.partial and its state) is of use
 // to the next pull of the same model: it goes when it was not touched for kPartialKept, no
 // process holds it and no job owns it. It is deleted under its lock, so that nobody goes on
 // with what is going.

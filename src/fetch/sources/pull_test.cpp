@@ -1,6 +1,7 @@
 #include "fetch/sources/pull.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <filesystem>
@@ -493,9 +494,8 @@ TEST_F(PullTest, OnlyWhatNobodyGoesOnWithIsSwept) {
     fs::create_symlink(path("a.gguf"), path("link.partial"));
     std::set<std::string> const owned{"job.gguf", "large/config.json"};
     auto const now = std::chrono::system_clock::now();
-    EXPECT_TRUE(sweep_leftovers(folder, owned, now).empty()) << "all of it is new";
-    EXPECT_EQ(sweep_leftovers(folder, owned, now + kNewKept + std::chrono::minutes(1)),
-              std::vector<std::string>{"m.hearth.json.new"});
+    EXPECT_EQ(sweep_leftovers(folder, owned, now), std::vector<std::string>{"m.hearth.json.new"}) << "of no use";
+    EXPECT_TRUE(sweep_leftovers(folder, owned, now + kNewKept + std::chrono::minutes(1)).empty()) << "the rest is new";
     auto const later = now + kPartialKept + std::chrono::minutes(1);
     auto const gone = sweep_leftovers(folder, owned, later);
     EXPECT_EQ(std::set<std::string>(gone.begin(), gone.end()),
@@ -517,17 +517,43 @@ TEST_F(PullTest, WhatACrashedCreateWasPuttingThereIsSwept) {
     fs::create_hard_link(path("m.gguf"), path("link.gguf.new"));
     fs::last_write_time(path("m.gguf"), fs::file_time_type::clock::now() - 48 * std::chrono::hours(1));
     auto const now = std::chrono::system_clock::now();
-    EXPECT_TRUE(sweep_leftovers(folder, {}, now).empty()) << "a link is as old as its name, not as its bytes";
     auto const later = now + kNewKept + std::chrono::minutes(1);
     {
         auto const somebody = FolderLock::take(folder);
         ASSERT_TRUE(somebody);
-        EXPECT_TRUE(sweep_leftovers(folder, {}, later).empty()) << "these may be coming";
+        EXPECT_TRUE(sweep_leftovers(folder, {}, now).empty()) << "these may be coming";
+        EXPECT_TRUE(sweep_leftovers(folder, {}, later).empty()) << "these, too";
     }
+    EXPECT_EQ(sweep_leftovers(folder, {}, now), std::vector<std::string>{"m.lora-1.new"})
+        << "models may be another program's; a link is as old as its name, not as its bytes";
     auto const gone = sweep_leftovers(folder, {}, later);
     EXPECT_EQ(std::set<std::string>(gone.begin(), gone.end()),
-              (std::set<std::string>{"m.gguf.new", "m-00001-of-00002.gguf.new", "m.lora-1.new", "link.gguf.new"}));
+              (std::set<std::string>{"m.gguf.new", "m-00001-of-00002.gguf.new", "link.gguf.new"}));
     EXPECT_TRUE(exists("m.gguf"));
+}
+
+TEST_F(PullTest, ANoteThatIsBeingWrittenIsNotSwept) {
+    auto const name = path("m.hearth.json.new");
+    write("m.hearth.json.new", "{");
+    int const writer = ::open(name.c_str(), O_WRONLY | O_CLOEXEC);
+    ASSERT_EQ(::flock(writer, LOCK_EX | LOCK_NB), 0) << "as write_whole() does";
+    auto const now = std::chrono::system_clock::now();
+    EXPECT_TRUE(sweep_leftovers(folder, {}, now).empty());
+    EXPECT_TRUE(sweep_leftovers(folder, {}, now + 48 * std::chrono::hours(1)).empty()) << "however old it is";
+    ::close(writer);
+    EXPECT_EQ(sweep_leftovers(folder, {}, now), std::vector<std::string>{"m.hearth.json.new"});
+    write("mine", "{");
+    fs::create_symlink(path("mine"), name);
+    EXPECT_TRUE(sweep_leftovers(folder, {}, now).empty()) << "nobody's leftover";
+    EXPECT_TRUE(fs::is_symlink(name) && exists("mine"));
+}
+
+TEST_F(PullTest, ADownloadThatCouldGoOnIsKeptForADay) {
+    for (auto const* name : {"a.gguf.partial", "a.gguf.partial.state", "b.gguf.partial", "a.gguf.partial.state.new"})
+        write(name, "x");
+    EXPECT_EQ(sweep_leftovers(folder, {}, std::chrono::system_clock::now() + kPartialKept - std::chrono::minutes(1)),
+              std::vector<std::string>{"a.gguf.partial.state.new"});
+    EXPECT_TRUE(exists("a.gguf.partial") && exists("a.gguf.partial.state") && exists("b.gguf.partial"));
 }
 
 TEST_F(PullTest, WhatSomebodyHoldsIsNotSwept) {

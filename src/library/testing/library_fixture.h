@@ -49,8 +49,9 @@ public:
         fs::rename(path + ".new", path);
     }
     void place(std::string const& name, std::string const& bytes) {
-        std::ofstream(folder / (name + ".new"), std::ios::binary) << bytes;
-        fs::rename(folder / (name + ".new"), folder / name);
+        // Of no name that a library that starts takes for a leftover.
+        std::ofstream(folder / (name + ".placing"), std::ios::binary) << bytes;
+        fs::rename(folder / (name + ".placing"), folder / name);
     }
     // As if the model had been pulled as it should be; from nowhere that can be asked again.
     void note(std::string const& model, std::string const& bytes) {
