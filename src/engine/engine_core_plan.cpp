@@ -271,9 +271,9 @@ void EngineCore::plan_decodes() {
 
 // Of `rows`, what a choice may be guessed ahead.
 std::uint32_t EngineCore::guesses_most(Request const& request, Choice const& choice, std::uint32_t rows) const {
-    return static_cast<std::uint32_t>(
-        std::min<std::uint64_t>({kDraftMax, rows, request.credit - request.planned,
-                                 request.spec.tokens_max - choice.tokens - 1U, request.spec.context - choice.positions - 1U}));
+    return static_cast<std::uint32_t>(std::min<std::uint64_t>({kDraftMax, rows, request.credit - request.planned,
+                                                               request.spec.tokens_max - choice.tokens - 1U,
+                                                               request.spec.context - choice.positions - 1U}));
 }
 
 // What a guess costs in the step that verifies it.

@@ -117,7 +117,8 @@ TEST_F(prepare, who_wants_a_larger_context_has_what_model_and_cells_hold) {
     EXPECT_TRUE(also.prepare(1, request, {}));
     request = with_tokens(200);
     request.context_tokens = 200;
-    EXPECT_EQ(domain::parse_context_overflow(also.prepare(1, request, {}).error()), (domain::ContextOverflow{200, 200}));
+    EXPECT_EQ(domain::parse_context_overflow(also.prepare(1, request, {}).error()),
+              (domain::ContextOverflow{200, 200}));
 }
 
 TEST_F(prepare, caps_max_tokens_at_what_the_context_leaves) {

@@ -314,8 +314,8 @@ Status Scripted::check_batch(std::span<BatchEntry const> batch) const {
         }
         ++expected;
         if (static_cast<std::uint32_t>(expected) > properties_.info.context_train) {
-            return Error(Code::invalid_argument,
-                         fmt::format("sequence {} grows beyond {} tokens", entry.sequence, properties_.info.context_train));
+            return Error(Code::invalid_argument, fmt::format("sequence {} grows beyond {} tokens", entry.sequence,
+                                                             properties_.info.context_train));
         }
     }
     return ok();

@@ -24,28 +24,29 @@ std::uint64_t number(Step const& step, std::string const& value) {
     return parsed;
 }
 
+// Those that are a text. Whether it is one of them.
+bool set_text(Settings& settings, std::string_view name, std::string const& value) {
+    if (name == "load_error") {
+        settings.load_error = value;
+    } else if (name == "tenant_header") {
+        settings.api.tenant_header = value;
+    } else if (name == "definition") {
+        auto definition = modelfile::read_definition(value);
+        if (!definition) throw std::runtime_error("no definition: " + definition.error().message);
+        settings.definition = std::make_shared<modelfile::Definition const>(*std::move(definition));
+    } else if (name == "allow") {
+        settings.allowed_models.push_back(value);
+    } else {
+        return false;
+    }
+    return true;
+}
+
 void set(Settings& settings, Step const& step) {
     auto const space = std::min(step.rest.find(' '), step.rest.size());
     auto const name = step.rest.substr(0, space);
     auto const value = space < step.rest.size() ? step.rest.substr(step.rest.find_first_not_of(' ', space)) : "";
-    if (name == "load_error") {
-        settings.load_error = value;
-        return;
-    }
-    if (name == "tenant_header") {
-        settings.api.tenant_header = value;
-        return;
-    }
-    if (name == "definition") {
-        auto definition = modelfile::read_definition(value);
-        if (!definition) throw std::runtime_error("no definition: " + definition.error().message);
-        settings.definition = std::make_shared<modelfile::Definition const>(*std::move(definition));
-        return;
-    }
-    if (name == "allow") {
-        settings.allowed_models.push_back(value);
-        return;
-    }
+    if (set_text(settings, name, value)) return;
     if (name == "public_prefix") {
         settings.public_prefixes.push_back(value);
         return;
