@@ -148,6 +148,7 @@ public:
 
     [[nodiscard]] std::vector<domain::RequestId> admitted() const {
         std::vector<domain::RequestId> ids;
+        ids.reserve(under_way_.size());
         for (auto const& [_, generation] : under_way_) ids.push_back(generation->id());
         return ids;
     }
@@ -194,7 +195,7 @@ public:
         return first.value_or(serving::Waiting{});
     }
 
-    void on_admitted(std::function<void(domain::RequestId)> tell) override { tell_ = std::move(tell); }
+    void on_admitted(std::function<void(domain::RequestId)> const& tell) override { tell_ = tell; }
 
 private:
     [[nodiscard]] std::string const& model() const { return requests_.back().model; }
@@ -273,7 +274,7 @@ private:
 
 }  // namespace
 
-void EventSource::on_admitted(std::function<void(domain::RequestId)>) {}
+void EventSource::on_admitted(std::function<void(domain::RequestId)> const&) {}
 
 std::shared_ptr<EventSource> make_event_source(net::Loop& loop,
                                                std::vector<std::unique_ptr<serving::Generation>> generations) {

@@ -50,7 +50,7 @@ public:
 
     // Has `tell` called with the id of every generation that is admitted from now on. Of all
     // but a batch they are admitted already.
-    virtual void on_admitted(std::function<void(domain::RequestId)> tell);
+    virtual void on_admitted(std::function<void(domain::RequestId)> const& tell);
 };
 
 // REQUIRES: generations is not empty

@@ -134,8 +134,9 @@ Result<std::pair<std::string, std::uint32_t>> read_instances(std::string const& 
 // Nothing for what is no such number.
 std::optional<double> read_seconds(std::string_view text) {
     double seconds = 0;
-    char const* const end = text.data() + text.size();
-    auto const [last, failed] = std::from_chars(text.data(), end, seconds);
+    char const* const begin = text.data();
+    char const* const end = begin + text.size();
+    auto const [last, failed] = std::from_chars(begin, end, seconds);
     bool const fits = failed == std::errc{} && last == end && seconds >= 0 && seconds <= kKeepAliveMax_s;
     return fits ? std::optional(seconds) : std::nullopt;
 }

@@ -127,6 +127,7 @@ void FolderWatch::renew(std::vector<std::string> const& folders) {
     auto const before = std::exchange(watched_, {});
     if (!lists_.empty()) static_cast<void>(add(lists_, Place::lists));
     std::vector<std::pair<fs::path, Place>> level;
+    level.reserve(folders.size());
     for (auto const& folder : folders) level.emplace_back(folder, Place::root);
     for (auto const& [folder, place] : level) static_cast<void>(add(folder.string(), place));
     // A level after the other: whichever are too many are the deepest.
