@@ -23,6 +23,7 @@
 #include <functional>
 #include <future>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <vector>
 
@@ -281,6 +282,19 @@ TEST_F(Sandbox, MapsAModelFileForReading) {
         int const fd = ::open((folder_ / "model.gguf").c_str(), O_RDONLY | O_CLOEXEC);
         auto const* bytes = static_cast<char const*>(::mmap(nullptr, 7, PROT_READ, MAP_SHARED, fd, 0));
         return bytes != MAP_FAILED && std::string(bytes, 7) == "weights" ? 0 : 1;
+    });
+}
+
+// As a parked model's tensors are found again in the file that it was loaded from.
+TEST_F(Sandbox, ReadsAStreamOfADescriptorItHasTwice) {
+    expect_passes([&] {
+        int const fd = ::open((folder_ / "model.gguf").c_str(), O_RDONLY | O_CLOEXEC);
+        std::FILE* const file = ::fdopen(::fcntl(fd, F_DUPFD_CLOEXEC, 0), "rb");
+        if (file == nullptr) return 1;
+        char bytes[7];
+        bool const read = std::fseek(file, 0, SEEK_SET) == 0 && std::fread(bytes, 1, 7, file) == 7;
+        std::fclose(file);
+        return read && std::string_view(bytes, 7) == "weights" ? 0 : 2;
     });
 }
 

@@ -162,7 +162,8 @@ void add_file_rules(Filter& filter, Files files) {
         }
     }
     filter.refuse("openat2", ENOSYS);
-    for (auto const command : {F_GETFD, F_SETFD, F_GETFL, F_SETFL})
+    // A second descriptor of what is open already gives nothing new.
+    for (auto const command : {F_GETFD, F_SETFD, F_GETFL, F_SETFL, F_DUPFD_CLOEXEC})
         filter.allow("fcntl", {equals(1, static_cast<std::uint64_t>(command))});
     filter.allow("sendto", {equals(4, 0)});  // send() on a connected socket, no other address
     filter.refuse("ioctl", ENOTTY);          // isatty()

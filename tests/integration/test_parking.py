@@ -97,6 +97,20 @@ def test_models_that_take_turns_keep_their_processes_and_say_what_they_said(pair
         assert server.metric('hearth_worker_restarts_total') == 0
 
 
+def test_packed_weights_are_packed_again_in_the_sandbox(models, tmp_path):
+    packed = tmp_path / 'packed.gguf'
+    made = support.run_cli('quantize', models[1], 'Q4_0', '-o', packed)
+    assert made.returncode == 0, made.stderr
+    pair = [models[0], packed]
+    with start(pair, room_for_one(pair, slack=0), '--parked', '2') as server:
+        first = {path: say(server, path.stem) for path in pair}
+        for path in (*pair, *pair):
+            assert say(server, path.stem) == first[path]
+        # The other one may have to go for it; this one comes back each time.
+        woken = [line for line in server.log_text().splitlines() if '"woken in' in line and '"packed"' in line]
+        assert len(woken) == 2, server.log_text()
+
+
 @needs_true_sizes
 def test_what_a_parked_model_is_said_to_keep_is_what_it_keeps(pair):
     with start(pair, room_for_one(pair)) as server:
