@@ -135,7 +135,11 @@ class Server:
 
     def worker_of(self, model_path):
         for pid in self.workers():
-            if str(model_path) in pathlib.Path(f'/proc/{pid}/cmdline').read_text().split('\0'):
+            try:
+                arguments = pathlib.Path(f'/proc/{pid}/cmdline').read_text().split('\0')
+            except OSError:  # it ended since, as the worker of a model that was swapped does
+                continue
+            if str(model_path) in arguments:
                 return pid
         raise AssertionError(f'no worker for {model_path}')
 

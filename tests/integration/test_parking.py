@@ -97,6 +97,7 @@ def test_models_that_take_turns_keep_their_processes_and_say_what_they_said(pair
         assert server.metric('hearth_worker_restarts_total') == 0
 
 
+@needs_true_sizes
 def test_packed_weights_are_packed_again_in_the_sandbox(models, tmp_path):
     packed = tmp_path / 'packed.gguf'
     made = support.run_cli('quantize', models[1], 'Q4_0', '-o', packed)
