@@ -105,17 +105,22 @@ bool EngineCore::has_work() const {
     if (!embeddings_.empty() || (tiers_ && tiers_->has_work())) return true;
     return std::any_of(waiting_.begin(), waiting_.end(),
                        [this](auto const& request) { return !waits_for_fetch(*request); }) ||
-           std::any_of(active_.begin(), active_.end(), [](auto const& request) { return !request->paused(); });
+           std::any_of(active_.begin(), active_.end(), [](auto const& request) { return !request->paused(); }) ||
+           lacks_room_ahead();
 }
 
 void EngineCore::step() {
     now_ = clock_.now();
+    Instant const begin = now_;
     expire();
     sweep();
     admit_and_resume();
     make_room_for_decodes();
     plan();
-    if (!batch_.empty()) run_batch();
+    bool const computed = !batch_.empty() && run_batch();
+    if (computed) no_room_ahead_ = false;
+    // Beside a long step it is hardly noticed, and nobody is kept waiting who had a step given up.
+    if (batch_.empty() || (computed && to_ms(now_ - begin) >= options_.step_ms_target / 2.0)) make_room_ahead();
     embed((batch_.empty() ? kEmbedTargets : 1) * options_.step_ms_target);
     note_progress();
     if (tiers_) tiers_->save_some(ledger_.tree(), batch_.empty() ? Tiers::Pace::idle : Tiers::Pace::beside_others);
@@ -136,7 +141,8 @@ void EngineCore::take_from_embeddings() {
     for (auto const& tenant : embeddings_.take_left()) share_.leave(tenant);
 }
 
-void EngineCore::run_batch() {
+// False: the step was given up.
+bool EngineCore::run_batch() {
     Instant const begin = clock_.now();
     Status const decoded = decode_batch();
     ++steps_total_;
@@ -149,14 +155,14 @@ void EngineCore::run_batch() {
             advance(item, item.begin + item.count - 1);
         }
         if (drafting_) settle_drafts(ms);
-        return;
+        return true;
     }
     if (decoded.error().code == Code::cancelled) {
         ++interruptions_total_;
-        return;
+        return false;
     }
     bool const full = decoded.error().code == Code::overloaded;
-    if (full && evict()) return;
+    if (full && evict()) return true;
     auto const victim = full ? pick_any_victim() : std::nullopt;
     if (victim) {
         backend_full_ = true;
@@ -164,6 +170,7 @@ void EngineCore::run_batch() {
     } else {
         run_one_by_one(decoded.error());
     }
+    return true;
 }
 
 // hurry() may stop it.

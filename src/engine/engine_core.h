@@ -198,7 +198,7 @@ private:
 
     // --- engine_core.cpp ---
     [[nodiscard]] Request* find(RequestId id) const;
-    void run_batch();
+    [[nodiscard]] bool run_batch();
     [[nodiscard]] Status decode_batch();
     void run_one_by_one(Error const& error);
     void decode_alone(Request& request);
@@ -276,6 +276,8 @@ private:
     void free_sequence(llama::SequenceId sequence);
     void extend(Choice& choice, std::span<Token const> tokens);
     void make_room_for_decodes();
+    [[nodiscard]] bool lacks_room_ahead() const;
+    void make_room_ahead();
     [[nodiscard]] std::uint32_t runnable_live() const;
     [[nodiscard]] bool is_prey(Request const& request, std::uint32_t level) const;
     [[nodiscard]] std::optional<Sequence> pick_victim(std::uint32_t level) const;
@@ -375,6 +377,7 @@ private:
     sched::Interruption running_;  // under running_mutex_; written by the engine's thread
     std::uint32_t hurried_ =
         domain::kPriorityCount;  // under running_mutex_: the best class that came while no step ran
+    bool no_room_ahead_ = false;  // what lacks is in use, as far as is known since the last step
     bool held_up_ = false;  // the last planned step did not begin because of it
     std::atomic<bool> stop_{false};  // the backend heeds it
     std::uint32_t adapters_ = 0;  // the set whose turn it is,

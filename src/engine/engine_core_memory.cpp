@@ -12,6 +12,13 @@ namespace {
 // thrown out again by the next few tokens.
 constexpr std::uint32_t kHeadroomTokens = 16;
 
+// Free for who comes next: at most so many, and at most that part of all.
+constexpr std::uint32_t kAheadIds = 4;
+constexpr std::uint32_t kAheadIdsPart = 16;
+constexpr std::uint32_t kAheadCells = 256;
+constexpr std::uint32_t kAheadCellsPart = 32;
+constexpr double kAheadMs = 3;  // none is begun later, of those between two steps
+
 // Tenants and salts remembered; beyond, those without a prefix in the tree are forgotten.
 constexpr std::size_t kSpacesMax = 4096;
 
@@ -234,6 +241,22 @@ bool EngineCore::evict() {
     auto const evicted = ledger_.tree().evict();
     if (evicted) apply(*evicted);
     return evicted.has_value();
+}
+
+// Where prefixes are saved before they are forgotten, that takes as long as computing a short
+// prompt. So some room is kept for who comes next, and is made while nobody waits for it.
+bool EngineCore::lacks_room_ahead() const {
+    if (!tiers_ || no_room_ahead_) return false;
+    auto const& tree = ledger_.tree();
+    auto const& properties = backend_.properties();
+    bool const ids = ledger_.free_ids() < std::min(kAheadIds, properties.sequences_max / kAheadIdsPart);
+    bool const cells = ledger_.free() < std::min(kAheadCells, properties.kv_cells / kAheadCellsPart);
+    return (ids && tree.kept() > 0) || (cells && tree.reclaimable() > 0);
+}
+
+void EngineCore::make_room_ahead() {
+    Instant const begin = clock_.now();
+    while (lacks_room_ahead() && to_ms(clock_.now() - begin) < kAheadMs) no_room_ahead_ = !evict();
 }
 
 void EngineCore::apply(sched::PrefixTree::Eviction const& evicted) {

@@ -91,6 +91,25 @@ TEST(engine_tiers, what_is_evicted_comes_back_from_memory) {
     driver.expect_empty();
 }
 
+// Saving what goes takes its time: with tiers it is not left to those who come.
+TEST(engine_tiers, room_is_made_before_somebody_comes) {
+    for (bool const tiers : {true, false}) {
+        Driver driver(scripted(), with_tiers(tiers ? 1U << 24 : 0));
+        auto const ids = driver.backend.properties().sequences_max;
+        for (RequestId id = 1; id < 60; ++id) {
+            auto request = ask(id, 12);
+            request.max_tokens = 4;
+            answer(driver, id, std::move(request));
+        }
+        EXPECT_EQ(driver.backend.scripted().sequences_used(), tiers ? ids - ids / 16 : ids);
+        for (RequestId id = 60; id < 66; ++id) answer(driver, id, ask(id, 365));  // of which three fit
+        auto const free = kCells - driver.core.stats().kv_used;
+        if (tiers) EXPECT_GE(free, kCells / 32);
+        else EXPECT_LT(free, kCells / 32);
+        driver.expect_empty();
+    }
+}
+
 // There is room for some six conversations; the other tenant has thirty.
 TEST(engine_tiers, a_tenant_that_computes_much_leaves_others_their_share_of_memory) {
     for (double const weight : {0.01, 1.0}) {
