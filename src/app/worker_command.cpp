@@ -96,6 +96,7 @@ llama::LoadOptions load_options(serving::ModelSpec const& spec) {
     options.cpu_variant = spec.cpu_variant;
     options.chat_template = spec.chat_template;
     options.deterministic = spec.deterministic != 0;
+    options.names_states = spec.cache_disk_bytes != 0;
     for (auto const& variant : spec.variants) {
         auto& set = options.adapters.emplace_back();
         for (auto const& [file, scale] : variant.adapters) set.push_back({file, scale});
@@ -127,6 +128,7 @@ Result<std::unique_ptr<llama::Backend>> load_draft(serving::ModelSpec const& spe
     load.sequences_kept = kKept;
     load.adapters.clear();  // they are the model's
     load.deterministic = false;  // what it says is only ever a guess
+    load.names_states = false;
     auto draft = load_checked(std::move(load), progress);
     auto const usable = draft ? engine::DraftModel::check(model, **draft) : Status(draft.error());
     if (usable) return draft;

@@ -8,7 +8,7 @@
 #include <cmath>
 #include <map>
 
-#include "llama/file_sample.h"
+#include "llama/content_hash.h"
 #include "llama/runtime.h"
 
 namespace hearth::llama {
@@ -26,9 +26,9 @@ Result<llama_adapter_lora*> load_one(llama_model& model, std::string const& path
 std::string key_of(AdapterSet const& set) {
     std::vector<std::string> parts;
     for (auto const& [path, scale] : set) {
-        auto const sample = sample_file(path);
-        if (!sample) return {};
-        parts.push_back(fmt::format("{:016x}*{}", *sample, scale));
+        auto const hash = hash_file(path);
+        if (!hash) return {};
+        parts.push_back(fmt::format("{}*{}", *hash, scale));
     }
     std::ranges::sort(parts);
     std::string out = "lora";

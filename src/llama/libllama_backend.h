@@ -47,6 +47,7 @@ struct LoadOptions {
     FlashAttention flash_attention = FlashAttention::automatic;
     bool deterministic = false;  // no product's bits depend on what else is computed, at the price of upstream's
         // kernels for many columns; info.determinism says what came of it
+    bool names_states = true;  // state_key() is wanted, for which the files are read whole
     std::vector<AdapterSet> adapters{};  // what Backend::use_adapters() knows, from set 1
     std::function<void(float)> progress;  // 0..1, on the calling thread
     std::function<void(int level, std::string_view text)>

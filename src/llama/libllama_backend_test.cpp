@@ -4,8 +4,12 @@
 
 #include <gtest/gtest.h>
 
+#include <unistd.h>
+
+#include <filesystem>
 #include <fstream>
 
+#include <fmt/format.h>
 #include <ggml-backend.h>
 
 #include "llama/cpu_variants.h"
@@ -231,6 +235,28 @@ TEST_F(Stories, StatesOfOtherProductsAreKeptApart) {
     auto const by_column = load_or_die(options);
     ASSERT_NE(by_column, nullptr);
     EXPECT_NE(by_column->state_key(), backend_->state_key());
+}
+
+TEST_F(Stories, AFileThatDiffersInOneByteHasStatesOfItsOwn) {
+    auto const copy = std::filesystem::temp_directory_path() / fmt::format("hearth-one-byte-{}.gguf", ::getpid());
+    std::filesystem::copy_file(stories(), copy);
+    auto const key_of = [&copy] {
+        auto const backend = load_or_die(small_options(copy.string()));
+        return backend == nullptr ? std::string() : backend->state_key();
+    };
+    EXPECT_EQ(key_of(), backend_->state_key());
+    auto const middle = static_cast<std::streamoff>(std::filesystem::file_size(copy) / 2) + 4321;
+    std::fstream file(copy, std::ios::in | std::ios::out | std::ios::binary);
+    file.seekg(middle);
+    auto const was = static_cast<char>(file.get());
+    file.seekp(middle);
+    file.put(static_cast<char>(was ^ 1));
+    file.close();
+    EXPECT_NE(key_of(), backend_->state_key());
+    auto options = small_options(copy.string());
+    options.names_states = false;
+    EXPECT_EQ(load_or_die(options)->state_key(), "");
+    std::filesystem::remove(copy);
 }
 
 TEST_F(Stories, AnEmptySequenceIsSavedAndRestoredAsSuch) {

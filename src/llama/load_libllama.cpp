@@ -13,9 +13,10 @@
 #include <cstring>
 #include <exception>
 #include <fstream>
+#include <optional>
 
 #include "llama/compute_threads.h"
-#include "llama/file_sample.h"
+#include "llama/content_hash.h"
 #include "llama/invariance.h"
 #include "llama/kernels_revision.h"
 #include "llama/libllama_backend.h"
@@ -324,15 +325,10 @@ std::uint64_t fingerprint(domain::ModelInfo const& info, LoadOptions const& opti
                                          static_cast<int>(kind)));
 }
 
-// Empty if the file cannot be read again.
+// Empty if what the files hold is not known.
 std::string state_key(llama_model const& model, domain::ModelInfo const& info, std::uint64_t fingerprint,
-                      LoadOptions const& options) {
-    std::string content;
-    for (auto const& part : split_paths(options.path)) {
-        auto const sample = sample_file(part);
-        if (!sample) return {};
-        content += fmt::format(" {:016x}", *sample);
-    }
+                      LoadOptions const& options, std::string const& content) {
+    if (content.empty()) return {};
     auto const defaults = llama_context_default_params();
     return fmt::format("llama.cpp {:016x} file{} k {} v {} rope {} {} kernels {} {}{}", fingerprint, content,
                        static_cast<int>(defaults.type_k), static_cast<int>(defaults.type_v),
@@ -385,6 +381,8 @@ Status make_pool(llama_model const& model, LoadOptions const& options, BackendPa
 }
 
 Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::string const& variant) {
+    std::optional<ContentHash> content;
+    if (options.names_states) content.emplace(split_paths(options.path));
     auto pages = WeightPages::open(split_paths(options.path));
     HEARTH_TRY(ModelPtr model, load_model(options));
     pages.attach(*model);
@@ -444,7 +442,7 @@ Result<std::unique_ptr<Backend>> load_parts(LoadOptions const& options, std::str
     bool const mixed = parts.kind == MemoryKind::recurrent && parts.window > 0;
     properties.saves_parts = parts.context != nullptr && has_spare_id(*model, options) && !mixed;
     parts.fingerprint = fingerprint(info, options, parts.kind);
-    parts.state_key = state_key(*model, info, parts.fingerprint, options);
+    parts.state_key = state_key(*model, info, parts.fingerprint, options, content ? content->take() : "");
     parts.adapters = std::move(adapters.sets);
     properties.adapters = std::move(adapters.keys);
     properties.info = std::move(info);
