@@ -221,8 +221,12 @@ void add_stop(CLI::App& app, StopFlags& flags, Action& action) {
 
 void add_estimate(CLI::App& app, EstimateFlags& flags, Action& action) {
     auto& command = *app.add_subcommand("estimate", "Say what a model takes in memory, without loading it");
-    command.footer("Exit codes: 0 ok, 1 error, 2 usage, 3 no such model.");
+    command.footer(
+        "A NAME is one of the server that runs, as it serves it; without one, or with --models-dir, it is looked for "
+        "in "
+        "the folders.\nExit codes: 0 ok, 1 error, 2 usage, 3 no such model, 4 the server of --host does not answer.");
     command.add_option("model", flags.model, "GGUF file or NAME in a models folder")->required();
+    add_host(command, flags.host);
     add_models_dir(command, flags.models_dirs);
     command.add_option("--ctx", flags.context, "Most tokens one request may use, as of serve")
         ->check(CLI::Range(16U, 1U << 24));

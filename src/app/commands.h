@@ -224,8 +224,10 @@ struct StopFlags {
 };
 int stop(StopFlags const& flags);
 
+// Of a server that runs, unless the model is a file, or folders are given.
 struct EstimateFlags {
     std::string model;
+    std::string host;
     std::vector<std::string> models_dirs;
     std::uint32_t context = 0;   // 0: as serve has it by default
     std::uint32_t kv_cells = 0;  // likewise

@@ -2,8 +2,10 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <filesystem>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -13,6 +15,7 @@
 #include "app/cli.h"
 #include "app/commands.h"
 #include "app/environment.h"
+#include "app/library_commands.h"
 #include "app/ollama_host.h"
 #include "app/server_client.h"
 #include "app/text_table.h"
@@ -38,10 +41,7 @@ struct Asked {
     ordered_json body;
 };
 
-Asked ask(std::string const& host, std::string_view method, std::string const& path, std::chrono::seconds patience) {
-    auto const address = server_address(host);
-    if (!address) return {report(address.error()), {}};
-    ServerClient const server(*address);
+Asked ask(ServerClient const& server, std::string_view method, std::string const& path, std::chrono::seconds patience) {
     auto const answer = server.ask(method, path, {}, patience);
     if (!answer) {
         fmt::print(stderr, "hearth: {} ({}); --host says where a server runs\n", answer.error().message, server.url());
@@ -51,6 +51,12 @@ Asked ask(std::string const& host, std::string_view method, std::string const& p
     if (answer->status == 200 && body.is_object()) return {kExitOk, std::move(body)};
     fmt::print(stderr, "hearth: {}\n", message_of(*answer));
     return {answer->status == 404 ? kExitModelMissing : kExitError, {}};
+}
+
+Asked ask(std::string const& host, std::string_view method, std::string const& path, std::chrono::seconds patience) {
+    auto const address = server_address(host);
+    if (!address) return {report(address.error()), {}};
+    return ask(ServerClient(*address), method, path, patience);
 }
 
 std::string dumped(ordered_json const& json) {
@@ -96,6 +102,42 @@ Result<std::uint64_t> adapter_bytes_of(catalog::Located const& model, std::vecto
     return bytes;
 }
 
+std::string estimate_table(ordered_json const& said) {
+    auto const part = [&said](char const* name) { return mib(said.value(name, 0ULL)); };
+    return fmt::format(
+        "{}\n  weights  {:>12}\n  cache    {:>12}  of {} tokens\n  scratch  {:>12}\n"
+        "  process  {:>12}\n  total    {:>12}\n",
+        said.value("model", ""), part("weights_bytes"), part("kv_bytes"), said.value("kv_cells", 0ULL),
+        part("scratch_bytes"), part("process_bytes"), part("total_bytes"));
+}
+
+// As the server has it, or would have it: with its folders, context and cache.
+int estimate_there(ServerClient const& server, EstimateFlags const& flags) {
+    auto path = fmt::format("/api/v1/models/estimate?model={}", encode_segment(flags.model));
+    if (flags.context != 0) path += fmt::format("&context={}", flags.context);
+    if (flags.kv_cells != 0) path += fmt::format("&kv_cells={}", flags.kv_cells);
+    auto const asked = ask(server, "GET", path, kPatience);
+    return asked.exit == kExitOk ? write_out(flags.json ? dumped(asked.body) : estimate_table(asked.body)) : asked.exit;
+}
+
+int estimate_here(EstimateFlags const& flags) {
+    auto const located = catalog::locate(flags.model, models_folders(flags.models_dirs));
+    if (!located) return report(located.error());
+    if (auto const checked = check_no_folder(located->path); !checked) return report(checked.error());
+    auto const files = models::read_gguf_model(located->path);
+    if (!files) return report(files.error());
+    auto const cells = flags.kv_cells != 0 ? flags.kv_cells : models::default_cells(files->front(), flags.context);
+    auto need = models::estimate_memory(*files, cells, models::kBatchDefault);
+    auto const adapters = adapter_bytes_of(*located, models_folders(flags.models_dirs));
+    if (!adapters) return report(adapters.error());
+    need.weights += *adapters;
+    ordered_json const said{
+        {"model", located->id},          {"path", located->path},      {"kv_cells", cells},
+        {"weights_bytes", need.weights}, {"kv_bytes", need.kv},        {"scratch_bytes", need.scratch},
+        {"process_bytes", need.process}, {"total_bytes", need.total()}};
+    return write_out(flags.json ? dumped(said) : estimate_table(said));
+}
+
 }  // namespace
 
 int ps(PsFlags const& flags) {
@@ -117,30 +159,15 @@ int stop(StopFlags const& flags) {
 }
 
 int estimate(EstimateFlags const& flags) {
-    auto const located = catalog::locate(flags.model, models_folders(flags.models_dirs));
-    if (!located) return report(located.error());
-    if (auto const checked = check_no_folder(located->path); !checked) return report(checked.error());
-    auto const files = models::read_gguf_model(located->path);
-    if (!files) return report(files.error());
-    auto const cells = flags.kv_cells != 0 ? flags.kv_cells : models::default_cells(files->front(), flags.context);
-    auto need = models::estimate_memory(*files, cells, models::kBatchDefault);
-    auto const adapters = adapter_bytes_of(*located, models_folders(flags.models_dirs));
-    if (!adapters) return report(adapters.error());
-    need.weights += *adapters;
-    if (flags.json) {
-        return write_out(dumped({{"model", located->id},
-                                 {"path", located->path},
-                                 {"kv_cells", cells},
-                                 {"weights_bytes", need.weights},
-                                 {"kv_bytes", need.kv},
-                                 {"scratch_bytes", need.scratch},
-                                 {"process_bytes", need.process},
-                                 {"total_bytes", need.total()}}));
+    std::error_code unknown;
+    bool const here = !flags.models_dirs.empty() || std::filesystem::exists(flags.model, unknown);
+    auto const server = server_for(flags.host, here);
+    if (!server) {
+        bool const unreachable = server.error().code == Code::unavailable;
+        int const code = report(server.error());
+        return unreachable ? kExitUnreachable : code;
     }
-    return write_out(fmt::format(
-        "{}\n  weights  {:>12}\n  cache    {:>12}  of {} tokens\n  scratch  {:>12}\n"
-        "  process  {:>12}\n  total    {:>12}\n",
-        located->id, mib(need.weights), mib(need.kv), cells, mib(need.scratch), mib(need.process), mib(need.total())));
+    return *server ? estimate_there(**server, flags) : estimate_here(flags);
 }
 
 }  // namespace hearth::app

@@ -54,6 +54,23 @@ def measured_models(tiny):
         yield support.SMOLLM2, 4096
 
 
+def test_an_estimate_is_the_servers_where_one_runs(tiny):
+    """Of its names, with its context and cache; of a file, and in folders that are given, nobody is asked."""
+    with support.Server('--ctx', '64', '--kv-cells', '96', models=[f'name={tiny / "window.gguf"}']) as server:
+        host = ['--host', f'127.0.0.1:{server.port}']
+        assert estimate('name', *host) == server.request('GET', '/api/v1/models/estimate?model=name')[2]
+        said = estimate('name', '--kv-cells', '512', *host)
+        here = estimate(tiny / 'window.gguf', '--kv-cells', '512')
+        assert (said['kv_cells'], said['total_bytes']) == (512, here['total_bytes'])
+        assert 'of 96 tokens' in support.run_cli('estimate', 'name', *host).stdout
+        missing = support.run_cli('estimate', 'absent', *host)
+        assert (missing.returncode, 'absent' in missing.stderr) == (3, True), missing.stderr
+        both = support.run_cli('estimate', 'name', '--models-dir', tiny, *host)
+        assert both.returncode == 2, both.stderr
+    gone = support.run_cli('estimate', 'name', *host)
+    assert gone.returncode == 4, gone.stderr
+
+
 @pytest.mark.skipif(SANITIZED, reason='a sanitizer takes more than the model')
 def test_the_estimate_is_within_5_percent_of_what_a_worker_takes_when_its_cache_is_full(tiny):
     wrong = []

@@ -31,7 +31,8 @@ def test_ollama_js_makes_every_call(server, stories_path):
                              env={**os.environ, 'NODE_PATH': str(node)}, capture_output=True, text=True,
                              timeout=support.PATIENCE_S, stdin=subprocess.DEVNULL)
     assert run.returncode == 0, run.stdout + run.stderr
-    assert run.stdout.count('ok ') == 7, run.stdout
+    assert run.stdout.count('ok ') == 8, run.stdout
+    assert '/v2/ns/mine/manifests/js' in registry.manifests
 
 
 def test_langchain_chats_streams_and_embeds(server):

@@ -58,6 +58,16 @@ const cases = {
     assert.equal((await client.copy({ source: 'made', destination: 'copied' })).status, 'success')
     for (const name of ['copied', 'made']) assert.equal((await client.delete({ model: name })).status, 'success')
   },
+  async 'a model is pushed'() {
+    const name = `${remote.split('/')[0]}/ns/mine:js`
+    await client.create({ model: 'mine', from: remote, system: 'Be brief.' })
+    await client.copy({ source: 'mine', destination: name })
+    const steps = await collect(await client.push({ model: name, stream: true }))
+    assert.equal(steps.at(-1).status, 'success')
+    assert.ok(steps.some((step) => step.total && step.completed === step.total))
+    assert.equal((await client.push({ model: name, stream: false })).status, 'success')
+    for (const left of [name, 'mine']) await client.delete({ model: left })
+  },
   async 'errors have a status and a text'() {
     await assert.rejects(client.chat({ model: 'nobody', messages }), { status_code: 404, message: "model 'nobody' not found" })
     await assert.rejects(client.chat({ model, messages, options: { temperature: 1000 } }), /temperature/)
