@@ -119,6 +119,11 @@ bool is_last_name(catalog::Model const& model, std::string_view alias) {
     return names.size() == 1 && names.front() == alias;
 }
 
+bool has_other_names(catalog::Model const& model) {
+    auto const names = model.names();
+    return names.size() > 1 && std::ranges::find(names, model.name) != names.end();
+}
+
 // Of a folder there is one; other names for it are aliases.
 bool gets_own_files(CopyOrder const& order) {
     auto const& model = *order.model;
@@ -209,6 +214,13 @@ Status remove_alias(Keeper::Desk& desk, catalog::Model const& model, std::string
     bool const pulled_as_it = model.pulled == std::vector<std::string>{alias};
     for (auto const& other : model.aliases)
         if (pulled_as_it && other != alias) HEARTH_CHECK(catalog->set_alias(other, model.name, catalog::AliasBy::pull));
+    return desk.scan();
+}
+
+Status leave_to_others(Keeper::Desk& desk, catalog::Model const& model) {
+    HEARTH_CHECK(need_writer(desk));
+    HEARTH_TRY(auto* const catalog, desk.catalog());
+    for (auto const& alias : model.aliases) HEARTH_CHECK(catalog->set_alias(alias, model.name, catalog::AliasBy::pull));
     return desk.scan();
 }
 

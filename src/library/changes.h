@@ -38,6 +38,8 @@ namespace hearth::library {
 
 // Whether the model is listed by that alias alone, so that it goes with it.
 [[nodiscard]] bool is_last_name(catalog::Model const& model, std::string_view alias);
+// Whether the model is listed by the name of its file and by others, which outlive that one.
+[[nodiscard]] bool has_other_names(catalog::Model const& model);
 
 struct CopyOrder {
     std::shared_ptr<catalog::Model const> model;
@@ -57,6 +59,9 @@ struct CopyOrder {
 [[nodiscard]] Status may_delete(catalog::Model const& model);
 [[nodiscard]] Status delete_model(Keeper::Desk& desk, catalog::Model const& model);
 // Of what was pulled the other names keep it then, and not that of its file.
+// From now on the model is listed by its other names alone.
+// REQUIRES: has_other_names(model)
+[[nodiscard]] Status leave_to_others(Keeper::Desk& desk, catalog::Model const& model);
 [[nodiscard]] Status remove_alias(Keeper::Desk& desk, catalog::Model const& model, std::string const& alias);
 
 // name_pulled() of pull_job.h, where this process writes the catalog.

@@ -197,7 +197,10 @@ TEST_F(LibraryFolderTest, IsRemovedWithItsFilesAndNoOthers) {
         co_await t.until_found("other", true);
         EXPECT_FALSE(fs::exists(t.folder / "other")) << "another name, no other folder";
         t.place("lm/mine.txt.bak", "mine");
-        auto const removed = co_await t.library->remove("lm");
+        auto const first = co_await t.library->remove("lm");
+        EXPECT_TRUE(first) << (first ? "" : first.error().message);
+        EXPECT_TRUE(fs::exists(t.folder / "lm/config.json")) << "it has another name";
+        auto const removed = co_await t.library->remove("other");
         EXPECT_TRUE(removed) << (removed ? "" : removed.error().message);
         co_await t.until_found("lm", false);
         EXPECT_FALSE(fs::exists(t.folder / "lm/config.json"));

@@ -203,15 +203,19 @@ net::Task<Status> Library::remove(std::string name) {
     if (!permitted) co_return permitted.error();
     auto alias = alias_meant(*known->model, name);
     if (alias && is_last_name(*known->model, *alias)) alias.reset();
+    bool const goes = !alias && !has_other_names(*known->model);
     if (!alias) {
         auto const removable = may_delete(*known->model);
         if (!removable) co_return removable.error();
+    }
+    if (goes) {
         impl.ours.erase(known->name);
         impl.last_names.erase(known->name);
         if (known->status) static_cast<void>(impl.pool.remove(known->name));
     }
-    auto const work = [model = known->model, alias](Keeper::Desk& desk) -> Result<bool> {
-        HEARTH_CHECK(alias ? remove_alias(desk, *model, *alias) : delete_model(desk, *model));
+    auto const work = [model = known->model, alias, goes](Keeper::Desk& desk) -> Result<bool> {
+        if (goes) HEARTH_CHECK(delete_model(desk, *model));
+        else HEARTH_CHECK(alias ? remove_alias(desk, *model, *alias) : leave_to_others(desk, *model));
         return true;
     };
     auto const done = co_await impl.ask<bool>(work);

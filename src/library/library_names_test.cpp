@@ -108,5 +108,32 @@ TEST_F(LibraryNamesTest, ACopyOfWhatWasPulledKeepsIt) {
     }(*this));
 }
 
+// As `cp a ns/b` and `rm a` rename a model.
+TEST_F(LibraryNamesTest, ACopyThatIsAnotherNameOutlivesTheFirst) {
+    write("file.gguf");
+    create(options());
+    run([](LibraryNamesTest& t) -> net::Task<void> {
+        co_await t.library->settled();
+        for (auto const* const name : {"me/it", "me/that"}) {
+            auto const copied = co_await t.library->copy("file", name);
+            EXPECT_TRUE(copied);
+        }
+        auto const first = co_await t.library->remove("file");
+        EXPECT_TRUE(first) << (first ? "" : first.error().message);
+        co_await t.loop.sleep(1ms);
+        EXPECT_TRUE(fs::exists(t.folder / "file.gguf"));
+        EXPECT_EQ(t.entries(), (std::vector<std::string>{"me/it:latest", "me/that:latest"}));
+        auto const opened = co_await t.library->open("me/it");
+        EXPECT_TRUE(opened);
+        auto const second = co_await t.library->remove("me/it");
+        EXPECT_TRUE(second);
+        co_await t.loop.sleep(1ms);
+        EXPECT_TRUE(fs::exists(t.folder / "file.gguf"));
+        auto const last = co_await t.library->remove("me/that");
+        EXPECT_TRUE(last) << (last ? "" : last.error().message);
+        EXPECT_FALSE(fs::exists(t.folder / "file.gguf")) << "with its last name it goes";
+    }(*this));
+}
+
 }  // namespace
 }  // namespace hearth::library

@@ -96,7 +96,7 @@ TEST_F(LibraryTest, ACopyOutlivesItsOriginal) {
         auto const none = co_await t.library->copy("none", "x");
         EXPECT_EQ(none.error().code, Code::not_found);
 
-        // A name that can be no file's is an alias, and goes with its model.
+        // A name that can be no file's is an alias.
         auto const named = co_await t.library->copy("tiny", "me/tiny");
         EXPECT_TRUE(named);
         co_await t.until_found("me/tiny", true);
