@@ -246,7 +246,8 @@ public:
     [[nodiscard]] Result<Uploads*> uploads();
 
     // Takes one name from a model, and with the last one of those it is listed by its files. By
-    // the name of its file, where it is not listed by that, all of it. Requests inside end first. Not allowed for what other programs keep.
+    // the name of its file, where it is not listed by that, all of it. Requests inside end
+    // first. Not allowed for what other programs keep.
     net::Task<Status> remove(std::string name);
 
     // Accepts the chat template that the model's file has now.
