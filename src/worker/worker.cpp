@@ -236,10 +236,11 @@ private:
             frames.push({buffer.data(), count});
             reading = handle_all(frames);
         }
+        // Asked before submits_.close() lets the caller's thread finish: whoever is abandoned hears of it.
+        bool const finishes =
+            finishing_.load(std::memory_order_acquire) || (reading == Reading::closed && has_engine());
         submits_.close();
-        bool const can_finish = reading == Reading::closed && has_engine();
-        if (can_finish || finishing_.load(std::memory_order_acquire)) return;
-        if (options_.on_abandoned) options_.on_abandoned();
+        if (!finishes && options_.on_abandoned) options_.on_abandoned();
     }
 
     // One that is being parked writes down what it computed.
