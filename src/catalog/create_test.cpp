@@ -280,7 +280,7 @@ TEST_F(catalog_create, copies_of_the_other_models_weights_are_recorded_as_those_
 }
 
 TEST_F(catalog_create, warns_of_a_template_that_changes_nothing) {
-    auto const created = create("a", "FROM base\nTEMPLATE {{ .Prompt }}");
+    auto const created = create("a", "FROM base\nTEMPLATE {{ .Prompt }}!");
     ASSERT_TRUE(created);
     ASSERT_EQ(created->warnings.size(), 1U);
     EXPECT_NE(created->warnings.front().find("TEMPLATE"), std::string::npos);

@@ -61,6 +61,7 @@ Status validate_prompt(ChatPrompt const& prompt) {
     HEARTH_CHECK(at_most(prompt.messages.size(), kMessagesMax, "messages", "messages"));
     std::size_t bytes = 0;
     for (auto const& message : prompt.messages) bytes += message.content.size();
+    HEARTH_CHECK(at_most(prompt.jinja.size(), kTemplateBytesMax, "template", "bytes"));
     return at_most(bytes, kPromptBytesMax, "messages", "bytes");
 }
 

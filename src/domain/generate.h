@@ -44,6 +44,7 @@ inline constexpr std::uint32_t kTenantBytesMax = 128;
 inline constexpr std::uint32_t kCacheSaltBytesMax = 256;
 inline constexpr std::uint32_t kDeadlineMsMax = 24 * 3600 * 1000;
 inline constexpr std::uint32_t kPromptBytesMax = 16U << 20;
+inline constexpr std::uint32_t kTemplateBytesMax = 256U << 10;
 inline constexpr std::uint32_t kEmbedInputsMax = 64;       // of one request: dialects split what is longer
 inline constexpr std::uint32_t kContextTokensMax = 1U << 20;  // of GenerateRequest::context and Done::context
 inline constexpr std::uint32_t kAdapterSetsMax = 64;       // of one model
@@ -59,6 +60,7 @@ struct Message {
 struct ChatPrompt {
     std::vector<Message> messages;
     bool add_generation_prompt = true;
+    std::string jinja{};  // the template for it; "": the model's own
     bool operator==(ChatPrompt const&) const = default;
 };
 struct TextPrompt {

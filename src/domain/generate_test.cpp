@@ -52,6 +52,8 @@ TEST(Validate, EmptyStopsPromptsAndMessagesAreRefused) {
     r = request();
     r.prompt = ChatPrompt{};
     EXPECT_EQ(validate(r).error().param, "messages");
+    r.prompt = ChatPrompt{{{"user", "x"}}, true, std::string(kTemplateBytesMax + 1, 'x')};
+    EXPECT_EQ(validate(r).error().param, "template");
     r.prompt = TokenPrompt{};
     EXPECT_EQ(validate(r).error().param, "prompt");
 }

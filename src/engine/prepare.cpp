@@ -238,7 +238,7 @@ void Preparer::stand_on(std::vector<Token> context, std::vector<Token>& prompt) 
 std::size_t Preparer::first_message(domain::Prompt const& prompt, std::vector<Token> const& tokens) const {
     auto const* chat = std::get_if<domain::ChatPrompt>(&prompt);
     if (chat == nullptr || chat->messages.size() < 2) return 0;
-    auto const first = backend_.render_chat({{chat->messages.front()}, false});
+    auto const first = backend_.render_chat({{chat->messages.front()}, false, chat->jinja});
     if (!first) return 0;  // a template that wants more than one message
     auto const differ = std::mismatch(first->tokens.begin(), first->tokens.end(), tokens.begin(), tokens.end());
     return static_cast<std::size_t>(differ.second - tokens.begin());

@@ -140,9 +140,9 @@ ChatTemplate::ChatTemplate(ChatTemplate&&) noexcept = default;
 ChatTemplate& ChatTemplate::operator=(ChatTemplate&&) noexcept = default;
 
 Result<ChatTemplate> ChatTemplate::create(std::string source, std::string bos_text, std::string eos_text) {
-    if (source.size() > kTemplateBytesMax)
+    if (source.size() > domain::kTemplateBytesMax)
         return Error(Code::unsupported, fmt::format("the model's chat template has {} bytes; at most {} are read",
-                                                    source.size(), kTemplateBytesMax));
+                                                    source.size(), domain::kTemplateBytesMax));
     repair_source(source);
     ChatTemplate out;
     out.program_ = std::make_unique<Program>();

@@ -23,7 +23,6 @@
 
 namespace hearth::llama {
 
-inline constexpr std::size_t kTemplateBytesMax = 256U << 10;
 inline constexpr std::uint32_t kTemplateNestingMax = 128;         // blocks, brackets, macro calls
 inline constexpr std::uint32_t kTemplateExpressionMax = 1024;     // tokens of one {{ }} or {% %}
 inline constexpr std::uint64_t kTemplateIterationsMax = 1U << 16;  // loop bodies and macro calls of one rendering

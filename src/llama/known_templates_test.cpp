@@ -55,6 +55,7 @@ std::map<std::string, std::string> const kRendered{
      "<|end_of_turn|>GPT4 Correct User: U2<|end_of_turn|>GPT4 Correct Assistant:"},
     {"phi-3",
      "<|system|>\nS<|end|>\n<|user|>\nU1<|end|>\n<|assistant|>\nA1<|end|>\n<|user|>\nU2<|end|>\n<|assistant|>\n"},
+    {"prompt", "U1A1U2"},
     {"solar-instruct",
      "### System:\nS\n\n### User:\nU1\n\n### Assistant:\nA1</s>\n\n### User:\nU2\n\n### Assistant:\n"},
     {"vicuna", "S\n\nUSER: U1\nASSISTANT: A1</s>\nUSER: U2\nASSISTANT:"},
@@ -79,7 +80,8 @@ TEST(KnownTemplates, RenderWhatGoRenders) {
         EXPECT_EQ(rendered->text, expected->second) << name;
         std::string plain;
         for (auto const& span : rendered->plain) plain += rendered->text.substr(span.begin, span.end - span.begin);
-        EXPECT_EQ(plain, "SU1A1U2") << name << ": what messages said is never control text";
+        EXPECT_EQ(plain, name == "prompt" ? "U1A1U2" : "SU1A1U2")
+            << name << ": what messages said is never control text";
     }
 }
 

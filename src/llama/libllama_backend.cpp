@@ -69,9 +69,25 @@ void LibllamaBackend::append_spelling(Token token, std::string& out) const {
 
 bool LibllamaBackend::is_end_of_generation(Token token) const { return parts_.vocabulary->is_end_of_generation(token); }
 
+// The model's own, or the one a request brings: the last of those stays parsed.
+Result<std::shared_ptr<ChatTemplate const>> LibllamaBackend::template_of(std::string const& jinja) const {
+    if (jinja.empty()) {
+        if (!parts_.chat_template) return parts_.chat_template.error();
+        return std::shared_ptr<ChatTemplate const>(std::shared_ptr<void>(), &*parts_.chat_template);
+    }
+    std::scoped_lock const lock(brought_mutex_);
+    if (!brought_ || brought_source_ != jinja) {
+        HEARTH_TRY(auto parsed,
+                   ChatTemplate::create(jinja, parts_.vocabulary->bos_text(), parts_.vocabulary->eos_text()));
+        brought_ = std::make_shared<ChatTemplate const>(std::move(parsed));
+        brought_source_ = jinja;
+    }
+    return brought_;
+}
+
 Result<RenderedChat> LibllamaBackend::render_chat(domain::ChatPrompt const& prompt) const {
-    if (!parts_.chat_template) return parts_.chat_template.error();
-    HEARTH_TRY(RenderedText rendered, parts_.chat_template->render(prompt));
+    HEARTH_TRY(auto const chat_template, template_of(prompt.jinja));
+    HEARTH_TRY(RenderedText rendered, chat_template->render(prompt));
 
     // Most templates write BOS themselves, some leave it to the tokenizer: it must be there once.
     Vocabulary const& vocabulary = *parts_.vocabulary;
@@ -87,7 +103,7 @@ Result<RenderedChat> LibllamaBackend::render_chat(domain::ChatPrompt const& prom
     if (vocabulary.adds_eos() && !eos.empty() && !rendered.text.ends_with(eos)) rendered.text += eos;
 
     HEARTH_TRY(auto tokens, vocabulary.tokenize_marked(rendered.text, rendered.plain));
-    return RenderedChat{std::move(rendered.text), std::move(tokens), parts_.chat_template->additional_stops()};
+    return RenderedChat{std::move(rendered.text), std::move(tokens), chat_template->additional_stops()};
 }
 
 // --- checks ---

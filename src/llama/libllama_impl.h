@@ -5,6 +5,8 @@
 #pragma once
 
 #include <functional>
+#include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -90,6 +92,7 @@ public:
 
 private:
     [[nodiscard]] Status check_generates() const;
+    [[nodiscard]] Result<std::shared_ptr<ChatTemplate const>> template_of(std::string const& jinja) const;
     [[nodiscard]] Status check_sequence(SequenceId sequence, char const* param) const;
     [[nodiscard]] Status check_state(SequenceId sequence) const;
     [[nodiscard]] Status check_batch(std::span<BatchEntry const> batch);
@@ -129,6 +132,9 @@ private:
 
     // Destroyed in reverse: contexts before the pool, all before the model.
     BackendParts parts_;
+    mutable std::mutex brought_mutex_;
+    mutable std::string brought_source_;                     // under brought_mutex_
+    mutable std::shared_ptr<ChatTemplate const> brought_;    // under brought_mutex_: the last that a request brought
     Embedder embedder_;
     AdapterHandles const* adapters_ = nullptr;  // what decode() and embed() take next; null: none, and never any
     CellLedger ledger_;

@@ -9,6 +9,7 @@
 
 #include "base/assert.h"
 #include "base/bytes.h"
+#include "llama/chat_template.h"
 
 namespace hearth::llama {
 namespace {
@@ -259,6 +260,13 @@ void Scripted::append_spelling(Token token, std::string& out) const {
 }
 
 Result<RenderedChat> Scripted::render_chat(domain::ChatPrompt const& prompt) const {
+    if (!prompt.jinja.empty()) {
+        HEARTH_TRY(auto const brought, ChatTemplate::create(prompt.jinja, "", ""));
+        HEARTH_TRY(auto rendered, brought.render(prompt));
+        RenderedChat chat{std::move(rendered.text), {}, brought.additional_stops()};
+        append_text(chat.text, chat.tokens);
+        return chat;
+    }
     if (!options_.chat_template) return Error(Code::unsupported, "the model has no chat template", "messages");
     RenderedChat chat;
     auto const open = [&](std::string_view role) {

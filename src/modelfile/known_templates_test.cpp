@@ -39,7 +39,7 @@ TEST(KnownTemplates, FindsWhatAModelfileQuotes) {
 }
 
 TEST(KnownTemplates, WhatIsNotListedIsNotGuessedAt) {
-    EXPECT_EQ(find_known_template("{{ .Prompt }}"), nullptr);
+    EXPECT_EQ(find_known_template("{{ .Prompt }}!"), nullptr);
     EXPECT_EQ(find_known_template(""), nullptr);
     EXPECT_EQ(find_known_template("\n"), nullptr);
 }

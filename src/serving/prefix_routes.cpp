@@ -15,6 +15,7 @@ public:
         mix(request.tenant);
         mix(request.cache_salt);
         mix({reinterpret_cast<char const*>(&request.adapters), sizeof request.adapters});
+        if (auto const* chat = std::get_if<domain::ChatPrompt>(&request.prompt)) mix(chat->jinja);
     }
 
     void message(domain::Message const& message) {

@@ -90,6 +90,7 @@ void fields(Io& io, T& prompt) {
         inner.bytes(message.content);
     });
     io.flag(prompt.add_generation_prompt);
+    io.bytes(prompt.jinja);
 }
 
 template <typename Io, Is<domain::TextPrompt> T>

@@ -30,7 +30,7 @@
 
 namespace hearth::serving {
 
-inline constexpr std::uint16_t kFrameVersion = 8;
+inline constexpr std::uint16_t kFrameVersion = 9;
 inline constexpr std::uint32_t kFrameBytesMax = 64U << 20;  // length field; a request's prompt fits four times over
 // Worker to front: what a broken worker can make the front hold.
 inline constexpr std::uint32_t kWorkerFrameBytesMax = 8U << 20;

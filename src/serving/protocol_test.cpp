@@ -81,7 +81,7 @@ TEST(Protocol, FlippedBitsAreRefusedOrGiveAFrameThatEncodesToTheSameBytes) {
 TEST(Protocol, RefusesAnotherVersionAndUnknownTypesNamingThem) {
     auto bytes = body(PingFrame{1});
     bytes[0] = 1;
-    EXPECT_EQ(why(decode(bytes)), "worker frame has version 1, this build speaks version 8");
+    EXPECT_EQ(why(decode(bytes)), "worker frame has version 1, this build speaks version 9");
     bytes[0] = kFrameVersion;
     for (int type = 0; type < 256; ++type) {
         bytes[2] = static_cast<char>(type);

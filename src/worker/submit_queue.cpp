@@ -12,7 +12,7 @@ namespace {
 std::uint64_t prompt_bytes(domain::GenerateRequest const& request) {
     struct Sum {
         std::uint64_t operator()(domain::ChatPrompt const& chat) const {
-            std::uint64_t bytes = 0;
+            std::uint64_t bytes = chat.jinja.size();
             for (auto const& message : chat.messages) bytes += message.role.size() + message.content.size();
             return bytes;
         }

@@ -140,10 +140,10 @@ def test_a_client_creates_a_model_and_changes_it(client, folder):
     before = client.chat('corsair', ASK)
     assert before.eval_count == 3
     assert client.create('corsair', from_='pirate', system='Be brief, and say nothing of the sea.', parameters={'num_predict': 4},
-                         template='{{ .Prompt }}').status == 'success'
+                         template='{{ .Prompt }}!').status == 'success'
     after = client.chat('corsair:latest', ASK)
     assert after.eval_count == 4 and after.prompt_eval_count > before.prompt_eval_count
-    assert client.show('corsair').template == '{{ .Prompt }}'
+    assert client.show('corsair').template == '{{ .Prompt }}!'
     client.copy('corsair', 'privateer')
     assert 'SYSTEM Be brief, and say nothing of the sea.' in client.show('privateer').modelfile
     client.delete('privateer')

@@ -59,6 +59,17 @@ def test_generate_applies_the_template_and_raw_does_not(client):
     assert streamed == raw.response
 
 
+def test_a_known_template_takes_the_place_of_the_models_own(client):
+    chatml = '{{- range .Messages }}<|im_start|>{{ .Role }}\n{{ .Content }}<|im_end|>\n{{ end }}<|im_start|>assistant'
+    own = client.generate(MODEL, 'Name a colour.', system='Be brief.', options=GREEDY)
+    same = client.generate(MODEL, 'Name a colour.', system='Be brief.', template=chatml, options=GREEDY)
+    assert (same.response, same.prompt_eval_count) == (own.response, own.prompt_eval_count)
+    bare = client.generate(MODEL, 'The sky is', template='{{ .Prompt }}', options=GREEDY)
+    assert bare.response == client.generate(MODEL, 'The sky is', raw=True, options=GREEDY).response
+    with pytest.raises(ollama.ResponseError, match='none of the templates'):
+        client.generate(MODEL, 'The sky is', template='{{ .Prompt }}?')
+
+
 def test_a_system_prompt_is_read(client):
     plain = client.generate(MODEL, 'Name a colour.', options=GREEDY)
     told = client.generate(MODEL, 'Name a colour.', system='You speak of nothing but the sea.', options=GREEDY)

@@ -158,9 +158,10 @@ constexpr Field kFields[] = {
     {"raw",          generate, honoured, "boolean", "default false; true: the prompt as it is, without a template. Names of special tokens in it are "
                                                     "those tokens, which they are in no other text",
      flag<&Draft::raw>},
-    {"template",     generate, refused,  "string",  "empty: the model's own template is used", text<&Draft::custom_template>},
+    {"template",     generate, honoured, "string",  "a template in Go's language that is known (docs/modelfiles.md), in place of the model's own; any other is an error. "
+                                                    "Not with `raw` or `suffix`", text<&Draft::custom_template>},
     {"context",      generate, honoured, "array",   "what an earlier answer's `context` was, at most 1048576 tokens: the prompt goes on behind it", context},
-    {"suffix",       generate, honoured, "string",  "not empty: what stands between `prompt` and it is written. Not with `raw`, `system` or `context`; \"does not "
+    {"suffix",       generate, honoured, "string",  "not empty: what stands between `prompt` and it is written. Not with `raw`, `system`, `template` or `context`; \"does not "
                                                     "support insert\" where the model's vocabulary has no tokens for that", text<&Draft::suffix>},
     {"images",       generate, refused,  "array",   "empty: \"does not support vision\"", images},
     {"tools",        chat,     refused,  "array",   "empty: \"does not support tools\"", tools},

@@ -10,6 +10,7 @@
 #include "api/embedding.h"
 #include "api/field_table.h"
 #include "api/ollama/fields.h"
+#include "modelfile/known_templates.h"
 
 namespace hearth::api::ollama {
 namespace {
@@ -18,9 +19,11 @@ namespace {
 Verdict check_together(Draft const& draft) {
     bool const templated = !draft.system.empty() || !draft.custom_template.empty() || !draft.request.context.empty();
     if (draft.raw && templated) return invalid_value("raw", "raw mode does not support template, system, or context");
-    if (!draft.custom_template.empty())
+    if (!draft.custom_template.empty() && modelfile::find_known_template(draft.custom_template) == nullptr) {
         return unsupported("template",
-                           "\"template\" is not supported by this server: it uses the model's own template");
+                           "\"template\" is none of the templates this server knows: it renders Jinja, and for those "
+                           "alone it has the Jinja that says the same");
+    }
     if (draft.top_logprobs.value_or(0) > 0 && !draft.logprobs)
         return invalid_value("top_logprobs", "\"top_logprobs\" needs \"logprobs\" to be true");
     if (!draft.truncate.value_or(true) && draft.shift.value_or(false)) {
@@ -44,6 +47,7 @@ domain::Prompt take_prompt(Draft& draft) {
     if (draft.raw) return domain::TextPrompt{std::move(draft.prompt), true};
     if (!draft.suffix.empty()) return domain::InfillPrompt{std::move(draft.prompt), std::move(draft.suffix)};
     domain::ChatPrompt chat;
+    if (auto const* const known = modelfile::find_known_template(draft.custom_template)) chat.jinja = known->jinja;
     if (!draft.system.empty()) chat.messages.push_back({"system", std::move(draft.system)});
     chat.messages.push_back({"user", std::move(draft.prompt)});
     // What stands in a context has been opened already.
@@ -58,6 +62,7 @@ Verdict check_suffix(Draft const& draft) {
     std::string_view beside;
     if (draft.raw) beside = "raw";
     else if (!draft.system.empty()) beside = "system";
+    else if (!draft.custom_template.empty()) beside = "template";
     else if (!draft.request.context.empty()) beside = "context";
     if (beside.empty()) return std::nullopt;
     return invalid_value("suffix", fmt::format("\"suffix\" cannot be used with \"{}\"", beside));
@@ -183,7 +188,8 @@ Verdict settle(Call& call, domain::ModelInfo const& info) {
     bool const templated =
         call.surface == Surface::generate && std::holds_alternative<domain::ChatPrompt>(call.request.prompt);
     if (!templated || info.chat_template) return std::nullopt;
-    auto& messages = std::get<domain::ChatPrompt>(call.request.prompt).messages;
+    auto& [messages, opens, jinja] = std::get<domain::ChatPrompt>(call.request.prompt);
+    if (!jinja.empty()) return std::nullopt;
     if (messages.size() > 1) {
         return make_problem(Kind::unsupported_by_model,
                             fmt::format("\"{}\" has no chat template to put \"system\" into", call.model), "system");

@@ -112,7 +112,7 @@ private:
     domain::Prompt prompt() {
         switch (below(5)) {
             case 0: {
-                domain::ChatPrompt chat{{}, coin()};
+                domain::ChatPrompt chat{{}, coin(), coin() ? bytes() : std::string()};
                 for (auto left = below(6); left > 0; --left) chat.messages.push_back({bytes(), bytes()});
                 return chat;
             }
