@@ -137,18 +137,38 @@ WeightPages WeightPages::open(std::vector<std::string> const& paths) {
 
 void WeightPages::attach(llama_model const& model) {
     std::set<ggml_backend_buffer_t> seen;
+    std::vector<std::span<std::byte>> used;
     for (auto const& [name, tensor] : llama_internal_get_tensor_map(&model)) {
         auto* const buffer = tensor->buffer;
         if (buffer == nullptr) continue;
         bool const packed = !ggml_backend_buffer_is_host(buffer);
         bool const mapped = std::string_view(ggml_backend_buffer_name(buffer)) == "CPU_Mapped";
         if (packed) packed_.push_back({tensor, 0, 0});
-        if (mapped) shared_bytes_ += ggml_nbytes(tensor);
+        if (mapped) {
+            shared_bytes_ += ggml_nbytes(tensor);
+            used.emplace_back(static_cast<std::byte*>(tensor->data), ggml_nbytes(tensor));
+        }
         if (!seen.insert(buffer).second) continue;
         if (packed) memory_.push_back(memory_of(buffer));
         if (mapped) mapped_.push_back(memory_of(buffer));
     }
     if (packed_.empty()) files_.clear();  // the mapping is all it takes
+    else drop_unused(std::move(used));
+}
+
+// What upstream packed has been read through the mapping, too, and is not looked at there again.
+void WeightPages::drop_unused(std::vector<std::span<std::byte>> used) const {
+    std::ranges::sort(used, {}, [](auto part) { return part.data(); });
+    for (auto const memory : mapped_) {
+        auto* at = memory.data();
+        auto* const end = at + memory.size();
+        for (auto const part : used) {
+            if (part.data() < at || part.data() >= end) continue;
+            drop({at, part.data()}, Edge::inward);
+            at = part.data() + part.size();
+        }
+        drop({at, end}, Edge::inward);
+    }
 }
 
 std::size_t WeightPages::packed() const { return packed_.size(); }

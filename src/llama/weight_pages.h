@@ -32,7 +32,8 @@ public:
     WeightPages(WeightPages&&) noexcept;
     WeightPages& operator=(WeightPages&&) noexcept;
 
-    // Finds the weights of the model that was loaded, which must outlive this. Once.
+    // Finds the weights of the model that was loaded, which must outlive this, and gives back the pages that they
+    // were packed from. Once.
     void attach(llama_model const& model);
 
     // Weights that are pages of the files.
@@ -57,6 +58,7 @@ private:
     struct Packed;
 
     [[nodiscard]] Status find_packed();
+    void drop_unused(std::vector<std::span<std::byte>> used) const;
 
     std::vector<File> files_;
     std::vector<std::span<std::byte>> mapped_;  // what of the files upstream mapped

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import threading
 
+import hf_folder
 import pytest
 import support
+from adapter_file import write_adapter
 
 sys.path.insert(0, str(support.SOURCE / 'bench'))
 from suite import tiny_models  # noqa: E402
@@ -52,6 +54,18 @@ def measured_models(tiny):
     if support.SMOLLM2.exists():
         yield support.SMOLLM2, 512
         yield support.SMOLLM2, 4096
+        yield from quantised_models(tiny)
+
+
+# Upstream packs the weights of some of these types anew, and of others not.
+def quantised_models(folder):
+    source = folder / 'bf16.gguf'
+    made = [support.run_cli('convert', hf_folder.make('SmolLM2-135M-Instruct', folder), '-o', source)]
+    for form in ('Q4_0', 'Q4_K_M', 'Q8_0', 'IQ4_NL'):
+        made.append(support.run_cli('quantize', source, form, '-o', folder / f'{form}.gguf'))
+    assert [result.stderr for result in made if result.returncode != 0] == []
+    for path in (source, *(folder / f'{form}.gguf' for form in ('Q4_0', 'Q4_K_M', 'Q8_0', 'IQ4_NL'))):
+        yield path, 1024
 
 
 def test_an_estimate_is_the_servers_where_one_runs(tiny):
@@ -88,6 +102,34 @@ def test_the_estimate_is_within_5_percent_of_what_a_worker_takes_when_its_cache_
         if abs(said - took) > 0.05 * took or abs(promised - took) > max(0.05 * took, 2 * MIB):
             wrong.append((path.name, cells))
     assert wrong == []
+
+
+@pytest.mark.skipif(SANITIZED or not hf_folder.MINILM.exists(), reason='no test model, or a sanitizer takes more than it')
+def test_the_estimate_of_a_model_of_vectors_is_within_5_percent(tmp_path):
+    model = tmp_path / 'minilm.gguf'
+    assert support.run_cli('convert', hf_folder.MINILM, '-o', model).returncode == 0
+    said = estimate(model)['total_bytes']
+    with support.Server(models=[model]) as server:
+        status, _, answer = server.request('POST', '/v1/embeddings', {'model': 'minilm', 'input': ['word ' * 250] * 64}, timeout=600)
+        assert status == 200, answer
+        took = proc_bytes(server.worker_of(model), 'Rss')
+    print(f'said {said / MIB:.1f} MiB, took {took / MIB:.1f}, off by {said / took - 1:+.1%}')
+    assert abs(said - took) <= 0.05 * took
+
+
+@pytest.mark.skipif(SANITIZED, reason='a sanitizer takes more than the model')
+def test_the_estimate_counts_adapters(smollm2_path, tmp_path):
+    adapter = write_adapter(tmp_path / 'pirate.gguf', smollm2_path, rank=32)
+    with support.Server('--ctx', '512', '--kv-cells', '512', '--cache-memory', '0', '--lora', f'pirate=base:{adapter}',
+                        models=[f'base={smollm2_path}']) as server:
+        said = server.request('GET', '/api/v1/models/estimate?model=base')[2]['total_bytes']
+        prompt = [5 + i % 90 for i in range(500)]
+        status, _, answer = server.request('POST', '/v1/completions', {'model': 'pirate', 'prompt': prompt, 'max_tokens': 4}, timeout=600)
+        assert status == 200, answer
+        took = proc_bytes(server.worker_of(smollm2_path), 'Rss')
+    print(f'adapter of {adapter.stat().st_size / MIB:.1f} MiB: said {said / MIB:.1f} MiB, took {took / MIB:.1f}, '
+          f'off by {said / took - 1:+.1%}')
+    assert abs(said - took) <= 0.05 * took
 
 
 def test_the_server_tells_the_parts_of_an_estimate_and_what_became_of_it(tiny):
