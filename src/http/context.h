@@ -27,7 +27,8 @@ class Connection;
 inline constexpr std::size_t kRefusingMax = 64;             // connections that are being told 503
 inline constexpr std::size_t kInputBytesMin = 64U << 10;
 inline constexpr Duration kLingerTime = std::chrono::seconds(2);
-inline constexpr std::size_t kLingerBytesMax = 1U << 20;    // read and dropped so that the client reads our answer
+// Read and dropped so that the client reads our answer: most clients send a whole body before they look.
+inline constexpr std::size_t kLingerBytesMax = 64U << 20;
 
 // Counters of the whole server, and of each route under "METHOD status".
 class Metrics {

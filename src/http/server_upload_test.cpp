@@ -254,6 +254,15 @@ TEST_F(UploadTest, AnAnswerBeforeTheBodyArrivesAndIsTheLastOne) {
     EXPECT_EQ(empty.get("/ping").body, "pong") << "a body that is none was read to its end";
 }
 
+TEST_F(UploadTest, AnEarlyAnswerReachesWhoLooksOnlyAfterTheLastByte) {
+    start_uploads();
+    HttpClient client = connect();
+    auto const bytes = some_bytes(24U << 20);
+    client.send(head("/early", "Content-Length: " + std::to_string(bytes.size())));
+    client.send(bytes);
+    EXPECT_EQ(client.read_answer().body, "no need");
+}
+
 TEST_F(UploadTest, WhoAsksBeforeSendingIsAnsweredFirst) {
     start_uploads();
     HttpClient client = connect();
