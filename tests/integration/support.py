@@ -134,12 +134,13 @@ class Server:
         return [pid for pid in children(self.process.pid) if alive(pid)]
 
     def worker_of(self, model_path):
+        path = str(pathlib.Path(model_path).resolve())  # the server follows links, too
         for pid in self.workers():
             try:
                 arguments = pathlib.Path(f'/proc/{pid}/cmdline').read_text().split('\0')
             except OSError:  # it ended since, as the worker of a model that was swapped does
                 continue
-            if str(model_path) in arguments:
+            if path in arguments:
                 return pid
         raise AssertionError(f'no worker for {model_path}')
 
