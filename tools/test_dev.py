@@ -114,8 +114,8 @@ class Dev(unittest.TestCase):
         return self.bash('\n'.join([*script, 'summary']))
 
     def test_the_closing_line_sums_all_runs(self):
-        suite = \
-            '<?xml version="1.0"?>\n<testsuite name="x"\n\ttests="{}"\n\tfailures="{}"\n\tdisabled="0"\n\tskipped="{}"\n>\n<testcase/>\n'
+        suite = '<?xml version="1.0"?>\n<testsuite name="x"\n\ttests="{}"\n\tfailures="{}"\n\tdisabled="0"\n\tskipped="{}"\n>\n' \
+                '<testcase/>\n</testsuite>\n'
         result = self.summed((0, suite.format(5, 0, 1)), (0, suite.format(3, 0, 0)))
         self.assertEqual((result.returncode, result.stdout), (0, '7 passed, 0 failed, 1 skipped\n'), result.stderr)
         result = self.summed((8, suite.format(5, 2, 0)), (0, suite.format(3, 0, 0)))

@@ -134,14 +134,20 @@ class Server:
         return [pid for pid in children(self.process.pid) if alive(pid)]
 
     def worker_of(self, model_path):
-        path = str(pathlib.Path(model_path).resolve())  # the server follows links, too
+        # The name it was given tells two links to one file apart; a server that looked into a folder by a link names what
+        # the link leads to.
+        given = pathlib.Path(model_path)
+        names = (str(given), str(given.parent.resolve() / given.name), str(given.resolve()))
+        arguments = {}
         for pid in self.workers():
             try:
-                arguments = pathlib.Path(f'/proc/{pid}/cmdline').read_text().split('\0')
+                arguments[pid] = pathlib.Path(f'/proc/{pid}/cmdline').read_text().split('\0')
             except OSError:  # it ended since, as the worker of a model that was swapped does
                 continue
-            if path in arguments:
-                return pid
+        for name in names:
+            for pid, words in arguments.items():
+                if name in words:
+                    return pid
         raise AssertionError(f'no worker for {model_path}')
 
     def stop(self, how=signal.SIGTERM):
